@@ -1,0 +1,7 @@
+module live-lambda
+
+go 1.26.0
+
+toolchain go1.26.8
+
+require golang.org/x/net v0.62.0
