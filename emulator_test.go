@@ -1,0 +1,1068 @@
+//go:build !layer
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// ---- the service's answers and limits ----
+
+func TestEventAPIAnswers(t *testing.T) {
+	event := func(n int) string { return `"` + strings.Repeat("x", n-2) + `"` } // n bytes of JSON
+	long := strings.Repeat("a", 50)
+	tests := []struct{ name, send, want string }{
+		{"init", `{"type":"connection_init"}`, "connection_ack 300000"},
+		{"unknown type", `{"type":"frobnicate","id":"1"}`, "error 1 UnsupportedOperation"},
+		{"no type", `{}`, "error UnsupportedOperation"},
+		{"not JSON", `{"type":`, "error BadRequestException"},
+		{"not an object", `7`, "error BadRequestException"},
+
+		{"subscribe", `{"type":"subscribe","id":"s","channel":"/live-lambda/a",AUTH}`, "subscribe_success s"},
+		{"subscribe to a wildcard", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/*",AUTH}`, "subscribe_success s"},
+		{"subscribe to a namespace", `{"type":"subscribe","id":"s","channel":"/live-lambda/*",AUTH}`, "subscribe_success s"},
+		{"subscribe without slashes", `{"type":"subscribe","id":"s","channel":"live-lambda",AUTH}`, "subscribe_success s"},
+		{"five segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/` + long + `/",AUTH}`, "subscribe_success s"},
+		{"six segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/e",AUTH}`, "subscribe_error s BadRequestException"},
+		{"six segments with the wildcard", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/*",AUTH}`, "subscribe_error s BadRequestException"},
+		{"segment of 51", `{"type":"subscribe","id":"s","channel":"/live-lambda/a` + long + `",AUTH}`, "subscribe_error s BadRequestException"},
+		{"underscore", `{"type":"subscribe","id":"s","channel":"/live-lambda/a_b",AUTH}`, "subscribe_error s BadRequestException"},
+		{"outer dash", `{"type":"subscribe","id":"s","channel":"/live-lambda/a-",AUTH}`, "subscribe_error s BadRequestException"},
+		{"empty segment", `{"type":"subscribe","id":"s","channel":"/live-lambda//a",AUTH}`, "subscribe_error s BadRequestException"},
+		{"wildcard in the middle", `{"type":"subscribe","id":"s","channel":"/live-lambda/*/a",AUTH}`, "subscribe_error s BadRequestException"},
+		{"wildcard in a segment", `{"type":"subscribe","id":"s","channel":"/live-lambda/a*",AUTH}`, "subscribe_error s BadRequestException"},
+		{"wildcard alone", `{"type":"subscribe","id":"s","channel":"/*",AUTH}`, "subscribe_error s BadRequestException"},
+		{"no channel", `{"type":"subscribe","id":"s",AUTH}`, "subscribe_error s BadRequestException"},
+		{"other namespace", `{"type":"subscribe","id":"s","channel":"/default/a",AUTH}`, "subscribe_error s UnauthorizedException"},
+		{"no authorization", `{"type":"subscribe","id":"s","channel":"/live-lambda/a"}`, "subscribe_error s UnauthorizedException"},
+		{"wrong key", `{"type":"subscribe","id":"s","channel":"/live-lambda/a","authorization":{"x-api-key":"no"}}`, "subscribe_error s UnauthorizedException"},
+		{"subscribe without id", `{"type":"subscribe","channel":"/live-lambda/a",AUTH}`, "error BadRequestException"},
+		{"id with a space", `{"type":"subscribe","id":"a b","channel":"/live-lambda/a",AUTH}`, "subscribe_error a b BadRequestException"},
+		{"id of 129", `{"type":"unsubscribe","id":"` + strings.Repeat("i", 129) + `"}`, "unsubscribe_error " + strings.Repeat("i", 129) + " BadRequestException"},
+		{"unsubscribe unknown", `{"type":"unsubscribe","id":"s"}`, "unsubscribe_error s UnknownOperationError"},
+
+		{"publish", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["{\"a\":1}","null"],AUTH}`, "publish_success p ok 0,1"},
+		{"five events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5"],AUTH}`, "publish_success p ok 0,1,2,3,4"},
+		{"six events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5","6"],AUTH}`, "publish_error p InvalidInputError"},
+		{"no events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[],AUTH}`, "publish_error p InvalidInputError"},
+		{"event not JSON", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","hello"],AUTH}`, "publish_error p BadRequestException"},
+		{"event not a string", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[{"a":1}],AUTH}`, "publish_error p BadRequestException"},
+		{"event null", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[null],AUTH}`, "publish_error p BadRequestException"},
+		{"publish to a wildcard", `{"type":"publish","id":"p","channel":"/live-lambda/*","events":["1"],AUTH}`, "publish_error p BadRequestException"},
+		{"publish to another namespace", `{"type":"publish","id":"p","channel":"/default/a","events":["1"],AUTH}`, "publish_error p UnauthorizedException"},
+		{"publish unauthorized", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"]}`, "publish_error p UnauthorizedException"},
+		{"largest event", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` + apiQuote(event(240_000)) + `],AUTH}`, "publish_success p ok 0"},
+		{"too large an event among others", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1",` + apiQuote(event(240_001)) + `,"2"],AUTH}`, "publish_success p ok 0,2 failed 1:EventTooLargeException"},
+		{"bytes count, not characters", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["\"` + strings.Repeat("ü", 119_999) + `x\""],AUTH}`, "publish_success p failed 0:EventTooLargeException"},
+		{"too large a publish", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` + strings.Repeat(apiQuote(event(240_000))+",", 4) + apiQuote(event(240_000)) + `],AUTH}`, "publish_error p BadRequestException"},
+	}
+	for _, tt := range tests {
+		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.client(t, apiKeyAuth)
+			c.send(strings.Replace(tt.send, "AUTH", `"authorization":{"x-api-key":"da2-key"}`, 1))
+			c.want(tt.want)
+		})
+	}
+}
+
+func TestEventAPIQuotas(t *testing.T) {
+	eventAPITest(t, "subscriptions", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		c := ln.client(t, apiKeyAuth)
+		for i := range 200 {
+			c.subscribe(fmt.Sprint(i), "/live-lambda/a")
+		}
+		c.ask("subscribe", "0", "/live-lambda/b", "subscribe_error 0 DuplicatedOperationError")
+		c.ask("subscribe", "200", "/live-lambda/b", "subscribe_error 200 MaxSubscriptionsReachedError")
+		c.ask("unsubscribe", "7", "", "unsubscribe_success 7")
+		c.ask("unsubscribe", "7", "", "unsubscribe_error 7 UnknownOperationError")
+		c.subscribe("200", "/live-lambda/b")
+	})
+	eventAPITest(t, "publishes a second", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+		for i := range 25 {
+			c.publish(fmt.Sprint(i), "/live-lambda/a", "1")
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.ask("publish", "26", "/live-lambda/a", "publish_error 26 LimitExceededError")
+		other.publish("27", "/live-lambda/a", "1") // the quota is each connection's own
+		if got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`); !strings.HasPrefix(got, "200") {
+			t.Errorf("HTTPS publish: got %s, want 200", got)
+		}
+		time.Sleep(751 * time.Millisecond) // the first of the 25 is a second old, and one more
+		c.publish("28", "/live-lambda/a", "1")
+		if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
+			return n.publishes[1] == 27 && n.publishes[2] == 1 && n.publishes[0] == 1 && n.busiest == 26 &&
+				n.events["/live-lambda/a"] == 28 && n.errors["LimitExceededError"] == 1 && n.connections == 2 && n.open == 2
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	eventAPITest(t, "one day", eventAPIOptions{apiKey: "da2-key", keepAlive: 9 * time.Hour, timeout: 12 * time.Hour}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		start := time.Now()
+		c := ln.client(t, apiKeyAuth)
+		c.send(`{"type":"connection_init"}`)
+		c.want("connection_ack 43200000", "ka", "ka")
+		c.wantEnd(errGoodbye)
+		if got := time.Since(start); got != 24*time.Hour {
+			t.Errorf("connection lasted %v, want 24h", got)
+		}
+	})
+}
+
+func TestEventAPIDelivers(t *testing.T) {
+	for _, array := range []bool{false, true} {
+		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", eventAsArray: array}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+			c.subscribe("exact", "live-lambda/r/1/") // outer slashes do not count
+			c.subscribe("deep", "/live-lambda/*")
+			other.subscribe("parent", "/live-lambda/r/1/*")
+			other.subscribe("sibling", "/live-lambda/r/11")
+
+			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/r/1","events":["{\"n\":1}","\"<é&\u2028>\""],` + keyField + `}`)
+			c.wantAll(`data deep "\"<é&\u2028>\""`, `data deep "{\"n\":1}"`, `data exact "\"<é&\u2028>\""`, `data exact "{\"n\":1}"`, "publish_success p ok 0,1")
+			api.publish("/live-lambda/r/1/2/3", "not JSON")
+			other.want(`data parent "not JSON"`)
+			c.want(`data deep "not JSON"`)
+		})
+	}
+	eventAPITest(t, "after the activation delay", eventAPIOptions{apiKey: "da2-key", activation: 2 * time.Second}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		c := ln.client(t, apiKeyAuth)
+		c.subscribe("s", "/live-lambda/a")
+		time.Sleep(2*time.Second - 1)
+		api.publish("/live-lambda/a", "1")
+		time.Sleep(1)
+		api.publish("/live-lambda/a", "2")
+		c.want(`data s "2"`)
+	})
+	eventAPITest(t, "delayed in a pipeline", eventAPIOptions{apiKey: "da2-key", delay: 25 * time.Millisecond}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		c := ln.client(t, apiKeyAuth)
+		start := time.Now()
+		for i := range 10 {
+			c.send(fmt.Sprintf(`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i, keyField))
+		}
+		for i := range 10 {
+			c.want(fmt.Sprintf("publish_success %d ok 0", i))
+		}
+		ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`)
+		if got := time.Since(start); got != 100*time.Millisecond {
+			t.Errorf("ten publishes at once and one over HTTPS took %v, want 100ms", got)
+		}
+	})
+}
+
+func TestEventAPIEndsSlowReaders(t *testing.T) {
+	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		slow, quick := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+		slow.subscribe("s", "/live-lambda/a")
+		quick.subscribe("q", "/live-lambda/a")
+		const n = 2 * outQueue
+		start := time.Now()
+		go func() {
+			for range n {
+				api.publish("/live-lambda/a", "1")
+			}
+		}()
+		for range n {
+			quick.want(`data q "1"`)
+		}
+		if got := time.Since(start); got != slowReader {
+			t.Errorf("the quick reader waited %v for the slow one, want %v once", got, slowReader)
+		}
+		if conns, err := api.subscribers(t.Context(), "/live-lambda/*", 1); err != nil || !slices.Equal(conns, []int{2}) {
+			t.Errorf("connections left %v, %v; want [2]", conns, err)
+		}
+	})
+}
+
+// BenchmarkEventAPI publishes 1.15 MB in five events over HTTP, and reads them on a WebSocket.
+func BenchmarkEventAPI(b *testing.B) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-key", host: "example.com"})
+	defer api.close()
+	c := dialEventAPI(b, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }, "example.com", apiKeyAuth)
+	c.subscribe("s", "/live-lambda/a")
+	event := apiQuote(`{"data":"` + strings.Repeat("x", 229_900) + `"}`)
+	body := `{"channel":"/live-lambda/a","events":[` + strings.Repeat(event+",", 4) + event + `]}`
+	b.SetBytes(int64(len(body)))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for range 5 * b.N {
+			c.receive()
+		}
+	})
+	for range b.N {
+		req, err := http.NewRequest(http.MethodPost, "http://"+ln.Addr().String()+"/event", strings.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		req.Header.Set("X-Api-Key", "da2-key")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}
+
+// ---- handshake and signatures ----
+
+func TestEventAPIHandshake(t *testing.T) {
+	encode := func(s string) string { return "header-" + base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	tests := []struct{ name, protocols, want string }{
+		{"as AWS has it", "aws-appsync-event-ws, " + encode(apiKeyAuth), "connection_ack 300000"},
+		{"the other way round", encode(apiKeyAuth) + ",aws-appsync-event-ws", "connection_ack 300000"},
+		{"white space and a port", "aws-appsync-event-ws, " + encode(` {"x-api-key": "da2-key", "host": "EXAMPLE.com:443" } `+"\n"), "connection_ack 300000"},
+		{"padded", "aws-appsync-event-ws, " + encode(apiKeyAuth+"  ") + "=", "connection_error BadRequestException"},
+		{"not base64", "aws-appsync-event-ws, header-a!b", "connection_error BadRequestException"},
+		{"not JSON", "aws-appsync-event-ws, " + encode(`{"host":`), "connection_error BadRequestException"},
+		{"no host", "aws-appsync-event-ws, " + encode(`{"x-api-key":"da2-key"}`), "connection_error BadRequestException"},
+		{"other host", "aws-appsync-event-ws, " + encode(`{"host":"example.org","x-api-key":"da2-key"}`), "connection_error BadRequestException"},
+		{"other key", "aws-appsync-event-ws, " + encode(`{"host":"example.com","x-api-key":"da2"}`), "connection_error UnauthorizedException"},
+		{"nothing", "aws-appsync-event-ws", "connection_error UnauthorizedException"},
+	}
+	for _, tt := range tests {
+		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.clientWith(t, tt.protocols)
+			if strings.HasPrefix(tt.want, "connection_error") {
+				c.want(tt.want)
+				c.wantEnd(errGoodbye)
+				return
+			}
+			c.send(`{"type":"connection_init"}`)
+			c.want(tt.want)
+		})
+	}
+	eventAPITest(t, "without the sub-protocol", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		if got := ln.upgrade(t, "graphql-ws, "+encode(apiKeyAuth)); got != 400 {
+			t.Errorf("got status %d, want 400", got)
+		}
+	})
+}
+
+// Signatures of fictitious credentials, made with AWS's own signers: botocore, @smithy/signature-v4, aws-sdk-go-v2.
+var (
+	vectorDate  = time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC)
+	vectorHost  = "abcdefghijklmnopqrstuvwxyz.appsync-api.us-east-1.amazonaws.com"
+	vectorCreds = credentials{"AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", ""}
+	vectorToken = "IQoJb3JpZ2luX2VjEXAMPLE//////////wEaCXVzLWVhc3QtMSJ+token/for+tests=="
+)
+
+const (
+	vectorConnect      = "f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9"
+	vectorSubscribe    = "d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a"
+	vectorPublish      = "e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822"
+	vectorPublishTwo   = "e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4"
+	vectorHTTP         = "b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6"
+	vectorRawHTML      = "0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f"
+	vectorConnectLen   = "3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3" // content-length signed too
+	vectorConnectToken = "e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9"
+	vectorPublishToken = "404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda"
+)
+
+// vectorAuth is the authorization object of a vector.
+func vectorAuth(signature string, more ...string) string {
+	signed := "accept;content-encoding;content-type;host;x-amz-date"
+	fields := `"accept":"application/json, text/javascript","content-encoding":"amz-1.0","content-type":"application/json; charset=UTF-8",` +
+		`"host":"` + vectorHost + `","x-amz-date":"20150830T123600Z",`
+	if slices.Contains(more, "token") {
+		signed += ";x-amz-security-token"
+		fields += `"X-Amz-Security-Token":"` + vectorToken + `",`
+	}
+	if slices.Contains(more, "length") {
+		signed = strings.Replace(signed, ";content-type", ";content-length;content-type", 1)
+	}
+	return `{` + fields + `"Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, SignedHeaders=` + signed + `, Signature=` + signature + `"}`
+}
+
+func TestEventAPIAcceptsVectors(t *testing.T) {
+	withToken := vectorCreds
+	withToken.sessionToken = vectorToken
+	publish := `{"type":"publish","id":"pub-0001","channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"],"authorization":`
+	t.Run("long-lived key", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			api, ln := startVectorAPI(t, vectorCreds)
+			defer api.close()
+			ln.client(t, vectorAuth(vectorConnectLen, "length"))
+			c := ln.client(t, vectorAuth(vectorConnect))
+			c.send(`{"type":"subscribe","id":"sub-0001","channel":"/default/room-1/*","authorization":` + vectorAuth(vectorSubscribe) + `}`)
+			c.want("subscribe_success sub-0001")
+			c.send(publish + vectorAuth(vectorPublish) + `}`)
+			c.want("publish_success pub-0001 ok 0")
+			c.send(`{"type":"publish","id":"pub-0002","channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,\"data\":\"c2Vjb25k\"}"],"authorization":` + vectorAuth(vectorPublishTwo) + `}`)
+			c.want("publish_success pub-0002 ok 0,1")
+			// The service's serialiser escapes what this client signed as it is.
+			c.send(`{"type":"publish","id":"pub-0003","channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"],"authorization":` + vectorAuth(vectorRawHTML) + `}`)
+			c.want("publish_error pub-0003 BadRequestException")
+			c.send(publish + vectorAuth(vectorSubscribe) + `}`)
+			c.want("publish_error pub-0001 BadRequestException")
+
+			header := http.Header{"Content-Type": {"application/json"}, "X-Amz-Date": {"20150830T123600Z"}, "Authorization": {
+				"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=" + vectorHTTP}}
+			body := `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`
+			if got := ln.post(t, header, body); !strings.HasPrefix(got, "200") {
+				t.Errorf("HTTPS publish: got %s, want 200", got)
+			}
+			if got := ln.post(t, header, body+" "); !strings.HasPrefix(got, "400 error BadRequestException") {
+				t.Errorf("HTTPS publish of other bytes: got %s, want 400", got)
+			}
+		})
+	})
+	t.Run("session token", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			api, ln := startVectorAPI(t, withToken)
+			defer api.close()
+			c := ln.client(t, vectorAuth(vectorConnectToken, "token"))
+			c.send(publish + vectorAuth(vectorPublishToken, "token") + `}`)
+			c.want("publish_success pub-0001 ok 0")
+			c.send(publish + vectorAuth(vectorPublish) + `}`)
+			c.want("publish_error pub-0001 UnauthorizedException")
+			api.accept("", vectorCreds) // the temporary credentials are over
+			c.send(publish + vectorAuth(vectorPublishToken, "token") + `}`)
+			c.want("publish_error pub-0001 UnauthorizedException")
+		})
+	})
+}
+
+// startVectorAPI starts an API at the vectors' date: fake time begins in 2000.
+func startVectorAPI(t *testing.T, creds credentials) (*eventAPI, *pipeListener) {
+	time.Sleep(time.Until(vectorDate))
+	ln := newPipeListener(vectorHost)
+	return startEventAPI(ln, eventAPIOptions{credentials: []credentials{creds}, region: "us-east-1", namespaces: []string{"default"}}), ln
+}
+
+func TestEventAPIRefusesSignatures(t *testing.T) {
+	auth := vectorAuth(vectorConnect)
+	tests := []struct {
+		name string
+		auth string
+		late time.Duration // between signing and use
+		opts eventAPIOptions
+		want string
+	}{
+		{name: "good", auth: auth},
+		{name: "just in time", auth: auth, late: 5 * time.Minute},
+		{name: "stale", auth: auth, late: 5*time.Minute + 1, want: "BadRequestException"},
+		{name: "other signature", auth: vectorAuth(vectorSubscribe), want: "BadRequestException"},
+		{name: "other region", auth: auth, opts: eventAPIOptions{region: "eu-west-1"}, want: "BadRequestException"},
+		{name: "other host", auth: auth, opts: eventAPIOptions{host: "events.example.com"}, want: "BadRequestException"},
+		{name: "other secret", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDEXAMPLE", "no", ""}}}, want: "BadRequestException"},
+		{name: "second of two keys", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}, vectorCreds}}},
+		{name: "other key", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}}}, want: "UnauthorizedException"},
+		{name: "API key only", auth: auth, opts: eventAPIOptions{apiKey: "da2-key", credentials: []credentials{}}, want: "UnauthorizedException"},
+		{name: "header changed", auth: strings.Replace(auth, "amz-1.0", "amz-1.1", 1), want: "BadRequestException"},
+		{name: "header missing", auth: strings.Replace(auth, `"accept":`, `"accepted":`, 1), want: "BadRequestException"},
+		{name: "date missing", auth: strings.Replace(auth, `"x-amz-date":`, `"date":`, 1), want: "BadRequestException"},
+		{name: "host not signed", auth: strings.Replace(auth, "host;", "", 1), want: "BadRequestException"},
+		{name: "not sorted", auth: strings.Replace(auth, "accept;content-encoding", "content-encoding;accept", 1), want: "BadRequestException"},
+		{name: "no signature", auth: strings.Replace(auth, "Signature=", "Sig=", 1), want: "BadRequestException"},
+		{name: "empty", auth: `{"host":"` + vectorHost + `"}`, want: "UnauthorizedException"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(vectorDate) + tt.late)
+				if tt.opts.credentials == nil {
+					tt.opts.credentials = []credentials{vectorCreds}
+				}
+				if tt.opts.region == "" {
+					tt.opts.region = "us-east-1"
+				}
+				ln := newPipeListener(vectorHost)
+				api := startEventAPI(ln, tt.opts)
+				defer api.close()
+				c := ln.client(t, tt.auth)
+				if tt.want != "" {
+					c.want("connection_error " + tt.want)
+					c.wantEnd(errGoodbye)
+					return
+				}
+				c.send(`{"type":"connection_init"}`)
+				c.want("connection_ack 300000")
+			})
+		})
+	}
+}
+
+// The signature of a WebSocket publish is checked over the service's own serialisation, in which only some characters
+// stand for themselves; how the client wrote them in its message does not matter.
+func TestEventAPISerialisesEventsItself(t *testing.T) {
+	tests := []struct {
+		event, signedAs string // as they stand inside a JSON string
+		ok              bool
+	}{
+		{`[1,\"a\\u003c\\\\\",{}]`, `[1,\"a\\u003c\\\\\",{}]`, true},
+		{`\u005b\u0031\u005d`, `[1]`, true},
+		{`\"\u003c\u003e\u0026\u003d\u0027\"`, `\"\u003c\u003e\u0026\u003d\u0027\"`, true},
+		{`\"<>&='\"`, `\"\u003c\u003e\u0026\u003d\u0027\"`, true},
+		{`\"<\"`, `\"<\"`, false},
+		{`\">\"`, `\">\"`, false},
+		{`\"&\"`, `\"&\"`, false},
+		{`\"=\"`, `\"=\"`, false},
+		{`\"'\"`, `\"'\"`, false},
+		{`\"é\"`, `\"é\"`, false},
+		{`\"😀\"`, `\"\ud83d\ude00\"`, true},
+		{`\"😀\"`, `\"😀\"`, false},
+		{`[1,\n2]`, `[1,\n2]`, false},
+		{`[1,\n2]`, `[1,\u000a2]`, true},
+		{`[1]`, `[1] `, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.event+" as "+tt.signedAs, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api, ln := startVectorAPI(t, vectorCreds)
+				defer api.close()
+				c := ln.client(t, vectorAuth(vectorConnect))
+				body := `{"channel":"/default/a","events":["` + tt.signedAs + `"]}`
+				// This client signs no more than it must.
+				headers := [][2]string{{"host", vectorHost}}
+				auth := `{"host":"` + vectorHost + `","x-amz-date":"20150830T123600Z","authorization":"` +
+					vectorCreds.authorization("us-east-1", "20150830T123600Z", "/event", headers, []byte(body)) + `"}`
+				c.send(`{"type":"publish","id":"p","channel":"/default/a","events":["` + tt.event + `"],"authorization":` + auth + `}`)
+				want := "publish_error p BadRequestException"
+				if tt.ok {
+					want = "publish_success p ok 0"
+				}
+				c.want(want)
+			})
+		})
+	}
+}
+
+func TestEventAPIPublishHTTP(t *testing.T) {
+	tests := []struct{ name, key, body, want string }{
+		{"good", "da2-key", `{"channel":"/live-lambda/a","events":["1","2"]}`, "200 ok 0,1"},
+		{"too large an event", "da2-key", `{"channel":"/live-lambda/a","events":["1","` + strings.Repeat("1", 240_001) + `"]}`, "200 ok 0 failed 1:EventTooLargeException"},
+		{"other key", "no", `{"channel":"/live-lambda/a","events":["1"]}`, "401 error UnauthorizedException"},
+		{"no key", "", `{"channel":"/live-lambda/a","events":["1"]}`, "401 error UnauthorizedException"},
+		{"other namespace", "da2-key", `{"channel":"/a/b","events":["1"]}`, "401 error UnauthorizedException"},
+		{"six events", "da2-key", `{"channel":"/live-lambda/a","events":["1","2","3","4","5","6"]}`, "400 error InvalidInputError"},
+		{"not JSON", "da2-key", `{`, "400 error BadRequestException"},
+	}
+	for _, tt := range tests {
+		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			if got := ln.post(t, http.Header{"X-Api-Key": {tt.key}}, tt.body); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// ---- faults ----
+
+func TestEventAPIVerdicts(t *testing.T) {
+	success := func(f apiFrame) bool { return f.typ == "publish_success" }
+	request := func(f apiFrame) bool { return f.typ == "publish" }
+	data := func(f apiFrame) bool { return f.typ == "data" }
+	published := []string{`data s "1"`, "publish_success p ok 0"}
+	ping := []byte{'h', 'i'}
+	text := []byte(`{"type":"data","id":"s","event":"\"in three frames\""}`)
+	tests := []struct {
+		name    string
+		hit     func(apiFrame) bool
+		verdict apiVerdict
+		want    []string
+		end     error
+	}{
+		{"pass", data, apiVerdict{}, published, nil},
+		{"drop the request", request, apiVerdict{replace: dropped}, nil, nil},
+		{"drop the event", data, apiVerdict{replace: dropped}, published[1:], nil},
+		{"drop the answer", success, apiVerdict{replace: dropped}, published[:1], nil},
+		{"double the event", data, apiVerdict{replace: [][]byte{dataOne, dataOne}}, []string{published[0], published[0], published[1]}, nil},
+		{"another answer", success, apiVerdict{replace: [][]byte{[]byte(`{"type":"publish_error","id":"p","errors":[{"errorType":"LimitExceededError"}]}`)}}, []string{published[0], "publish_error p LimitExceededError"}, nil},
+		{"another request", request, apiVerdict{replace: [][]byte{[]byte(`{"type":"unsubscribe","id":"s"}`), []byte(`]`)}}, []string{"unsubscribe_success s", "error BadRequestException"}, nil},
+		{"frames and pings", data, apiVerdict{replace: dropped, wire: slices.Concat(webSocketFrame(false, 1, text[:9]), webSocketFrame(true, 9, ping), webSocketFrame(false, 0, text[9:20]), webSocketFrame(true, 0, text[20:]))}, []string{`data s "\"in three frames\""`, published[1]}, nil},
+		{"close before the request", request, apiVerdict{replace: dropped, after: closePolitely}, nil, errGoodbye},
+		{"close after the request", request, apiVerdict{after: closePolitely}, published, errGoodbye},
+		{"close after the event", data, apiVerdict{after: closePolitely}, published[:1], errGoodbye},
+		{"not JSON", data, apiVerdict{replace: [][]byte{[]byte(`{"type":`)}}, []string{"not JSON", published[1]}, nil},
+		{"reset before the request", request, apiVerdict{replace: dropped, after: resetConnection}, nil, syscall.ECONNRESET},
+		{"reset instead of the event", data, apiVerdict{replace: dropped, after: resetConnection}, nil, syscall.ECONNRESET},
+		{"half-open at the request", request, apiVerdict{replace: dropped, after: goHalfOpen}, nil, errSilent},
+		{"half-open after the event", data, apiVerdict{after: goHalfOpen}, published[:1], errSilent},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-key"})
+			defer api.close()
+			c := dialEventAPI(t, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }, "127.0.0.1", strings.Replace(apiKeyAuth, "example.com", "127.0.0.1", 1))
+			c.subscribe("s", "/live-lambda/a")
+			api.intercept(func(f apiFrame) apiVerdict {
+				if tt.hit(f) {
+					return tt.verdict
+				}
+				return apiVerdict{}
+			})
+			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`)
+			c.want(tt.want...)
+			switch tt.end {
+			case nil:
+				c.send(`{"type":"connection_init"}`) // nothing more comes before its answer
+				c.want("connection_ack 300000")
+			case errSilent:
+				if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.open == 0 }); err != nil {
+					t.Fatal(err)
+				}
+				c.send(`{"type":"connection_init"}`)
+				c.nc.SetReadDeadline(time.Now()) // what had been written would be here
+				if raw, err := c.tryReceive(); !isTimeout(err) {
+					t.Errorf("got %q, %v from a half-open connection", raw, err)
+				}
+			default:
+				c.wantEnd(tt.end)
+			}
+		})
+	}
+}
+
+func TestEventAPIHoldsFrames(t *testing.T) {
+	for _, typ := range []string{"publish", "publish_success"} {
+		eventAPITest(t, typ, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+			release := make(chan struct{})
+			api.intercept(func(f apiFrame) apiVerdict {
+				if f.conn == 1 && f.typ == typ && f.id == "1" {
+					return apiVerdict{until: release}
+				}
+				return apiVerdict{}
+			})
+			for i := 1; i <= 3; i++ {
+				c.send(fmt.Sprintf(`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i, keyField))
+			}
+			start := time.Now()
+			other.publish("4", "/live-lambda/a", "1")
+			if got := time.Since(start); got != 0 {
+				t.Errorf("the other connection was held for %v", got)
+			}
+			time.AfterFunc(time.Hour, func() { close(release) })
+			c.want("publish_success 1 ok 0", "publish_success 2 ok 0", "publish_success 3 ok 0")
+			if got := time.Since(start); got != time.Hour {
+				t.Errorf("held for %v, want 1h", got)
+			}
+		})
+	}
+}
+
+func TestEventAPIActsOnConnections(t *testing.T) {
+	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		var clients []*eventAPIClient
+		for range 4 {
+			clients = append(clients, ln.client(t, apiKeyAuth))
+			clients[len(clients)-1].subscribe("s", "/live-lambda/a")
+		}
+		conns, err := api.subscribers(t.Context(), "/live-lambda/a", 4)
+		if want := []int{1, 2, 3, 4}; err != nil || !slices.Equal(conns, want) {
+			t.Fatalf("subscribers: %v, %v; want %v", conns, err, want)
+		}
+		if !api.do(1, apiVerdict{wire: webSocketFrame(true, 9, nil), replace: [][]byte{[]byte(`{"type":"ka"}`)}}) {
+			t.Error("connection 1 is not open")
+		}
+		clients[0].want("ka")
+		api.do(2, apiVerdict{after: closePolitely})
+		clients[1].wantEnd(errGoodbye)
+		api.do(3, apiVerdict{after: resetConnection})
+		clients[2].wantEnd(io.EOF)
+		api.do(4, apiVerdict{after: goHalfOpen})
+		if api.do(4, apiVerdict{}) || api.do(5, apiVerdict{}) {
+			t.Error("do found a connection that is half-open, or none")
+		}
+		api.publish("/live-lambda/a", "1")
+		clients[0].want(`data s "1"`)
+		if conns, _ := api.subscribers(t.Context(), "/live-lambda/*", 0); !slices.Equal(conns, []int{1}) {
+			t.Errorf("subscribers left: %v, want [1]", conns)
+		}
+	})
+	eventAPITest(t, "waits give up", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := api.subscribers(ctx, "/live-lambda/a", 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+		}
+	})
+}
+
+func TestEventAPIFaultsOfHTTP(t *testing.T) {
+	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		good := "aws-appsync-event-ws, header-" + base64.RawURLEncoding.EncodeToString([]byte(apiKeyAuth))
+		body := `{"channel":"/live-lambda/a","events":["1"]}`
+		api.intercept(func(f apiFrame) apiVerdict {
+			switch {
+			case f.typ == "upgrade" && f.conn < 3:
+				return apiVerdict{status: 402 + f.conn}
+			case f.typ == "upgrade" && f.conn == 3:
+				return apiVerdict{until: make(chan struct{})}
+			case f.typ == "upgrade" && f.conn == 4:
+				return apiVerdict{replace: dropped}
+			case f.typ == "upgrade" && f.conn == 5:
+				return apiVerdict{after: resetConnection}
+			case f.typ == "connection_ack":
+				return apiVerdict{replace: dropped}
+			case f.typ == "http_publish" && f.channel == "/live-lambda/a":
+				return apiVerdict{status: 429}
+			}
+			return apiVerdict{}
+		})
+		if got := []int{ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good)}; !slices.Equal(got, []int{403, 404, 0, 0, 0}) {
+			t.Errorf("statuses of the upgrades: %v, want 403, 404, none in time, none, none", got)
+		}
+		c := ln.client(t, apiKeyAuth)
+		c.send(`{"type":"connection_init"}`)
+		c.publish("p", "/live-lambda/a", "1") // answered behind the ack that never comes
+		if got := ln.post(t, nil, body); got != "429" {
+			t.Errorf("HTTPS publish: got %s, want 429", got)
+		}
+		api.intercept(func(apiFrame) apiVerdict { return apiVerdict{after: resetConnection} })
+		if got := ln.post(t, nil, body); got != "EOF" { // published, but the answer is lost
+			t.Errorf("HTTPS publish: got %s, want EOF", got)
+		}
+		api.intercept(nil)
+		if got := ln.post(t, nil, body); got != "200 ok 0" {
+			t.Errorf("HTTPS publish: got %s, want 200", got)
+		}
+		if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.events["/live-lambda/a"] == 3 }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEventAPIResetsTLS(t *testing.T) {
+	https := httptest.NewTLSServer(nil) // for its certificate
+	defer https.Close()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := startEventAPI(tls.NewListener(tcp, &tls.Config{Certificates: https.TLS.Certificates}), eventAPIOptions{apiKey: "da2-key"})
+	defer api.close()
+	trust := https.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	trust.ServerName = "example.com"
+	c := dialEventAPI(t, func() (net.Conn, error) { return tls.Dial("tcp", tcp.Addr().String(), trust) }, "example.com", apiKeyAuth)
+	c.subscribe("s", "/live-lambda/a")
+	api.do(1, apiVerdict{after: resetConnection})
+	c.wantEnd(syscall.ECONNRESET)
+}
+
+// A client that says goodbye right after a publish has published, and hears a goodbye.
+func TestEventAPIWorksThroughWhatItRead(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		eventAPITest(t, fmt.Sprintf("silent=%v", silent), eventAPIOptions{apiKey: "da2-key", delay: time.Second}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.client(t, apiKeyAuth)
+			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`)
+			if silent {
+				c.nc.Close()
+			} else {
+				c.ws.WriteClose(1000)
+				c.want("publish_success p ok 0")
+				c.wantEnd(errGoodbye)
+			}
+			if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.events["/live-lambda/a"] == 1 && n.open == 0 }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// close ends whatever hangs; the bubble fails the test if a goroutine is left.
+func TestEventAPICloses(t *testing.T) {
+	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		never := make(chan struct{})
+		var hung sync.WaitGroup
+		held := 0
+		api.intercept(func(f apiFrame) apiVerdict {
+			switch {
+			case f.conn == 4 && f.typ == "upgrade", f.typ == "http_publish", f.conn == 1 && f.typ == "publish", f.conn == 2 && f.typ == "publish_success":
+				held++
+				return apiVerdict{until: never}
+			case f.conn == 3 && f.typ == "publish":
+				held++
+				return apiVerdict{after: goHalfOpen}
+			}
+			return apiVerdict{}
+		})
+		for range 3 {
+			c := ln.client(t, apiKeyAuth)
+			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`)
+		}
+		hung.Go(func() {
+			if got := ln.upgrade(t, "aws-appsync-event-ws"); got != 0 {
+				t.Errorf("upgrade: status %d, want none", got)
+			}
+		})
+		hung.Go(func() {
+			if got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`); got != "EOF" {
+				t.Errorf("HTTPS publish: got %s, want EOF", got)
+			}
+		})
+		synctest.Wait()
+		start := time.Now()
+		api.close()
+		hung.Wait()
+		if got := time.Since(start); got != 0 || held != 5 {
+			t.Errorf("close took %v with %d held, want 0s with 5", got, held)
+		}
+		if _, err := ln.dial(t.Context(), "", ""); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dial after close: %v", err)
+		}
+	})
+}
+
+// ---- a client of the emulator's own, and a network without a network ----
+
+const (
+	apiKeyAuth = `{"host":"example.com","x-api-key":"da2-key"}`
+	keyField   = `"authorization":{"x-api-key":"da2-key"}`
+)
+
+var (
+	errGoodbye = errors.New("a closing frame")
+	errSilent  = errors.New("nothing comes any more")
+	dataOne    = []byte(`{"type":"data","id":"s","event":"1"}`)
+)
+
+func apiQuote(s string) string { return string(mustJSON(s)) }
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// eventAPITest runs a test in a bubble of fake time, against an emulator on pipes that serves as example.com.
+func eventAPITest(t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ln := newPipeListener("example.com")
+			api := startEventAPI(ln, opts)
+			defer api.close()
+			test(t, api, ln)
+		})
+	})
+}
+
+// pipeListener is a net.Listener whose connections are pipes: tests in a bubble of fake time need them.
+type pipeListener struct {
+	host  string
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener(host string) *pipeListener {
+	return &pipeListener{host: host, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.host) }
+
+type pipeAddr string
+
+func (a pipeAddr) Network() string { return "pipe" }
+func (a pipeAddr) String() string  { return string(a) }
+
+// dial connects to the listener, whatever the address.
+func (l *pipeListener) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.done:
+		return nil, syscall.ECONNREFUSED
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// client connects with an authorization object.
+func (l *pipeListener) client(t testing.TB, auth string) *eventAPIClient {
+	return dialEventAPI(t, func() (net.Conn, error) { return l.dial(t.Context(), "", "") }, l.host, auth)
+}
+
+func (l *pipeListener) clientWith(t testing.TB, protocols string) *eventAPIClient {
+	return dialProtocols(t, func() (net.Conn, error) { return l.dial(t.Context(), "", "") }, l.host, protocols)
+}
+
+// post publishes over HTTP, with the API key where header is nil, and returns the status and a digest of the answer.
+func (l *pipeListener) post(t *testing.T, header http.Header, body string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.host+"/event", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if req.Header = header; header == nil {
+		req.Header = http.Header{"X-Api-Key": {"da2-key"}}
+	}
+	resp, err := client.Do(req)
+	if errors.Is(err, io.EOF) {
+		return "EOF"
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := fmt.Sprint(resp.StatusCode)
+	if !json.Valid(raw) {
+		return status
+	}
+	if resp.StatusCode != 200 {
+		status += " error"
+	}
+	return strings.TrimSpace(status + " " + apiDigest(raw))
+}
+
+// upgrade asks for a WebSocket and returns the status of the answer, 0 when there is none within a minute.
+func (l *pipeListener) upgrade(t *testing.T, protocols string) int {
+	t.Helper()
+	nc, err := l.dial(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(time.Minute))
+	var answer bytes.Buffer
+	websocket.NewClient(websocketConfig(l.host, protocols), readTee{nc, &answer})
+	var status int
+	fmt.Sscanf(answer.String(), "HTTP/1.1 %d", &status)
+	return status
+}
+
+// readTee keeps what is read.
+type readTee struct {
+	net.Conn
+	read *bytes.Buffer
+}
+
+func (c readTee) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Write(p[:n])
+	return n, err
+}
+
+func websocketConfig(host, protocols string) *websocket.Config {
+	return &websocket.Config{
+		Location: &url.URL{Scheme: "ws", Host: host, Path: "/event/realtime"},
+		Origin:   &url.URL{Scheme: "http", Host: host},
+		Protocol: strings.Split(strings.ReplaceAll(protocols, " ", ""), ","),
+		Version:  websocket.ProtocolVersionHybi13,
+	}
+}
+
+// eventAPIClient is a client that knows no more than the protocol's frames.
+type eventAPIClient struct {
+	t  testing.TB
+	nc net.Conn
+	ws *websocket.Conn
+}
+
+func dialEventAPI(t testing.TB, dial func() (net.Conn, error), host, auth string) *eventAPIClient {
+	t.Helper()
+	return dialProtocols(t, dial, host, "aws-appsync-event-ws, header-"+base64.RawURLEncoding.EncodeToString([]byte(auth)))
+}
+
+func dialProtocols(t testing.TB, dial func() (net.Conn, error), host, protocols string) *eventAPIClient {
+	t.Helper()
+	nc, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	ws, err := websocket.NewClient(websocketConfig(host, protocols), nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &eventAPIClient{t, nc, ws}
+}
+
+func (c *eventAPIClient) send(message string) {
+	c.t.Helper()
+	if err := websocket.Message.Send(c.ws, message); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// tryReceive returns one message, its frames joined, or errGoodbye for a closing frame.
+func (c *eventAPIClient) tryReceive() ([]byte, error) {
+	var message bytes.Buffer
+	for {
+		frame, err := c.ws.NewFrameReader()
+		if err != nil {
+			return nil, err
+		}
+		first := []byte{0}
+		frame.HeaderReader().Read(first)
+		if frame.PayloadType() == websocket.CloseFrame {
+			return nil, errGoodbye
+		}
+		payload, err := c.ws.HandleFrame(frame) // answers pings
+		if err != nil {
+			return nil, err
+		}
+		if payload == nil {
+			continue
+		}
+		if _, err := message.ReadFrom(payload); err != nil {
+			return nil, err
+		}
+		if first[0]&0x80 != 0 {
+			return message.Bytes(), nil
+		}
+	}
+}
+
+func (c *eventAPIClient) receive() []byte {
+	c.t.Helper()
+	raw, err := c.tryReceive()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return raw
+}
+
+// want receives messages and compares their digests; other keep-alives than the first are passed over.
+func (c *eventAPIClient) want(want ...string) {
+	c.t.Helper()
+	for _, w := range want {
+		got := apiDigest(c.receive())
+		for got == "ka" && w != "ka" {
+			got = apiDigest(c.receive())
+		}
+		if got != w {
+			c.t.Fatalf("got %s, want %s", got, w)
+		}
+	}
+}
+
+// wantAll is want in any order.
+func (c *eventAPIClient) wantAll(want ...string) {
+	c.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, apiDigest(c.receive()))
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		c.t.Fatalf("got %q, want %q", got, want)
+	}
+}
+
+func (c *eventAPIClient) wantEnd(want error) {
+	c.t.Helper()
+	if raw, err := c.tryReceive(); !errors.Is(err, want) {
+		c.t.Fatalf("got %q, %v; want %v", raw, err, want)
+	}
+}
+
+// ask sends one operation and compares the answer.
+func (c *eventAPIClient) ask(typ, id, channel, want string) {
+	c.t.Helper()
+	c.send(fmt.Sprintf(`{"type":%q,"id":%q,"channel":%q,"events":["1"],%s}`, typ, id, channel, keyField))
+	c.want(want)
+}
+
+func (c *eventAPIClient) subscribe(id, channel string) {
+	c.t.Helper()
+	c.ask("subscribe", id, channel, "subscribe_success "+id)
+}
+
+func (c *eventAPIClient) publish(id, channel, event string) {
+	c.t.Helper()
+	c.send(fmt.Sprintf(`{"type":"publish","id":%q,"channel":%q,"events":[%q],%s}`, id, channel, event, keyField))
+	c.want("publish_success " + id + " ok 0")
+}
+
+// apiDigest is a message in one line: type, ID and what else matters in it.
+func apiDigest(raw []byte) string {
+	var m struct {
+		Type, ID            string
+		ConnectionTimeoutMs int
+		Event               any
+		Errors              []struct{ ErrorType string }
+		Successful, Failed  []struct {
+			Identifier, Code string
+			Index            int
+		}
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return "not JSON"
+	}
+	words := []string{m.Type, m.ID}
+	if m.ConnectionTimeoutMs != 0 {
+		words = append(words, fmt.Sprint(m.ConnectionTimeoutMs))
+	}
+	if array, ok := m.Event.([]any); ok && len(array) == 1 {
+		m.Event = array[0]
+	}
+	if m.Event != nil {
+		words = append(words, quoteRaw(m.Event))
+	}
+	for _, e := range m.Errors {
+		words = append(words, e.ErrorType)
+	}
+	var ok, failed []string
+	for _, e := range m.Successful {
+		ok = append(ok, fmt.Sprint(e.Index))
+	}
+	for _, e := range m.Failed {
+		failed = append(failed, fmt.Sprintf("%d:%s", e.Index, e.Code))
+	}
+	if ok != nil {
+		words = append(words, "ok", strings.Join(ok, ","))
+	}
+	if failed != nil {
+		words = append(words, "failed", strings.Join(failed, ","))
+	}
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
+}
+
+// quoteRaw is a JSON string with its < > & as they are.
+func quoteRaw(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.Encode(v)
+	return strings.TrimSpace(b.String())
+}
