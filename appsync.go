@@ -28,6 +28,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -44,6 +45,7 @@ const (
 const (
 	ackTimeout     = 15 * time.Second       // for connection_ack and subscribe_success, as AWS's own client waits
 	publishTimeout = 2 * time.Second        // for publish_success and for probes: the connection counts as dead without
+	slowestUplink  = 128 << 10              // bytes a second: large publishes get so much more time
 	doneTimeout    = time.Second            // for writing what ends an invocation
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
@@ -261,6 +263,8 @@ type session struct {
 	waits  map[string]chan<- serverMessage // by ID, of operations that AppSync has not answered yet
 	sent   [publishesPerSecond]time.Time   // when the latest publishes went out, a ring
 	next   int                             // in sent
+
+	unacked atomic.Int64 // bytes of publishes under way
 }
 
 // connect opens a WebSocket and waits for connection_ack.
@@ -397,7 +401,11 @@ func (s *session) unsubscribe(id string) error {
 // do not wait for each other.
 func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte]) error {
 	var answers []<-chan serverMessage
+	total := int64(0)
+	defer func() { s.unacked.Add(-total) }()
 	for body := range publishes(channel, events) {
+		total += int64(len(body))
+		s.unacked.Add(int64(len(body)))
 		answer, err := s.startPublish(ctx, body)
 		if err != nil {
 			return err
@@ -407,11 +415,16 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 		}
 	}
 	for _, answer := range answers {
-		if _, err := s.answer(ctx, answer, publishTimeout, "publish_success", "appsync:EventPublish"); err != nil {
+		if _, err := s.answer(ctx, answer, s.patience(), "publish_success", "appsync:EventPublish"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// patience is how long to wait for a publish_success or a probe: longer while much is on its way.
+func (s *session) patience() time.Duration {
+	return publishTimeout + time.Duration(s.unacked.Load())*time.Second/slowestUplink
 }
 
 // announce publishes one event and returns when it has been written, without waiting for AppSync's answer: the
@@ -536,17 +549,33 @@ func (a *appsync) run(ctx context.Context, use func(context.Context, *session) (
 	})
 }
 
-// wait returns when the session has ended, must end, or ctx is done.
+// wait returns when the session has ended, when it has to be replaced, or when ctx is done.
 func (s *session) wait(ctx context.Context) error {
-	select {
-	case <-s.conn.done:
-		return s.conn.err
-	case <-time.After(retireAfter + 30*time.Minute):
-		return errRetired
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	tick := time.NewTicker(staleAfter / 6)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.conn.done:
+			return s.conn.err
+		case <-tick.C:
+			if s.stale() || s.age() > retireAfter+30*time.Minute {
+				return errRetired
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
+
+// stale reports whether AppSync has not been heard for so long that this end must have slept, or been frozen. It goes
+// by the wall clock, since the monotonic one may stand still meanwhile; so do quiet and age.
+func (s *session) stale() bool { return s.quiet() > staleAfter }
+
+func (s *session) quiet() time.Duration {
+	return time.Duration(time.Now().UnixNano() - s.conn.lastFrame.Load())
+}
+
+func (s *session) age() time.Duration { return time.Now().Round(0).Sub(s.born.Round(0)) }
 
 // part is one message of version 1, or one piece of it: everything but a request that fits in one event.
 type part struct {
@@ -840,8 +869,7 @@ func (t *tunnel) current() (l *link, err error, changed <-chan struct{}) {
 	defer t.mu.Unlock()
 	l = t.link
 	if l != nil {
-		age := time.Duration(time.Now().UnixNano() - l.session.born.UnixNano()) // by the wall clock, see quiet
-		if l.quiet() > staleAfter || age > retireAfter && len(t.calls) == 0 {
+		if l.session.stale() || l.session.age() > retireAfter && len(t.calls) == 0 {
 			l.session.conn.fail(errRetired)
 		}
 		if l.session.conn.ended() {
@@ -849,11 +877,6 @@ func (t *tunnel) current() (l *link, err error, changed <-chan struct{}) {
 		}
 	}
 	return l, t.err, t.changed
-}
-
-// quiet is how long no frame has come, by the wall clock: the monotonic one may stand still in a frozen environment.
-func (l *link) quiet() time.Duration {
-	return time.Duration(time.Now().UnixNano() - l.session.conn.lastFrame.Load())
 }
 
 // ready returns nil as soon as there is a link; an error after wait, or at once where AppSync refuses this end.
@@ -1023,10 +1046,10 @@ func (c *call) keepOut(ctx context.Context) {
 				due = now.Add(repeatRequest)
 			}
 			next := time.Until(due)
-			if quiet := l.quiet(); quiet < quietTimeout {
+			if quiet := l.session.quiet(); quiet < quietTimeout {
 				next = min(next, quietTimeout-quiet)
 			} else if l.probing.TryLock() {
-				if err := c.t.probe(ctx, l, publishTimeout); errors.Is(err, errNoProbe) {
+				if err := c.t.probe(ctx, l, l.session.patience()); errors.Is(err, errNoProbe) {
 					l.session.conn.fail(err)
 				}
 				l.probing.Unlock()

@@ -11,7 +11,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,12 +56,9 @@ type config struct {
 	extensionName string
 	logLevel      slog.Level
 	logJSON       bool
+	roots         systemRoots
 	function      eventContext // what the environment tells about the function
 }
-
-// segment is one segment of a channel.
-// https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
-const segment = `^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$`
 
 // readConfig reads the configuration through getenv. It never fails: each problem is a line that names the variable,
 // what is wrong with it and what is done instead.
@@ -120,6 +115,16 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 			cfg.runtimeAPI = s
 		}
 	}
+	// As Go's own crypto/x509 looks for them.
+	cfg.roots.files = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+		"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}
+	cfg.roots.dirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs"}
+	if file := getenv("SSL_CERT_FILE"); file != "" {
+		cfg.roots.files = []string{file}
+	}
+	if dirs := getenv("SSL_CERT_DIR"); dirs != "" {
+		cfg.roots.dirs = strings.Split(dirs, ":")
+	}
 	cfg.extensionName = cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension")
 	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
 	cfg.function = eventContext{
@@ -162,16 +167,24 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 	if stage != "" {
 		a.requests += "/" + stage
 	}
-	valid := regexp.MustCompile(segment)
 	switch {
-	case !valid.MatchString(a.namespace):
+	case !isSegment(a.namespace):
 		return nil, fmt.Errorf("LIVE_LAMBDA_NAMESPACE is %q, not 1 to 50 letters, digits and inner dashes", a.namespace)
-	case stage != "" && !valid.MatchString(stage):
+	case stage != "" && !isSegment(stage):
 		return nil, fmt.Errorf("LIVE_LAMBDA_STAGE is %q, not 1 to 50 letters, digits and inner dashes", stage)
 	case a.region == "" && a.apiKey == "":
 		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REGION is not set, and neither is AWS_REGION")
 	}
 	return a, nil
+}
+
+// isSegment reports whether s may be one segment of a channel.
+// https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
+func isSegment(s string) bool {
+	outside := func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	return s != "" && len(s) <= 50 && strings.IndexFunc(s, outside) < 0 && strings.Trim(s, "-") == s
 }
 
 // parseHost reads a host, a host with a port, or an URL, and returns the URL of path there.
@@ -268,11 +281,6 @@ func roleCredentials(transport http.RoundTripper) func(context.Context) (credent
 	}
 }
 
-// noHTTP2 keeps a transport from HTTP/2, over which there are no WebSockets here.
-func noHTTP2() map[string]func(string, *tls.Conn) http.RoundTripper {
-	return map[string]func(string, *tls.Conn) http.RoundTripper{}
-}
-
 // extension is the program in the layer. It returns the exit status.
 func extension() int {
 	cfg, problems := readConfig(os.Getenv)
@@ -319,7 +327,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer stopLink()
 	if cfg.api != nil && listenErr == nil {
 		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
-		cfg.api.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSNextProto: noHTTP2(), IdleConnTimeout: staleAfter}
+		cfg.api.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.roots.tlsConfig(), IdleConnTimeout: staleAfter}
 		p.tunnel = newTunnel(cfg.api)
 		p.tunnel.buffered = cfg.toRuntime
 		wg.Go(func() { p.tunnel.run(linkCtx) })

@@ -11,6 +11,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +23,9 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +37,7 @@ import (
 const (
 	maxMessage   = 2 << 20                // bytes of one incoming message; an AppSync event of 240 KB is below 1 MB on the wire
 	dialTimeout  = 15 * time.Second       // from the first packet to the end of the WebSocket handshake
-	writeTimeout = 10 * time.Second       // for one message; a peer that takes nothing for so long is gone
+	writeTimeout = 30 * time.Second       // for one message; a peer that takes nothing for so long is gone
 	closeTimeout = 250 * time.Millisecond // for the closing frame
 	firstBackoff = 100 * time.Millisecond // between dials: doubles with each failure, drawn with full jitter
 	maxBackoff   = 10 * time.Second
@@ -87,6 +93,65 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
 	c.wg.Go(func() { c.fail(c.writeLoop()) })
 	return c, nil
+}
+
+// systemRoots are where an operating system keeps its root certificates: files, of which the first one that can be read
+// counts, and directories.
+type systemRoots struct{ files, dirs []string }
+
+// tlsConfig verifies servers as crypto/tls does by itself, but at less cost: that parses all of the system's certificates,
+// which takes longer than everything else this program does when it starts.
+func (r systemRoots) tlsConfig() *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: r.verify} // verify does what is skipped
+}
+
+// verify checks the chain, the name, the dates and the usage of a server's certificate. Only those roots are parsed
+// whose name is that of a certificate in the chain or of its issuer; the others cannot be part of it.
+func (r systemRoots) verify(cs tls.ConnectionState) error {
+	opts := x509.VerifyOptions{DNSName: cs.ServerName, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+	for _, c := range cs.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	for _, file := range r.files {
+		if bundle, err := os.ReadFile(file); err == nil {
+			addRoots(opts.Roots, bundle, cs.PeerCertificates)
+			break
+		}
+	}
+	_, err := cs.PeerCertificates[0].Verify(opts)
+	for i := 0; err != nil && i < len(r.dirs); i++ {
+		files, _ := os.ReadDir(r.dirs[i]) // what cannot be read is not trusted
+		for _, f := range files {
+			if bundle, readErr := os.ReadFile(filepath.Join(r.dirs[i], f.Name())); readErr == nil {
+				addRoots(opts.Roots, bundle, cs.PeerCertificates)
+			}
+		}
+		_, err = cs.PeerCertificates[0].Verify(opts)
+	}
+	return err
+}
+
+// addRoots adds to pool those certificates of a PEM bundle that chain may lead to.
+func addRoots(pool *x509.CertPool, bundle []byte, chain []*x509.Certificate) {
+	begin, end := []byte("-----BEGIN CERTIFICATE-----"), []byte("-----END CERTIFICATE-----")
+	der := make([]byte, len(bundle))
+	for {
+		_, rest, _ := bytes.Cut(bundle, begin)
+		block, rest, found := bytes.Cut(rest, end)
+		if !found {
+			return
+		}
+		bundle = rest
+		n, err := base64.StdEncoding.Decode(der, block) // skips line ends
+		named := func(c *x509.Certificate) bool {
+			return bytes.Contains(der[:n], c.RawIssuer) || bytes.Contains(der[:n], c.RawSubject)
+		}
+		if err == nil && slices.ContainsFunc(chain, named) {
+			if c, err := x509.ParseCertificate(bytes.Clone(der[:n])); err == nil {
+				pool.AddCert(c)
+			}
+		}
+	}
 }
 
 // upgrade carries the bytes of one WebSocket. x/net/websocket writes its own handshake and tells nothing of a refusal;
