@@ -453,30 +453,31 @@ func (s *session) startPublish(ctx context.Context, body []byte) (<-chan serverM
 	return s.start(ctx, "publish", s.newID(), body)
 }
 
-// publishes groups events into the bodies of as few publishes as AppSync's limits allow.
+// publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are printable ASCII.
 func publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
+	head := `{"channel":"` + channel + `","events":[`
 	return func(yield func([]byte) bool) {
-		var group []string
-		size := 0
-		flush := func() bool {
-			body, err := json.Marshal(struct {
-				Channel string   `json:"channel"`
-				Events  []string `json:"events"`
-			}{channel, group})
-			group, size = nil, 0
-			return err == nil && yield(body)
-		}
+		body, n := []byte(head), 0
 		for event := range events {
-			if len(group) == maxEventsPerPublish || size+escapedLen(event) > maxPublish {
-				if !flush() {
+			if n == maxEventsPerPublish || n > 0 && len(body)+escapedLen(event) > maxPublish {
+				if !yield(append(body, "]}"...)) {
 					return
 				}
+				body, n = []byte(head), 0
 			}
-			group = append(group, string(event))
-			size += escapedLen(event) + 1
+			if n > 0 {
+				body = append(body, ',')
+			}
+			body = append(slices.Grow(body, escapedLen(event)+2), '"')
+			for i := bytes.IndexAny(event, `"\`); i >= 0; i = bytes.IndexAny(event, `"\`) {
+				body = append(append(body, event[:i]...), '\\', event[i])
+				event = event[i+1:]
+			}
+			body = append(append(body, event...), '"')
+			n++
 		}
-		if len(group) > 0 {
-			flush()
+		if n > 0 {
+			yield(append(body, "]}"...))
 		}
 	}
 }
@@ -623,8 +624,12 @@ func (p part) split(body []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for p.Index = 0; !p.Last; p.Index++ {
 			n := min(partData, len(body))
-			if p.Index == 0 && escapedLen(p.encode(nil)) > 7_000 {
-				n = 0
+			if p.Index == 0 {
+				if size := escapedLen(p.encode(nil)); size > maxEvent {
+					p.XRayCause = ""
+				} else if size > 7_000 {
+					n = 0
+				}
 			}
 			p.Last = n == len(body)
 			if !yield(p.encode(body[:n])) {
@@ -744,26 +749,30 @@ func (j *joiner) complete() bool {
 }
 func (j *joiner) ended() bool { return j.waiting != nil && j.last >= 0 && j.next > j.last }
 
-// join takes all parts of a complete message and returns it, decompressed: at most maxPayload bytes, or errTooBig.
-func (j *joiner) join() ([]byte, error) {
+// reader reads a complete message, decompressed. It may be called again.
+func (j *joiner) reader() (io.Reader, error) {
 	var parts []io.Reader
-	for !j.ended() {
-		data, _ := j.take()
-		parts = append(parts, bytes.NewReader(data))
+	for i := j.next; i <= j.last; i++ {
+		parts = append(parts, bytes.NewReader(j.waiting[i].data))
 	}
-	r := io.MultiReader(parts...)
 	if j.first.Encoding == "gzip" {
-		zr, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, err
-		}
-		r = zr
+		return gzip.NewReader(io.MultiReader(parts...))
 	}
-	body, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
-	if err == nil && len(body) > maxPayload {
+	return io.MultiReader(parts...), nil
+}
+
+// measure checks that the parts of a complete message fit together, and returns its size: at most limit bytes, or
+// errTooBig.
+func (j *joiner) measure(limit int64) (int64, error) {
+	r, err := j.reader()
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
 		err = errTooBig
 	}
-	return body, err
+	return n, err
 }
 
 // tunnel is the extension's side: it keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -841,10 +850,6 @@ func (t *tunnel) probe(ctx context.Context, l *link, wait time.Duration) error {
 	probe := part{Type: "probe", RequestID: l.name + "/probe"}.event()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-l.probed: // an earlier one, late
-	default:
-	}
 	if err := l.session.publish(ctx, t.channel(l.name+"/probe"), slices.Values([][]byte{probe})); err != nil {
 		return err
 	}
@@ -852,11 +857,16 @@ func (t *tunnel) probe(ctx context.Context, l *link, wait time.Duration) error {
 	case <-l.probed:
 		return nil
 	case <-timer.C:
-		return errNoProbe
 	case <-l.session.conn.done:
 		return l.session.conn.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+	select {
+	case <-l.probed: // it has come meanwhile
+		return nil
+	default:
+		return errNoProbe
 	}
 }
 
@@ -948,7 +958,8 @@ func (t *tunnel) receiveBare(l *link, c *call, event string) {
 		return
 	}
 	l.ambiguous = true
-	c.answer = &answer{headers: map[string]string{"Content-Type": "application/json"}, body: []byte(event)}
+	c.answer = newAnswer("", []byte(event))
+	c.answer.headers = map[string]string{"Content-Type": "application/json"}
 	notify(c.news)
 }
 
@@ -1011,8 +1022,9 @@ type answer struct {
 	headers   map[string]string // of a response
 	errorType string
 	xrayCause string
-	body      []byte
-	stream    bool // the body is to be read from the call, as it comes
+	body      io.Reader
+	size      int64
+	stream    bool // instead: the body is to be read from the call, as it comes
 }
 
 // send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish
@@ -1049,6 +1061,10 @@ func (c *call) keepOut(ctx context.Context) {
 			if quiet := l.session.quiet(); quiet < quietTimeout {
 				next = min(next, quietTimeout-quiet)
 			} else if l.probing.TryLock() {
+				select {
+				case <-l.probed: // an earlier one's
+				default:
+				}
 				if err := c.t.probe(ctx, l, l.session.patience()); errors.Is(err, errNoProbe) {
 					l.session.conn.fail(err)
 				}
@@ -1199,7 +1215,11 @@ func (c *call) look() (heard time.Time, a *answer, err error) {
 // chance. The tunnel is locked.
 func (c *call) assemble() *answer {
 	first := c.parts.first
-	body, err := c.parts.join()
+	size, err := c.parts.measure(maxPayload)
+	var body io.Reader
+	if err == nil {
+		body, err = c.parts.reader()
+	}
 	switch {
 	case errors.Is(err, errTooBig):
 		return tooLarge()
@@ -1209,17 +1229,21 @@ func (c *call) assemble() *answer {
 		return nil
 	case c.parts.trailers["Lambda-Runtime-Function-Error-Type"] != "": // of a stream that broke while it was collected
 		message, _ := base64.StdEncoding.DecodeString(c.parts.trailers["Lambda-Runtime-Function-Error-Body"])
-		return &answer{errorType: c.parts.trailers["Lambda-Runtime-Function-Error-Type"], body: message}
+		return newAnswer(c.parts.trailers["Lambda-Runtime-Function-Error-Type"], message)
 	case first.Type == "error":
-		return &answer{errorType: cmp.Or(first.ErrorType, "Runtime.Unknown"), xrayCause: first.XRayCause, body: body}
+		return &answer{errorType: cmp.Or(first.ErrorType, "Runtime.Unknown"), xrayCause: first.XRayCause, body: body, size: size}
 	}
-	return &answer{headers: first.Headers, body: body}
+	return &answer{headers: first.Headers, body: body, size: size}
+}
+
+func newAnswer(errorType string, body []byte) *answer {
+	return &answer{errorType: errorType, body: bytes.NewReader(body), size: int64(len(body))}
 }
 
 // tooLarge is the answer that Lambda itself gives.
 func tooLarge() *answer {
 	const t = "Function.ResponseSizeTooLarge"
-	return &answer{errorType: t, body: errorJSON(t, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload))}
+	return newAnswer(t, errorJSON(t, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)))
 }
 
 // errorJSON is Lambda's JSON of an error.

@@ -82,13 +82,16 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	cfg.toRuntime = choice("LIVE_LAMBDA_DELIVERY", "caller", "runtime") == 1
 	cfg.forwardEnv = choice("LIVE_LAMBDA_FORWARD_ENV", "off", "on") == 1
 	cfg.logJSON = strings.EqualFold(getenv("AWS_LAMBDA_LOG_FORMAT"), "JSON")
-	level := cmp.Or(getenv("LIVE_LAMBDA_LOG_LEVEL"), getenv("AWS_LAMBDA_LOG_LEVEL"))
+	levelName := "LIVE_LAMBDA_LOG_LEVEL"
+	if getenv(levelName) == "" {
+		levelName = "AWS_LAMBDA_LOG_LEVEL"
+	}
 	// Lambda's own levels have two more. https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
 	levels := map[string]slog.Level{"": slog.LevelInfo, "TRACE": slog.LevelDebug, "DEBUG": slog.LevelDebug,
 		"INFO": slog.LevelInfo, "WARN": slog.LevelWarn, "ERROR": slog.LevelError, "FATAL": slog.LevelError}
 	var ok bool
-	if cfg.logLevel, ok = levels[strings.ToUpper(level)]; !ok {
-		problem("LIVE_LAMBDA_LOG_LEVEL", "is %q, not one of debug, info, warn, error; using info", level)
+	if cfg.logLevel, ok = levels[strings.ToUpper(getenv(levelName))]; !ok {
+		problem(levelName, "is %q, not one of debug, info, warn, error; using info", getenv(levelName))
 	}
 	if s := getenv("LIVE_LAMBDA_ACCEPT_TIMEOUT"); s != "" {
 		d, err := time.ParseDuration(s)
@@ -99,17 +102,15 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 		}
 	}
 	cfg.port = 8082
-	if s := getenv("LRAP_LISTENER_PORT"); s != "" {
-		if port, err := strconv.ParseUint(s, 10, 16); err != nil || port == 0 {
-			problem("LRAP_LISTENER_PORT", "is %q, not a port from 1 to 65535; using %d", s, cfg.port)
-		} else {
-			cfg.port = int(port)
-		}
+	if s := getenv("LRAP_LISTENER_PORT"); s != "" && !isPort(s) {
+		problem("LRAP_LISTENER_PORT", "is %q, not a port from 1 to 65535; using %d", s, cfg.port)
+	} else if s != "" {
+		cfg.port, _ = strconv.Atoi(s)
 	}
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
 	cfg.runtimeAPI = cfg.extensionsAPI
 	if s := getenv("LRAP_RUNTIME_API_ENDPOINT"); s != "" {
-		if _, _, err := net.SplitHostPort(s); err != nil {
+		if host, port, err := net.SplitHostPort(s); err != nil || !isHost(host) || !isPort(port) {
 			problem("LRAP_RUNTIME_API_ENDPOINT", "is %q, not host:port; using %s", s, cfg.runtimeAPI)
 		} else {
 			cfg.runtimeAPI = s
@@ -138,7 +139,7 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		var err error
 		if cfg.api, err = readAPI(getenv); err != nil {
-			problems = append(problems, err.Error()+"; the function runs its deployed code")
+			problems = append(problems, err.Error()+"; going without AppSync")
 		}
 	}
 	return cfg, problems
@@ -192,15 +193,27 @@ func parseHost(s, path string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
 		s = "https://" + s
 	}
+	s = strings.ToLower(s)
 	s = strings.Replace(strings.Replace(s, "wss://", "https://", 1), "ws://", "http://", 1)
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http":
+	case err != nil || !isHost(u.Hostname()) || u.User != nil || u.Scheme != "https" && u.Scheme != "http",
+		strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):
 		return nil, errors.New("is not a host, host:port or https:// URL")
 	case u.Scheme == "http" && !loopback(u):
 		return nil, errors.New("asks for no TLS (http://), which only a loopback host may do")
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path}, nil
+}
+
+// isHost and isPort report whether s may be a host name or an IP address, and a port.
+func isHost(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/\@?#%"<>`, r) })
+}
+
+func isPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0
 }
 
 func loopback(u *url.URL) bool {
@@ -273,7 +286,11 @@ func roleCredentials(transport http.RoundTripper) func(context.Context) (credent
 			if err == nil {
 				err = readAnswer(resp, "container credentials", &cached)
 			}
+			if err == nil && (cached.AccessKeyID == "" || cached.SecretAccessKey == "") {
+				err = errors.New("container credentials: there are none in the answer")
+			}
 			if err != nil {
+				cached.Expiration = time.Time{}
 				return c, err
 			}
 		}
@@ -327,7 +344,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer stopLink()
 	if cfg.api != nil && listenErr == nil {
 		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
-		cfg.api.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.roots.tlsConfig(), IdleConnTimeout: staleAfter}
+		cfg.api.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname()), IdleConnTimeout: staleAfter}
 		p.tunnel = newTunnel(cfg.api)
 		p.tunnel.buffered = cfg.toRuntime
 		wg.Go(func() { p.tunnel.run(linkCtx) })

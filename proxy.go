@@ -40,12 +40,13 @@ const (
 )
 
 const (
-	linkTimeout   = 5 * time.Second  // for a connection to AppSync, before the invocation is offline
-	missTimeout   = 10 * time.Second // after an invocation was offline, in which the next ones do not wait
-	goneTimeout   = 15 * time.Second // without a word from the local end that accepted
-	retryRefused  = time.Second      // before an event is taken again that the Runtime API did not let us answer
-	noDeadline    = 15 * time.Minute // where an event names none: the longest timeout a function can have
-	maxHeaderText = 64 << 10         // bytes of a header value from a local end
+	linkTimeout   = 5 * time.Second        // for a connection to AppSync, before the invocation is offline
+	missTimeout   = 10 * time.Second       // after an invocation was offline, in which the next ones do not wait
+	goneTimeout   = 15 * time.Second       // without a word from the local end that accepted
+	lastChance    = 500 * time.Millisecond // for an answer that is late, or the last
+	retryRefused  = time.Second            // before an event is taken again that the Runtime API did not let us answer
+	noDeadline    = 15 * time.Minute       // where an event names none: the longest timeout a function can have
+	maxHeaderText = 64 << 10               // bytes of a header value from a local end
 )
 
 // proxy stands between the runtime and the Runtime API.
@@ -168,13 +169,14 @@ func (p *proxy) receive(resp *http.Response, completed string) (*invocation, err
 		p.report(inv, "deployed", errSkipped)
 		return nil, nil
 	}
-	event, err := io.ReadAll(resp.Body)
+	event := bytes.NewBuffer(make([]byte, 0, max(resp.ContentLength, 0)+bytes.MinRead))
+	_, err := event.ReadFrom(resp.Body)
 	resp.Body.Close()
 	if err != nil {
 		return nil, fmt.Errorf("read the event: %w", err)
 	}
-	inv.event = event
-	resp.Body = io.NopCloser(bytes.NewReader(event))
+	inv.event = event.Bytes()
+	resp.Body = io.NopCloser(event)
 	p.mu.Lock()
 	p.open[inv.key] = inv
 	p.mu.Unlock()
@@ -259,7 +261,7 @@ func (p *proxy) carry(inv *invocation) {
 		c.finish("timeout")
 	case p.cfg.toRuntime && out.answer.errorType == "":
 		c.finish("answered")
-		p.handOver(inv, out.answer.body)
+		p.handOver(inv, out.answer)
 	default:
 		c.finish(p.complete(ctx, inv, c, out.answer))
 	}
@@ -356,18 +358,19 @@ func (p *proxy) deploy(inv *invocation, reason error) {
 	inv.forRuntime = inv.next
 }
 
-// handOver gives the runtime body in place of the event.
-func (p *proxy) handOver(inv *invocation, body []byte) {
+// handOver gives the runtime an answer in place of the event.
+func (p *proxy) handOver(inv *invocation, a *answer) {
 	p.report(inv, "answer for the runtime", nil)
 	inv.forRuntime = inv.next
-	inv.forRuntime.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	inv.forRuntime.ContentLength, inv.forRuntime.Body = int64(len(body)), io.NopCloser(bytes.NewReader(body))
+	inv.forRuntime.Header.Set("Content-Length", strconv.FormatInt(a.size, 10))
+	inv.forRuntime.ContentLength, inv.forRuntime.Body = a.size, io.NopCloser(a.body)
 }
 
 // fail completes the invocation with an error of this program's own.
 func (p *proxy) fail(inv *invocation, errorType, message string) {
 	header := http.Header{"Content-Type": {"application/json"}, typeHeader: {errorType}}
-	p.post(inv, "error", header, bytes.NewReader(errorJSON(errorType, "live-lambda: "+message)))
+	body := errorJSON(errorType, "live-lambda: "+message)
+	p.post(inv, "error", header, bytes.NewReader(body), int64(len(body)))
 	p.report(inv, errorType, errors.New(message))
 }
 
@@ -384,19 +387,19 @@ func (p *proxy) complete(ctx context.Context, inv *invocation, c *call, a *answe
 		if cause := []byte(a.xrayCause); json.Valid(cause) && utf8.Valid(cause) && len(cause) <= maxHeaderText {
 			header.Set(causeHeader, string(asciiJSON(nil, cause)))
 		}
-		p.report(inv, "answered with an error", p.post(inv, "error", header, bytes.NewReader(a.body)))
+		p.report(inv, "answered with an error", p.post(inv, "error", header, a.body, a.size))
 		return "answered"
 	}
 	if t := a.headers["Content-Type"]; t != "" && printable(t) {
 		header.Set("Content-Type", t)
 	}
 	if !a.stream {
-		p.report(inv, "answered", p.post(inv, "response", header, bytes.NewReader(a.body)))
+		p.report(inv, "answered", p.post(inv, "response", header, a.body, a.size))
 		return "answered"
 	}
 	header.Set(modeHeader, "streaming")
 	s := &answerStream{call: c, end: ctx.Done(), trailer: http.Header{typeHeader: nil, bodyHeader: nil}}
-	err := p.post(inv, "response", header, s)
+	err := p.post(inv, "response", header, s, -1)
 	if s.broken == nil {
 		p.report(inv, "answered with a stream", err)
 		return "answered"
@@ -458,11 +461,12 @@ func (s *answerStream) breakOff(errorType, message string) error {
 	return io.EOF
 }
 
-// post sends an answer to the Runtime API. An error says that the API did not take it.
-func (p *proxy) post(inv *invocation, what string, header http.Header, body io.Reader) error {
-	// What is under way may go on until the deadline; an error that is late is tried all the same.
+// post sends an answer of size bytes (-1: unknown) to the Runtime API. An error says that the API did not take it.
+func (p *proxy) post(inv *invocation, what string, header http.Header, body io.Reader, size int64) error {
+	// What is under way may go on until the deadline; what is late, or said while the environment shuts down, is tried
+	// all the same.
 	end := inv.deadline
-	if soon := time.Now().Add(time.Second); end.Before(soon) {
+	if soon := time.Now().Add(lastChance); end.Before(soon) || p.life.Err() != nil {
 		end = soon
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(p.life), end)
@@ -472,7 +476,10 @@ func (p *proxy) post(inv *invocation, what string, header http.Header, body io.R
 	if err != nil {
 		return err
 	}
-	req.Header = header
+	req.Header, req.ContentLength = header, size
+	if size == 0 {
+		req.Body = http.NoBody
+	}
 	if id := inv.next.Header.Get(idHeader); id != "" {
 		header.Set(idHeader, id)
 	}

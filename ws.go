@@ -100,15 +100,21 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 type systemRoots struct{ files, dirs []string }
 
 // tlsConfig verifies servers as crypto/tls does by itself, but at less cost: that parses all of the system's certificates,
-// which takes longer than everything else this program does when it starts.
-func (r systemRoots) tlsConfig() *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: r.verify} // verify does what is skipped
+// which takes longer than everything else this program does when it starts. TLS names no server that is an IP address,
+// so there the certificate has to be host's.
+func (r systemRoots) tlsConfig(host string) *tls.Config {
+	return &tls.Config{
+		InsecureSkipVerify: true, // VerifyConnection does what is skipped
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return r.verify(cmp.Or(cs.ServerName, host), cs)
+		},
+	}
 }
 
 // verify checks the chain, the name, the dates and the usage of a server's certificate. Only those roots are parsed
 // whose name is that of a certificate in the chain or of its issuer; the others cannot be part of it.
-func (r systemRoots) verify(cs tls.ConnectionState) error {
-	opts := x509.VerifyOptions{DNSName: cs.ServerName, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+func (r systemRoots) verify(host string, cs tls.ConnectionState) error {
+	opts := x509.VerifyOptions{DNSName: host, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
 	for _, c := range cs.PeerCertificates[1:] {
 		opts.Intermediates.AddCert(c)
 	}
@@ -244,12 +250,14 @@ func (c *wsConn) readLoop(handle func([]byte)) error {
 		if err != nil {
 			return c.readError(err)
 		}
-		var first [1]byte
-		frame.HeaderReader().Read(first[:])
-		if frame.PayloadType() == websocket.CloseFrame {
+		header, _ := io.ReadAll(frame.HeaderReader()) // from memory
+		switch frame.PayloadType() {
+		case websocket.CloseFrame:
 			return closeReason(frame)
+		case websocket.PingFrame: // HandleFrame will answer it
+			c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 		}
-		payload, err := c.ws.HandleFrame(frame) // answers pings
+		payload, err := c.ws.HandleFrame(frame)
 		if err != nil {
 			return c.readError(err)
 		}
@@ -257,13 +265,14 @@ func (c *wsConn) readLoop(handle func([]byte)) error {
 		if payload == nil {
 			continue
 		}
-		if n := frame.Len(); n < 0 || n > maxMessage-msg.Len() {
+		size := frame.Len() - len(header)
+		if size < 0 || size > maxMessage-msg.Len() {
 			return errTooLarge
 		}
-		if _, err := msg.ReadFrom(payload); err != nil {
-			return c.readError(err)
+		if n, err := msg.ReadFrom(payload); err != nil || n < int64(size) {
+			return c.readError(cmp.Or(err, io.ErrUnexpectedEOF))
 		}
-		if final := first[0]&0x80 != 0; !final {
+		if final := header[0]&0x80 != 0; !final {
 			continue
 		}
 		handle(msg.Bytes())
@@ -278,7 +287,7 @@ func (c *wsConn) readLoop(handle func([]byte)) error {
 func (c *wsConn) readError(err error) error {
 	var timeout net.Error
 	switch {
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return errNoClose
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load()))

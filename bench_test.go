@@ -1,0 +1,569 @@
+//go:build !layer
+
+package main
+
+// What the extension costs, as ratios within one run: go test -run '^$' -bench . -benchtime 1x
+//
+// The floor is a small Go program, built with the layer's flags, that listens, registers with the Extensions API and
+// forwards with httputil.ReverseProxy, and knows nothing of AppSync. Each figure pairs one run of the extension with one
+// of the floor, again and again, and reports the ratio of the medians; absolute values are of this machine.
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// floorSource is the floor; linkSource only links what the layer cannot do without, for the size of its binary.
+const (
+	floorSource = `package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+)
+
+func main() {
+	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API")
+	target, _ := url.Parse(api)
+	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("LRAP_LISTENER_PORT"))
+	if err != nil {
+		panic(err)
+	}
+	req, _ := http.NewRequest("POST", api+"/2020-01-01/extension/register", strings.NewReader("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}"))
+	req.Header.Set("Lambda-Extension-Name", "live-lambda-extension")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	go http.Serve(ln, httputil.NewSingleHostReverseProxy(target))
+	req, _ = http.NewRequest("GET", api+"/2020-01-01/extension/event/next", nil)
+	req.Header.Set("Lambda-Extension-Identifier", resp.Header.Get("Lambda-Extension-Identifier"))
+	http.DefaultClient.Do(req)
+}
+`
+	linkSource = `package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+
+	"golang.org/x/net/websocket"
+)
+
+func main() {
+	var v map[string]any
+	json.Unmarshal([]byte(os.Args[1]), &v)
+	b, _ := json.Marshal(v)
+	ws, err := websocket.Dial(os.Args[2], "", "http://localhost")
+	fmt.Println(string(b), err)
+	websocket.Message.Send(ws, "x")
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{}}}
+	client.Get(os.Args[3])
+	http.ListenAndServe("127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+}
+`
+)
+
+// buildLayer compiles source, or the layer where that is empty, with the layer's flags.
+func buildLayer(tb testing.TB, source, goarch string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	out := filepath.Join(dir, "binary")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "layer,nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", out, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch)
+	if source != "" {
+		for _, f := range []string{"go.mod", "go.sum"} {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, f), b, 0o644); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
+			tb.Fatal(err)
+		}
+		cmd.Dir = dir
+	}
+	if b, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("go build: %v\n%s", err, b)
+	}
+	return out
+}
+
+// benchService is Lambda's side of the benchmarks: registration, and next and response of the Runtime API.
+type benchService struct {
+	*httptest.Server
+	registered chan time.Time
+	event      []byte
+	invoked    chan struct{} // an event may be handed out
+	answered   chan struct{}
+	stop       chan struct{}
+}
+
+func newBenchService(tb testing.TB, event []byte) *benchService {
+	s := &benchService{registered: make(chan time.Time, 1), event: event, invoked: make(chan struct{}, 1), answered: make(chan struct{}, 1), stop: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /2020-01-01/extension/register", func(w http.ResponseWriter, r *http.Request) {
+		s.registered <- time.Now()
+		w.Header().Set("Lambda-Extension-Identifier", "0b5ed4b1-2c6c-4bd4-a2d1-6f6bd2b4f4a0")
+		io.WriteString(w, `{"functionName":"f","functionVersion":"$LATEST","handler":"h"}`)
+	})
+	mux.HandleFunc("GET /2020-01-01/extension/event/next", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.stop:
+		case <-r.Context().Done():
+		}
+	})
+	n := 0
+	mux.HandleFunc("GET "+nextPath, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.invoked:
+		case <-s.stop:
+			return
+		case <-r.Context().Done():
+			return
+		}
+		n++
+		h := w.Header()
+		h.Set("Lambda-Runtime-Aws-Request-Id", strconv.Itoa(n))
+		h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
+		h.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f")
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(s.event)))
+		w.Write(s.event)
+	})
+	mux.HandleFunc("POST "+invocationPath+"{id}/{what}", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusAccepted)
+		io.WriteString(w, `{"status":"OK"}`)
+		s.answered <- struct{}{}
+	})
+	s.Server = httptest.NewServer(mux)
+	tb.Cleanup(func() { close(s.stop); s.CloseClientConnections(); s.Close() })
+	return s
+}
+
+// benchProcess is a started extension, or floor.
+type benchProcess struct {
+	cmd   *exec.Cmd
+	proxy string
+	took  time.Duration // from exec to registration
+}
+
+func startBench(tb testing.TB, s *benchService, binary string, env ...string) *benchProcess {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	ln.Close()
+	p := &benchProcess{cmd: exec.Command(binary), proxy: "http://127.0.0.1:" + port}
+	p.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + s.Listener.Addr().String(), "LRAP_LISTENER_PORT=" + port, "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "LIVE_LAMBDA_LOG_LEVEL=error", "GOGC=" + os.Getenv("GOGC"), "GODEBUG=" + os.Getenv("GODEBUG")}, env...)
+	p.cmd.Stderr = os.Stderr
+	start := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	select {
+	case at := <-s.registered:
+		p.took = at.Sub(start)
+	case <-time.After(30 * time.Second):
+		p.kill()
+		tb.Fatal("no registration")
+	}
+	return p
+}
+
+// kill ends the process and returns the CPU time it used.
+func (p *benchProcess) kill() time.Duration {
+	p.cmd.Process.Signal(syscall.SIGKILL)
+	p.cmd.Wait()
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
+// memory is a value in KiB from the process's status: VmRSS or VmHWM.
+func (p *benchProcess) memory(tb testing.TB, name string) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		tb.Skip("no /proc on this system: ", err)
+	}
+	_, rest, _ := strings.Cut(string(b), name+":")
+	kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return kb
+}
+
+// untilIdle waits until the process has used no CPU for a while.
+func (p *benchProcess) untilIdle(tb testing.TB) {
+	ticks := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", p.cmd.Process.Pid))
+		if err != nil {
+			tb.Skip("no /proc on this system: ", err)
+		}
+		return strings.Fields(string(b))[0]
+	}
+	for last := ""; ; {
+		now := ticks()
+		if now == last {
+			return
+		}
+		last = now
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// ratio runs a and b in turn and reports the ratio of their medians, and the medians.
+func ratio(b *testing.B, rounds int, unit string, measure, floor func() float64) {
+	var ours, theirs []float64
+	for range rounds {
+		ours, theirs = append(ours, measure()), append(theirs, floor())
+	}
+	b.ReportMetric(median(ours)/median(theirs), "ratio")
+	b.ReportMetric(median(ours), unit)
+	b.ReportMetric(median(theirs), "floor-"+unit)
+	b.ReportMetric(0, "ns/op") // not of interest
+}
+
+// benchAppSync is the emulator behind TLS, with a certificate of its own among the system's.
+func benchAppSync(b *testing.B) (api *eventAPI, env []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	template.Subject.CommonName = "benchmark"
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var bundle []byte
+	for _, f := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
+		if bundle, err = os.ReadFile(f); err == nil {
+			break
+		}
+	}
+	file := filepath.Join(b.TempDir(), "bundle.pem")
+	bundle = append(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	if err := os.WriteFile(file, bundle, 0o644); err != nil {
+		b.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}}, region: "us-east-1"})
+	b.Cleanup(api.close)
+	return api, []string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://" + ln.Addr().String(), "SSL_CERT_FILE=" + file}
+}
+
+// connected waits until one more extension has a link that delivers.
+func connected(b *testing.B, api *eventAPI, before int) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := api.wait(ctx, func(c *eventAPICounts) bool { return probes(c) > before }); err != nil {
+		b.Fatal("no link: ", err)
+	}
+}
+
+func probes(c *eventAPICounts) (n int) {
+	for channel, events := range c.events {
+		if strings.HasSuffix(channel, "/probe") {
+			n += events
+		}
+	}
+	return n
+}
+
+func BenchmarkStart(b *testing.B) {
+	floor, layer := buildLayer(b, floorSource, "amd64"), buildLayer(b, "", "amd64")
+	s := newBenchService(b, nil)
+	_, reachable := benchAppSync(b)
+	for name, env := range map[string][]string{
+		"unconfigured": nil,
+		"reachable":    reachable,
+		"unreachable":  {"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://127.0.0.1:1"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			took := func(binary string, env []string) func() float64 {
+				return func() float64 {
+					p := startBench(b, s, binary, env...)
+					defer p.kill()
+					return p.took.Seconds() * 1e3
+				}
+			}
+			ratio(b, 40, "ms", took(layer, env), took(floor, nil))
+		})
+	}
+}
+
+func BenchmarkIdle(b *testing.B) {
+	floor, layer := buildLayer(b, floorSource, "amd64"), buildLayer(b, "", "amd64")
+	s := newBenchService(b, nil)
+	api, reachable := benchAppSync(b)
+	run := func(value func(p *benchProcess) float64, binary string, linked bool, env ...string) func() float64 {
+		return func() float64 {
+			before := 0
+			api.wait(b.Context(), func(c *eventAPICounts) bool { before = probes(c); return true })
+			p := startBench(b, s, binary, env...)
+			defer p.kill()
+			if linked {
+				connected(b, api, before)
+			}
+			p.untilIdle(b)
+			return value(p)
+		}
+	}
+	cpu := func(p *benchProcess) float64 { return p.kill().Seconds() * 1e3 }
+	rss := func(p *benchProcess) float64 { return p.memory(b, "VmRSS") / 1024 }
+	b.Run("cpu/link", func(b *testing.B) {
+		ratio(b, 20, "cpu-ms", run(cpu, layer, true, reachable...), run(cpu, floor, false))
+	})
+	b.Run("cpu/unconfigured", func(b *testing.B) { ratio(b, 20, "cpu-ms", run(cpu, layer, false), run(cpu, floor, false)) })
+	b.Run("rss/link", func(b *testing.B) { ratio(b, 5, "MiB", run(rss, layer, true, reachable...), run(rss, floor, false)) })
+	b.Run("rss/unconfigured", func(b *testing.B) { ratio(b, 5, "MiB", run(rss, layer, false), run(rss, floor, false)) })
+}
+
+// invokeThrough plays the runtime for one invocation: next, then response with the event.
+func invokeThrough(tb testing.TB, client *http.Client, s *benchService, proxy string) {
+	s.invoked <- struct{}{}
+	resp, err := client.Get(proxy + nextPath)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	event, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || len(event) != len(s.event) {
+		tb.Fatalf("event of %d bytes: %v", len(event), err)
+	}
+	resp, err = client.Post(proxy+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(event))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	<-s.answered
+}
+
+// benchEvent is a JSON event of about size bytes that does not compress well.
+func benchEvent(size int) []byte {
+	raw := make([]byte, size/2)
+	rand.Read(raw)
+	event, _ := json.Marshal(map[string]string{"data": fmt.Sprintf("%x", raw)})
+	return event
+}
+
+func BenchmarkPassThrough(b *testing.B) {
+	floor, layer := buildLayer(b, floorSource, "amd64"), buildLayer(b, "", "amd64")
+	for name, size := range map[string]int{"1KB": 1 << 10, "6MB": 6 << 20} {
+		b.Run(name, func(b *testing.B) {
+			s := newBenchService(b, benchEvent(size-64))
+			ours, theirs := startBench(b, s, layer), startBench(b, s, floor)
+			defer ours.kill()
+			defer theirs.kill()
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			took := func(proxy string) func() float64 {
+				return func() float64 {
+					start := time.Now()
+					invokeThrough(b, client, s, proxy)
+					return time.Since(start).Seconds() * 1e3
+				}
+			}
+			rounds := 400
+			if size > 1<<20 {
+				rounds = 40
+			}
+			ratio(b, rounds, "ms", took(ours.proxy), took(theirs.proxy))
+			b.ReportMetric(ours.memory(b, "VmHWM")/1024, "peak-MiB")
+		})
+	}
+}
+
+// BenchmarkLink compares one invocation through the link, answered by a local end that echoes, with the bare round trip
+// of the same bytes over one WebSocket.
+func BenchmarkLink(b *testing.B) {
+	layer := buildLayer(b, "", "amd64")
+	api, env := benchAppSync(b)
+	bare := httptest.NewServer(websocket.Handler(func(ws *websocket.Conn) { io.Copy(ws, ws) }))
+	defer bare.Close()
+	for name, size := range map[string]int{"1KB": 1 << 10, "100KB": 100 << 10, "6MB": 6 << 20} {
+		b.Run(name, func(b *testing.B) {
+			s := newBenchService(b, benchEvent(size-64))
+			before := 0
+			api.wait(b.Context(), func(c *eventAPICounts) bool { before = probes(c); return true })
+			p := startBench(b, s, layer, env...)
+			defer p.kill()
+			connected(b, api, before)
+			idle := p.memory(b, "VmRSS")
+			echo := startEcho(b, env)
+			defer echo()
+			client := &http.Client{Transport: &http.Transport{}}
+			held := make(chan struct{})
+			go func() { // the runtime, which is held all the time
+				defer close(held)
+				if resp, err := client.Get(p.proxy + nextPath); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			ws, err := websocket.Dial(strings.Replace(bare.URL, "http", "ws", 1), "", "http://localhost")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer ws.Close()
+			rounds := 200
+			if size > 1<<20 {
+				rounds = 10
+			}
+			ratio(b, rounds, "ms", func() float64 {
+				start := time.Now()
+				s.invoked <- struct{}{}
+				<-s.answered
+				return time.Since(start).Seconds() * 1e3
+			}, func() float64 {
+				start := time.Now()
+				ws.Write(s.event)
+				if _, err := io.ReadFull(ws, make([]byte, len(s.event))); err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(start).Seconds() * 1e3
+			})
+			b.ReportMetric(p.memory(b, "VmHWM")/1024, "peak-MiB")
+			b.ReportMetric((p.memory(b, "VmHWM")-idle)*1024/float64(len(s.event)), "growth/payload")
+			p.kill()
+			client.CloseIdleConnections()
+			<-held
+		})
+	}
+}
+
+// startEcho is a local end without processes: it answers each request with its event.
+func startEcho(b *testing.B, env []string) (stop func()) {
+	values := map[string]string{"AWS_REGION": "us-east-1"}
+	for _, s := range env {
+		name, value, _ := strings.Cut(s, "=")
+		values[name] = value
+	}
+	cfg, problems := readConfig(func(name string) string { return values[name] })
+	if cfg.api == nil {
+		b.Fatal(problems)
+	}
+	cfg.api.log = newLogger(cfg, os.Stderr)
+	cfg.api.transport = &http.Transport{TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname())}
+	cfg.api.credentials = func(context.Context) (credentials, error) {
+		return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	s, err := cfg.api.connect(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	open := map[string]*joiner{}
+	answer := func(message []byte) {
+		var req struct {
+			RequestID string          `json:"request_id"`
+			Event     json.RawMessage `json:"event_payload"`
+		}
+		if err := json.Unmarshal(message, &req); err != nil {
+			b.Error(err)
+			return
+		}
+		channel := "/live-lambda/response/" + req.RequestID
+		s.publish(ctx, channel, slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}))
+		body, encoding := compress(req.Event)
+		s.publish(ctx, channel, part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body))
+	}
+	err = s.subscribe(ctx, s.newID(), cfg.api.requests, func(event string) {
+		p, err := parsePart(event)
+		switch {
+		case err != nil || p == nil || p.Type == "done":
+		case p.Type == "":
+			wg.Go(func() { answer([]byte(event)) })
+		default:
+			j := open[p.RequestID]
+			if j == nil {
+				j = &joiner{limit: 8 << 20}
+				open[p.RequestID] = j
+			}
+			if err := j.add(p); err != nil {
+				b.Error(err)
+			}
+			if j.complete() {
+				delete(open, p.RequestID)
+				r, err := j.reader()
+				if err != nil {
+					b.Error(err)
+				}
+				message, err := io.ReadAll(r)
+				if err != nil {
+					b.Error(err)
+				}
+				wg.Go(func() { answer(message) })
+			}
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() { cancel(); s.conn.close(); wg.Wait() }
+}
+
+func BenchmarkSize(b *testing.B) {
+	for _, goarch := range []string{"amd64", "arm64"} {
+		b.Run(goarch, func(b *testing.B) {
+			size := func(source string) float64 {
+				info, err := os.Stat(buildLayer(b, source, goarch))
+				if err != nil {
+					b.Fatal(err)
+				}
+				return float64(info.Size())
+			}
+			ratio(b, 1, "bytes", func() float64 { return size("") }, func() float64 { return size(linkSource) })
+		})
+	}
+}
