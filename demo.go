@@ -1,0 +1,439 @@
+//go:build !layer
+
+package main
+
+// demo.go is the command demo: the whole path on one machine. Lambda and AppSync are emulated, in this process; the
+// extension, the deployed runtime behind wrapper.sh, `live-lambda local` and the handler are real, each a process.
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+//go:embed wrapper.sh
+var wrapperScript []byte
+
+const (
+	demoFunction  = "demo"
+	demoTimeout   = 30 * time.Second        // the function's
+	demoAccept    = 1500 * time.Millisecond // until the deployed code runs where nobody accepts
+	demoGoodbye   = 5 * time.Second         // for the local end to stop
+	demoShown     = 300                     // bytes of an event or answer that are printed
+	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
+)
+
+const demoUsage = `usage: live-lambda demo [flags] [-- COMMAND [ARGUMENT ...]]
+
+Runs the whole path on this machine: invokes a function whose runtime runs behind the layer's extension, and answers
+from a local handler, COMMAND where it is given: any program that speaks the Lambda Runtime API. Lambda and AppSync are
+emulated on loopback; no AWS account is needed.`
+
+// demoCommand is the command demo. It returns the exit status: 0 where the local handler has answered.
+func demoCommand(args []string) int {
+	f := newFlags("demo", demoUsage)
+	listen := f.String("listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
+	file := f.String("event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
+	words, status, ok := f.parse(args)
+	if !ok {
+		return status
+	}
+	if len(words) > 0 {
+		return f.wrong("what is %q? A command goes after --", words[0])
+	}
+	d := &demo{out: os.Stdout, command: f.opts.command, verbose: f.term.verbose, event: []byte(`{"name":"you"}`)}
+	if *file != "" {
+		event, err := os.ReadFile(*file)
+		if err == nil && !json.Valid(event) {
+			err = errors.New("it is not JSON")
+		}
+		if err != nil {
+			return f.wrong("--event: %v", err)
+		}
+		d.event = event
+	}
+	if len(d.command) == 0 {
+		d.handler = "this machine"
+		if *file != "" {
+			d.handler = sampleEcho
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := d.run(ctx, *listen); err != nil {
+		fmt.Fprintf(os.Stderr, "live-lambda demo: %v\n", err)
+		if !d.verbose {
+			fmt.Fprintln(os.Stderr, "live-lambda demo: --verbose shows what the processes print")
+		}
+		return 1
+	}
+	return 0
+}
+
+// demo is one run of the demonstration.
+type demo struct {
+	out     io.Writer
+	command []string // the local handler; empty: the sample, as handler says
+	handler string
+	event   []byte
+	verbose bool
+
+	api    *eventAPI
+	env    *lambdaEnv
+	legs   demoLegs
+	local  *exec.Cmd
+	exited chan struct{} // the local end has
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
+
+func (d *demo) run(ctx context.Context, listen string) error {
+	dir, err := os.MkdirTemp("", "live-lambda-demo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if len(d.command) == 0 {
+		d.command = []string{program, "sample", d.handler}
+	}
+	d.say("AWS is emulated here: Lambda and AppSync Events, on loopback. The rest is real: the extension, the function's")
+	d.say("deployed runtime behind it, `live-lambda local` and the handler are processes of their own.")
+	d.say("")
+	settings, err := d.startCloud(ctx, dir, program)
+	if err != nil {
+		return err
+	}
+	defer d.api.close()
+	defer d.env.close()
+	if err := d.startLocal(ctx, program, settings); err != nil {
+		return err
+	}
+	defer d.stopLocal()
+	if listen != "" {
+		return d.serve(ctx, listen)
+	}
+	return d.tell(ctx)
+}
+
+// startCloud starts AppSync and Lambda, with the extension in a directory laid out as the layer's. It returns the
+// variables that the function and the local end share.
+func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
+	d.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "us-east-1"})
+	d.api.intercept(d.legs.watch)
+	layer := filepath.Join(dir, "layer")
+	err = errors.Join(
+		os.MkdirAll(filepath.Join(layer, "extensions"), 0o755),
+		os.Symlink(program, filepath.Join(layer, "extensions", "live-lambda-extension")),
+		os.WriteFile(filepath.Join(layer, "live-lambda-runtime-wrapper.sh"), wrapperScript, 0o755))
+	if err != nil {
+		d.api.close()
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		d.api.close()
+		return nil, err
+	}
+	settings := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String()}
+	output := io.Discard
+	if d.verbose {
+		output = os.Stderr
+	}
+	d.env, err = startLambda(ctx, lambdaOptions{
+		functionName: demoFunction, timeout: demoTimeout, region: "us-east-1", layerDir: layer, taskDir: dir, output: output,
+		credentials: lambdaCredentials{accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken},
+		runtime:     []string{program, "sample", "the deployed code"},
+		environment: map[string]string{
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": settings["LIVE_LAMBDA_APPSYNC_HTTP_HOST"],
+			"LIVE_LAMBDA_ACCEPT_TIMEOUT":    demoAccept.String(),
+			"LRAP_LISTENER_PORT":            port,
+			"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(layer, "live-lambda-runtime-wrapper.sh"),
+		},
+	})
+	if err != nil {
+		d.api.close()
+	}
+	settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"], settings["AWS_SESSION_TOKEN"] = keys.accessKeyID, keys.secretAccessKey, keys.sessionToken
+	settings["AWS_REGION"] = "us-east-1"
+	return settings, err
+}
+
+// freePort is a port that was free a moment ago.
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+// startLocal starts `live-lambda local` and returns when it has subscribed.
+func (d *demo) startLocal(ctx context.Context, program string, settings map[string]string) error {
+	d.local = exec.Command(program, append([]string{"local", "--"}, d.command...)...)
+	d.local.Env = os.Environ()
+	for name, value := range settings {
+		d.local.Env = append(d.local.Env, name+"="+value)
+	}
+	d.local.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for this process to pass on
+	lines := &demoLines{out: d.out, prefix: "    local | "}
+	d.local.Stdout, d.local.Stderr = lines, lines
+	if err := d.local.Start(); err != nil {
+		return fmt.Errorf("start the local end: %w", err)
+	}
+	d.exited = make(chan struct{})
+	go func() { defer close(d.exited); d.local.Wait() }() // stopLocal waits for it
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
+	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-d.exited:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := d.api.subscribers(ctx, "/live-lambda/requests", 1); err != nil {
+		d.stopLocal()
+		return errors.New("the local end did not subscribe")
+	}
+	return nil
+}
+
+func (d *demo) stopLocal() {
+	d.local.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.exited:
+	case <-time.After(demoGoodbye):
+		d.local.Process.Kill()
+		<-d.exited
+	}
+}
+
+// tell invokes the function with the local end there, and again without it.
+func (d *demo) tell(ctx context.Context) error {
+	d.say("1. Someone invokes the function %s with %s", demoFunction, demoPreview(d.event))
+	result, err := d.invoke(ctx)
+	if err != nil {
+		return err
+	}
+	d.legs.tell(d)
+	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
+	if compact := asciiJSON(nil, d.event); json.Valid(result.payload) && bytes.Equal(asciiJSON(nil, result.payload), compact) {
+		d.say("               it equals the event, token for token (%d bytes)", len(result.payload))
+	}
+	if result.functionError != "" {
+		return fmt.Errorf("the function failed: %s", result.errorType)
+	}
+	if !d.legs.answered() {
+		return errors.New("the local handler did not answer; the deployed code did")
+	}
+	d.stopLocal()
+	d.say("")
+	d.say("2. The local end has gone. Someone invokes the function again; nobody accepts within %s", demoAccept)
+	if result, err = d.invoke(ctx); err != nil {
+		return err
+	}
+	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
+	d.say("")
+	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
+	d.say("live-lambda local -- COMMAND, as the README says.")
+	return nil
+}
+
+// invoke invokes the function once.
+func (d *demo) invoke(ctx context.Context) (invokeResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*demoTimeout)
+	defer cancel()
+	d.legs.begin()
+	return d.env.invoke(ctx, invokeRequest{payload: d.event})
+}
+
+// serve takes invocations as the Lambda API does, until ctx is done.
+func (d *demo) serve(ctx context.Context, listen string) error {
+	host, _, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--listen %s: not an address on loopback, like 127.0.0.1:9000", listen)
+	}
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	d.say("The function %s takes invocations, until an interrupt:", demoFunction)
+	d.say("")
+	d.say("  curl -N -d '{\"name\":\"you\"}' "+demoInvokeURL, ln.Addr())
+	d.say("  aws lambda invoke --endpoint-url http://%s --region us-east-1 --function-name %s /dev/stdout", ln.Addr(), demoFunction)
+	d.say("")
+	server := &http.Server{Handler: serveInvoke(d.env)}
+	var wg sync.WaitGroup
+	wg.Go(func() { server.Serve(ln) })
+	select {
+	case <-ctx.Done():
+		err = nil
+	case <-d.exited:
+		err = errors.New("the local end has exited")
+	}
+	server.Close()
+	wg.Wait()
+	return err
+}
+
+// demoPreview is JSON short enough to read.
+func demoPreview(b []byte) string {
+	if len(b) <= demoShown {
+		return string(b)
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(string(b[:demoShown/4]), ""), len(b))
+}
+
+// demoLegs sees an invocation pass through AppSync.
+type demoLegs struct {
+	mu                          sync.Mutex
+	start                       time.Time
+	request, accepted, response time.Time
+}
+
+func (l *demoLegs) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start, l.request, l.accepted, l.response = time.Now(), time.Time{}, time.Time{}, time.Time{}
+}
+
+// watch is the emulator's hook: it lets every frame pass.
+func (l *demoLegs) watch(f apiFrame) apiVerdict {
+	if f.out || f.typ != "publish" && f.typ != "http_publish" {
+		return apiVerdict{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := &l.response
+	switch {
+	case strings.HasPrefix(f.channel, "/live-lambda/requests"):
+		at = &l.request
+	case bytes.Contains(f.raw, []byte(`"type\":\"accepted\"`)):
+		at = &l.accepted
+	case bytes.Contains(f.raw, []byte(`"type\":\"probe\"`)):
+		return apiVerdict{}
+	}
+	if at.IsZero() {
+		*at = time.Now()
+	}
+	return apiVerdict{}
+}
+
+func (l *demoLegs) since(t time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprintf("%8.1f ms", float64(t.Sub(l.start).Microseconds())/1e3)
+}
+
+func (l *demoLegs) answered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.response.IsZero()
+}
+
+// tell prints the legs in the order of the path.
+func (l *demoLegs) tell(d *demo) {
+	for _, leg := range []struct {
+		at   time.Time
+		what string
+	}{
+		{l.request, "the extension has sent the event to AppSync, on /live-lambda/requests"},
+		{l.accepted, "the local end has accepted it"},
+		{l.response, "the handler's answer is on its way back through AppSync"},
+	} {
+		if !leg.at.IsZero() {
+			d.say("   %s  %s", l.since(leg.at), leg.what)
+		}
+	}
+}
+
+// demoLines prefixes the lines that a process prints.
+type demoLines struct {
+	out    io.Writer
+	prefix string
+	mu     sync.Mutex
+	rest   []byte
+}
+
+func (l *demoLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, found := bytes.Cut(l.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		fmt.Fprintf(l.out, "%s%s\n", l.prefix, line)
+		l.rest = rest
+	}
+}
+
+// sampleEcho makes the sample handler return its event.
+const sampleEcho = "echo"
+
+// sampleCommand is a handler for the demonstration, and an example of what the Runtime API takes: it says hello from
+// where it runs, or returns the event.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+func sampleCommand(args []string) int {
+	api := os.Getenv("AWS_LAMBDA_RUNTIME_API")
+	if len(args) != 1 || api == "" {
+		fmt.Fprintln(os.Stderr, "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE: a handler that says hello from WHERE; echo returns the event")
+		return 2
+	}
+	for {
+		if err := sampleInvocation("http://"+api+invocationPath, args[0]); err != nil {
+			fmt.Fprintf(os.Stderr, "live-lambda sample: %v\n", err)
+			return 1
+		}
+	}
+}
+
+// sampleInvocation handles one event.
+func sampleInvocation(base, where string) error {
+	resp, err := http.Get(base + "next")
+	if err != nil {
+		return err
+	}
+	event, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	answer := event
+	if where != sampleEcho {
+		if answer, err = json.Marshal(map[string]any{"message": "hello from " + where, "event": json.RawMessage(event)}); err != nil {
+			return err
+		}
+	}
+	resp, err = http.Post(base+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(answer))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}

@@ -1,0 +1,1398 @@
+//go:build !layer
+
+package main
+
+// local_test.go drives the developer's end: its Runtime API with raw HTTP, its processes with this test binary as the
+// handler, and its way to AppSync through the emulator, with the extension's own tunnel at the other side.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func init() {
+	if os.Getenv("TEST_RUNTIME") != "" {
+		testRuntime()
+		os.Exit(0)
+	}
+	if os.Getenv("TEST_MAIN") != "" {
+		os.Unsetenv("TEST_MAIN")
+		os.Exit(program{}.command(os.Args[1:]))
+	}
+}
+
+// ---- the handler ----
+
+// task is an event that tells testRuntime what to do.
+type task struct {
+	Do     string   // echo (default) or one of those below
+	Text   string   // to answer, print, …
+	Type   string   // content or error type
+	Size   int      // of an answer
+	File   string   // to wait for, or to write to
+	Pieces []string // of a stream
+	Code   int      // exit status
+}
+
+// testRuntime is a runtime that does what its events say.
+func testRuntime() {
+	base := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/"
+	switch os.Getenv("TEST_RUNTIME") {
+	case "exit":
+		os.Exit(3)
+	case "initerror":
+		testPost(base+"init/error", strings.NewReader(`{"errorType":"Function.Broken","errorMessage":"cannot load"}`), typeHeader, "Function.Broken")
+		os.Exit(1)
+	}
+	for {
+		resp, err := http.Get(base + "invocation/next")
+		if err != nil {
+			return
+		}
+		event, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return
+		}
+		var do task
+		json.Unmarshal(event, &do)
+		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		to := base + "invocation/" + id + "/"
+		switch do.Do {
+		case "exit":
+			os.Exit(do.Code)
+		case "print":
+			fmt.Print(do.Text)
+			testPost(to+"response", strings.NewReader("null"))
+		case "error":
+			testPost(to+"error", strings.NewReader(do.Text), typeHeader, do.Type, causeHeader, `{"working_directory":"/x"}`)
+		case "text":
+			testPost(to+"response", strings.NewReader(do.Text), "Content-Type", do.Type)
+		case "size":
+			testPost(to+"response", bytes.NewReader(make([]byte, do.Size)), "Content-Type", "application/octet-stream")
+		case "pid":
+			testPost(to+"response", strings.NewReader(strconv.Itoa(os.Getpid())))
+		case "env":
+			body, _ := json.Marshal(os.Environ())
+			testPost(to+"response", bytes.NewReader(body))
+		case "headers":
+			body, _ := json.Marshal(resp.Header)
+			testPost(to+"response", bytes.NewReader(body))
+		case "wait": // at a FIFO
+			if f, err := os.Open(do.File); err == nil {
+				io.ReadAll(f)
+				f.Close()
+			}
+			testPost(to+"response", strings.NewReader(strconv.Quote(do.Text)))
+		case "hang": // with a child that ignores SIGTERM and holds a FIFO open
+			exec.Command("/bin/sh", "-c", "trap '' TERM; exec 3>'"+do.File+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
+		case "stream":
+			testStream(to+"response", do)
+		case "trailers": // as AWS's Go client answers, an error in the trailers
+			trailer := http.Header{typeHeader: {do.Type}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
+			req, _ := http.NewRequest(http.MethodPost, to+"response", io.MultiReader(strings.NewReader("half")))
+			req.Trailer = trailer
+			testDo(req)
+		default:
+			testPost(to+"response", bytes.NewReader(event), "Content-Type", "application/json")
+		}
+	}
+}
+
+func testStream(to string, do task) {
+	pr, pw := io.Pipe()
+	req, _ := http.NewRequest(http.MethodPost, to, pr)
+	req.Header.Set(modeHeader, "streaming")
+	req.Header.Set("Content-Type", do.Type)
+	if do.Text != "" {
+		req.Trailer = http.Header{typeHeader: {"Function.Middle"}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
+	}
+	go func() {
+		for _, p := range do.Pieces {
+			io.WriteString(pw, p)
+			if do.File != "" { // each further piece waits for the reader of the one before
+				f, err := os.Open(do.File)
+				if err == nil {
+					io.ReadAll(f)
+					f.Close()
+				}
+			}
+		}
+		if do.Size > 0 {
+			pw.Write(bytes.Repeat([]byte("0123456789abcdef"), do.Size/16))
+		}
+		if do.Code != 0 {
+			os.Exit(do.Code)
+		}
+		pw.Close()
+	}()
+	testDo(req)
+}
+
+func testPost(to string, body io.Reader, headers ...string) {
+	req, _ := http.NewRequest(http.MethodPost, to, body)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	testDo(req)
+}
+
+func testDo(req *http.Request) {
+	resp, err := http.DefaultClient.Do(req)
+	if err == nil {
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}
+
+// ---- the rig ----
+
+// localRig is a local end and an extension's tunnel, joined by an emulated Event API.
+type localRig struct {
+	*testing.T
+	ctx    context.Context
+	api    *eventAPI
+	client func() *appsync
+	tunnel *tunnel
+	local  *local
+	sub    *subscriber
+	out    *screen
+	lastID int
+	routes http.Handler // in a bubble: the attached worker's
+}
+
+// screen is what the terminal has written.
+type screen struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+	new chan struct{}
+}
+
+func (b *screen) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	notify(b.new)
+	return b.buf.Write(p)
+}
+
+func (b *screen) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// wait waits until the terminal has written text.
+func (b *screen) wait(t *localRig, text string) {
+	t.Helper()
+	for !strings.Contains(b.String(), text) {
+		select {
+		case <-b.new:
+		case <-t.ctx.Done():
+			t.Fatalf("the terminal did not write %q but\n%s", text, b)
+		}
+	}
+}
+
+// testCommand runs this test binary as a runtime.
+func testCommand(mode string) []string { return []string{"env", "TEST_RUNTIME=" + mode, os.Args[0]} }
+
+// newLocal starts a local end without AppSync.
+func newTestLocal(t *testing.T, opts localOptions) *localRig {
+	t.Helper()
+	out := &screen{new: make(chan struct{}, 1)}
+	term := &terminal{out: out, errors: out, columns: func() int { return 0 }, chunks: make(chan chunk, waitingLines)}
+	if opts.maxProcesses == 0 {
+		opts.maxProcesses = 10
+	}
+	l := newLocal(opts, term)
+	term.start()
+	t.Cleanup(func() {
+		l.close()
+		term.close()
+		if t.Failed() {
+			t.Logf("the terminal:\n%s", out)
+		}
+	})
+	return &localRig{T: t, ctx: t.Context(), local: l, out: out}
+}
+
+// newLocalRig starts the whole: an Event API, a local end and a tunnel.
+func newLocalRig(t *testing.T, opts localOptions) *localRig {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newTestLocal(t, opts)
+	r.connect(ln, nil)
+	r.tunnel = newTunnel(r.client())
+	r.background(r.tunnel.run)
+	if err := r.tunnel.ready(r.ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// connect joins the local end to an Event API on ln.
+func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, string) (net.Conn, error)) {
+	keys := credentials{"AKIDEXAMPLE", "secret", ""}
+	r.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "eu-west-1"})
+	r.Cleanup(r.api.close)
+	r.client = func() *appsync {
+		transport := &http.Transport{DialContext: dial}
+		r.Cleanup(transport.CloseIdleConnections)
+		base := "http://" + ln.Addr().String()
+		return &appsync{http: mustURL(base + "/event"), realtime: mustURL(base + "/event/realtime"), region: "eu-west-1",
+			namespace: "live-lambda", requests: "/live-lambda/requests", transport: transport,
+			credentials: func(context.Context) (credentials, error) { return keys, nil }, log: r.local.term.logger(slog.LevelDebug)}
+	}
+	r.sub = newSubscriber(r.client(), r.local)
+	r.background(r.sub.run)
+	r.out.wait(r, "waiting for invocations")
+}
+
+// background runs f until the end of the test.
+func (r *localRig) background(f func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { f(ctx) })
+	r.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
+// localBubble runs a test in a bubble of fake time, where the test itself is the runtime.
+func localBubble(t *testing.T, test func(*localRig)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestLocal(t, localOptions{})
+		r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime"})
+		r.local.attachServer = &http.Server{}
+		r.routes = r.local.attach.routes()
+		ln := newPipeListener("example.com")
+		r.connect(ln, ln.dial)
+		test(r)
+	})
+}
+
+// call makes a call to the attached worker's Runtime API without a network.
+func (r *localRig) call(ctx context.Context, method, path string, body io.Reader, headers ...string) *httptest.ResponseRecorder {
+	req := httptest.NewRequestWithContext(ctx, method, "/2018-06-01/runtime/"+path, body)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	rec := httptest.NewRecorder()
+	r.routes.ServeHTTP(rec, req)
+	return rec
+}
+
+// next takes the next event, as a runtime.
+func (r *localRig) next() (id string, event []byte) {
+	rec := r.call(r.ctx, "GET", "invocation/next", nil)
+	return rec.Header().Get("Lambda-Runtime-Aws-Request-Id"), rec.Body.Bytes()
+}
+
+// respond answers, as a runtime, and wants that status.
+func (r *localRig) respond(id string, body io.Reader, status int, headers ...string) {
+	r.Helper()
+	if rec := r.call(r.ctx, "POST", "invocation/"+id+"/response", body, headers...); rec.Code != status {
+		r.Errorf("response: %d %s, want %d", rec.Code, rec.Body, status)
+	}
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// context makes the context of a new invocation.
+func (r *localRig) context() eventContext {
+	r.lastID++
+	return eventContext{RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.lastID), FunctionName: "orders", FunctionVersion: "$LATEST",
+		InvokedFunctionARN: "arn:aws:lambda:eu-west-1:123456789012:function:orders", MemorySizeMB: 256, Region: "eu-west-1",
+		DeadlineMs: time.Now().Add(10 * time.Minute).UnixMilli(), TraceID: "Root=1-2-3;Sampled=0", Handler: "index.handler"}
+}
+
+// got is what came back for an invocation.
+type got struct {
+	errorType, cause string
+	headers          map[string]string
+	body             []byte
+	trailers         map[string]string
+}
+
+// send sends an invocation over the tunnel.
+func (r *localRig) send(do any, c eventContext) *call {
+	r.Helper()
+	event, ok := do.([]byte)
+	if !ok {
+		event = mustJSON(do)
+	}
+	call := r.tunnel.send(r.ctx, event, mustJSON(c))
+	r.Cleanup(func() { call.finish(overAnswered) })
+	return call
+}
+
+// await waits for the answer.
+func (r *localRig) await(c *call) (g got) {
+	r.Helper()
+	for {
+		_, _, a, err := c.look()
+		if err != nil {
+			r.Fatal(err)
+		}
+		if a == nil {
+			select {
+			case <-c.news:
+				continue
+			case <-r.ctx.Done():
+				r.Fatalf("no answer; the terminal:\n%s", r.out)
+			}
+		}
+		g = got{errorType: a.errorType, cause: a.xrayCause, headers: a.headers}
+		if !a.stream {
+			if g.body, err = io.ReadAll(a.body); err != nil {
+				r.Fatal(err)
+			}
+			return g
+		}
+		for ended := false; !ended; {
+			var data []byte
+			data, ended, g.trailers, _ = c.read()
+			g.body = append(g.body, data...)
+			if len(data) > 0 || ended {
+				continue
+			}
+			select {
+			case <-c.more:
+			case <-r.ctx.Done():
+				r.Fatalf("no end of the stream after %d bytes; the terminal:\n%s", len(g.body), r.out)
+			}
+		}
+		return g
+	}
+}
+
+// invoke is one invocation from beginning to end.
+func (r *localRig) invoke(do any, c eventContext) got {
+	r.Helper()
+	call := r.send(do, c)
+	defer call.finish(overAnswered)
+	return r.await(call)
+}
+
+func (g got) want(t *localRig, errorType, body string) {
+	t.Helper()
+	if g.errorType != errorType || string(g.body) != body {
+		t.Errorf("got error type %q and %q, want %q and %q", g.errorType, clip(string(g.body), 300), errorType, clip(body, 300))
+	}
+}
+
+// ear hears what the local end says on the channels of one link, as an extension would.
+type ear struct {
+	*localRig
+	link    string
+	session *session
+	parts   chan *part
+}
+
+func (r *localRig) newEar(link string) *ear {
+	r.Helper()
+	e := &ear{localRig: r, link: link, parts: make(chan *part, 10_000)}
+	var err error
+	if e.session, err = r.client().connect(r.ctx); err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(e.session.conn.close)
+	err = e.session.subscribe(r.ctx, e.session.newID(), "/live-lambda/response/"+link+"/*", func(event string) {
+		if p, err := parsePart(event); err == nil && p != nil {
+			e.parts <- p
+		}
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	return e
+}
+
+// ask sends a request on behalf of the link.
+func (e *ear) ask(n int, do any, c eventContext) {
+	event, ok := do.([]byte)
+	if !ok {
+		event = mustJSON(do)
+	}
+	e.api.publish("/live-lambda/requests", fmt.Sprintf(`{"request_id":"%s/%d","event_payload":%s,"context":%s,"live_lambda":1}`, e.link, n, event, mustJSON(c)))
+}
+
+func (e *ear) done(n int, outcome string) {
+	e.api.publish("/live-lambda/requests", string(part{Type: "done", RequestID: fmt.Sprintf("%s/%d", e.link, n), Outcome: outcome}.event()))
+}
+
+// hear waits for the next part, which must be of that type and belong to request n.
+func (e *ear) hear(n int, want string) *part {
+	e.Helper()
+	select {
+	case p := <-e.parts:
+		if p.Type != want || p.RequestID != fmt.Sprintf("%s/%d", e.link, n) {
+			e.Fatalf("heard %q for %q, want %q for %s/%d", p.Type, p.RequestID, want, e.link, n)
+		}
+		return p
+	case <-e.ctx.Done():
+		e.Fatalf("heard nothing, want %q; the terminal:\n%s", want, e.out)
+		return nil
+	}
+}
+
+// until waits for a part of that type, whatever comes before.
+func (e *ear) until(n int, want string) {
+	e.Helper()
+	for {
+		select {
+		case p := <-e.parts:
+			if p.Type == want && p.RequestID == fmt.Sprintf("%s/%d", e.link, n) {
+				return
+			}
+		case <-e.ctx.Done():
+			e.Fatalf("did not hear %q; the terminal:\n%s", want, e.out)
+		}
+	}
+}
+
+// gate is a FIFO that one handler waits at.
+type gate struct {
+	*localRig
+	file string
+}
+
+func (r *localRig) newGate(name string) gate {
+	g := gate{r, filepath.Join(r.TempDir(), name)}
+	if err := syscall.Mkfifo(g.file, 0o600); err != nil {
+		r.Fatal(err)
+	}
+	return g
+}
+
+// pass waits until a handler has come to the gate and lets it go on.
+func (g gate) pass() {
+	g.Helper()
+	f, err := os.OpenFile(g.file, os.O_WRONLY, 0)
+	if err != nil {
+		g.Fatal(err)
+	}
+	f.Close()
+}
+
+// raw makes one call to a Runtime API.
+func (r *localRig) raw(addr, method, path, body string, headers ...string) (int, string, http.Header) {
+	r.Helper()
+	req, err := http.NewRequestWithContext(r.ctx, method, "http://"+addr+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+		}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), resp.Header
+}
+
+// direct gives an invocation to the local end without AppSync.
+func (r *localRig) direct(do any, c eventContext) *request {
+	r.Helper()
+	event, ok := do.([]byte)
+	if !ok {
+		event = mustJSON(do)
+	}
+	q, err := newRequestFrom(event, c)
+	if err == nil {
+		err = r.local.admit(q)
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.local.submit(q)
+	return q
+}
+
+// reply waits for the reply to a request.
+func (r *localRig) reply(q *request) (rep *reply, body string) {
+	r.Helper()
+	for {
+		rep, over, ended := r.local.look(q)
+		if over {
+			r.Fatalf("over: %s; the terminal:\n%s", q.over, r.out)
+		}
+		if ended {
+			b, err := rep.body()
+			if err != nil {
+				r.Fatal(err)
+			}
+			text, err := io.ReadAll(b)
+			if err != nil {
+				r.Fatal(err)
+			}
+			return rep, string(text)
+		}
+		select {
+		case <-q.news:
+		case <-r.ctx.Done():
+			r.Fatalf("no reply; the terminal:\n%s", r.out)
+		}
+	}
+}
+
+// ---- local.go, by way of AppSync ----
+
+func TestLocalAnswers(t *testing.T) {
+	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=","o":{},"a":[]}`
+	g := r.invoke([]byte(event), r.context())
+	g.want(r, "", string(asciiJSON(nil, []byte(event))))
+	if g.headers["Content-Type"] != "application/json" {
+		t.Errorf("headers are %v", g.headers)
+	}
+	g = r.invoke(task{Do: "text", Text: "\x00\xff binary", Type: "image/png"}, r.context())
+	if g.headers["Content-Type"] != "image/png" {
+		t.Errorf("headers are %v", g.headers)
+	}
+	g = r.invoke(task{Do: "error", Text: `{"errorType":"Oops","errorMessage":"m"}`, Type: "Function.Oops"}, r.context())
+	g.want(r, "Function.Oops", `{"errorType":"Oops","errorMessage":"m"}`)
+	if g.cause != `{"working_directory":"/x"}` {
+		t.Errorf("the cause is %q", g.cause)
+	}
+	r.invoke(task{Do: "trailers", Text: `{"errorMessage":"late"}`, Type: "Function.Late"}, r.context()).want(r, "Function.Late", `{"errorMessage":"late"}`)
+}
+
+// Every size at a boundary of events, publishes, compression and Lambda's own limit comes back byte for byte.
+func TestLocalSizes(t *testing.T) {
+	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	random := make([]byte, maxEvent)
+	for i := range random { // incompressible, and nothing that JSON would escape
+		random[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rand.IntN(64)]
+	}
+	sizes := []int{2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1, maxPayload - 1, maxPayload}
+	for _, size := range sizes {
+		event := []byte(`"` + strings.Repeat("0", size-2) + `"`)
+		if size <= maxEvent+1 { // the larger ones are compressible: the emulator takes its time
+			copy(event[1:size-1], random)
+		}
+		g := r.invoke(event, r.context())
+		if g.errorType != "" || !bytes.Equal(g.body, event) {
+			t.Errorf("%d bytes: got %q, %d bytes", size, g.errorType, len(g.body))
+		}
+	}
+	for _, size := range []int{0, 1} {
+		r.invoke(task{Do: "size", Size: size}, r.context()).want(r, "", string(make([]byte, size)))
+	}
+	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
+	g.want(r, "Function.ResponseSizeTooLarge", `{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`)
+	r.invoke(task{Do: "pid"}, r.context()) // the same process goes on
+	if n := r.local.term.restarts; n != 0 {
+		t.Errorf("%d restarts", n)
+	}
+}
+
+// Replies of every size are cut into parts that fit into events, and come together again.
+func TestLocalParts(t *testing.T) {
+	random := make([]byte, maxPayload)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	join := func(rep *reply, size int) {
+		t.Helper()
+		s := newSubscriber(nil, newLocal(localOptions{}, nil))
+		o := s.newTransfer(rep)
+		o.cut(time.Now().Add(time.Hour))
+		j := joiner{limit: 8 << 20}
+		for i := range o.ends {
+			data := make([]byte, o.end(i+1)-o.end(i))
+			o.rep.data.ReadAt(data, o.end(i))
+			event := o.part("aaaa/1", i).encode(data)
+			if n := escapedLen(event); n > maxEvent {
+				t.Errorf("%d bytes: part %d is an event of %d", size, i, n)
+			}
+			p, err := parsePart(string(event))
+			if err != nil || p == nil {
+				t.Fatalf("%d bytes: part %d: %v", size, i, err)
+			}
+			if err := j.add(p); err != nil {
+				t.Fatalf("%d bytes: part %d: %v", size, i, err)
+			}
+		}
+		if !j.complete() {
+			t.Fatalf("%d bytes: %d parts are not all", size, len(o.ends))
+		}
+		r, err := j.reader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(r); err != nil || !bytes.Equal(body, random[:size]) {
+			t.Errorf("%d bytes: got %d and %v", size, len(body), err)
+		}
+	}
+	for _, size := range []int{0, 1, gzipAbove, gzipAbove + 1, partData, partData + 1, 5*partData + 1, maxPayload} {
+		rep := &reply{kind: "response", headers: map[string]string{"Content-Type": "x"}}
+		c := &collector{rep: rep}
+		if _, err := io.Copy(c, bytes.NewReader(random[:size])); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		rep.ended = true
+		join(rep, size)
+		rep.data.close()
+
+		stream := &reply{kind: "response", streamed: true, ended: true, headers: map[string]string{modeHeader: "streaming"}}
+		stream.data.Write(random[:size])
+		stream.trailers = errorTrailers(errorReply("E", bytes.Repeat([]byte("<"), headBytes)))
+		join(stream, size)
+		stream.data.close()
+	}
+	full := errorReply("Function.Big", random[:100])
+	full.xrayCause = strings.Repeat(`"`, 60_000)
+	if escapedLen(part{XRayCause: full.xrayCause}.event()) > maxCause {
+		full.xrayCause = full.xrayCause[:40_000]
+	}
+	join(full, 100)
+}
+
+// A repeated request does not run again: it is accepted again, or answered again, where it now says.
+func TestLocalRunsOnce(t *testing.T) {
+	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	one, two := r.newEar("aaaa"), r.newEar("bbbb")
+	g := r.newGate("gate")
+	do, c := task{Do: "wait", File: g.file, Text: "x"}, r.context()
+	one.ask(1, do, c)
+	one.hear(1, "accepted")
+	one.ask(1, do, c)
+	one.hear(1, "accepted")
+	two.ask(7, do, c)
+	two.hear(7, "accepted")
+	g.pass()
+	if p := two.hear(7, "response"); string(p.data) != `"x"` || p.Sender == "" || !p.Last {
+		t.Errorf("answered %q", p.data)
+	}
+	two.ask(7, do, c)
+	two.hear(7, "response")
+	one.ask(1, do, c)
+	one.hear(1, "response")
+	one.done(1, "answered")
+	// Lambda's retry has the same request ID and another deadline.
+	retry := c
+	retry.DeadlineMs++
+	one.ask(2, task{Do: "text", Text: "retry"}, retry)
+	one.hear(2, "accepted")
+	if p := one.hear(2, "response"); string(p.data) != "retry" {
+		t.Errorf("answered %q", p.data)
+	}
+	one.done(2, "answered")
+	one.ask(2, do, retry) // over, and known to be
+	one.ask(1, do, c)
+	three := r.context()
+	one.ask(3, task{}, three)
+	one.hear(3, "accepted")
+	one.hear(3, "response")
+	if n := strings.Count(r.out.String(), " start "); n != 3 {
+		t.Errorf("%d invocations ran, want 3:\n%s", n, r.out)
+	}
+}
+
+// ---- timing, in a bubble of fake time ----
+
+// While a handler works, `accepted` is said at once and every 5 s; the answer is repeated every 2 s until `done`.
+func TestLocalSaysItAgain(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		start := time.Now()
+		at := func(want string, p *part) {
+			t.Helper()
+			if got := time.Since(start); got.String() != want {
+				t.Errorf("%s at %s, want %s", p.Type, got, want)
+			}
+		}
+		e.ask(1, []byte(`{"a":1}`), r.context())
+		at("0s", e.hear(1, "accepted"))
+		id, event := r.next()
+		if string(event) != `{"a":1}` {
+			t.Errorf("the event is %q", event)
+		}
+		at("5s", e.hear(1, "accepted"))
+		at("10s", e.hear(1, "accepted"))
+		time.Sleep(time.Second)
+		r.respond(id, strings.NewReader("1"), 202)
+		at("11s", e.hear(1, "response"))
+		at("13s", e.hear(1, "response"))
+		at("15s", e.hear(1, "response"))
+		e.done(1, "answered")
+		synctest.Wait()
+
+		// Without `done` until the deadline.
+		c := r.context()
+		c.DeadlineMs = time.Now().Add(7 * time.Second).UnixMilli()
+		e.ask(2, []byte("2"), c)
+		at("15s", e.hear(2, "accepted"))
+		id, _ = r.next()
+		r.respond(id, strings.NewReader("2"), 202)
+		for _, want := range []string{"15s", "17s", "19s", "21s"} {
+			at(want, e.hear(2, "response"))
+		}
+		time.Sleep(time.Minute)
+		e.ask(3, []byte("3"), r.context())
+		at("1m21s", e.hear(3, "accepted"))
+	})
+}
+
+// What AppSync loses is repeated, out of order or not, and comes together at the other end.
+func TestLocalAnswerSurvivesLoss(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		r.api.intercept(func(f apiFrame) apiVerdict {
+			if f.out && f.typ == "data" && strings.Contains(f.channel, "/response/") && rand.IntN(3) > 0 {
+				return apiVerdict{replace: dropped}
+			}
+			return apiVerdict{}
+		})
+		event := make([]byte, 700_000)
+		for i := range event {
+			event[i] = "0123456789abcdef"[rand.IntN(16)]
+		}
+		e.ask(1, []byte("1"), r.context())
+		id, _ := r.next()
+		r.respond(id, bytes.NewReader(event), 202)
+		j := joiner{limit: maxPayload}
+		for !j.complete() {
+			p := <-e.parts
+			if p.Type == "response" {
+				if err := j.add(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		body, err := j.reader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, event) {
+			t.Errorf("got %d bytes and %v", len(got), err)
+		}
+	})
+}
+
+// A stream's first piece leaves at once, the next ones not more often than every 100 ms, and whatever AppSync loses is
+// repeated while the stream goes on.
+func TestLocalStreams(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		var lose atomic.Bool
+		r.api.intercept(func(f apiFrame) apiVerdict {
+			if f.out && f.typ == "data" && strings.Contains(f.channel, "/response/") && lose.CompareAndSwap(true, false) {
+				return apiVerdict{replace: dropped}
+			}
+			return apiVerdict{}
+		})
+		e.ask(1, []byte("1"), r.context())
+		e.hear(1, "accepted")
+		id, _ := r.next()
+		pr, pw := io.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { r.respond(id, pr, 202, modeHeader, "streaming", "Content-Type", "text/plain") })
+		start := time.Now()
+		want := func(index int, text string, at time.Duration) {
+			t.Helper()
+			p := e.hear(1, "response")
+			if p.Index != index || string(p.data) != text || time.Since(start) != at {
+				t.Errorf("part %d, %q at %s; want part %d, %q at %s", p.Index, p.data, time.Since(start), index, text, at)
+			}
+			if index == 0 && (p.Headers[modeHeader] != "streaming" || p.Headers["Content-Type"] != "text/plain" || p.Encoding != "") {
+				t.Errorf("part 0 is %+v", p)
+			}
+		}
+		io.WriteString(pw, "one")
+		want(0, "one", 0)
+		for i := range 10 {
+			io.WriteString(pw, strconv.Itoa(i))
+			time.Sleep(9 * time.Millisecond)
+		}
+		want(1, "0123456789", 100*time.Millisecond)
+		time.Sleep(400 * time.Millisecond)
+		lose.Store(true)
+		io.WriteString(pw, "lost")
+		synctest.Wait()
+		io.WriteString(pw, "four")
+		want(3, "four", 600*time.Millisecond)
+		seen := map[int]int{}
+		for seen[2] == 0 { // accepted, and what was out at 2 s once more
+			select {
+			case p := <-e.parts:
+				seen[p.Index]++
+			case <-time.After(10 * time.Second):
+				t.Fatal("the lost part was not repeated")
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("the lost part was repeated after %s", took)
+		}
+		pw.Close()
+		wg.Wait()
+		for {
+			if p := <-e.parts; p.Last {
+				if p.Index != 4 || len(p.data) != 0 || len(p.Trailers) != 0 {
+					t.Errorf("the last part is %+v", p)
+				}
+				break
+			}
+		}
+	})
+}
+
+// A stream that moves to another channel is sent again there from its beginning.
+func TestLocalStreamMoves(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		one, two := r.newEar("aaaa"), r.newEar("bbbb")
+		c := r.context()
+		one.ask(1, []byte("1"), c)
+		one.hear(1, "accepted")
+		id, _ := r.next()
+		pr, pw := io.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { r.respond(id, pr, 400, modeHeader, "streaming") })
+		io.WriteString(pw, "one")
+		one.hear(1, "response")
+		two.ask(1, []byte("1"), c)
+		two.hear(1, "accepted")
+		if p := two.hear(1, "response"); p.Index != 0 || string(p.data) != "one" {
+			t.Errorf("got part %d %q", p.Index, p.data)
+		}
+		pw.CloseWithError(errors.New("cut"))
+		wg.Wait()
+		for {
+			p := two.hear(1, "response")
+			if !p.Last {
+				continue
+			}
+			body, _ := base64.StdEncoding.DecodeString(p.Trailers[bodyHeader])
+			if p.Trailers[typeHeader] != "Runtime.TruncatedResponse" || !strings.Contains(string(body), id) {
+				t.Errorf("the trailers are %v", p.Trailers)
+			}
+			break
+		}
+	})
+}
+
+// The extension's word on an invocation ends it here, and the terminal tells what the caller got.
+func TestLocalHearsTheOutcome(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		for n, tt := range []struct {
+			outcome, says string
+			status        int // of the runtime's answer after that
+		}{
+			{"timeout", "timeout", 400},
+			{"deployed", "the deployed code answers", 202},
+			{"answered", "from another local end", 202},
+			{"\x1b[31mnonsense", "from another local end", 202},
+		} {
+			e.ask(n, []byte("1"), r.context())
+			e.hear(n, "accepted")
+			id, _ := r.next()
+			e.done(n, tt.outcome)
+			synctest.Wait()
+			if !strings.Contains(r.out.String(), tt.says) {
+				t.Errorf("%s: the terminal wrote\n%s", tt.outcome, r.out)
+			}
+			r.respond(id, strings.NewReader("1"), tt.status)
+			r.respond(id, strings.NewReader("1"), 400)
+		}
+		c := r.context()
+		c.DeadlineMs = time.Now().Add(3 * time.Second).UnixMilli()
+		e.ask(9, []byte("1"), c)
+		id, _ := r.next()
+		time.Sleep(4 * time.Second)
+		r.respond(id, strings.NewReader("1"), 400)
+		synctest.Wait()
+		for _, want := range []string{"its deadline has passed", "answered after 4000 ms"} {
+			if !strings.Contains(r.out.String(), want) {
+				t.Errorf("no %q in\n%s", want, r.out)
+			}
+		}
+		if r.local.held != 0 || len(r.local.live) != 0 {
+			t.Errorf("%d bytes of %d requests are still held", r.local.held, len(r.local.live))
+		}
+	})
+}
+
+// A connection that is dead without a word, as after a laptop's sleep, is replaced, and what was to be said is said.
+func TestLocalReconnects(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		connection := func() int {
+			conns, err := r.api.subscribers(r.ctx, "/live-lambda/requests", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conns[len(conns)-1]
+		}
+		e := r.newEar("aaaa")
+		e.ask(1, []byte("1"), r.context())
+		e.hear(1, "accepted")
+		id, _ := r.next()
+		r.api.do(connection(), apiVerdict{after: goHalfOpen})
+		synctest.Wait()
+		r.respond(id, strings.NewReader("1"), 202)
+		e.hear(1, "response") // the publish that was not answered has told that the connection is dead
+		e.done(1, "answered")
+		synctest.Wait()
+
+		r.api.do(connection(), apiVerdict{after: goHalfOpen}) // with nothing to say
+		time.Sleep(90 * time.Second)
+		e.ask(2, []byte("2"), r.context())
+		e.hear(2, "accepted")
+		id, _ = r.next()
+		r.api.do(connection(), apiVerdict{after: resetConnection}) // while the handler works
+		e.hear(2, "accepted")
+		r.respond(id, strings.NewReader("2"), 202)
+		e.hear(2, "response")
+	})
+}
+
+// Whatever comes on the channel that is not a request for this end is dropped, and the next request is served.
+func TestLocalDropsNonsense(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		c := r.context()
+		context := string(mustJSON(c))
+		ask := func(id, event, context string) string {
+			return `{"request_id":` + id + `,"event_payload":` + event + `,"context":` + context + `,"live_lambda":1}`
+		}
+		with := func(change func(*eventContext)) string {
+			c := c
+			change(&c)
+			return string(mustJSON(c))
+		}
+		bomb, encoding := compress(make([]byte, 2*maxPayload))
+		var bombs []string
+		for event := range (part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}).split(bomb) {
+			bombs = append(bombs, string(event))
+		}
+		messages := append(bombs,
+			`7`, `null`, `"text"`, `[]`, `{}`, `{"live_lambda":1}`, `{"live_lambda":2,"request_id":"aaaa/1"}`,
+			`{"request_id":"aaaa/1","event_payload":1,"context":`+context+`}`,
+			ask(`"aaaa"`, "1", "7"), ask("7", "1", context), ask(`"../x/1"`, "1", context), ask(`"a b/1"`, "1", context), ask(`""`, "1", context),
+			ask(`"aaaa/1/2/3/4"`, "1", context), ask(`"aaaa/\n1"`, "1", context),
+			ask(`"aaaa/1"`, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), context),
+			ask(`"aaaa/1"`, "1", "{}"), ask(`"aaaa/1"`, "1", `{"environment":{"a":1}}`),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.FunctionName = "a\nb" })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.RequestID = "\x1b[2J" })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.TraceID = "a\r\nX-Evil: 1" })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.RequestID = "" })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.Handler = strings.Repeat("x", 5000) })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.DeadlineMs = 0 })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.DeadlineMs = time.Now().Add(-time.Second).UnixMilli() })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`) })),
+			string(part{Type: "request", RequestID: "aaaa/1", Index: 5, Last: true}.encode([]byte("x"))),
+			string(part{Type: "request", RequestID: "aaaa/1", Index: 7, Last: true}.encode([]byte("x"))),
+			string(part{Type: "request", RequestID: "aaaa/1"}.event()),
+			string(part{Type: "request", RequestID: "aaaa/2", Encoding: "gzip"}.event()),
+			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":-1,"last":true,"data":"e30"}`,
+			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":0,"last":true,"data":"!"}`,
+			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":9999999999,"last":true}`,
+			`{"live_lambda":1,"type":"done","request_id":"cccc/1","outcome":"answered"}`,
+			`{"live_lambda":1,"type":"response","request_id":"aaaa/1","index":0,"last":true,"data":"e30"}`,
+			`{"live_lambda":1,"type":"accepted","request_id":"aaaa/1","index":0,"last":true}`,
+		)
+		for _, m := range messages {
+			r.sub.receive(m)
+		}
+		for i := range 1000 { // requests that never become whole
+			r.sub.receive(string(part{Type: "request", RequestID: fmt.Sprintf("dddd/%d", i)}.encode(make([]byte, 1000))))
+		}
+		synctest.Wait()
+		if n := len(r.sub.open); n > maxOpen {
+			t.Errorf("%d requests in parts are kept", n)
+		}
+		e.ask(5, []byte("5"), r.context())
+		e.hear(5, "accepted")
+		if id, event := r.next(); string(event) != "5" {
+			t.Errorf("request %s has the event %q", id, event)
+		}
+		if strings.ContainsAny(r.out.String(), "\x1b\r") {
+			t.Errorf("the terminal got control characters: %q", r.out)
+		}
+	})
+}
+
+// Events in parts: the largest, with a context beside it, and pieces in any order.
+func TestLocalRequestInParts(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		c := r.context()
+		c.Environment = map[string]string{"BIG": strings.Repeat("x", 4096)}
+		event := make([]byte, maxPayload)
+		for i := range event {
+			event[i] = "0123456789abcdef"[rand.IntN(16)]
+		}
+		event[0], event[len(event)-1] = '"', '"'
+		body, encoding := compress([]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c), []byte(`,"live_lambda":1}`))
+		parts := slices.Collect(part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}.split(body))
+		parts = append(parts, parts[:3]...)
+		for _, i := range rand.Perm(len(parts)) {
+			r.sub.receive(string(parts[i]))
+		}
+		e.hear(1, "accepted")
+		if _, got := r.next(); !bytes.Equal(got, event) {
+			t.Errorf("the event has %d bytes", len(got))
+		}
+	})
+}
+
+// ---- workers.go ----
+
+// Two invocations at once have two processes, and no more than --max-processes; the rest wait their turn.
+func TestLocalProcesses(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1"), maxProcesses: 3})
+	var waiting []*request
+	var gates []gate
+	for i := range 3 {
+		gates = append(gates, r.newGate("gate"))
+		waiting = append(waiting, r.direct(task{Do: "wait", File: gates[i].file, Text: strconv.Itoa(i)}, r.context()))
+	}
+	queued := r.direct(task{Do: "pid"}, r.context())
+	r.out.wait(r, "queued")
+	for _, g := range gates {
+		g.pass()
+	}
+	for i, q := range waiting {
+		if _, body := r.reply(q); body != strconv.Quote(strconv.Itoa(i)) {
+			t.Errorf("invocation %d got %s", i, body)
+		}
+	}
+	r.reply(queued)
+	pids := map[string]bool{}
+	var many []*request
+	for range 50 {
+		many = append(many, r.direct(task{Do: "pid"}, r.context()))
+	}
+	for _, q := range many {
+		_, body := r.reply(q)
+		pids[body] = true
+	}
+	if len(pids) > 3 {
+		t.Errorf("%d processes", len(pids))
+	}
+	if r.local.term.restarts != 0 {
+		t.Errorf("%d restarts", r.local.term.restarts)
+	}
+}
+
+// A process that fails answers as Lambda does, and the next invocation works.
+func TestLocalExits(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	exit := func(do task, errorType, message string) {
+		t.Helper()
+		c := r.context()
+		rep, body := r.reply(r.direct(do, c))
+		want := fmt.Sprintf(`{"errorMessage":"RequestId: %s Error: %s","errorType":"%s"}`, c.RequestID, message, errorType)
+		if rep.errorType != errorType || body != want {
+			t.Errorf("%+v: got %s %s, want %s", do, rep.errorType, body, want)
+		}
+	}
+	exit(task{Do: "exit", Code: 1}, "Runtime.ExitError", "Runtime exited with error: exit status 1")
+	exit(task{Do: "exit"}, "Runtime.ExitError", "Runtime exited without providing a reason")
+	_, body := r.reply(r.direct(task{Do: "pid"}, r.context()))
+	pid, _ := strconv.Atoi(body)
+	fifo := r.newGate("hang")
+	c := r.context()
+	q := r.direct(task{Do: "hang", File: fifo.file}, c)
+	f, err := os.Open(fifo.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	line, _ := bufio.NewReader(f).ReadString('\n')
+	if line != strconv.Itoa(pid)+"\n" {
+		t.Errorf("process %q hangs, want the warm one, %d", line, pid)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+	rep, body := r.reply(q)
+	if rep.errorType != "Runtime.ExitError" || !strings.Contains(body, "Runtime exited with error: signal: killed") {
+		t.Errorf("got %s", body)
+	}
+	io.Copy(io.Discard, f) // ends when its child is gone, too
+	r.reply(r.direct(task{}, r.context()))
+
+	// A stream that the exit cuts off.
+	rep, body = r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
+	trailer, _ := base64.StdEncoding.DecodeString(rep.trailers[bodyHeader])
+	if !strings.HasPrefix("onetwo", body) || rep.trailers[typeHeader] != "Runtime.ExitError" || !strings.Contains(string(trailer), "exit status 4") {
+		t.Errorf("got %q and %s", body, trailer)
+	}
+}
+
+// A process that does not start answers the invocation that it was started for.
+func TestLocalInitFails(t *testing.T) {
+	for _, tt := range []struct {
+		command                  []string
+		errorType, message, note string
+	}{
+		{testCommand("exit"), "Runtime.ExitError", "exit status 3", "did not start"},
+		{testCommand("initerror"), "Function.Broken", "cannot load", ""},
+		{[]string{"/nonexistent/command"}, "Runtime.InvalidEntrypoint", "no such file", "did not start"},
+	} {
+		r := newTestLocal(t, localOptions{command: tt.command})
+		for range 2 {
+			rep, body := r.reply(r.direct(task{}, r.context()))
+			if rep.errorType != tt.errorType || !strings.Contains(body, tt.message) {
+				t.Errorf("%v: got %s %s", tt.command, rep.errorType, body)
+			}
+		}
+		r.out.wait(r, tt.note)
+	}
+}
+
+// A process that does not come back after the deadline is ended, its children too; and so is everything at the end.
+func TestLocalLeavesNothing(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	hang := func(deadline time.Duration) *os.File {
+		t.Helper()
+		fifo := r.newGate("hang")
+		c := r.context()
+		c.DeadlineMs = time.Now().Add(deadline).UnixMilli()
+		r.direct(task{Do: "hang", File: fifo.file}, c)
+		f, err := os.Open(fifo.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	late, last := hang(0), hang(time.Hour)
+	io.Copy(io.Discard, late)
+	r.out.wait(r, "did not come back")
+	r.local.close()
+	io.Copy(io.Discard, last)
+}
+
+// The environment is Lambda's with what the developer has, or the function's own without the developer's AWS settings.
+func TestLocalEnvironment(t *testing.T) {
+	t.Setenv("AWS_PROFILE", "mine")
+	t.Setenv("AWS_ACCESS_KEY_ID", "MINE")
+	t.Setenv("LIVE_LAMBDA_APPSYNC_API_KEY", "da2-secret")
+	t.Setenv("OF_THE_DEVELOPER", "1")
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	environ := func(c eventContext) map[string]string {
+		t.Helper()
+		_, body := r.reply(r.direct(task{Do: "env"}, c))
+		var list []string
+		json.Unmarshal([]byte(body), &list)
+		env := map[string]string{}
+		for _, s := range list {
+			name, value, _ := strings.Cut(s, "=")
+			env[name] = value
+		}
+		return env
+	}
+	directory, _ := os.Getwd()
+	want := func(env map[string]string, pairs ...string) {
+		t.Helper()
+		for i := 0; i < len(pairs); i += 2 {
+			if env[pairs[i]] != pairs[i+1] {
+				t.Errorf("%s is %q, want %q", pairs[i], env[pairs[i]], pairs[i+1])
+			}
+		}
+	}
+	c := r.context()
+	env := environ(c)
+	want(env, "AWS_LAMBDA_FUNCTION_NAME", "orders", "AWS_LAMBDA_FUNCTION_VERSION", "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256",
+		"AWS_REGION", "eu-west-1", "_HANDLER", "index.handler", "LAMBDA_TASK_ROOT", directory, "AWS_PROFILE", "mine", "AWS_ACCESS_KEY_ID", "MINE",
+		"OF_THE_DEVELOPER", "1", "LIVE_LAMBDA_APPSYNC_API_KEY", "")
+	if !strings.HasPrefix(env["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:") {
+		t.Errorf("AWS_LAMBDA_RUNTIME_API is %q", env["AWS_LAMBDA_RUNTIME_API"])
+	}
+	c = r.context()
+	c.Environment = map[string]string{"TABLE": "t", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "1", "PATH": "/lambda",
+		"NODE_OPTIONS": "--import evil", "LD_PRELOAD": "evil", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
+		"NODE_ENV": "production", "TZ": ":UTC", "ZERO\x00": "1", "": "1"}
+	env = environ(c)
+	want(env, "TABLE", "t", "AWS_ACCESS_KEY_ID", "ROLE", "AWS_SESSION_TOKEN", "1", "AWS_PROFILE", "", "PATH", os.Getenv("PATH"), "NODE_OPTIONS", "",
+		"LD_PRELOAD", os.Getenv("LD_PRELOAD"), "AWS_LAMBDA_EXEC_WRAPPER", "", "NODE_ENV", "production", "TZ", ":UTC", "OF_THE_DEVELOPER", "1")
+	if strings.HasSuffix(env["AWS_LAMBDA_RUNTIME_API"], ":9001") {
+		t.Error("the runtime was sent to Lambda's own address")
+	}
+}
+
+// New credentials restart a function's process; those of an older environment, which lives on beside it, do not.
+func TestLocalCredentialsRestart(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	pid := func(token string) string {
+		t.Helper()
+		c := r.context()
+		c.Environment = map[string]string{"AWS_SESSION_TOKEN": token, "AWS_LAMBDA_LOG_STREAM_NAME": c.RequestID}
+		_, body := r.reply(r.direct(task{Do: "pid"}, c))
+		return body
+	}
+	one := pid("1")
+	if pid("1") != one {
+		t.Error("the same credentials have restarted the process")
+	}
+	two := pid("2")
+	if two == one {
+		t.Error("new credentials have not restarted the process")
+	}
+	if pid("1") != two || pid("2") != two {
+		t.Error("older credentials have restarted the process")
+	}
+}
+
+func TestLocalServes(t *testing.T) {
+	for _, tt := range []struct {
+		opts     localOptions
+		function string
+		command  string
+		served   bool
+	}{
+		{localOptions{command: []string{"c"}}, "orders", "c", true},
+		{localOptions{command: []string{"c"}, functions: []string{"pay", "ord*"}}, "orders", "c", true},
+		{localOptions{command: []string{"c"}, functions: []string{"pay"}}, "orders", "", false},
+		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "pay", "p", true},
+		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "orders", "", false},
+		{localOptions{command: []string{"c"}, maps: map[string][]string{"pay": {"p"}}}, "orders", "c", true},
+		{localOptions{command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}}, "pay", "p", true},
+		{localOptions{}, "orders", "", true},
+	} {
+		command, served := newLocal(tt.opts, nil).serves(tt.function)
+		if served != tt.served || served && strings.Join(command, " ") != tt.command {
+			t.Errorf("%+v: %s is served: %t by %q", tt.opts, tt.function, served, command)
+		}
+	}
+}
+
+// ---- runtimeapi.go ----
+
+// The states and refusals of AWS's emulator.
+func TestLocalRuntimeAPI(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	addr, err := r.local.serveAttached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = "/2018-06-01/runtime/"
+	call := func(method, path, body string, status int, want string, headers ...string) http.Header {
+		t.Helper()
+		got, text, h := r.raw(addr, method, base+path, body, headers...)
+		if got != status || !strings.Contains(text, want) {
+			t.Errorf("%s %s: %d %s, want %d %s", method, path, got, text, status, want)
+		}
+		return h
+	}
+	const ok = `{"status":"OK"}`
+	call("POST", "invocation/x/response", "1", 400, "InvalidRequestID")
+	call("GET", "nonsense", "", 404, "")
+	call("GET", "restore/next", "", 200, "")
+	call("GET", "restore/next", "", 403, "InvalidStateTransition")
+	c := r.context()
+	c.ClientContext, c.Identity = []byte(`{"custom": {"é":"\n"}}`), []byte(`{"cognitoIdentityId":"i"}`)
+	c.TenantID = "t1"
+	q := r.direct([]byte("\"event\""), c)
+	h := call("GET", "invocation/next", "", 200, `"event"`)
+	for name, want := range map[string]string{"Aws-Request-Id": c.RequestID, "Deadline-Ms": strconv.FormatInt(c.DeadlineMs, 10), "Trace-Id": c.TraceID,
+		"Invoked-Function-Arn": c.InvokedFunctionARN, "Client-Context": `{"custom":{"\u00e9":"\n"}}`, "Cognito-Identity": `{"cognitoIdentityId":"i"}`,
+		"Aws-Tenant-Id": "t1"} {
+		if got := h.Get("Lambda-Runtime-" + name); got != want {
+			t.Errorf("Lambda-Runtime-%s is %q, want %q", name, got, want)
+		}
+	}
+	call("GET", "invocation/next", "", 200, `"event"`) // again, as Lambda does
+	call("POST", "init/error", "{}", 403, "State transition from Running to InitError failed for runtime")
+	call("GET", "restore/next", "", 403, "InvalidStateTransition")
+	call("POST", "invocation/other/response", "1", 400, "InvalidRequestID")
+	to := "invocation/" + c.RequestID + "/"
+	call("POST", to+"response", "answer", 202, ok)
+	if _, body := r.reply(q); body != "answer" {
+		t.Errorf("the reply is %q", body)
+	}
+	call("POST", to+"response", "1", 400, "InvalidRequestID")
+	call("POST", to+"error", "1", 400, "InvalidRequestID")
+
+	c = r.context()
+	q = r.direct([]byte("2"), c)
+	call("GET", "invocation/next", "", 200, "2")
+	to = "invocation/" + c.RequestID + "/"
+	call("POST", to+"response", "1", 400, "InvalidFunctionResponseMode", modeHeader, "sideways")
+	if rep, _ := r.reply(q); rep.errorType != "Runtime.InvalidResponseModeHeader" {
+		t.Errorf("the error is %q", rep.errorType)
+	}
+	c = r.context()
+	q = r.direct([]byte("3"), c)
+	call("GET", "invocation/next", "", 200, "3")
+	to = "invocation/" + c.RequestID + "/"
+	call("POST", to+"response", strings.Repeat("x", maxPayload+1), 413, "Exceeded maximum allowed payload size (6291556 bytes).")
+	if rep, _ := r.reply(q); rep.errorType != "Function.ResponseSizeTooLarge" {
+		t.Errorf("the error is %q", rep.errorType)
+	}
+	c = r.context()
+	q = r.direct([]byte("4"), c)
+	call("GET", "invocation/next", "", 200, "4")
+	to = "invocation/" + c.RequestID + "/"
+	call("POST", to+"error", "any bytes", 202, ok, typeHeader, "Function.Uglyé", causeHeader, "{}")
+	if rep, body := r.reply(q); rep.errorType != "Function.Ugly?" || body != "any bytes" || rep.xrayCause != "{}" {
+		t.Errorf("the error is %q with %q", rep.errorType, body)
+	}
+	if status, body, _ := r.raw(addr, "GET", "/2018-06-01/ping", ""); status != 200 || body != "pong" {
+		t.Errorf("ping: %d %s", status, body)
+	}
+}
+
+// What a page in a browser can send is refused, whatever it does with host names.
+func TestLocalRefusesBrowsers(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	addr, err := r.local.serveAttached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	for _, headers := range [][]string{
+		{"Origin", "http://example.com"}, {"Origin", "http://" + addr}, {"Origin", "null"}, {"Referer", "http://example.com/"},
+		{"Sec-Fetch-Site", "cross-site"}, {"Cookie", "a=b"}, {"Host", "example.com"}, {"Host", "example.com:" + port}, {"Host", "localhost"},
+	} {
+		if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusForbidden {
+			t.Errorf("%v: %d", headers, status)
+		}
+	}
+	if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", "Host", "localhost:"+port); status != http.StatusOK {
+		t.Errorf("localhost: %d", status)
+	}
+}
