@@ -1010,6 +1010,7 @@ type call struct {
 	own     string // the call's own subscription on link
 	inParts bool
 	held    bool      // not yet published: subscriptions come first
+	sent    time.Time // when AppSync had taken it for the first time
 	heardOn *link     // where the local end was heard last, nil before it accepted
 	heard   time.Time // and when
 	err     error     // AppSync does not take the request
@@ -1099,12 +1100,16 @@ func (c *call) mustPublish(l *link, due bool) bool {
 func (c *call) publish(ctx context.Context, l *link) time.Duration {
 	c.goOut(ctx, l)
 	err := l.session.publish(ctx, c.t.api.requests, c.request(l))
-	if err == nil || ctx.Err() != nil || l.session.conn.ended() {
-		return repeatRequest
-	}
 	var r *refusal
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
+	if err == nil && c.sent.IsZero() {
+		c.sent = time.Now()
+		notify(c.news)
+	}
+	if err == nil || ctx.Err() != nil || l.session.conn.ended() {
+		return repeatRequest
+	}
 	if errors.As(err, &r) && (r.final() || strings.Contains(r.errorType, "TooLarge") || strings.Contains(r.errorType, "InvalidInput")) {
 		c.err = err
 		notify(c.news)
@@ -1200,15 +1205,15 @@ func (c *call) take(l *link, p *part) error {
 	return nil
 }
 
-// look returns when the local end was heard last (never: it has not accepted), the answer once it is there or, as a
-// stream, has begun, and an error where AppSync does not take the request.
-func (c *call) look() (heard time.Time, a *answer, err error) {
+// look returns when AppSync had taken the request, when the local end was heard last (never: it has not accepted), the
+// answer once it is there or, as a stream, has begun, and an error where AppSync does not take the request.
+func (c *call) look() (sent, heard time.Time, a *answer, err error) {
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
 	if c.answer == nil && c.parts.complete() {
 		c.answer = c.assemble()
 	}
-	return c.heard, c.answer, c.err
+	return c.sent, c.heard, c.answer, c.err
 }
 
 // assemble makes an answer of its parts. Where they do not fit together it returns nil, and repetition gets another

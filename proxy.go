@@ -279,9 +279,9 @@ func (p *proxy) await(ctx context.Context, inv *invocation, c *call) outcome {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var noLink time.Time // since when there is none
-	sent := time.Now()
 	for {
-		heard, answer, err := c.look()
+		sent, heard, answer, err := c.look()
+		limited := p.cfg.acceptTimeout > 0 && !sent.IsZero() // a large request takes its time to go out
 		l, why, changed := p.tunnel.current()
 		due := inv.deadline // of what has to be looked at next
 		switch now := time.Now(); {
@@ -293,14 +293,14 @@ func (p *proxy) await(ctx context.Context, inv *invocation, c *call) outcome {
 			}
 		case err != nil:
 			return outcome{offline: err}
-		case p.cfg.acceptTimeout > 0 && !now.Before(sent.Add(p.cfg.acceptTimeout)):
+		case limited && !now.Before(sent.Add(p.cfg.acceptTimeout)):
 			return outcome{offline: fmt.Errorf("no local end accepted within %s", p.cfg.acceptTimeout)}
 		case l == nil && refused(why):
 			return outcome{offline: why}
 		case l == nil && !noLink.IsZero() && !now.Before(noLink.Add(linkTimeout)):
 			return outcome{offline: fmt.Errorf("no connection to AppSync for %s", linkTimeout)}
 		default:
-			if p.cfg.acceptTimeout > 0 {
+			if limited {
 				due = sent.Add(p.cfg.acceptTimeout)
 			}
 			if l != nil {

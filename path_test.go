@@ -1,0 +1,468 @@
+//go:build !layer
+
+package main
+
+// The whole path, with separate processes for the extension, the wrapper and deployed runtime behind it, `live-lambda
+// local` and the handler; Lambda and AppSync are the emulators.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// programs are built once for all tests of the path: the layer's extension, and the developer's program.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	dir, err = os.MkdirTemp("", "live-lambda-test")
+	if err != nil {
+		return "", err
+	}
+	for name, tags := range map[string]string{"extension": "layer,nethttpomithttp2", "live-lambda": ""} {
+		cmd := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), ".")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if dir, err := programs(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(status)
+}
+
+// wholePath is one function with the layer, an AppSync API, and what the processes have printed.
+type wholePath struct {
+	api    *eventAPI
+	env    *lambdaEnv
+	dir    string
+	output *syncBuffer
+	shared []string // environment of the local end
+}
+
+// startPath starts a function whose deployed code says that it is deployed. variables come on top of the layer's own.
+func startPath(t *testing.T, o lambdaOptions, variables map[string]string) *wholePath {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := t.TempDir()
+	if err := os.Mkdir(filepath.Join(layer, "extensions"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{filepath.Join(dir, "extension"): "extensions/live-lambda-extension", "wrapper.sh": "live-lambda-runtime-wrapper.sh"} {
+		from, err := filepath.Abs(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, filepath.Join(layer, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
+	p := &wholePath{dir: dir, output: &syncBuffer{}}
+	p.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "us-east-1"})
+	t.Cleanup(p.api.close)
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.functionName, o.layerDir, o.output = "f", layer, p.output
+	o.credentials = lambdaCredentials{accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken}
+	o.environment = map[string]string{
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
+		"LRAP_LISTENER_PORT":            port,
+		"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(layer, "live-lambda-runtime-wrapper.sh"),
+	}
+	for name, value := range variables {
+		o.environment[name] = value
+	}
+	if o.runtime == nil {
+		o.runtime = []string{filepath.Join(dir, "live-lambda"), "sample", "deployed"}
+	}
+	if p.env, err = startLambda(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.env.close() })
+	p.shared = append(os.Environ(), "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://"+ln.Addr().String(), "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID="+keys.accessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.secretAccessKey, "AWS_SESSION_TOKEN="+keys.sessionToken)
+	return p
+}
+
+// startLocal starts `live-lambda local` with arguments and returns when it has subscribed.
+func (p *wholePath) startLocal(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(p.dir, "live-lambda"), append([]string{"local"}, args...)...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.shared, p.output, p.output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("live-lambda local: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the processes have printed:\n%s", p.output)
+		}
+	})
+	if _, err := p.api.subscribers(t.Context(), "/live-lambda/requests", 1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// invoke invokes the function and checks that this completed exactly once.
+func (p *wholePath) invoke(t *testing.T, payload string) invokeResult {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	result, err := p.env.invoke(ctx, invokeRequest{payload: []byte(payload)})
+	if err != nil {
+		t.Fatalf("invoke: %v\n%s", err, p.output)
+	}
+	if n := len(p.env.completions(result.requestID)); n != 1 {
+		t.Errorf("%d completions of one invocation", n)
+	}
+	return result
+}
+
+// syncBuffer is a bytes.Buffer for several writers.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// sameJSON compares two JSON texts token for token.
+func sameJSON(a, b []byte) bool {
+	return json.Valid(a) && json.Valid(b) && bytes.Equal(asciiJSON(nil, a), asciiJSON(nil, b))
+}
+
+func TestPathThousandInvocations(t *testing.T) {
+	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, nil)
+	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+	for i := range 1000 {
+		event := fmt.Sprintf(`{"n":%d,"text":"<é😀>&='\u2028","big":12345678901234567890}`, i)
+		if got := p.invoke(t, event); !sameJSON(got.payload, []byte(event)) || got.functionError != "" {
+			t.Fatalf("invocation %d: %s %s", i, got.payload, got.errorType)
+		}
+	}
+}
+
+// Nobody listens: the deployed code answers, once with a wait and then without.
+func TestPathDeployed(t *testing.T) {
+	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"})
+	for range 3 {
+		if got := p.invoke(t, `{"a":1}`); !sameJSON(got.payload, []byte(`{"event":{"a":1},"message":"hello from deployed"}`)) {
+			t.Fatalf("answer %s %s", got.payload, got.errorType)
+		}
+	}
+}
+
+// Off, not configured and not usable: the function works as if the layer were not there.
+func TestPathOff(t *testing.T) {
+	for name, variables := range map[string]map[string]string{
+		"off":            {"LIVE_LAMBDA": "off"},
+		"not configured": {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": ""},
+		"not usable":     {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://example.com"},
+		"bad values":     {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "maybe", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "soon", "LIVE_LAMBDA_DELIVERY": "?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, variables)
+			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+				t.Errorf("answer %s %s\n%s", got.payload, got.errorType, p.output)
+			}
+			for _, exit := range p.env.close() {
+				if exit.name == "live-lambda-extension" && (exit.code != 0 || !exit.byItself) {
+					t.Errorf("the extension ended with %s", exit.status)
+				}
+			}
+			for variable := range variables {
+				if bad := strings.HasPrefix(name, "bad") || name == "not usable"; bad && variables[variable] != "" && strings.Count(p.output.String(), variable) != 1 {
+					t.Errorf("not one line about %s in:\n%s", variable, p.output)
+				}
+			}
+		})
+	}
+}
+
+// A port that is taken is an init error that says which, and what to do.
+func TestPathPortTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LRAP_LISTENER_PORT": port})
+	err = p.env.ready(t.Context())
+	if err == nil {
+		t.Fatal("the environment is ready")
+	}
+	if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool { return e.name == "process exited" }); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.output.String(); !strings.Contains(out, port) || !strings.Contains(out, "LRAP_LISTENER_PORT") {
+		t.Errorf("the log does not name the port and the variable:\n%s", out)
+	}
+}
+
+// A function that sends its environment: secrets travel, but are in no log, at any level, at either end.
+func TestPathKeepsSecrets(t *testing.T) {
+	p := startPath(t, lambdaOptions{timeout: 30 * time.Second, noFreeze: true}, map[string]string{
+		"LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_FORWARD_ENV": "on", "MARKED": "marked-variable"})
+	p.shared = append(p.shared, "LIVE_LAMBDA_LOG_LEVEL=debug")
+	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+	if got := p.invoke(t, `"marked-event"`); string(got.payload) != `"marked-event"` {
+		t.Fatalf("answer %s", got.payload)
+	}
+	p.api.accept("") // from here on AppSync refuses these credentials, and quotes requests
+	conns, err := p.api.subscribers(t.Context(), "/live-lambda/*", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range conns {
+		p.api.do(conn, apiVerdict{after: resetConnection})
+	}
+	if err := p.api.wait(t.Context(), func(c *eventAPICounts) bool { return c.connections > 3 && c.open == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	p.env.close()
+	for line := range strings.Lines(p.output.String()) {
+		if strings.Contains(line, "marked-") {
+			t.Errorf("printed: %s", line)
+		}
+	}
+}
+
+// What passes through to the deployed code is byte for byte what it would be without the layer.
+func TestPathPassesThroughUnchanged(t *testing.T) {
+	exchange := func(layered bool) string {
+		variables := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://127.0.0.1:1"} // nobody there
+		p := startPath(t, lambdaOptions{timeout: 30 * time.Second, noFreeze: true, runtime: []string{"sleep", "60"}}, variables)
+		addr := p.env.addr
+		if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool { return e.name == "runtime started" }); err != nil {
+			t.Fatal(err)
+		}
+		if layered {
+			addr = "127.0.0.1:" + p.env.environment["LRAP_LISTENER_PORT"]
+		}
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		answer := make(chan invokeResult, 1)
+		go func() {
+			result, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(` {"b":1,  "a":"é"} `), requestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+				traceID: "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0", tenantID: "t", clientContext: `{"a":1}`, cognitoIdentity: `{"cognitoIdentityId":"i"}`})
+			if err != nil {
+				t.Error(err)
+			}
+			answer <- result
+		}()
+		var seen strings.Builder
+		ask := func(request string, until string) {
+			io.WriteString(conn, request)
+			buf, got := make([]byte, 4096), ""
+			for !strings.HasSuffix(got, until) {
+				n, err := conn.Read(buf)
+				if err != nil {
+					t.Fatalf("after %q: %v", got, err)
+				}
+				got += string(buf[:n])
+			}
+			seen.WriteString(got + "\n---\n")
+		}
+		ask("GET "+nextPath+" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", `"é"} `)
+		ask("POST "+invocationPath+"8476a536-e9f4-11e8-9739-2dfe598c3fcd/response HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a/b\r\nX-Forwarded-For: 1\r\nTransfer-Encoding: chunked\r\n"+
+			"Trailer: Lambda-Runtime-Function-Error-Type\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n\r\n3\r\nabc\r\n0\r\nLambda-Runtime-Function-Error-Type: Function.Late\r\n\r\n", "}\n")
+		result := <-answer
+		fmt.Fprintf(&seen, "%s %s %s %v", result.payload, result.contentType, result.errorType, result.trailer)
+		for _, c := range p.env.completions(result.requestID) {
+			for _, name := range slices.Sorted(mapKeys(c.header)) {
+				if name != "Lambda-Runtime-Invocation-Id" {
+					fmt.Fprintf(&seen, "\n%s: %q", name, c.header[name])
+				}
+			}
+		}
+		return maskVarying(seen.String())
+	}
+	with, without := exchange(true), exchange(false)
+	if with != without {
+		t.Errorf("with the layer:\n%s\n\nwithout:\n%s", with, without)
+	}
+}
+
+func mapKeys(h http.Header) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for name := range h {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// maskVarying blanks the values that differ from invocation to invocation, and sorts headers: their order means nothing.
+func maskVarying(s string) string {
+	lines := strings.Split(s, "\n")
+	for start, i := 0, 0; i < len(lines); i++ {
+		if lines[i] = strings.TrimSuffix(lines[i], "\r"); strings.HasPrefix(lines[i], "HTTP/1.1 ") {
+			start = i + 1
+		} else if lines[i] == "" && start > 0 {
+			slices.Sort(lines[start:i])
+			start = 0
+		}
+	}
+	for i, line := range lines {
+		for _, name := range []string{"Date:", "Lambda-Runtime-Deadline-Ms:", "Lambda-Runtime-Invocation-Id:"} {
+			if strings.HasPrefix(line, name) {
+				lines[i] = name
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// ---- demo ----
+
+// runDemo runs the command demo and returns what it printed.
+func runDemo(t *testing.T, args ...string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(dir, "live-lambda"), append([]string{"demo"}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("demo: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+func TestDemo(t *testing.T) {
+	out := runDemo(t)
+	for _, want := range []string{"AWS is emulated", `"message":"hello from this machine"`, `"message":"hello from the deployed code"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in:\n%s", want, out)
+		}
+	}
+}
+
+const shellRuntime = `
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+headers=$(mktemp)
+trap 'rm -f "$headers"' EXIT
+while event=$(curl -sS -D "$headers" "$api/next"); do
+	id=$(tr -d '\r' <"$headers" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+	curl -sS -o /dev/null -d "{\"shell\":$event}" "$api/$id/response"
+done`
+
+func TestDemoShellRuntime(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+	if out := runDemo(t, "--", "sh", "-c", shellRuntime); !strings.Contains(out, `{"shell":{"name":"you"}}`) {
+		t.Errorf("the shell runtime did not answer:\n%s", out)
+	}
+}
+
+func TestDemoLargeEvent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "event.json")
+	event := benchEvent(6<<20 - 100)
+	if err := os.WriteFile(file, event, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := runDemo(t, "--event", file); !strings.Contains(out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
+		t.Errorf("the event did not come back:\n%s", out)
+	}
+}
+
+func TestDemoListen(t *testing.T) {
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(dir, "live-lambda"), "demo", "--listen", "127.0.0.1:"+port)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	lines := make(chan struct{})
+	go func() { // the demo says when it takes invocations
+		defer close(lines)
+		var seen []byte
+		buf := make([]byte, 4096)
+		for told := false; ; {
+			n, err := r.Read(buf)
+			seen = append(seen, buf[:n]...)
+			if !told && bytes.Contains(seen, []byte("aws lambda invoke")) {
+				told = true
+				lines <- struct{}{}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	if _, ok := <-lines; !ok {
+		t.Fatal("the demo ended")
+	}
+	resp, err := http.Post("http://127.0.0.1:"+port+"/2015-03-31/functions/demo/invocations", "application/json", strings.NewReader(`[1]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", resp.Status, body)
+	}
+	cmd.Process.Signal(os.Interrupt)
+	for range lines {
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("demo --listen: %v", err)
+	}
+}
