@@ -94,6 +94,7 @@ func (c credentials) authorization(region, amzDate, path string, headers [][2]st
 		", SignedHeaders=" + signed + ", Signature=" + hex.EncodeToString(key)
 }
 
+// hexSHA256 is the hash of b as SigV4 writes it.
 func hexSHA256(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
@@ -802,6 +803,7 @@ type link struct {
 	ambiguous bool // a bare result may belong to a call that is over
 }
 
+// newTunnel returns a tunnel that is not connected yet; run connects it.
 func newTunnel(api *appsync) *tunnel {
 	return &tunnel{api: api, changed: make(chan struct{}), calls: map[uint64]*call{}, over: map[uint64]string{}}
 }
@@ -1241,6 +1243,7 @@ func (c *call) assemble() *answer {
 	return &answer{headers: first.Headers, body: body, size: size}
 }
 
+// newAnswer is an answer of body alone, an error where errorType is set.
 func newAnswer(errorType string, body []byte) *answer {
 	return &answer{errorType: errorType, body: bytes.NewReader(body), size: int64(len(body))}
 }

@@ -216,6 +216,7 @@ func isPort(s string) bool {
 	return err == nil && port > 0
 }
 
+// loopback reports whether u's host is this machine itself.
 func loopback(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()

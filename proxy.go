@@ -29,6 +29,7 @@ import (
 	"unicode/utf8"
 )
 
+// The Runtime API's paths and headers.
 const (
 	nextPath       = "/2018-06-01/runtime/invocation/next"
 	invocationPath = "/2018-06-01/runtime/invocation/"
