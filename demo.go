@@ -48,6 +48,7 @@ func demoCommand(args []string) int {
 	f := newFlags("demo", demoUsage)
 	listen := f.String("listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
 	file := f.String("event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
+	f.Lookup("verbose").Usage = "show what the function's processes print"
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status

@@ -43,6 +43,11 @@ func commands() []command {
 		{"local", "run a deployed function's invocations on this machine", localCommand},
 		{"invoke", "run an event on this machine, without AWS", invokeCommand},
 		{"demo", "show the whole path on this machine, without AWS", demoCommand},
+		{"doctor", "try the AppSync API and say what is missing", doctorCommand},
+		{"template", "print a CloudFormation template of the AppSync API", templateCommand},
+		{"publish-layer", "publish the layer's zip", publishLayerCommand},
+		{"attach", "attach the layer to functions", attachCommand},
+		{"detach", "undo attach", detachCommand},
 		{"sample", "a handler to try things with", sampleCommand},
 	}
 }
@@ -65,7 +70,7 @@ func (program) command(args []string) int {
 	}
 	fmt.Fprint(out, "live-lambda makes a deployed AWS Lambda function run on this machine.\n\nusage: live-lambda COMMAND [flags] ...\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(out, "  %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(out, "  %-13s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(out, "\n`live-lambda COMMAND --help` tells more. In a function's layer, where AWS_LAMBDA_RUNTIME_API is set,\n"+
 		"the program without arguments is the extension.\n")
@@ -172,6 +177,7 @@ func localCommand(args []string) int {
 	f.variable("namespace", "LIVE_LAMBDA_NAMESPACE", "channel namespace")
 	f.variable("stage", "LIVE_LAMBDA_STAGE", "serve this stage's functions")
 	f.handlers()
+	stack := f.String("stack", "", "take what is not set from the outputs of this CloudFormation stack")
 	f.BoolVar(&f.term.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.StringVar(&f.opts.record, "record", "", "keep each event with its context in a file in this `directory`")
 	f.BoolFunc("watch", "restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' ...)", func(s string) error {
@@ -201,14 +207,22 @@ func localCommand(args []string) int {
 	if len(words) > 0 && !f.watch {
 		return f.wrong("what is %q? A command goes after --", words[0])
 	}
-	if f.getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") == "" {
-		return f.wrong("the AppSync Event API is not set: give --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
+	getenv := f.getenv
+	if *stack != "" {
+		var err error
+		if getenv, err = stackGetenv(context.Background(), *stack, f.opts.profile, f.getenv); err != nil {
+			fmt.Fprintf(os.Stderr, "live-lambda local: %v\n", err)
+			return 1
+		}
 	}
-	api, err := readAPI(f.getenv)
+	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") == "" {
+		return f.wrong("the AppSync Event API is not set: give --host, --stack or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
+	}
+	api, err := readAPI(getenv)
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	cfg, _ := readConfig(f.getenv) // for the log level
+	cfg, _ := readConfig(getenv) // for the log level
 	if f.opts.record != "" {
 		if err := os.MkdirAll(f.opts.record, 0o700); err != nil {
 			return f.wrong("--record: %v", err)

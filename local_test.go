@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -604,7 +605,7 @@ func TestLocalSizes(t *testing.T) {
 	for i := range random { // incompressible, and nothing that JSON would escape
 		random[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rand.IntN(64)]
 	}
-	sizes := []int{2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1, maxPayload - 1, maxPayload}
+	sizes := []int{2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1, maxPayload}
 	for _, size := range sizes {
 		event := []byte(`"` + strings.Repeat("0", size-2) + `"`)
 		if size <= maxEvent+1 { // the larger ones are compressible: the emulator takes its time
@@ -1395,4 +1396,398 @@ func TestLocalRefusesBrowsers(t *testing.T) {
 	if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", "Host", "localhost:"+port); status != http.StatusOK {
 		t.Errorf("localhost: %d", status)
 	}
+}
+
+// ---- the commands, as processes of their own ----
+
+// started is a command that runs.
+type started struct {
+	*localRig
+	cmd            *exec.Cmd
+	stdout, stderr *screen
+}
+
+// command starts the program.
+func (r *localRig) command(stdin string, args ...string) *started {
+	r.Helper()
+	c := &started{localRig: r, stdout: &screen{new: make(chan struct{}, 1)}, stderr: &screen{new: make(chan struct{}, 1)}}
+	c.cmd = exec.CommandContext(r.ctx, os.Args[0], args...)
+	c.cmd.Env = append(os.Environ(), "TEST_MAIN=1", "NO_COLOR=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = strings.NewReader(stdin), c.stdout, c.stderr
+	if err := c.cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { c.cmd.Process.Kill() })
+	return c
+}
+
+// exit waits for the command's end, which must have that status.
+func (c *started) exit(status int) {
+	c.Helper()
+	c.cmd.Wait()
+	if got := c.cmd.ProcessState.ExitCode(); got != status {
+		c.Errorf("%v: exit status %d, want %d\n%s%s", c.cmd.Args[1:], got, status, c.stdout, c.stderr)
+	}
+}
+
+// local starts `live-lambda local` against the rig's Event API and waits until it is connected.
+func (r *localRig) startLocal(args ...string) *started {
+	r.Helper()
+	host := "http://" + r.client().http.Host
+	c := r.command("", append([]string{"local", "--host", host, "--region", "eu-west-1"}, args...)...)
+	c.stdout.wait(r, "waiting for invocations")
+	return c
+}
+
+// newRemoteRig has an Event API and no local end of its own.
+func newRemoteRig(t *testing.T) *localRig {
+	r := newLocalRig(t, localOptions{functions: []string{"none"}})
+	return r
+}
+
+// An interrupt lets running invocations finish, says so, and sums up.
+func TestLocalInterrupted(t *testing.T) {
+	r := newRemoteRig(t)
+	c := r.startLocal(append([]string{"--"}, testCommand("1")...)...)
+	r.invoke(task{}, r.context())
+	g := r.newGate("gate")
+	call := r.send(task{Do: "wait", File: g.file, Text: "last"}, r.context())
+	f, err := os.OpenFile(g.file, os.O_WRONLY, 0) // when the handler has come
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cmd.Process.Signal(os.Interrupt)
+	c.stdout.wait(r, "waiting for orders 00000000; interrupt once more")
+	f.Close()
+	r.await(call).want(r, "", `"last"`)
+	call.finish(overAnswered)
+	c.exit(0)
+	if !strings.Contains(c.stdout.String(), " 2 invocations, 0 errors, median ") {
+		t.Errorf("it printed\n%s", c.stdout)
+	}
+}
+
+// Another interrupt ends everything; the callers hear of it.
+func TestLocalKilled(t *testing.T) {
+	r := newRemoteRig(t)
+	c := r.startLocal(append([]string{"--json", "--"}, testCommand("1")...)...)
+	fifo := r.newGate("hang")
+	call := r.send(task{Do: "hang", File: fifo.file}, r.context())
+	f, err := os.Open(fifo.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c.cmd.Process.Signal(syscall.SIGTERM)
+	c.stdout.wait(r, "interrupt once more")
+	c.cmd.Process.Signal(os.Interrupt)
+	if g := r.await(call); g.errorType != "LiveLambda.Stopped" {
+		t.Errorf("the caller got %q", g.errorType)
+	}
+	call.finish(overAnswered)
+	io.Copy(io.Discard, f)
+	c.exit(1)
+	for line := range strings.Lines(c.stdout.String()) {
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Type == "" || e.Time.IsZero() {
+			t.Errorf("%q: %v", line, err)
+		}
+	}
+}
+
+// Several functions have processes of their own; what these print is marked. One that is not served is left alone.
+func TestLocalFunctions(t *testing.T) {
+	r := newRemoteRig(t)
+	c := r.startLocal(append([]string{"--verbose", "--function", "ord*", "--map", "pay=exec env TEST_RUNTIME=1 " + os.Args[0], "--"}, testCommand("1")...)...)
+	as := func(name string) eventContext {
+		c := r.context()
+		c.FunctionName = name
+		return c
+	}
+	r.invoke(task{Do: "print", Text: "one\n"}, as("orders"))
+	c.stdout.wait(r, "\none\n")
+	alone := r.send(task{}, as("stock"))
+	c.stdout.wait(r, "left alone: invocations of stock")
+	r.invoke(task{Do: "print", Text: "two\nthree\n"}, as("pay"))
+	c.stdout.wait(r, "pay | two\npay | three\n")
+	if _, heard, _, _ := alone.look(); !heard.IsZero() {
+		t.Error("an invocation that is not served was accepted")
+	}
+	c.stdout.wait(r, "    event: {\n")
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+}
+
+// What --record keeps, invoke runs; and it runs any event.
+func TestInvoke(t *testing.T) {
+	r := newRemoteRig(t)
+	directory := filepath.Join(t.TempDir(), "events")
+	c := r.startLocal(append([]string{"--record", directory, "--"}, testCommand("1")...)...)
+	recorded := r.context()
+	recorded.Environment = map[string]string{"AWS_SECRET_ACCESS_KEY": "hush"}
+	r.invoke([]byte(`{"Do":"headers","n":1.0}`), recorded)
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+	files, err := filepath.Glob(directory + "/*.json")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("recorded %v, %v", files, err)
+	}
+	text, _ := os.ReadFile(files[0])
+	if info, _ := os.Stat(files[0]); info.Mode() != 0o600 || bytes.Contains(text, []byte("hush")) || !bytes.Contains(text, []byte(`{"Do":"headers","n":1.0}`)) {
+		t.Errorf("recorded, with %v: %s", info.Mode(), text)
+	}
+
+	run := append([]string{"--"}, testCommand("1")...)
+	c = r.command("", append([]string{"invoke", files[0]}, run...)...)
+	c.exit(0)
+	if out := c.stdout.String(); !strings.Contains(out, recorded.RequestID) || !strings.Contains(out, recorded.InvokedFunctionARN) {
+		t.Errorf("invoke printed %s", out)
+	}
+	for _, tt := range []struct {
+		stdin  string
+		status int
+		stdout string
+	}{
+		{`{"a":1}`, 0, `{"a":1}`},
+		{`{"event_payload":1,"context":{},"more":2}`, 0, `{"event_payload":1,"context":{},"more":2}`},
+		{`{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, 1, `{"errorType":"E","errorMessage":"m"}`},
+		{`{"Do":"exit","Code":7}`, 1, `exit status 7`},
+		{`{"Do":"stream","Pieces":["one","two"]}`, 0, `onetwo`},
+		{`{"Do":"stream","Pieces":["one"],"Text":"broken"}`, 1, `one`},
+		{`{"Do":"print","Text":"to stderr"}`, 0, `null`},
+		{`not JSON`, 2, ``},
+	} {
+		c := r.command(tt.stdin, append([]string{"invoke"}, run...)...)
+		c.exit(tt.status)
+		if out := c.stdout.String(); out != tt.stdout && !(tt.status == 1 && strings.Contains(out, tt.stdout)) {
+			t.Errorf("%s: printed %q, want %q", tt.stdin, out, tt.stdout)
+		}
+	}
+}
+
+func TestCommandLines(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	for _, tt := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "}, {"nonsense", 2, `there is no command "nonsense"`},
+		{"local --help", 0, "--max-processes"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
+		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
+		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --function [", 2, "syntax error"},
+		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
+	} {
+		c := r.command("", strings.Fields(tt.args)...)
+		c.exit(tt.status)
+		if out := c.stdout.String() + c.stderr.String(); !strings.Contains(out, tt.want) {
+			t.Errorf("%q printed %q, want %q", tt.args, out, tt.want)
+		}
+	}
+}
+
+// ---- credentials ----
+
+func TestCLICredentials(t *testing.T) {
+	directory := t.TempDir()
+	script := filepath.Join(directory, "aws")
+	answer := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$*\" >>"+directory+"/calls\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", directory+":"+path)
+	cli := &cliCredentials{profile: "dev"}
+	get := func(want, wantError string) {
+		t.Helper()
+		c, err := cli.get(t.Context())
+		if c.accessKeyID != want || (err == nil) != (wantError == "") || err != nil && !strings.Contains(err.Error(), wantError) {
+			t.Errorf("got %q and %v, want %q and %q", c.accessKeyID, err, want, wantError)
+		}
+	}
+	keys := func(id, expires string) string {
+		return `echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` + expires + `}'`
+	}
+	answer(`echo "Error loading SSO Token: Token for x does not exist" >&2; exit 255`)
+	get("", "run aws sso login --profile dev")
+	answer(keys("TOOSOON", ""))
+	get("", "run aws sso login --profile dev") // not asked again at once
+	cli.until = time.Time{}
+	answer(keys("ONE", `,"Expiration":"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`))
+	get("ONE", "")
+	answer(keys("TWO", ""))
+	get("ONE", "")
+	cli.until = time.Time{} // as if shortly before they expire
+	answer("exit 1")
+	get("ONE", "")
+	cli.until = time.Time{}
+	answer(keys("TWO", ""))
+	get("TWO", "")
+	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(string(calls), "configure export-credentials --format process --profile dev\n") {
+		t.Errorf("called with %s", calls)
+	}
+	cli = &cliCredentials{}
+	answer("echo nonsense")
+	get("", "printed no credentials")
+	t.Setenv("PATH", t.TempDir())
+	cli = &cliCredentials{}
+	get("", "AWS CLI")
+
+	environment := developerCredentials("", http.DefaultTransport)
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	if c, err := environment(t.Context()); c.accessKeyID != "ENV" || err != nil {
+		t.Errorf("got %q and %v", c.accessKeyID, err)
+	}
+	if _, err := developerCredentials("dev", http.DefaultTransport)(t.Context()); err == nil {
+		t.Error("the environment won over --profile")
+	}
+}
+
+// ---- watch.go ----
+
+func TestGlobs(t *testing.T) {
+	for _, tt := range []struct {
+		glob, file string
+		want       bool
+	}{
+		{"*.js", "a.js", true}, {"*.js", "src/deep/a.js", true}, {"*.js", "a.jsx", false}, {"src/*.js", "src/a.js", true}, {"src/*.js", "src/b/a.js", false},
+		{"src/**/*.js", "src/a.js", true}, {"src/**/*.js", "src/b/c/a.js", true}, {"src/**", "src/b/c", true}, {"./src/a?.py", "src/ab.py", true},
+		{"a.b", "axb", false}, {"src/**/*.js", "other/src/a.js", false},
+	} {
+		if got := globPattern(tt.glob).MatchString(tt.file); got != tt.want {
+			t.Errorf("%q matches %q: %t", tt.glob, tt.file, got)
+		}
+	}
+}
+
+// A file that changes restarts the idle process at once and the busy one when it has finished.
+func TestLocalWatches(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, d := range []string{"src", "node_modules", ".git"} {
+		os.Mkdir(d, 0o700)
+	}
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("src/a.js", "1")
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	patterns := []*regexp.Regexp{globPattern("*.js")}
+	before, _ := scan(patterns, "")
+	for _, file := range []string{"node_modules/b.js", ".git/c.js", "src/d.txt"} {
+		write(file, "1")
+	}
+	if now, _ := scan(patterns, ""); changed(before, now) != "" {
+		t.Errorf("%s has changed", changed(before, now))
+	}
+	pid := func() string {
+		t.Helper()
+		_, body := r.reply(r.direct(task{Do: "pid"}, r.context()))
+		return body
+	}
+	one := pid()
+	g := r.newGate("gate")
+	busy := r.direct(task{Do: "wait", File: g.file}, r.context())
+	two := pid()
+	r.background(func(ctx context.Context) { r.local.watch(ctx, []string{"*.js"}) })
+	for i := 2; !strings.Contains(r.out.String(), "src/a.js has changed"); i++ { // until watch has seen the file as it was
+		write("src/a.js", strings.Repeat("1", i))
+		select {
+		case <-r.out.new:
+		case <-time.After(pollFiles):
+		}
+	}
+	g.pass()
+	r.reply(busy)
+	for range 3 {
+		if p := pid(); p == one || p == two {
+			t.Error("a process lives on")
+		}
+	}
+}
+
+// ---- terminal.go ----
+
+func TestTerminalLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			name                  string
+			columns               int
+			colour, json, verbose bool
+			want                  []string
+		}{
+			{"pipe", 0, false, false, false, []string{
+				"00:00:00.000 orders 00000000 start   1.2 kB in, 1 running\n",
+				"00:00:00.100 orders 00000000 ok      100 ms, 2.5 MB out\n",
+				"00:00:00.100 orders 00000000 error   0 ms  E: what went wrong?[31m\n"}},
+			{"terminal", 60, true, false, false, []string{
+				"00:00:00.000 \x1b[2morders 00000000 start   1.2 kB in, 1 running\x1b[0m\n",
+				"00:00:00.100 \x1b[32morders 00000000 ok      100 ms, 2.5 MB out\x1b[0m\n",
+				"00:00:00.100 \x1b[31morders 00000000 error   0 ms  E: what went wro\x1b[0m\n"}},
+			{"json", 0, false, true, false, []string{
+				`{"time":"START","type":"start","function":"orders","request_id":"00000000-0000","bytes_in":1200,"running":1,"queued":0}` + "\n",
+				`"type":"end","function":"orders","request_id":"00000000-0000","outcome":"ok","ms":100,"bytes_out":2500000,"queued":0}` + "\n",
+				`"outcome":"error","error_type":"E","message":"E: what went wrong\u001b[31m\nat line 1",`}},
+			{"verbose", 0, false, false, true, []string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n"}},
+		} {
+			out := &screen{new: make(chan struct{}, 1)}
+			term := &terminal{out: out, errors: out, columns: func() int { return tt.columns }, colour: tt.colour, json: tt.json, verbose: tt.verbose,
+				chunks: make(chan chunk, 100)}
+			start := time.Now()
+			q := newRequest([]byte(`{"a":1}`), eventContext{RequestID: "00000000-0000", FunctionName: "orders"})
+			if q.size = 1200; tt.verbose {
+				q.size = len(q.event)
+			}
+			term.arrived(q, 0)
+			time.Sleep(100 * time.Millisecond)
+			term.ended(q, &reply{kind: "response", size: 2_500_000, head: []byte("\xff\xfe\xff\xff\xff")}, 0)
+			failed := newRequest([]byte("1"), q.context)
+			term.ended(failed, errorReply("E", []byte(`{"errorType":"E","errorMessage":"what went wrong\u001b[31m\nat line 1"}`)), 0)
+			term.start()
+			term.close()
+			for _, want := range tt.want {
+				want = strings.NewReplacer("00:00:00.000", start.Format("15:04:05.000"), "START", start.UTC().Format(time.RFC3339Nano),
+					"00:00:00.100", start.Add(100*time.Millisecond).Format("15:04:05.000")).Replace(want)
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%s: no %q in\n%q", tt.name, want, out)
+				}
+			}
+		}
+	})
+}
+
+// The live line tells what is running, stays below everything else, and goes.
+func TestTerminalLiveLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &screen{new: make(chan struct{}, 1)}
+		term := &terminal{out: out, errors: out, columns: func() int { return 40 }, chunks: make(chan chunk, 100)}
+		term.start()
+		q := newRequest([]byte("1"), eventContext{RequestID: "00000000-0000", FunctionName: "a-function-with-a-long-name"})
+		term.arrived(q, 0)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		w := term.output("a", false)
+		io.WriteString(w, "a handler's line\n")
+		synctest.Wait()
+		term.ended(q, &reply{kind: "response"}, 0)
+		term.close()
+		text := out.String()
+		const live = "\x1b[2m1 running  a-function-w~a-long-name 000\x1b[0m"
+		for _, want := range []string{live + "\r\x1b[Ka handler's line\n" + live, "\r\x1b[K" + time.Now().Format("15:04:05.000 ")} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in %q", want, text)
+			}
+		}
+		if !strings.HasSuffix(text, "\n") {
+			t.Errorf("it ends with %q", text[max(0, len(text)-30):])
+		}
+	})
 }

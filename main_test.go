@@ -1625,7 +1625,7 @@ func TestPublishPipelined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
-		publish := func() chan result[bool] {
+		publish := func() chan asyncResult[bool] {
 			return async(func() (bool, error) {
 				return true, s.publish(t.Context(), "/live-lambda/a", asBytes(slices.Repeat([]string{"1"}, 11)))
 			})
@@ -3404,17 +3404,17 @@ func (l *logLines) String() string {
 	return l.buf.String()
 }
 
-type result[T any] struct {
+type asyncResult[T any] struct {
 	value T
 	err   error
 }
 
 // async calls f; the channel brings what it returns.
-func async[T any](f func() (T, error)) chan result[T] {
-	done := make(chan result[T], 1)
+func async[T any](f func() (T, error)) chan asyncResult[T] {
+	done := make(chan asyncResult[T], 1)
 	go func() {
 		value, err := f()
-		done <- result[T]{value, err}
+		done <- asyncResult[T]{value, err}
 	}()
 	return done
 }
@@ -3733,7 +3733,7 @@ func (p *peer) operation(typ string) (m clientMessage) {
 }
 
 // dial opens a WebSocket to a URL.
-func dial(ctx context.Context, transport *http.Transport, target string, handle func([]byte)) chan result[*wsConn] {
+func dial(ctx context.Context, transport *http.Transport, target string, handle func([]byte)) chan asyncResult[*wsConn] {
 	if handle == nil {
 		handle = func([]byte) {}
 	}

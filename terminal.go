@@ -166,7 +166,7 @@ func (t *terminal) liveLine() string {
 		line = fmt.Sprintf("%d at hand, %d of them queued", len(t.running), t.queue)
 	}
 	for _, q := range t.running {
-		line += fmt.Sprintf("  %s %s %.0fs", clip(q.context.FunctionName, 24), short(q.id), time.Since(q.arrived).Seconds())
+		line += fmt.Sprintf("  %s %s %.0fs", nameText(q.context.FunctionName), short(q.id), time.Since(q.arrived).Seconds())
 	}
 	return "\x1b[2m" + clip(line, t.columns()-1) + "\x1b[0m"
 }
@@ -212,8 +212,8 @@ type summary struct {
 
 // tell writes e: text is its line for people, without the time; more are further lines.
 func (t *terminal) tell(e event, colour, text string, more ...string) {
-	e.Time = time.Now()
-	if t.json {
+	now := time.Now()
+	if e.Time = now.UTC(); t.json {
 		line, err := json.Marshal(e)
 		if err == nil {
 			t.line(append(line, '\n'))
@@ -226,7 +226,7 @@ func (t *terminal) tell(e event, colour, text string, more ...string) {
 	if t.colour && colour != "" {
 		text = colour + text + "\x1b[0m"
 	}
-	text = e.Time.Format("15:04:05.000 ") + text + "\n"
+	text = now.Format("15:04:05.000 ") + text + "\n"
 	for _, m := range more {
 		text += m
 	}
@@ -261,6 +261,16 @@ func clip(s string, n int) string {
 	return string([]rune(s)[:max(n, 0)])
 }
 
+// nameText is a function's name in a line; a long one loses its middle, as both ends tell more.
+func nameText(name string) string {
+	const most = 24
+	if name = plainText(name); utf8.RuneCountInString(name) > most {
+		r := []rune(name)
+		name = string(r[:most/2]) + "~" + string(r[len(r)-most/2+1:])
+	}
+	return name
+}
+
 // bytesText writes a size for people: decimal units, as AWS's consoles do not.
 func bytesText(n int64) string {
 	switch {
@@ -288,7 +298,7 @@ func durationText(d time.Duration) string {
 
 // head begins a line about q.
 func (t *terminal) head(q *request, word string) string {
-	return fmt.Sprintf("%s %-8s %-7s ", clip(plainText(q.context.FunctionName), 30), short(q.id), word)
+	return fmt.Sprintf("%s %-8s %-7s ", nameText(q.context.FunctionName), short(q.id), word)
 }
 
 func (t *terminal) functions(n int) {

@@ -1,0 +1,475 @@
+//go:build !layer
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var doctorKeys = credentials{"AKIDEXAMPLE", "wJalrXUtnFEMI/" + secretValue, "token-" + secretValue}
+
+// doctorFor makes a doctor for an API at base, with dial in place of the network where it is not nil.
+func doctorFor(t testing.TB, base string, dial func(context.Context, string, string) (net.Conn, error)) (*doctor, *bytes.Buffer) {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &bytes.Buffer{}
+	d := &doctor{out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}}, source: "the test"}
+	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
+	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
+	d.configure = func(context.Context) (*appsync, error) {
+		return &appsync{http: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
+			realtime: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event/realtime"}, region: "eu-west-1",
+			namespace: "live-lambda", requests: "/live-lambda/requests/alice"}, nil
+	}
+	return d, out
+}
+
+const doctorAllWell = `ok    configuration    example.com, namespace live-lambda, region eu-west-1, stage alice
+ok    names            example.com is 192.0.2.1
+ok    proxy            none
+ok    TLS              none, as http:// asks for
+ok    clock            within 5s of the server's
+ok    credentials      from the test, temporary
+ok    connect          example.com in 0 ms
+ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
+ok    publish          taken in 0 ms
+ok    publish (HTTPS)  taken in 0 ms
+ok    delivery         the subscription delivers, after 0 ms
+ok    round trip       1.0 kB (events: 1) in 0 ms
+ok    round trip       150.0 kB (events: 1) in 0 ms
+ok    round trip       1.0 MB (events: 7) in 0 ms
+`
+
+// What is wrong with an API, and which lines of the doctor's are then other than when all is well.
+func TestDoctor(t *testing.T) {
+	grant := func(action, resource string) string {
+		return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource + ", and check host, region, clock and key\n"
+	}
+	const namespace = "/channelNamespace/live-lambda"
+	const notAuthorized = ` refused: UnauthorizedException "You are not authorized to make this call."`
+	without := func(step string, names ...string) (lines string) {
+		for _, name := range names {
+			lines += "-     " + (name + strings.Repeat(" ", 17))[:17] + "not tried without " + step + "\n"
+		}
+		return lines
+	}
+	late := without("connect", "subscribe", "publish")
+	undelivered := without("delivery", "round trip", "round trip", "round trip")
+	tests := []struct {
+		name  string
+		opts  eventAPIOptions
+		wrong func(*doctor, *eventAPI, *pipeListener)
+		from  string // the step from which on
+		want  string // is printed instead
+	}{
+		{"all is well", eventAPIOptions{}, nil, "configuration", doctorAllWell},
+		{"slow network", eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond}, nil, "connect", `ok    connect          example.com in 40 ms
+ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
+ok    publish          taken in 40 ms
+ok    publish (HTTPS)  taken in 40 ms
+ok    delivery         the subscription delivers, after 620 ms
+ok    round trip       1.0 kB (events: 1) in 40 ms
+ok    round trip       150.0 kB (events: 1) in 40 ms
+ok    round trip       1.0 MB (events: 7) in 40 ms
+`},
+		{"event as an array", eventAPIOptions{eventAsArray: true}, nil, "configuration", doctorAllWell},
+		{"two hosts", eventAPIOptions{host: "example.com"}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			configure := d.configure
+			d.configure = func(ctx context.Context) (*appsync, error) {
+				api, err := configure(ctx)
+				api.realtime.Host = "rt.example.com"
+				return api, err
+			}
+		}, "names", strings.NewReplacer("example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1", "example.com in", "rt.example.com in").
+			Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    names"):])},
+		{"API key", eventAPIOptions{apiKey: "da2-" + secretValue}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			configure := d.configure
+			d.configure = func(ctx context.Context) (*appsync, error) {
+				api, err := configure(ctx)
+				api.apiKey = "da2-" + secretValue
+				return api, err
+			}
+		}, "credentials", strings.Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary", "an API key", 1)},
+		{"not configured", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.configure = func(context.Context) (*appsync, error) { return nil, errors.New("what to do") }
+		}, "configuration", "FAIL  configuration    what to do\n" +
+			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
+			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"another region", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			configure := d.configure
+			d.configure = func(ctx context.Context) (*appsync, error) {
+				api, err := configure(ctx)
+				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
+				return api, err
+			}
+		}, "configuration", "FAIL  configuration    requests would be signed for eu-west-1, and x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
+			"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" +
+			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
+			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"unknown name", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.lookup = func(_ context.Context, host string) ([]string, error) {
+				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+			}
+		}, "names", "FAIL  names            example.com is not found: lookup example.com: no such host; check the name, and this machine's DNS\n" +
+			"ok    proxy            none\n" + without("names", "TLS", "clock") + "ok    credentials      from the test, temporary\n" +
+			without("names", "connect") + late + without("names", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"unreachable", eventAPIOptions{}, func(_ *doctor, _ *eventAPI, ln *pipeListener) { ln.Close() }, "TLS",
+			"FAIL  TLS              example.com: connection refused; is the host right, and is there a way out to port 443, or does it take HTTPS_PROXY?\n" +
+				without("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
+				without("TLS", "connect") + late + without("TLS", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"no credentials", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("run aws sso login") }
+		}, "credentials", "FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
+			without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"long-lived credentials that are not accepted", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.credentials = func(context.Context) (credentials, error) { return credentials{"AKIDOTHER", secretValue, ""}, nil }
+		}, "credentials", "ok    credentials      from the test, long-lived\n" +
+			"FAIL  connect          appsync:EventConnect" + notAuthorized + grant("appsync:EventConnect", "") +
+			late + "FAIL  publish (HTTPS)  appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+			without("subscribe", "delivery") + undelivered},
+		{"subscribe is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
+		}, "subscribe", "FAIL  subscribe        appsync:EventSubscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
+			"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" + without("subscribe", "delivery") + undelivered},
+		{"publish is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
+		}, "publish", "FAIL  publish          appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
+		{"publish over HTTPS is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				if f.typ == "http_publish" {
+					v.status = http.StatusForbidden
+				}
+				return v
+			})
+		}, "publish (HTTPS)", `FAIL  publish (HTTPS)  appsync:EventPublish refused: Forbidden ""` + grant("appsync:EventPublish", namespace) +
+			doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
+		{"no namespace", eventAPIOptions{namespaces: []string{"default"}}, nil, "subscribe",
+			"FAIL  subscribe        appsync:EventSubscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
+				"FAIL  publish          appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+				"FAIL  publish (HTTPS)  appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+				without("subscribe", "delivery") + undelivered},
+		{"nothing is delivered", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				if f.out && f.typ == "data" {
+					v.replace = dropped
+				}
+				return v
+			})
+		}, "delivery", "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the namespace handlers of its own that drop events?\n" + undelivered},
+		{"large events are lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				if f.out && f.typ == "data" && len(f.raw) > 100_000 {
+					v.replace = dropped
+				}
+				return v
+			})
+		}, "round trip", "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
+			"FAIL  round trip       150.0 kB were taken and have not come back within 17.288818359s\n" +
+			"FAIL  round trip       1.0 MB were taken and have not come back within 31s\n"},
+		{"events come back changed", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				const data = `\"data\":\"`
+				if i := bytes.Index(f.raw, []byte(data)); f.out && i >= 0 {
+					raw := bytes.Clone(f.raw)
+					if i += len(data); raw[i] == 'Q' {
+						raw[i] = 'R'
+					} else {
+						raw[i] = 'Q'
+					}
+					v.replace = [][]byte{raw}
+				}
+				return v
+			})
+		}, "round trip", "FAIL  round trip       1.0 kB came back changed: is there a handler in the namespace?\n" +
+			"FAIL  round trip       150.0 kB came back changed: is there a handler in the namespace?\n" +
+			"FAIL  round trip       1.0 MB came back changed: is there a handler in the namespace?\n"},
+		{"the connection is lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				if f.typ == "publish" {
+					v.after, v.replace = resetConnection, dropped
+				}
+				return v
+			})
+		}, "publish", "FAIL  publish          the connection ended without a closing frame\n" +
+			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
+	}
+	for _, tt := range tests {
+		tt.opts.region = "eu-west-1"
+		tt.opts.credentials = []credentials{doctorKeys}
+		eventAPITest(t, tt.name, tt.opts, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			d, out := doctorFor(t, "http://example.com", ln.dial)
+			if tt.wrong != nil {
+				tt.wrong(d, api, ln)
+			}
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			well, _, _ := strings.Cut(doctorAllWell, "ok    "+tt.from+"  ")
+			compareDoctor(t, d, out.String(), well+tt.want)
+			if ok != !strings.Contains(out.String(), "FAIL") {
+				t.Errorf("all well: got %t", ok)
+			}
+		})
+	}
+}
+
+// compareDoctor compares what was printed, with NAME for the doctor's own channel.
+func compareDoctor(t *testing.T, d *doctor, got, want string) {
+	t.Helper()
+	if i := strings.LastIndexByte(d.channel, '/'); i >= 0 {
+		got = strings.ReplaceAll(got, d.channel[i:], "/NAME")
+	}
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if strings.Contains(got, secretValue) {
+		t.Error("a secret is shown")
+	}
+}
+
+// answerWith has every answer of a type replaced by a refusal.
+func answerWith(typ, refusal, errorType string) func(apiFrame) apiVerdict {
+	return func(f apiFrame) (v apiVerdict) {
+		if f.out && f.typ == typ {
+			v.replace = [][]byte{[]byte(`{"type":` + refusal + `,"id":"` + f.id + `","errors":[{"errorType":"` + errorType + `","message":"You are not authorized to make this call."}]}`)}
+		}
+		return v
+	}
+}
+
+func TestDoctorClock(t *testing.T) {
+	tests := []struct {
+		name string
+		skew time.Duration // of the server
+		want string
+	}{
+		{"none", 0, "ok    clock            within 5s of the server's"},
+		{"a little ahead", 4 * time.Second, "ok    clock            within 5s of the server's"},
+		{"a little behind", -4 * time.Second, "ok    clock            within 5s of the server's"},
+		{"an hour behind", time.Hour, "FAIL  clock            this machine is 1h0m0s behind the server: set its clock; AppSync refuses signatures that are minutes off, and invocations look too old or too young here"},
+		{"a minute ahead", -61 * time.Second, "FAIL  clock            this machine is 1m0s ahead of the server: set its clock; AppSync refuses signatures that are minutes off, and invocations look too old or too young here"},
+		{"no date", -1, "FAIL  clock            example.com does not tell its date"},
+	}
+	for _, tt := range tests {
+		eventAPITest(t, tt.name, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}}, func(t *testing.T, api *eventAPI, _ *pipeListener) {
+			ln := newPipeListener("example.com")
+			server := &http.Server{ConnContext: api.server.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Date"] = nil
+				if tt.skew != -1 {
+					w.Header().Set("Date", time.Now().Add(tt.skew).UTC().Format(http.TimeFormat))
+				}
+				api.server.Handler.ServeHTTP(w, r)
+			})}
+			var wg sync.WaitGroup
+			wg.Go(func() { server.Serve(ln) })
+			d, out := doctorFor(t, "http://example.com", ln.dial)
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			server.Close()
+			wg.Wait()
+			// A clock that is wrong keeps nothing from being tried.
+			want := strings.Replace(doctorAllWell, "ok    clock            within 5s of the server's", tt.want, 1)
+			compareDoctor(t, d, out.String(), want)
+			if ok != strings.HasPrefix(tt.want, "ok") {
+				t.Errorf("all well: got %t", ok)
+			}
+		})
+	}
+}
+
+// startDoctorAPI starts an emulator with TLS on loopback, and returns its URL and a transport that trusts it.
+func startDoctorAPI(t *testing.T) (base string, roots *x509.CertPool) {
+	t.Helper()
+	model := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate, which is for 127.0.0.1 and example.com
+	t.Cleanup(model.Close)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := startEventAPI(tls.NewListener(ln, &tls.Config{Certificates: model.TLS.Certificates}), eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+	t.Cleanup(api.close)
+	roots = x509.NewCertPool()
+	roots.AddCert(model.Certificate())
+	return "https://" + ln.Addr().String(), roots
+}
+
+func doctorLine(out, name string) string {
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line[min(6, len(line)):], name+" ") {
+			return strings.TrimSuffix(line, "\n")
+		}
+	}
+	return ""
+}
+
+func TestDoctorTLS(t *testing.T) {
+	base, roots := startDoctorAPI(t)
+	host := strings.TrimPrefix(base, "https://")
+	_, port, _ := net.SplitHostPort(host)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	tests := []struct {
+		name, base string
+		roots      *x509.CertPool
+		ok         bool
+		want       string // beginning and end
+		end        string
+	}{
+		{"trusted", base, roots, true, "ok    TLS              TLS 1.3, certificate of ", ""},
+		{"unknown authority", base, x509.NewCertPool(), false, "FAIL  TLS              " + host + ": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+			"; a proxy that opens TLS? Put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
+		{"another name", "https://localhost:" + port, roots, false, "FAIL  TLS              localhost:" + port + ": tls: failed to verify certificate: x509: certificate is valid for ", "; is the host right?"},
+		{"no TLS there", strings.Replace(plain.URL, "http:", "https:", 1), roots, false, "FAIL  TLS              ", "; what answers there does not speak TLS"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, out := doctorFor(t, tt.base, nil)
+			d.transport.TLSClientConfig.RootCAs = tt.roots
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			line := doctorLine(out.String(), "TLS")
+			if ok != tt.ok || !strings.HasPrefix(line, tt.want) || !strings.HasSuffix(line, tt.end) {
+				t.Errorf("got %t\n%s", ok, out)
+			}
+		})
+	}
+}
+
+// connectProxy is a proxy that knows CONNECT alone, for one user where user is not empty.
+func connectProxy(t *testing.T, user string) string {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
+			http.Error(w, "", http.StatusProxyAuthRequired)
+			return
+		}
+		up, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			http.Error(w, "", http.StatusBadGateway)
+			return
+		}
+		defer up.Close()
+		down, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer down.Close()
+		io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+		var wg sync.WaitGroup
+		wg.Go(func() { io.Copy(up, io.MultiReader(bufio.NewReader(buffered), down)); up.Close() })
+		io.Copy(down, up)
+		down.Close()
+		wg.Wait()
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func TestDoctorProxy(t *testing.T) {
+	base, roots := startDoctorAPI(t)
+	open, closed := connectProxy(t, ""), connectProxy(t, "user:"+secretValue)
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	tests := []struct {
+		name  string
+		proxy string
+		ok    bool
+		line  string
+		want  string
+	}{
+		{"open", "http://" + open, true, "proxy", "ok    proxy            " + open},
+		{"its name", "http://" + open, true, "names", "ok    names            127.0.0.1 is 192.0.2.1"},
+		{"with a password", "http://user:" + secretValue + "@" + closed, true, "proxy", "ok    proxy            " + closed + ", with user name"},
+		{"without the password", "http://" + closed, false, "TLS", "FAIL  TLS              API: Proxy Authentication Required; put user name and password into HTTPS_PROXY"},
+		{"gone", "http://" + gone.Addr().String(), false, "proxy", "FAIL  proxy            dial tcp " + gone.Addr().String() + ": connect: connection refused; is HTTPS_PROXY right, or does NO_PROXY lack 127.0.0.1?"},
+		{"no URL", "http://user:" + secretValue + "@[::1", false, "proxy", "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, out := doctorFor(t, base, nil)
+			d.transport.TLSClientConfig.RootCAs = roots
+			d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			want := strings.Replace(tt.want, " API:", " "+strings.TrimPrefix(base, "https://")+":", 1)
+			if line := doctorLine(out.String(), tt.line); ok != tt.ok || line != want {
+				t.Errorf("got %t\n%s\nwant %s", ok, out, want)
+			}
+			if strings.Contains(out.String(), secretValue) {
+				t.Errorf("a secret is shown: %s", out)
+			}
+		})
+	}
+}
+
+// The whole command, configured by flags, by a stack, and not at all.
+func TestDoctorCommand(t *testing.T) {
+	f := newFakeAWS(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-" + secretValue})
+	t.Cleanup(api.close)
+	base := "http://" + ln.Addr().String()
+	f.stacks["here"] = []fakeOutput{{"LiveLambdaAppsyncHttpHost", base}, {"LiveLambdaAppsyncRegion", "eu-west-1"}}
+	tests := []struct {
+		name   string
+		args   []string
+		status int
+		want   string
+	}{
+		{"flags", []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue}, 0, "ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1\n"},
+		{"stack", []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"}, 0, "ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1, stage me\n"},
+		{"wrong key", []string{"--stack", "here", "--api-key", "da2-other"}, 1, "ok    configuration    "},
+		{"no stack", []string{"--stack", "gone"}, 1, `FAIL  configuration    read the outputs of stack "gone": aws cloudformation describe-stacks: ValidationError: Stack with id gone does not exist` + "\n"},
+		{"nothing", nil, 1, "FAIL  configuration    the Event API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
+		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1, `FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes` + "\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := f.run("doctor", tt.args...)
+			if r.status != tt.status || !strings.HasPrefix(r.out, tt.want) || r.err != "" {
+				t.Errorf("got %d\n%s%s\nwant %d\n%s", r.status, r.out, r.err, tt.status, tt.want)
+			}
+		})
+	}
+}
+
+func TestCredentialsSource(t *testing.T) {
+	tests := []struct{ profile, env, key, uri, want string }{
+		{"", "", "AKID", "http://x", "the environment (AWS_ACCESS_KEY_ID)"},
+		{"", "", "", "http://x", "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
+		{"", "", "", "", `the AWS CLI, profile "default"`},
+		{"", "dev", "", "", `the AWS CLI, profile "dev"`},
+		{"me", "dev", "AKID", "http://x", `the AWS CLI, profile "me"`},
+	}
+	for _, tt := range tests {
+		t.Setenv("AWS_PROFILE", tt.env)
+		t.Setenv("AWS_ACCESS_KEY_ID", tt.key)
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", tt.uri)
+		if got := credentialsSource(tt.profile); got != tt.want {
+			t.Errorf("%+v: got %s", tt, got)
+		}
+	}
+}
