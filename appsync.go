@@ -51,6 +51,7 @@ const (
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
+	notTaken       = 5 * time.Second        // without such luck, before the request counts as refused
 	staleAfter     = 90 * time.Second       // without a frame: AppSync sends one every 60 s, so this end was frozen
 	refusedPause   = 10 * time.Second       // between dials that AppSync refuses
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
@@ -830,15 +831,8 @@ func (t *tunnel) use(ctx context.Context, s *session) (up bool, err error) {
 	if err := s.subscribe(ctx, s.newID(), t.channel(l.name+"/*"), func(event string) { t.receive(l, event) }); err != nil {
 		return false, err
 	}
-	// AppSync confirms subscriptions before they deliver.
-	for deadline := time.Now().Add(ackTimeout); ; {
-		err := t.probe(ctx, l, probeEvery)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, errNoProbe) || time.Now().After(deadline) {
-			return false, err
-		}
+	if err := t.delivers(ctx, l, l.name+"/probe", l.probed); err != nil {
+		return false, err
 	}
 	t.set(l, nil)
 	t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(s.born).Milliseconds())
@@ -847,16 +841,27 @@ func (t *tunnel) use(ctx context.Context, s *session) (up bool, err error) {
 
 var errNoProbe = errors.New("the subscription does not deliver")
 
-// probe publishes a probe to the link's own subscription and waits for it to come back.
-func (t *tunnel) probe(ctx context.Context, l *link, wait time.Duration) error {
-	probe := part{Type: "probe", RequestID: l.name + "/probe"}.event()
+// delivers returns when a subscription delivers, which AppSync confirms before: when a probe to its channel, name below
+// the answers', has come back by probed.
+func (t *tunnel) delivers(ctx context.Context, l *link, name string, probed <-chan struct{}) error {
+	for deadline := time.Now().Add(ackTimeout); ; {
+		err := t.probe(ctx, l, name, probed, probeEvery)
+		if !errors.Is(err, errNoProbe) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// probe publishes a probe to a channel that the link subscribes to, and waits for it to come back.
+func (t *tunnel) probe(ctx context.Context, l *link, name string, probed <-chan struct{}, wait time.Duration) error {
+	probe := part{Type: "probe", RequestID: name}.event()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	if err := l.session.publish(ctx, t.channel(l.name+"/probe"), slices.Values([][]byte{probe})); err != nil {
+	if err := l.session.publish(ctx, t.channel(name), slices.Values([][]byte{probe})); err != nil {
 		return err
 	}
 	select {
-	case <-l.probed:
+	case <-probed:
 		return nil
 	case <-timer.C:
 	case <-l.session.conn.done:
@@ -865,7 +870,7 @@ func (t *tunnel) probe(ctx context.Context, l *link, wait time.Duration) error {
 		return context.Cause(ctx)
 	}
 	select {
-	case <-l.probed: // it has come meanwhile
+	case <-probed: // it has come meanwhile
 		return nil
 	default:
 		return errNoProbe
@@ -952,7 +957,8 @@ func (t *tunnel) receive(l *link, event string) {
 func (t *tunnel) receiveBare(l *link, c *call, event string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if out := slices.DeleteFunc(t.out(l), func(o *call) bool { return o.held }); c == nil && len(out) == 1 && !l.ambiguous {
+	// What a local end of version 1 has accepted it will answer as such.
+	if out := slices.DeleteFunc(t.out(l), func(o *call) bool { return o.held }); c == nil && len(out) == 1 && !l.ambiguous && out[0].heardOn == nil {
 		c = out[0]
 	}
 	if c == nil || c.link != l || c.answer != nil || c.parts.first != nil || !json.Valid([]byte(event)) {
@@ -1008,11 +1014,12 @@ type call struct {
 	wg      sync.WaitGroup
 
 	// Under the tunnel's mu.
-	link    *link  // over which the request went out last
-	own     string // the call's own subscription on link
+	link    *link            // over which the request went out last
+	own     *ownSubscription // on link
 	inParts bool
 	held    bool      // not yet published: subscriptions come first
 	sent    time.Time // when AppSync had taken it for the first time
+	begun   time.Time // when AppSync did not take it, the first time
 	heardOn *link     // where the local end was heard last, nil before it accepted
 	heard   time.Time // and when
 	err     error     // AppSync does not take the request
@@ -1068,7 +1075,7 @@ func (c *call) keepOut(ctx context.Context) {
 				case <-l.probed: // an earlier one's
 				default:
 				}
-				if err := c.t.probe(ctx, l, l.session.patience()); errors.Is(err, errNoProbe) {
+				if err := c.t.probe(ctx, l, l.name+"/probe", l.probed, l.session.patience()); errors.Is(err, errNoProbe) {
 					l.session.conn.fail(err)
 				}
 				l.probing.Unlock()
@@ -1102,7 +1109,6 @@ func (c *call) mustPublish(l *link, due bool) bool {
 func (c *call) publish(ctx context.Context, l *link) time.Duration {
 	c.goOut(ctx, l)
 	err := l.session.publish(ctx, c.t.api.requests, c.request(l))
-	var r *refusal
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
 	if err == nil && c.sent.IsZero() {
@@ -1112,7 +1118,12 @@ func (c *call) publish(ctx context.Context, l *link) time.Duration {
 	if err == nil || ctx.Err() != nil || l.session.conn.ended() {
 		return repeatRequest
 	}
-	if errors.As(err, &r) && (r.final() || strings.Contains(r.errorType, "TooLarge") || strings.Contains(r.errorType, "InvalidInput")) {
+	if c.begun.IsZero() {
+		c.begun = time.Now()
+	}
+	var r *refusal
+	hopeless := c.sent.IsZero() && c.heardOn == nil && time.Since(c.begun) >= notTaken
+	if hopeless || errors.As(err, &r) && (r.final() || strings.Contains(r.errorType, "TooLarge") || strings.Contains(r.errorType, "InvalidInput")) {
 		c.err = err
 		notify(c.news)
 		return repeatRequest
@@ -1127,26 +1138,26 @@ func (c *call) publish(ctx context.Context, l *link) time.Duration {
 func (c *call) goOut(ctx context.Context, l *link) {
 	t := c.t
 	t.mu.Lock()
-	if c.link != l {
-		c.link, c.own = l, ""
-	}
-	var alone []*call
-	c.held = true
+	c.link, c.held = l, true
+	var own []*ownSubscription
 	if out := t.out(l); l.ambiguous || len(out) > 1 {
 		for _, o := range out {
-			if o.own == "" {
-				o.own = l.session.newID()
-				alone = append(alone, o)
+			if o.own == nil || o.own.link != l {
+				sub := &ownSubscription{link: l, id: l.session.newID(), settled: make(chan struct{})}
+				o.own = sub
+				t.wg.Go(func() { o.subscribe(sub) })
 			}
+			own = append(own, o.own)
 		}
 	}
-	versioned := l.versioned
+	if l.versioned {
+		own = nil // nobody needs to wait for what will hardly be used
+	}
 	t.mu.Unlock()
-	for _, o := range alone {
-		if versioned { // nobody needs to wait for what will hardly be used
-			c.wg.Go(func() { o.subscribe(ctx, l) })
-		} else {
-			o.subscribe(ctx, l)
+	for _, o := range own {
+		select {
+		case <-o.settled:
+		case <-ctx.Done():
 		}
 	}
 	t.mu.Lock()
@@ -1154,15 +1165,39 @@ func (c *call) goOut(ctx context.Context, l *link) {
 	t.mu.Unlock()
 }
 
-// subscribe subscribes to the call's own channel, for bare results alone: parts come with the link's subscription.
-func (c *call) subscribe(ctx context.Context, l *link) {
-	err := l.session.subscribe(ctx, c.own, c.t.channel(l.id(c.n)), func(event string) {
+// ownSubscription is a subscription to one call's channel, for bare results alone: parts come with the link's.
+type ownSubscription struct {
+	link    *link
+	id      string
+	settled chan struct{} // closed, under the tunnel's mu, when it delivers or failed
+}
+
+// subscribe subscribes to the call's own channel. It returns when the link ends, at the latest.
+func (c *call) subscribe(own *ownSubscription) {
+	t, ctx, name := c.t, context.Background(), own.link.id(c.n)
+	probed := make(chan struct{}, 1)
+	err := own.link.session.subscribe(ctx, own.id, t.channel(name), func(event string) {
 		if p, _ := parsePart(event); p == nil {
-			c.t.receiveBare(l, c, event)
+			t.receiveBare(own.link, c, event)
+		} else if p.Type == "probe" {
+			notify(probed)
 		}
 	})
+	t.mu.Lock()
+	versioned := own.link.versioned
+	t.mu.Unlock()
+	if err == nil && !versioned {
+		err = t.delivers(ctx, own.link, name, probed)
+	}
 	if err != nil {
-		c.t.api.log.Debug("a local end that knows nothing of version 1 would not be heard", "error", err)
+		t.api.log.Debug("a local end that knows nothing of version 1 would not be heard", "error", err)
+	}
+	t.mu.Lock()
+	over := t.calls[c.n] == nil
+	close(own.settled)
+	t.mu.Unlock()
+	if over {
+		own.link.session.unsubscribe(own.id)
 	}
 }
 
@@ -1287,11 +1322,19 @@ func (c *call) finish(outcome string) {
 		l.ambiguous = true
 	}
 	c.link = nil
+	unsubscribe := false
+	if own != nil && own.link == l {
+		select {
+		case <-own.settled:
+			unsubscribe = true
+		default: // it does so itself
+		}
+	}
 	t.mu.Unlock()
 	if l != nil && tell {
 		t.tellDone(l, c.n, outcome)
 	}
-	if l != nil && own != "" {
-		l.session.unsubscribe(own)
+	if unsubscribe {
+		l.session.unsubscribe(own.id)
 	}
 }

@@ -616,7 +616,7 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 
 // configError makes an error of what readConfig found, which is worded for a function's log.
 func configError(problems []string) error {
-	return errors.New(strings.ReplaceAll(strings.Join(problems, "; "), "; the function runs its deployed code", ""))
+	return errors.New(strings.ReplaceAll(strings.Join(problems, "; "), "; going without AppSync", ""))
 }
 
 // attachOptions are what attach does to every function.

@@ -178,32 +178,30 @@ func TestAttachShowsAndAsks(t *testing.T) {
 // Whatever ends attach at whichever call, detach finds its way back; and so it does after a detach that was ended.
 func TestInterruptedAttach(t *testing.T) {
 	attach := []string{"orders", "--stack", "dev", "--yes", "--attach-policy", "--stage", "alice"}
-	for _, kind := range []string{"with everything", "attached by hand"} {
-		for _, done := range []bool{false, true} { // the call that is the last one has been carried out
-			for n := 1; ; n++ {
-				f := newFakeAWS(t)
-				f.function("orders", functionKinds[kind])
-				before := f.snapshot()
-				f.die(n, done)
-				first := f.run("attach", attach...)
-				if !f.dead {
-					if n < 7 || first.status != 0 {
-						t.Errorf("%s: attach took %d calls: %+v", kind, n-1, first)
-					}
-					break
+	for _, done := range []bool{false, true} { // the call that is the last one has been carried out
+		for n := 1; ; n++ {
+			f := newFakeAWS(t)
+			f.function("orders", functionKinds["with everything"])
+			before := f.snapshot()
+			f.die(n, done)
+			first := f.run("attach", attach...)
+			if !f.dead {
+				if n < 7 || first.status != 0 {
+					t.Errorf("attach took %d calls: %+v", n-1, first)
 				}
-				f.revive()
-				if n%2 == 0 { // by way of another attach
-					if r := f.run("attach", attach...); r.status != 0 {
-						t.Errorf("%s, call %d: attach again: %+v", kind, n, r)
-					}
-					f.wantAttachedAtAll()
-				}
-				if r := f.run("detach", "orders", "--yes"); r.status != 0 {
-					t.Errorf("%s, call %d: detach: %+v", kind, n, r)
-				}
-				f.want(before)
+				break
 			}
+			f.revive()
+			if n%2 == 0 { // by way of another attach
+				if r := f.run("attach", attach...); r.status != 0 {
+					t.Errorf("call %d: attach again: %+v", n, r)
+				}
+				f.wantAttachedAtAll()
+			}
+			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+				t.Errorf("call %d: detach: %+v", n, r)
+			}
+			f.want(before)
 		}
 	}
 }

@@ -35,6 +35,10 @@ const (
 	maxSkew      = 5 * time.Second  // a local end drops invocations whose deadline is over by its own clock
 )
 
+// roundTrips are the sizes of the messages: a small one, one of 200 KB in base64url, and one of several events in several
+// publishes.
+var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
+
 const doctorHelp = `usage: live-lambda doctor [flags]
 
 Tries the AppSync Event API from this machine and says of each step whether it works, or what to do: configuration,
@@ -58,7 +62,7 @@ func (t *console) doctor(args []string) int {
 	// With a TLS configuration of its own a transport speaks no HTTP/2, which has no WebSockets here.
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{}}
 	defer transport.CloseIdleConnections()
-	d := &doctor{out: t.out, transport: transport, lookup: net.DefaultResolver.LookupHost}
+	d := &doctor{out: t.out, transport: transport, lookup: net.DefaultResolver.LookupHost, sizes: roundTrips}
 	d.credentials, d.source = developerCredentials(f.profile, transport), credentialsSource(f.profile)
 	d.configure = func(ctx context.Context) (*appsync, error) {
 		getenv, err := f.getenv(ctx)
@@ -82,14 +86,13 @@ func (t *console) doctor(args []string) int {
 
 // credentialsSource says where developerCredentials takes them from.
 func credentialsSource(profile string) string {
-	profile = cmp.Or(profile, os.Getenv("AWS_PROFILE"))
 	switch {
 	case profile == "" && os.Getenv("AWS_ACCESS_KEY_ID") != "":
 		return "the environment (AWS_ACCESS_KEY_ID)"
 	case profile == "" && os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "":
 		return "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"
 	}
-	return fmt.Sprintf("the AWS CLI, profile %q", cmp.Or(profile, "default"))
+	return fmt.Sprintf("the AWS CLI, profile %q", cmp.Or(profile, os.Getenv("AWS_PROFILE"), "default"))
 }
 
 // doctor is one run.
@@ -100,6 +103,7 @@ type doctor struct {
 	lookup      func(ctx context.Context, host string) ([]string, error)
 	credentials func(context.Context) (credentials, error)
 	source      string // of the credentials
+	sizes       [3]int // of the messages that go there and back, bytes
 
 	api     *appsync
 	reached map[string]reach // by host
@@ -130,9 +134,9 @@ func (d *doctor) checks() []doctorCheck {
 		{"publish", connected, d.checkPublish},
 		{"publish (HTTPS)", append(way, "credentials"), d.checkPublishHTTPS},
 		{"delivery", []string{"subscribe", "publish"}, d.checkDelivery},
-		{"round trip", []string{"delivery"}, d.roundTrip(1 << 10)},
-		{"round trip", []string{"delivery"}, d.roundTrip(150_000)}, // 200 KB in base64url: one event
-		{"round trip", []string{"delivery"}, d.roundTrip(1 << 20)}, // several events, in several publishes
+		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[0])},
+		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[1])},
+		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[2])},
 	}
 }
 
@@ -236,7 +240,11 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 		}
 		port := cmp.Or(proxy.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme], "80")
 		found = net.JoinHostPort(proxy.Hostname(), port)
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", found)
+		dial := d.transport.DialContext
+		if dial == nil {
+			dial = new(net.Dialer).DialContext
+		}
+		conn, err := dial(ctx, "tcp", found)
 		if err != nil {
 			return "", fmt.Errorf("%w; is HTTPS_PROXY right, or does NO_PROXY lack %s?", err, u.Hostname())
 		}
@@ -454,7 +462,7 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 		}
 		j, err := d.await(ctx, id, nil)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf("%s were taken and have not come back within %s", bytesText(int64(size)), wait)
+			return "", fmt.Errorf("%s were taken and have not come back within %s", bytesText(int64(size)), durationText(wait))
 		}
 		if err != nil {
 			return "", err

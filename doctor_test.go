@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -17,7 +16,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -31,7 +32,7 @@ func doctorFor(t testing.TB, base string, dial func(context.Context, string, str
 		t.Fatal(err)
 	}
 	out := &bytes.Buffer{}
-	d := &doctor{out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}}, source: "the test"}
+	d := &doctor{out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}}, source: "the test", sizes: [3]int{1 << 10, 20_000, 170_000}}
 	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
 	d.configure = func(context.Context) (*appsync, error) {
@@ -54,8 +55,8 @@ ok    publish          taken in 0 ms
 ok    publish (HTTPS)  taken in 0 ms
 ok    delivery         the subscription delivers, after 0 ms
 ok    round trip       1.0 kB (events: 1) in 0 ms
-ok    round trip       150.0 kB (events: 1) in 0 ms
-ok    round trip       1.0 MB (events: 7) in 0 ms
+ok    round trip       20.0 kB (events: 1) in 0 ms
+ok    round trip       170.0 kB (events: 2) in 0 ms
 `
 
 // What is wrong with an API, and which lines of the doctor's are then other than when all is well.
@@ -81,14 +82,16 @@ func TestDoctor(t *testing.T) {
 		want  string // is printed instead
 	}{
 		{"all is well", eventAPIOptions{}, nil, "configuration", doctorAllWell},
+		{"the real sizes", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) { d.sizes = roundTrips }, "round trip",
+			"ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB (events: 1) in 0 ms\nok    round trip       1.0 MB (events: 7) in 0 ms\n"},
 		{"slow network", eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond}, nil, "connect", `ok    connect          example.com in 40 ms
 ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
 ok    publish          taken in 40 ms
 ok    publish (HTTPS)  taken in 40 ms
 ok    delivery         the subscription delivers, after 620 ms
 ok    round trip       1.0 kB (events: 1) in 40 ms
-ok    round trip       150.0 kB (events: 1) in 40 ms
-ok    round trip       1.0 MB (events: 7) in 40 ms
+ok    round trip       20.0 kB (events: 1) in 40 ms
+ok    round trip       170.0 kB (events: 2) in 40 ms
 `},
 		{"event as an array", eventAPIOptions{eventAsArray: true}, nil, "configuration", doctorAllWell},
 		{"two hosts", eventAPIOptions{host: "example.com"}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
@@ -177,14 +180,14 @@ ok    round trip       1.0 MB (events: 7) in 40 ms
 		}, "delivery", "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the namespace handlers of its own that drop events?\n" + undelivered},
 		{"large events are lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
-				if f.out && f.typ == "data" && len(f.raw) > 100_000 {
+				if f.out && f.typ == "data" && len(f.raw) > 10_000 {
 					v.replace = dropped
 				}
 				return v
 			})
 		}, "round trip", "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
-			"FAIL  round trip       150.0 kB were taken and have not come back within 17.288818359s\n" +
-			"FAIL  round trip       1.0 MB were taken and have not come back within 31s\n"},
+			"FAIL  round trip       20.0 kB were taken and have not come back within 15.3 s\n" +
+			"FAIL  round trip       170.0 kB were taken and have not come back within 17.6 s\n"},
 		{"events come back changed", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				const data = `\"data\":\"`
@@ -200,8 +203,8 @@ ok    round trip       1.0 MB (events: 7) in 40 ms
 				return v
 			})
 		}, "round trip", "FAIL  round trip       1.0 kB came back changed: is there a handler in the namespace?\n" +
-			"FAIL  round trip       150.0 kB came back changed: is there a handler in the namespace?\n" +
-			"FAIL  round trip       1.0 MB came back changed: is there a handler in the namespace?\n"},
+			"FAIL  round trip       20.0 kB came back changed: is there a handler in the namespace?\n" +
+			"FAIL  round trip       170.0 kB came back changed: is there a handler in the namespace?\n"},
 		{"the connection is lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "publish" {
@@ -295,22 +298,6 @@ func TestDoctorClock(t *testing.T) {
 	}
 }
 
-// startDoctorAPI starts an emulator with TLS on loopback, and returns its URL and a transport that trusts it.
-func startDoctorAPI(t *testing.T) (base string, roots *x509.CertPool) {
-	t.Helper()
-	model := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate, which is for 127.0.0.1 and example.com
-	t.Cleanup(model.Close)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	api := startEventAPI(tls.NewListener(ln, &tls.Config{Certificates: model.TLS.Certificates}), eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
-	t.Cleanup(api.close)
-	roots = x509.NewCertPool()
-	roots.AddCert(model.Certificate())
-	return "https://" + ln.Addr().String(), roots
-}
-
 func doctorLine(out, name string) string {
 	for line := range strings.Lines(out) {
 		if strings.HasPrefix(line[min(6, len(line)):], name+" ") {
@@ -320,47 +307,62 @@ func doctorLine(out, name string) string {
 	return ""
 }
 
+// doctorTLS returns a certificate for example.com and roots that trust it; both are valid in a bubble of fake time, too.
+func doctorTLS(t *testing.T) (*tls.Config, *x509.CertPool) {
+	t.Helper()
+	model := httptest.NewTLSServer(http.NotFoundHandler())
+	defer model.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(model.Certificate())
+	return &tls.Config{Certificates: model.TLS.Certificates, SessionTicketsDisabled: true}, roots // tickets need a pipe with a buffer
+}
+
 func TestDoctorTLS(t *testing.T) {
-	base, roots := startDoctorAPI(t)
-	host := strings.TrimPrefix(base, "https://")
-	_, port, _ := net.SplitHostPort(host)
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
+	server, roots := doctorTLS(t)
 	tests := []struct {
 		name, base string
+		server     *tls.Config
 		roots      *x509.CertPool
 		ok         bool
-		want       string // beginning and end
-		end        string
+		want       string
 	}{
-		{"trusted", base, roots, true, "ok    TLS              TLS 1.3, certificate of ", ""},
-		{"unknown authority", base, x509.NewCertPool(), false, "FAIL  TLS              " + host + ": tls: failed to verify certificate: x509: certificate signed by unknown authority",
-			"; a proxy that opens TLS? Put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
-		{"another name", "https://localhost:" + port, roots, false, "FAIL  TLS              localhost:" + port + ": tls: failed to verify certificate: x509: certificate is valid for ", "; is the host right?"},
-		{"no TLS there", strings.Replace(plain.URL, "http:", "https:", 1), roots, false, "FAIL  TLS              ", "; what answers there does not speak TLS"},
+		{"trusted", "https://example.com", server, roots, true, "ok    TLS              TLS 1.3, certificate of example.com *.example.com until 2084-01-29"},
+		{"unknown authority", "https://example.com", server, x509.NewCertPool(), false, "FAIL  TLS              example.com: tls: failed to verify certificate: " +
+			"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
+		{"another name", "https://example.org", server, roots, false, "FAIL  TLS              example.org: tls: failed to verify certificate: " +
+			"x509: certificate is valid for example.com, *.example.com, not example.org; is the host right?"},
+		{"no TLS there", "https://example.com", nil, roots, false, "FAIL  TLS              example.com: tls: first record does not look like a TLS handshake; what answers there does not speak TLS"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, out := doctorFor(t, tt.base, nil)
-			d.transport.TLSClientConfig.RootCAs = tt.roots
-			ok := d.run(t.Context())
-			d.transport.CloseIdleConnections()
-			line := doctorLine(out.String(), "TLS")
-			if ok != tt.ok || !strings.HasPrefix(line, tt.want) || !strings.HasSuffix(line, tt.end) {
-				t.Errorf("got %t\n%s", ok, out)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				pipes := newPipeListener("example.com")
+				ln := net.Listener(pipes)
+				if tt.server != nil {
+					ln = tls.NewListener(ln, tt.server)
+				}
+				api := startEventAPI(ln, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+				defer api.close()
+				d, out := doctorFor(t, tt.base, pipes.dial)
+				d.transport.TLSClientConfig.RootCAs = tt.roots
+				ok := d.run(t.Context())
+				d.transport.CloseIdleConnections()
+				if line := doctorLine(out.String(), "TLS"); ok != tt.ok || line != tt.want {
+					t.Errorf("got %t\n%s", ok, out)
+				}
+			})
 		})
 	}
 }
 
 // connectProxy is a proxy that knows CONNECT alone, for one user where user is not empty.
-func connectProxy(t *testing.T, user string) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func connectProxy(user string, dial func(context.Context, string, string) (net.Conn, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
 			http.Error(w, "", http.StatusProxyAuthRequired)
 			return
 		}
-		up, err := net.Dial("tcp", r.Host)
+		up, err := dial(r.Context(), "tcp", r.Host)
 		if err != nil {
 			http.Error(w, "", http.StatusBadGateway)
 			return
@@ -373,51 +375,61 @@ func connectProxy(t *testing.T, user string) string {
 		defer down.Close()
 		io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
 		var wg sync.WaitGroup
-		wg.Go(func() { io.Copy(up, io.MultiReader(bufio.NewReader(buffered), down)); up.Close() })
+		wg.Go(func() {
+			defer up.Close()
+			io.Copy(up, buffered)
+		})
 		io.Copy(down, up)
 		down.Close()
 		wg.Wait()
-	}))
-	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://")
+	})
 }
 
 func TestDoctorProxy(t *testing.T) {
-	base, roots := startDoctorAPI(t)
-	open, closed := connectProxy(t, ""), connectProxy(t, "user:"+secretValue)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
+	server, roots := doctorTLS(t)
 	tests := []struct {
 		name  string
+		user  string // that the proxy wants
 		proxy string
 		ok    bool
 		line  string
 		want  string
 	}{
-		{"open", "http://" + open, true, "proxy", "ok    proxy            " + open},
-		{"its name", "http://" + open, true, "names", "ok    names            127.0.0.1 is 192.0.2.1"},
-		{"with a password", "http://user:" + secretValue + "@" + closed, true, "proxy", "ok    proxy            " + closed + ", with user name"},
-		{"without the password", "http://" + closed, false, "TLS", "FAIL  TLS              API: Proxy Authentication Required; put user name and password into HTTPS_PROXY"},
-		{"gone", "http://" + gone.Addr().String(), false, "proxy", "FAIL  proxy            dial tcp " + gone.Addr().String() + ": connect: connection refused; is HTTPS_PROXY right, or does NO_PROXY lack 127.0.0.1?"},
-		{"no URL", "http://user:" + secretValue + "@[::1", false, "proxy", "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT"},
+		{"open", "", "http://proxy.example:3128", true, "proxy", "ok    proxy            proxy.example:3128"},
+		{"its name is looked up", "", "http://proxy.example", true, "names", "ok    names            proxy.example is 192.0.2.1"},
+		{"with a password", "user:" + secretValue, "http://user:" + secretValue + "@proxy.example", true, "proxy", "ok    proxy            proxy.example:80, with user name"},
+		{"without the password", "user:" + secretValue, "http://proxy.example", false, "TLS", "FAIL  TLS              example.com: Proxy Authentication Required; put user name and password into HTTPS_PROXY"},
+		{"gone", "", "http://gone.example:3128", false, "proxy", "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack example.com?"},
+		{"no URL", "", "http://user:" + secretValue + "@[::1", false, "proxy", "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, out := doctorFor(t, base, nil)
-			d.transport.TLSClientConfig.RootCAs = roots
-			d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
-			ok := d.run(t.Context())
-			d.transport.CloseIdleConnections()
-			want := strings.Replace(tt.want, " API:", " "+strings.TrimPrefix(base, "https://")+":", 1)
-			if line := doctorLine(out.String(), tt.line); ok != tt.ok || line != want {
-				t.Errorf("got %t\n%s\nwant %s", ok, out, want)
-			}
-			if strings.Contains(out.String(), secretValue) {
-				t.Errorf("a secret is shown: %s", out)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				pipes, proxyPipes := newPipeListener("example.com"), newPipeListener("proxy.example")
+				api := startEventAPI(tls.NewListener(pipes, server), eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+				defer api.close()
+				proxy := &http.Server{Handler: connectProxy(tt.user, pipes.dial)}
+				var wg sync.WaitGroup
+				wg.Go(func() { proxy.Serve(proxyPipes) })
+				d, out := doctorFor(t, "https://example.com", func(ctx context.Context, network, addr string) (net.Conn, error) {
+					if strings.HasPrefix(addr, "proxy.example:") {
+						return proxyPipes.dial(ctx, network, addr)
+					}
+					return nil, syscall.ECONNREFUSED // there is no other way out
+				})
+				d.transport.TLSClientConfig.RootCAs = roots
+				d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
+				ok := d.run(t.Context())
+				d.transport.CloseIdleConnections()
+				proxy.Close()
+				wg.Wait()
+				if line := doctorLine(out.String(), tt.line); ok != tt.ok || line != tt.want {
+					t.Errorf("got %t\n%s\nwant %s", ok, out, tt.want)
+				}
+				if strings.Contains(out.String(), secretValue) {
+					t.Errorf("a secret is shown: %s", out)
+				}
+			})
 		})
 	}
 }
@@ -458,6 +470,7 @@ func TestDoctorCommand(t *testing.T) {
 
 func TestCredentialsSource(t *testing.T) {
 	tests := []struct{ profile, env, key, uri, want string }{
+		{"", "dev", "AKID", "", "the environment (AWS_ACCESS_KEY_ID)"},
 		{"", "", "AKID", "http://x", "the environment (AWS_ACCESS_KEY_ID)"},
 		{"", "", "", "http://x", "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
 		{"", "", "", "", `the AWS CLI, profile "default"`},

@@ -183,6 +183,7 @@ func TestTemplateOutputsAreVariables(t *testing.T) {
 	for key, output := range outputs {
 		f.stacks["dev"] = append(f.stacks["dev"], fakeOutput{key, output.(map[string]any)["Value"].(string)})
 	}
+	f.turn()
 	getenv, err := stackGetenv(t.Context(), "dev", "", func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
@@ -221,6 +222,7 @@ func TestStackGetenv(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			f.turn()
 			getenv, err := stackGetenv(t.Context(), tt.stack, "me", func(name string) string { return tt.set[name] })
 			var got string
 			if err != nil {
@@ -237,6 +239,7 @@ func TestStackGetenv(t *testing.T) {
 			}
 		})
 	}
+	f.turn()
 	if call := f.calls[0].String(); call != "cloudformation describe-stacks --stack-name dev --output json --profile me" {
 		t.Errorf("called aws %s", call)
 	}
@@ -358,6 +361,7 @@ type fakeAWS struct {
 	answer   string // of whoever sits at the terminal
 	terminal bool
 
+	mu        sync.Mutex // held while a command is carried out; all below
 	functions map[string]*fakeFunction
 	layers    map[string][][]string // architectures of each version
 	roles     map[string][]string   // policies
@@ -469,7 +473,9 @@ func (f *fakeAWS) serve() {
 			}
 			args, _ := os.ReadFile(filepath.Join(dir, "args"))
 			stdin, _ := os.ReadFile(filepath.Join(dir, "stdin"))
+			f.mu.Lock()
 			a := f.call(strings.Split(strings.TrimSuffix(string(args), "\n"), "\n"), string(stdin))
+			f.mu.Unlock()
 			os.WriteFile(filepath.Join(dir, "out"), []byte(a.out), 0o600)
 			os.WriteFile(filepath.Join(dir, "err"), []byte(a.err), 0o600)
 			fmt.Fprintln(pipes["answer"], a.status)
@@ -482,14 +488,22 @@ func (f *fakeAWS) serve() {
 	})
 }
 
+// turn passes what is below mu from a test to the commands that it runs, and back: they are never at work at once.
+func (f *fakeAWS) turn() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+}
+
 // run runs a command of live-lambda. Nothing that it prints or hands to aws as an argument may hold a secret.
 func (f *fakeAWS) run(command string, args ...string) result {
 	f.t.Helper()
 	var out, errOut bytes.Buffer
 	c := &console{in: strings.NewReader(f.answer), asks: f.terminal, out: &out, err: &errOut}
 	called := len(f.calls)
+	f.turn()
 	status := map[string]func([]string) int{"template": c.template, "publish-layer": c.publishLayer, "attach": c.attach,
 		"detach": c.detach, "doctor": c.doctor}[command](args)
+	f.turn()
 	if strings.Contains(out.String()+errOut.String(), secretValue) {
 		f.t.Errorf("%s shows a secret: %s%s", command, out.String(), errOut.String())
 	}

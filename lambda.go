@@ -93,12 +93,13 @@ type lambdaOptions struct {
 	environment                    map[string]string // the function's own variables
 	credentials                    lambdaCredentials // invented ones
 
-	layerDir string    // stands for /opt: extensions/ is started, bin/ is on PATH, bootstrap may be there
-	taskDir  string    // LAMBDA_TASK_ROOT, the runtime's working directory; the current one
-	runtime  []string  // what a managed runtime runs, through AWS_LAMBDA_EXEC_WRAPPER; empty: the caller plays it by HTTP
-	osOnly   bool      // an OS-only runtime: bootstrap from taskDir, else layerDir, and no exec wrapper
-	external []string  // external extensions that the caller plays by HTTP
-	output   io.Writer // takes the processes' output, a line a Write, and must not block
+	layerDir string       // stands for /opt: extensions/ is started, bin/ is on PATH, bootstrap may be there
+	taskDir  string       // LAMBDA_TASK_ROOT, the runtime's working directory; the current one
+	runtime  []string     // what a managed runtime runs, through AWS_LAMBDA_EXEC_WRAPPER; empty: the caller plays it by HTTP
+	osOnly   bool         // an OS-only runtime: bootstrap from taskDir, else layerDir, and no exec wrapper
+	external []string     // external extensions that the caller plays by HTTP
+	output   io.Writer    // takes the processes' output, a line a Write, and must not block
+	listener net.Listener // of the Runtime API; a port on loopback
 
 	initType        string        // what follows from snapStart and maxConcurrency, else on-demand
 	maxConcurrency  int           // above 1: Lambda Managed Instances with so many invocations at once
@@ -300,9 +301,11 @@ func startLambda(ctx context.Context, o lambdaOptions) (*lambdaEnv, error) {
 	if e.sb, err = e.newSandbox(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.functionName, err)
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen for the Runtime API: %w", err)
+	ln := o.listener
+	if ln == nil {
+		if ln, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+			return nil, fmt.Errorf("listen for the Runtime API: %w", err)
+		}
 	}
 	e.addr = ln.Addr().String()
 	e.server = &http.Server{Handler: e.routes(), ConnState: e.count}

@@ -245,7 +245,10 @@ func localCommand(args []string) int {
 func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is caught, not ignored: processes would inherit that.
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	if len(l.opts.command) == 0 && (len(l.opts.maps) == 0 || len(l.opts.functions) > 0) {
 		addr, err := l.serveAttached()
@@ -261,8 +264,8 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	if watch {
 		wg.Go(func() { l.watch(ctx, globs) })
 	}
-	interrupted(signals)
-	status := l.shutDown(s, signals)
+	hangup := interrupted(signals) == syscall.SIGHUP
+	status := l.shutDown(s, signals, hangup)
 	cancel()
 	wg.Wait()
 	l.close()
@@ -270,12 +273,14 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	return status
 }
 
-// shutDown waits until what is at hand has come to its end, or for another signal, and then for the extension to say
-// that it has the answers.
-func (l *local) shutDown(s *subscriber, signals <-chan os.Signal) (status int) {
+// shutDown waits until what is at hand has come to its end, or for another signal (not where it all must end now: the
+// terminal is gone), and then for the extension to say that it has the answers.
+func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	again := make(chan struct{})
 	go func() { // ends with the program, for lack of a signal
-		interrupted(signals)
+		if !now {
+			interrupted(signals)
+		}
 		close(again)
 	}()
 	empty := l.stop()
@@ -305,11 +310,11 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal) (status int) {
 	return status
 }
 
-// interrupted waits for a signal to stop. That nobody reads what is printed any more is said with each line.
-func interrupted(signals <-chan os.Signal) {
-	for s := range signals {
-		if s != syscall.SIGPIPE {
-			return
+// interrupted waits for a signal to stop. That nobody reads what is printed any more (SIGPIPE) is none.
+func interrupted(signals <-chan os.Signal) os.Signal {
+	for {
+		if s := <-signals; s != syscall.SIGPIPE {
+			return s
 		}
 	}
 }

@@ -629,6 +629,8 @@ func TestLocalSizes(t *testing.T) {
 
 // Replies of every size are cut into parts that fit into events, and come together again.
 func TestLocalParts(t *testing.T) {
+	directory := t.TempDir()
+	t.Setenv("TMPDIR", directory)
 	random := make([]byte, maxPayload)
 	for i := range random {
 		random[i] = byte(rand.Uint32())
@@ -690,6 +692,25 @@ func TestLocalParts(t *testing.T) {
 		full.xrayCause = full.xrayCause[:40_000]
 	}
 	join(full, 100)
+	if left, _ := os.ReadDir(directory); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+// Fifty invocations at once, through AppSync, are answered, each with its own answer.
+func TestLocalFiftyAtOnce(t *testing.T) {
+	r := newLocalRig(t, localOptions{command: testCommand("1"), maxProcesses: 5})
+	var calls []*call
+	for i := range 50 {
+		calls = append(calls, r.send(task{Do: "text", Text: strconv.Itoa(i)}, r.context()))
+	}
+	for i, c := range calls {
+		r.await(c).want(r, "", strconv.Itoa(i))
+		c.finish(overAnswered)
+	}
+	if n := strings.Count(r.out.String(), " ok "); n != 50 {
+		t.Errorf("%d ran, want 50", n)
+	}
 }
 
 // A repeated request does not run again: it is accepted again, or answered again, where it now says.
@@ -925,8 +946,8 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 		}{
 			{"timeout", "timeout", 400},
 			{"deployed", "the deployed code answers", 202},
-			{"answered", "from another local end", 202},
-			{"\x1b[31mnonsense", "from another local end", 202},
+			{"answered", "another local end has answered", 202},
+			{"\x1b[31mnonsense", "another local end has answered", 202},
 		} {
 			e.ask(n, []byte("1"), r.context())
 			e.hear(n, "accepted")
@@ -946,7 +967,7 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		r.respond(id, strings.NewReader("1"), 400)
 		synctest.Wait()
-		for _, want := range []string{"its deadline has passed", "answered after 4000 ms"} {
+		for _, want := range []string{"deadline passed", "answered after 4000 ms"} {
 			if !strings.Contains(r.out.String(), want) {
 				t.Errorf("no %q in\n%s", want, r.out)
 			}
@@ -1052,6 +1073,35 @@ func TestLocalDropsNonsense(t *testing.T) {
 		}
 		if strings.ContainsAny(r.out.String(), "\x1b\r") {
 			t.Errorf("the terminal got control characters: %q", r.out)
+		}
+	})
+}
+
+// FuzzLocalMessages gives the subscriber messages; whatever they are, it keeps to its bounds and goes on.
+func FuzzLocalMessages(f *testing.F) {
+	request := `{"request_id":"aaaa/1","event_payload":{"a":1},"context":{"request_id":"r","function_name":"f","deadline_ms":32503680000000},"live_lambda":1}`
+	body, encoding := compress([]byte(request), bytes.Repeat([]byte(" "), gzipAbove))
+	for _, seed := range []string{request, string(part{Type: "request", RequestID: "aaaa/2", Encoding: encoding}.encode(body)), `{"live_lambda":1,"type":"request","request_id":"a/1","index":3}`,
+		string(part{Type: "done", RequestID: "aaaa/1", Outcome: "answered"}.event()), string(part{Type: "probe", RequestID: "aaaa/probe"}.event()), "[]", "{", `{"live_lambda":1}`} {
+		f.Add(seed, seed)
+	}
+	f.Fuzz(func(t *testing.T, one, two string) {
+		term := &terminal{columns: func() int { return 0 }, chunks: make(chan chunk, 100)}
+		l := newLocal(localOptions{functions: []string{"f*"}}, term)
+		s := newSubscriber(&appsync{namespace: "live-lambda", log: slog.New(slog.DiscardHandler)}, l)
+		for range 2 {
+			s.take(t.Context(), one)
+			s.take(t.Context(), two)
+		}
+		s.wg.Wait() // without a connection nothing is accepted
+		if len(s.open) > 2 || len(l.live) > 0 || l.held != 0 || s.talking() > 0 {
+			t.Errorf("%d open, %d live with %d bytes, %d talks", len(s.open), len(l.live), l.held, s.talking())
+		}
+		close(term.chunks)
+		for c := range term.chunks {
+			if bytes.ContainsFunc(c.text[:len(c.text)-1], func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Errorf("a line has control characters: %q", c.text)
+			}
 		}
 	})
 }
@@ -1393,8 +1443,10 @@ func TestLocalRefusesBrowsers(t *testing.T) {
 			t.Errorf("%v: %d", headers, status)
 		}
 	}
-	if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", "Host", "localhost:"+port); status != http.StatusOK {
-		t.Errorf("localhost: %d", status)
+	for _, headers := range [][]string{{"Host", "localhost:" + port}, {"Sec-Fetch-Mode", "cors"}} { // Node's own fetch sends this one
+		if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusOK {
+			t.Errorf("%v: %d", headers, status)
+		}
 	}
 }
 
@@ -1698,13 +1750,9 @@ func TestLocalWatches(t *testing.T) {
 	busy := r.direct(task{Do: "wait", File: g.file}, r.context())
 	two := pid()
 	r.background(func(ctx context.Context) { r.local.watch(ctx, []string{"*.js"}) })
-	for i := 2; !strings.Contains(r.out.String(), "src/a.js has changed"); i++ { // until watch has seen the file as it was
-		write("src/a.js", strings.Repeat("1", i))
-		select {
-		case <-r.out.new:
-		case <-time.After(pollFiles):
-		}
-	}
+	r.out.wait(r, "watching 1 file")
+	write("src/a.js", "11")
+	r.out.wait(r, "src/a.js has changed: 1 idle and 1 busy processes restart")
 	g.pass()
 	r.reply(busy)
 	for range 3 {

@@ -360,11 +360,11 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	p.function(fn)
 	log.Info("registered", "function", fn.Name, "port", cfg.port, "appsync", cfg.api != nil)
-	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	wg.Go(func() { server.Serve(ln) })
 	err = untilShutdown(ctx, x, log)
 	stopInvocations()
-	p.wg.Wait() // local ends are told, so the link comes last
+	p.wait() // local ends are told, so the link comes last
 	server.Close()
 	return err
 }

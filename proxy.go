@@ -61,6 +61,8 @@ type proxy struct {
 
 	mu     sync.Mutex
 	open   map[string]*invocation // under way, or waiting for the runtime to take them
+	last   string                 // key of the invocation completed last
+	ended  bool                   // no more invocations are taken
 	missed time.Time              // when an invocation last waited in vain, by the wall clock
 }
 
@@ -82,7 +84,11 @@ func (p *proxy) handler() http.Handler {
 		ErrorHandler:  p.unreachable,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", p.cfg.runtimeAPI, ""
+			r.Out.URL.Opaque = "" // "GET a:http://host/" is not passed on as a request for host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery
+			if r.In.Trailer == nil {
+				r.In.Trailer = http.Header{} // some senders announce none
+			}
 			r.Out.Trailer = r.In.Trailer // the same map: it is filled while the body is read
 			for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 				if v, ok := r.In.Header[name]; ok {
@@ -91,10 +97,19 @@ func (p *proxy) handler() http.Handler {
 			}
 		},
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Date"], w.Header()["Content-Type"] = nil, nil // net/http would add them where the API sent none
-		reverse.ServeHTTP(w, r)
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reverse.ServeHTTP(unadorned{w}, r) })
+}
+
+// unadorned sends no header of net/http's own where the Runtime API sent none.
+type unadorned struct{ http.ResponseWriter }
+
+func (w unadorned) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w unadorned) WriteHeader(status int) {
+	for _, name := range []string{"Date", "Content-Type"} {
+		w.Header()[name] = w.Header()[name] // net/http adds what has no entry, an empty one is enough
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // unreachable answers the runtime where the Runtime API did not.
@@ -112,25 +127,25 @@ func (p *proxy) unreachable(w http.ResponseWriter, r *http.Request, err error) {
 // completed and the next one asked for on the runtime's behalf, until there is one for the runtime.
 func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	ours := req.Method == http.MethodGet && req.URL.Path == nextPath && (p.tunnel != nil || p.cfg.offlineError)
-	for completed := ""; ; {
+	for {
 		resp, err := p.transport.RoundTrip(req)
 		if err != nil || !ours || resp.StatusCode != http.StatusOK {
 			return resp, err
 		}
-		inv, err := p.receive(resp, completed)
+		inv, err := p.receive(resp)
 		if inv == nil {
 			return resp, err
 		}
 		select {
 		case <-inv.decided:
 		case <-req.Context().Done():
+		}
+		if req.Context().Err() != nil {
 			return nil, context.Cause(req.Context())
 		}
-		if inv.forRuntime != nil {
-			p.close(inv)
-			return inv.forRuntime, nil
+		if resp := p.take(inv); resp != nil {
+			return resp, nil
 		}
-		completed = inv.key
 	}
 }
 
@@ -149,7 +164,7 @@ type invocation struct {
 
 // receive makes an invocation of the Runtime API's answer to next and starts it; where a runtime that has gone left it
 // under way, that one is returned. It returns nil where the answer is for the runtime as it is.
-func (p *proxy) receive(resp *http.Response, completed string) (*invocation, error) {
+func (p *proxy) receive(resp *http.Response) (*invocation, error) {
 	h := resp.Header
 	inv := &invocation{id: h.Get("Lambda-Runtime-Aws-Request-Id"), start: time.Now(), next: resp, decided: make(chan struct{})}
 	inv.key = inv.id + " " + h.Get(idHeader) + " " + h.Get("Lambda-Runtime-Deadline-Ms")
@@ -158,15 +173,19 @@ func (p *proxy) receive(resp *http.Response, completed string) (*invocation, err
 		inv.deadline = time.UnixMilli(ms)
 	}
 	p.mu.Lock()
-	earlier, missed := p.open[inv.key], p.missed
+	earlier, again := p.open[inv.key], p.last == inv.key
+	skip := time.Now().Round(0).Sub(p.missed).Abs() < missTimeout && !again
+	deployed := skip && !p.cfg.offlineError || p.ended
+	if earlier == nil && !deployed {
+		p.open[inv.key] = inv
+		p.wg.Add(1)
+	}
 	p.mu.Unlock()
-	if earlier != nil {
+	switch {
+	case earlier != nil:
 		resp.Body.Close()
 		return earlier, nil
-	}
-	again := inv.key == completed
-	skip := time.Now().Round(0).Sub(missed).Abs() < missTimeout && !again
-	if skip && !p.cfg.offlineError {
+	case deployed:
 		p.report(inv, "deployed", errSkipped)
 		return nil, nil
 	}
@@ -174,14 +193,15 @@ func (p *proxy) receive(resp *http.Response, completed string) (*invocation, err
 	_, err := event.ReadFrom(resp.Body)
 	resp.Body.Close()
 	if err != nil {
+		p.take(inv)
+		close(inv.decided) // whoever has got the same event asks for it again
+		p.wg.Done()
 		return nil, fmt.Errorf("read the event: %w", err)
 	}
 	inv.event = event.Bytes()
 	resp.Body = io.NopCloser(event)
-	p.mu.Lock()
-	p.open[inv.key] = inv
-	p.mu.Unlock()
-	p.wg.Go(func() {
+	go func() {
+		defer p.wg.Done()
 		switch {
 		case again:
 			p.refusedAgain(inv)
@@ -191,17 +211,38 @@ func (p *proxy) receive(resp *http.Response, completed string) (*invocation, err
 			p.carry(inv)
 		}
 		if inv.forRuntime == nil {
-			p.close(inv)
+			p.completed(inv)
 		}
 		close(inv.decided)
-	})
+	}()
 	return inv, nil
 }
 
-func (p *proxy) close(inv *invocation) {
+// wait waits for the invocations under way. No more are taken then: they are for the runtime.
+func (p *proxy) wait() {
 	p.mu.Lock()
-	delete(p.open, inv.key)
+	p.ended = true
 	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// completed notes that an invocation is over.
+func (p *proxy) completed(inv *invocation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, inv.key)
+	p.last = inv.key
+}
+
+// take returns what the runtime gets of an invocation, to one call of next alone; nil: nothing, or not any more.
+func (p *proxy) take(inv *invocation) *http.Response {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[inv.key] != inv {
+		return nil
+	}
+	delete(p.open, inv.key)
+	return inv.forRuntime
 }
 
 var errSkipped = fmt.Errorf("an invocation waited in vain less than %s ago", missTimeout)
@@ -210,7 +251,7 @@ var errSkipped = fmt.Errorf("an invocation waited in vain less than %s ago", mis
 // the answer.
 func (p *proxy) refusedAgain(inv *invocation) {
 	select {
-	case <-time.After(retryRefused):
+	case <-time.After(min(retryRefused, time.Until(inv.deadline)/2)):
 	case <-p.life.Done():
 	}
 	p.fail(inv, "LiveLambda.AnswerRefused", "the Lambda Runtime API did not take the answer of this invocation")

@@ -245,7 +245,7 @@ func guarded(addr string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
 		browser := r.Host != addr && r.Host != "localhost:"+port
-		for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site", "Sec-Fetch-Mode"} {
+		for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site"} {
 			browser = browser || r.Header.Get(name) != ""
 		}
 		if ip := net.ParseIP(peer); browser || ip == nil || !ip.IsLoopback() {

@@ -350,8 +350,8 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 		return nil
 	}
 	if now := time.Now(); now.After(q.deadline) {
-		s.local.term.note("%s %s came %s after its deadline and was left alone; is this machine's clock right?",
-			q.context.FunctionName, short(q.id), durationText(now.Sub(q.deadline)))
+		s.once("deadline", fmt.Sprintf("left alone: %s %s, and what else comes after its deadline, here by %s; is this machine's clock right?",
+			nameText(q.context.FunctionName), short(q.id), durationText(now.Sub(q.deadline))))
 		return nil
 	}
 	s.begin(ctx, name, q)
@@ -407,7 +407,7 @@ func (s *subscriber) begin(ctx context.Context, name string, q *request) {
 		err = s.local.admit(q)
 	}
 	if err != nil {
-		s.local.term.note("%s %s was left alone: %v", q.context.FunctionName, short(q.id), err)
+		s.once(err.Error(), fmt.Sprintf("left alone: %s %s and what comes now: %v", nameText(q.context.FunctionName), short(q.id), err))
 		return
 	}
 	t := &talk{q: q, again: make(chan struct{}, 1), names: []string{name}, deadline: q.deadline}

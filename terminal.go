@@ -220,7 +220,7 @@ func (t *terminal) tell(e event, colour, text string, more ...string) {
 		}
 		return
 	}
-	if width := t.columns(); width > 0 {
+	if width := t.columns(); width > 0 && e.RequestID != "" {
 		text = clip(text, width-14)
 	}
 	if t.colour && colour != "" {
@@ -392,16 +392,16 @@ func (t *terminal) over(q *request, answered bool) {
 	} else {
 		took = t.gone(q, 0, true)
 	}
-	outcome, text := "timeout", "the caller got an error: no answer in time"
+	outcome, text := "timeout", "the caller got an error"
 	switch {
 	case q.over == overDeployed:
-		outcome, text = "deployed", "the deployed code answers the caller"
+		outcome, text = "deployed", "the deployed code answers"
 	case q.over == overAnswered:
-		outcome, text = "elsewhere", "the caller got its answer from another local end"
+		outcome, text = "elsewhere", "another local end has answered"
 	case q.over == overDeadline && answered:
-		outcome, text = "unknown", "nobody has said that the answer arrived"
+		outcome, text = "unknown", "nobody said that the answer arrived"
 	case q.over == overDeadline:
-		text = "its deadline has passed; the caller got an error"
+		text = "deadline passed, the caller got an error"
 	}
 	if t.silent {
 		return
@@ -478,7 +478,7 @@ func pretty(what string, b []byte, size int64) string {
 // output returns a writer for what a process of function prints: bytes as they come, marked by line where several
 // functions run.
 func (t *terminal) output(function string, stderr bool) io.WriteCloser {
-	return &handlerOutput{t: t, name: plainText(function), stderr: stderr}
+	return &handlerOutput{t: t, name: nameText(function), stderr: stderr}
 }
 
 type handlerOutput struct {

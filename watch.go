@@ -31,8 +31,9 @@ func (l *local) watch(ctx context.Context, globs []string) {
 		patterns = append(patterns, globPattern(g))
 	}
 	before, full := scan(patterns, l.opts.record)
+	l.term.note("watching %s", count(len(before), "file"))
 	if full {
-		l.term.note("watching %d files only; name fewer with --watch GLOB", maxFiles)
+		l.term.note("there are more files; name those to watch with --watch GLOB")
 	}
 	ticker := time.NewTicker(pollFiles)
 	defer ticker.Stop()
@@ -68,7 +69,7 @@ func (l *local) restartAll(file string) {
 		}
 		l.schedule(p)
 	}
-	l.term.note("%s has changed: %d processes restart, %d when they finish", file, idle, busy)
+	l.term.note("%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished", file, idle, busy)
 }
 
 // stamp is what changes with a file.

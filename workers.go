@@ -177,7 +177,7 @@ func (l *local) admit(q *request) error {
 	case l.stopping:
 		return errors.New("this end is stopping")
 	case len(l.live) >= maxEvents || l.held+q.size > maxEventData:
-		return fmt.Errorf("%d invocations with %s of events are at hand already", len(l.live), bytesText(int64(l.held)))
+		return fmt.Errorf("%d invocations or %s of their events are at hand already", maxEvents, bytesText(maxEventData))
 	}
 	l.live[q] = true
 	l.held += q.size
