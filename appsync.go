@@ -286,10 +286,8 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := serverMessage{}
-	if err = s.conn.send(ctx, []byte(`{"type":"connection_init"}`)); err == nil {
-		m, err = s.answer(ctx, ack, ackTimeout, "connection_ack", "appsync:EventConnect")
-	}
+	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // where that fails, the reason may be waiting among the answers
+	m, err := s.answer(ctx, ack, ackTimeout, "connection_ack", "appsync:EventConnect")
 	if err != nil {
 		s.conn.close()
 		return nil, err
