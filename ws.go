@@ -87,6 +87,9 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 		u.Close()
 		return nil, cmp.Or(u.err, err)
 	}
+	if t, ok := u.conn.(*tls.Conn); ok {
+		u.conn = t.NetConn() // TLS would say goodbye before it closes, and wait for a peer that takes nothing
+	}
 	c := &wsConn{nc: u.conn, ws: ws, out: make(chan outgoing), done: make(chan struct{})}
 	c.idle.Store(int64(dialTimeout))
 	c.lastFrame.Store(time.Now().UnixNano())
