@@ -474,6 +474,7 @@ func BenchmarkLink(b *testing.B) {
 			})
 			b.ReportMetric(p.memory(b, "VmHWM")/1024, "peak-MiB")
 			b.ReportMetric((p.memory(b, "VmHWM")-idle)*1024/float64(len(s.event)), "growth/payload")
+			b.ReportMetric(p.memory(b, "VmRSS")/1024, "after-MiB")
 			p.kill()
 			client.CloseIdleConnections()
 			<-held

@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -358,6 +359,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		err := fmt.Errorf("cannot listen for the runtime on port %d: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, listenErr)
 		return errors.Join(err, x.initError(ctx, "LiveLambda.PortTaken", err))
 	}
+	// The function pays for memory: with Go's usual 100 a 6 MB event and answer take 6 times as much, so 3.7 times.
+	debug.SetGCPercent(25)
 	p.function(fn)
 	log.Info("registered", "function", fn.Name, "port", cfg.port, "appsync", cfg.api != nil)
 	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ const (
 	lastChance    = 500 * time.Millisecond // for an answer that is late, or the last
 	retryRefused  = time.Second            // before an event is taken again that the Runtime API did not let us answer
 	noDeadline    = 15 * time.Minute       // where an event names none: the longest timeout a function can have
+	largeEvent    = 1 << 20                // bytes from which on memory is given back after an invocation
 	maxHeaderText = 64 << 10               // bytes of a header value from a local end
 )
 
@@ -212,6 +214,10 @@ func (p *proxy) receive(resp *http.Response) (*invocation, error) {
 		}
 		if inv.forRuntime == nil {
 			p.completed(inv)
+			if len(inv.event) > largeEvent {
+				inv.event, inv.next = nil, nil
+				debug.FreeOSMemory() // the environment may be frozen with what is left, for long
+			}
 		}
 		close(inv.decided)
 	}()
