@@ -1461,6 +1461,7 @@ func TestConnect(t *testing.T) {
 				p := acceptPeer(t, ln)
 				p.upgrade("aws-appsync-event-ws")
 				p.operation("connection_init")
+				synctest.Wait()
 				for _, m := range test.says {
 					p.say("%s", m)
 					if len(test.says) == 10 {
@@ -1914,6 +1915,7 @@ func TestTunnelReady(t *testing.T) {
 				t.Fatal(err)
 			}
 			took := time.Since(start)
+			synctest.Wait()
 			if took < test.ready || took > test.ready+probeEvery {
 				t.Errorf("%+v: ready after %v, want %v", test.opts, took, test.ready)
 			}
@@ -2440,7 +2442,7 @@ func TestCallProbesQuietLink(t *testing.T) {
 func TestCallNotTaken(t *testing.T) {
 	failed := `"type":"publish_success","failed":[{"index":0,"code":"EventTooLargeException"}]`
 	tests := []struct {
-		answer string // to the first publish of a request
+		answer string // to the first publish of a request, or to all where that means an error
 		err    string // "": tried again
 	}{
 		{`"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`, "appsync:EventPublish refused: UnauthorizedException"},
@@ -2449,13 +2451,14 @@ func TestCallNotTaken(t *testing.T) {
 		{`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`, ""},
 		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`, ""},
 		{`"type":"error","errors":[]`, ""},
+		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`, `MessageProcessingError "again"`},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
-			refusedOnce := false
+			asked := 0
 			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
-				if !f.out && f.channel == "/live-lambda/requests" && !refusedOnce {
-					refusedOnce = true
+				if !f.out && f.channel == "/live-lambda/requests" && (asked == 0 || test.err != "") {
+					asked++
 					return apiVerdict{replace: [][]byte{[]byte(`{"type":"ask","id":"` + f.id + `"}`)}}
 				}
 				if f.typ == "error" && strings.Contains(string(f.raw), "UnsupportedOperation") {
@@ -2471,12 +2474,18 @@ func TestCallNotTaken(t *testing.T) {
 					t.Errorf("%s: again after %v, want %v", test.answer, took, retryPublish)
 				}
 			} else {
-				synctest.Wait()
-				if _, _, err := c.look(out); err == nil || !strings.Contains(err.Error(), test.err) {
+				<-out.news
+				_, _, err := c.look(out)
+				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("%s: %v", test.answer, err)
 				}
+				passes := strings.Contains(test.err, "again") // in general, but not this time
+				if took := time.Since(start); passes != (took >= notTaken) || took > notTaken+retryPublish || passes != (asked > 1) {
+					t.Errorf("%s: told after %v, %d tries", test.answer, took, asked)
+				}
+				tries := asked
 				time.Sleep(time.Minute)
-				if len(c.events) > 0 {
+				if asked != tries || len(c.events) > 0 {
 					t.Errorf("%s: tried again", test.answer)
 				}
 			}
