@@ -1281,10 +1281,12 @@ func newAnswer(errorType string, body []byte) *answer {
 	return &answer{errorType: errorType, body: bytes.NewReader(body), size: int64(len(body))}
 }
 
+// tooLargeType is Lambda's type of the error of an answer that is larger than it allows.
+const tooLargeType = "Function.ResponseSizeTooLarge"
+
 // tooLarge is the answer that Lambda itself gives.
 func tooLarge() *answer {
-	const t = "Function.ResponseSizeTooLarge"
-	return newAnswer(t, errorJSON(t, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)))
+	return newAnswer(tooLargeType, errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)))
 }
 
 // errorJSON is Lambda's JSON of an error.

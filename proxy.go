@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -435,7 +436,11 @@ func (p *proxy) complete(ctx context.Context, inv *invocation, c *call, a *answe
 		if cause := []byte(a.xrayCause); json.Valid(cause) && utf8.Valid(cause) && len(cause) <= maxHeaderText {
 			header.Set(causeHeader, string(asciiJSON(nil, cause)))
 		}
-		p.report(inv, "answered with an error", p.post(inv, "error", header, a.body, a.size))
+		err := p.post(inv, "error", header, a.body, a.size)
+		if a.errorType == tooLargeType {
+			err = cmp.Or(err, errTooBig)
+		}
+		p.report(inv, "answered with an error", err)
 		return "answered"
 	}
 	if t := a.headers["Content-Type"]; t != "" && printable(t) {
@@ -474,7 +479,7 @@ func (s *answerStream) Read(b []byte) (int, error) {
 		s.size += len(data)
 		switch {
 		case s.size > maxStream:
-			return 0, s.breakOff("Function.ResponseSizeTooLarge", fmt.Sprintf("the stream is larger than %d bytes", maxStream))
+			return 0, s.breakOff(tooLargeType, fmt.Sprintf("the stream is larger than %d bytes", maxStream))
 		case len(data) > 0:
 			s.rest = data
 			continue
