@@ -23,12 +23,14 @@ import (
 	"time"
 )
 
-// programs are built once for all tests of the path: the layer's extension, and the developer's program.
+// programs are built once for all tests of the path, where one of them runs: the layer's extension, and the developer's
+// program.
 var programs = sync.OnceValues(func() (dir string, err error) {
 	dir, err = os.MkdirTemp("", "live-lambda-test")
 	if err != nil {
 		return "", err
 	}
+	programsDir = dir
 	for name, tags := range map[string]string{"extension": "layer,nethttpomithttp2", "live-lambda": ""} {
 		cmd := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), ".")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -38,10 +40,12 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	return dir, nil
 })
 
+var programsDir string // where there is one, TestMain removes it
+
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dir, err := programs(); err == nil {
-		os.RemoveAll(dir)
+	if programsDir != "" {
+		os.RemoveAll(programsDir)
 	}
 	os.Exit(status)
 }
