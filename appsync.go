@@ -179,6 +179,9 @@ func (a *appsync) headers(ctx context.Context, body []byte, headers ...[2]string
 // authorize returns the authorization object of one operation on a WebSocket: body is `{}` for connect, else the
 // operation's channel and events.
 func (a *appsync) authorize(ctx context.Context, body []byte) (json.RawMessage, error) {
+	if a.apiKey != "" {
+		return json.Marshal(map[string]string{"host": a.http.Hostname(), "x-api-key": a.apiKey})
+	}
 	headers, err := a.headers(ctx, body,
 		[2]string{"accept", "application/json, text/javascript"},
 		[2]string{"content-encoding", "amz-1.0"},
@@ -292,7 +295,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		s.conn.close()
 		return nil, err
 	}
-	s.conn.idle.Store(int64(cmp.Or(time.Duration(min(m.ConnectionTimeoutMs, 1e9))*time.Millisecond, 5*time.Minute)))
+	s.conn.idle.Store(int64(cmp.Or(time.Duration(max(0, min(m.ConnectionTimeoutMs, 1e9)))*time.Millisecond, firstIdle)))
 	return s, nil
 }
 
@@ -669,8 +672,14 @@ func parsePart(event string) (*part, error) {
 	if !strings.Contains(event, `"live_lambda"`) {
 		return nil, nil
 	}
+	if !strings.HasPrefix(event, `{"live_lambda":1,`) { // as this program writes it
+		var exact map[string]json.RawMessage
+		if json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1" {
+			return nil, nil
+		}
+	}
 	err := json.Unmarshal([]byte(event), p)
-	if string(p.LiveLambda) != "1" {
+	if string(p.LiveLambda) != "1" { // not JSON after all, or the key comes twice
 		return nil, nil
 	}
 	if err == nil {
@@ -1022,6 +1031,7 @@ type call struct {
 	heard   time.Time // and when
 	err     error     // AppSync does not take the request
 	parts   joiner    // of the answer
+	other   joiner    // of another local end's, of which parts came before; the first that is whole counts
 	answer  *answer
 }
 
@@ -1220,8 +1230,14 @@ func (c *call) take(l *link, p *part) error {
 	if p.Type != "accepted" && p.Type != "response" && p.Type != "error" {
 		return errors.New("its type is unknown")
 	}
-	if c.parts.first != nil && c.parts.first.Sender != p.Sender {
-		return nil // another local end answers already
+	if first := c.parts.first; first != nil && first.Sender != p.Sender {
+		if c.answer != nil || c.parts.complete() || c.other.first != nil && c.other.first.Sender != p.Sender {
+			return nil // another local end's answer counts, or this is a third
+		}
+		if p.Type != "accepted" {
+			c.parts, c.other = c.other, c.parts
+			c.parts.limit = c.other.limit
+		}
 	}
 	l.versioned, c.heardOn, c.heard = true, l, time.Now()
 	if p.Type != "accepted" && (c.answer == nil || c.answer.stream) {

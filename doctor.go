@@ -60,7 +60,7 @@ func (t *console) doctor(args []string) int {
 		return f.wrong("what is %q?", words[0])
 	}
 	// With a TLS configuration of its own a transport speaks no HTTP/2, which has no WebSockets here.
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{}}
+	transport := newTransport(&tls.Config{})
 	defer transport.CloseIdleConnections()
 	d := &doctor{out: t.out, transport: transport, lookup: net.DefaultResolver.LookupHost, sizes: roundTrips}
 	d.credentials, d.source = developerCredentials(f.profile, transport), credentialsSource(f.profile)

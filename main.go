@@ -11,6 +11,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -261,12 +262,13 @@ func (p prefixed) Write(line []byte) (int, error) {
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
 func roleCredentials(transport http.RoundTripper) func(context.Context) (credentials, error) {
 	var mu sync.Mutex
-	var cached struct {
+	type expiring struct {
 		AccessKeyID     string `json:"AccessKeyId"`
 		SecretAccessKey string
 		Token           string
 		Expiration      time.Time
 	}
+	var cached expiring
 	return func(ctx context.Context) (credentials, error) {
 		c := credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
 		endpoint := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -279,6 +281,7 @@ func roleCredentials(transport http.RoundTripper) func(context.Context) (credent
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Until(cached.Expiration) < 5*time.Minute {
+			cached = expiring{}
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
 			if err != nil {
 				return c, errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI is not an URL")
@@ -297,6 +300,18 @@ func roleCredentials(transport http.RoundTripper) func(context.Context) (credent
 			}
 		}
 		return credentials{cached.AccessKeyID, cached.SecretAccessKey, cached.Token}, nil
+	}
+}
+
+// newTransport is the way to AppSync. Dials end by themselves: net/http detaches them from the request that began them.
+// With a TLS configuration of its own it speaks no HTTP/2, which has no WebSockets here.
+func newTransport(cfg *tls.Config) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:     cfg,
+		TLSHandshakeTimeout: dialTimeout,
+		IdleConnTimeout:     staleAfter,
 	}
 }
 
@@ -346,7 +361,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer stopLink()
 	if cfg.api != nil && listenErr == nil {
 		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
-		cfg.api.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname()), IdleConnTimeout: staleAfter}
+		cfg.api.transport = newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
 		p.tunnel = newTunnel(cfg.api)
 		p.tunnel.buffered = cfg.toRuntime
 		wg.Go(func() { p.tunnel.run(linkCtx) })

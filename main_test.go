@@ -494,6 +494,42 @@ func TestUntilShutdownCancelled(t *testing.T) {
 	})
 }
 
+// An answer without a token is not completed with the token of the answer before.
+func TestRoleCredentialsKeepNothingOld(t *testing.T) {
+	setCredentials(t, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c")
+	answers := []string{`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`, `{"AccessKeyId":"B","SecretAccessKey":"u"}`}
+	n := 0
+	read := roleCredentials(roundTrip(func(*http.Request) (*http.Response, error) { n++; return httpAnswer(200, answers[n-1]), nil }))
+	if got, err := read(t.Context()); got != (credentials{"A", "s", "t"}) || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := read(t.Context()); got != (credentials{"B", "u", ""}) || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A server that takes a connection and then says nothing does not keep it for ever.
+func TestTransportGivesUpDials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener("example.com")
+		transport := newTransport(systemRoots{}.tlsConfig("example.com"))
+		transport.DialContext = ln.dial
+		dialled := dial(t.Context(), transport, "https://example.com/", nil)
+		nc, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		ended := async(func() (int64, error) { return io.Copy(io.Discard, nc) })
+		<-dialled
+		select {
+		case <-ended:
+		case <-time.After(24 * time.Hour):
+			t.Error("still open a day after the dial was given up")
+		}
+	})
+}
+
 // ---- extapi.go ----
 
 func TestRegister(t *testing.T) {
@@ -1423,6 +1459,15 @@ func FuzzParts(f *testing.F) {
 	})
 }
 
+// Only the exact key makes a message of version 1, whatever else a result holds.
+func TestParsePartOtherCase(t *testing.T) {
+	for _, bare := range []string{`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`} {
+		if p, err := parsePart(bare); p != nil || err != nil {
+			t.Errorf("%s: %+v, %v", bare, p, err)
+		}
+	}
+}
+
 // ---- appsync.go: one session ----
 
 func TestConnect(t *testing.T) {
@@ -1892,6 +1937,38 @@ func FuzzReceive(f *testing.F) {
 			}
 		}
 	})
+}
+
+// With an API key the authorization object has what AWS's page lists, and nothing else.
+func TestAuthorizeAPIKeyAlone(t *testing.T) {
+	a := newTestAPI(nil)
+	a.apiKey = "k"
+	if raw, err := a.authorize(t.Context(), []byte("{}")); err != nil || string(raw) != `{"host":"example.com","x-api-key":"k"}` {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// A minute without a frame, right after connection_ack, ends nothing.
+func TestSessionQuietAfterAck(t *testing.T) {
+	for _, ack := range []string{`{"type":"connection_ack","connectionTimeoutMs":300000}`, `{"type":"connection_ack","connectionTimeoutMs":-5}`} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := newPipeListener("example.com")
+			done := async(func() (*session, error) { return newTestAPI(ln).connect(t.Context()) })
+			p := acceptPeer(t, ln)
+			p.upgrade("aws-appsync-event-ws")
+			p.operation("connection_init")
+			p.say("%s", ack)
+			r := <-done
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			defer r.value.conn.close()
+			time.Sleep(time.Minute)
+			if r.value.conn.ended() {
+				t.Errorf("%s: %v", ack, r.value.conn.err)
+			}
+		})
+	}
 }
 
 // ---- appsync.go: the tunnel's link ----
@@ -2768,6 +2845,24 @@ func TestCallHostileMessages(t *testing.T) {
 	})
 }
 
+// A part of a local end that has gone does not keep another's whole answer from counting.
+func TestCallStrayPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		c.local(part{Type: "accepted", RequestID: id, Sender: "good"}, nil)
+		c.api.publish("/live-lambda/response/"+id, string(part{Type: "response", RequestID: id, Index: 5, Sender: "gone"}.encode([]byte("x"))))
+		synctest.Wait()
+		c.local(part{Type: "response", RequestID: id, Sender: "good"}, []byte("answer"))
+		synctest.Wait()
+		if _, a, _ := c.look(out); a == nil {
+			t.Error("the whole answer does not count after a stray part")
+		}
+		out.finish("answered")
+	})
+}
+
 // ---- ws.go ----
 
 func TestWebSocketMessages(t *testing.T) {
@@ -2883,8 +2978,8 @@ func TestWebSocketEnds(t *testing.T) {
 				}
 			}
 		}, "incoming message larger than 2097152 bytes"},
-		{"silence", func(*peer) {}, "nothing received for 15s"},
-		{"silence in a frame", func(p *peer) { p.write("\x81\x05he") }, "nothing received for 15s"},
+		{"silence", func(*peer) {}, "nothing received for 5m0s"},
+		{"silence in a frame", func(p *peer) { p.write("\x81\x05he") }, "nothing received for 5m0s"},
 		{"masked", func(p *peer) { p.write("\x81\x81\x00\x00\x00\x00x") }, "the connection ended without a closing frame"},
 	}
 	for _, test := range tests {

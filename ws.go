@@ -37,6 +37,7 @@ import (
 const (
 	maxMessage   = 2 << 20                // bytes of one incoming message; an AppSync event of 240 KB is below 1 MB on the wire
 	dialTimeout  = 15 * time.Second       // from the first packet to the end of the WebSocket handshake
+	firstIdle    = 5 * time.Minute        // without a frame, until the server has said how long that may be
 	writeTimeout = 30 * time.Second       // for one message; a peer that takes nothing for so long is gone
 	closeTimeout = 250 * time.Millisecond // for the closing frame
 	firstBackoff = 100 * time.Millisecond // between dials: doubles with each failure, drawn with full jitter
@@ -91,7 +92,7 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 		u.conn = t.NetConn() // TLS would say goodbye before it closes, and wait for a peer that takes nothing
 	}
 	c := &wsConn{nc: u.conn, ws: ws, out: make(chan outgoing), done: make(chan struct{})}
-	c.idle.Store(int64(dialTimeout))
+	c.idle.Store(int64(firstIdle))
 	c.lastFrame.Store(time.Now().UnixNano())
 	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
 	c.wg.Go(func() { c.fail(c.writeLoop()) })
