@@ -30,7 +30,10 @@ import (
 	"time"
 )
 
-const goodbyePause = 10 * time.Second // at the end, for the extension to say that it has the last answers
+const (
+	goodbyePause = 10 * time.Second      // at the end, for the extension to say that it has the last answers
+	oneInterrupt = 50 * time.Millisecond // in which a second signal is the same interrupt: npm, for one, passes on what its child gets too
+)
 
 // command is one of the program's subcommands.
 type command struct {
@@ -232,7 +235,7 @@ func localCommand(args []string) int {
 	term.json, term.verbose = f.term.json, f.term.verbose
 	term.start()
 	defer term.close()
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{}, IdleConnTimeout: staleAfter} // with a configuration there is no HTTP/2, which has no WebSockets here
+	transport := newTransport(&tls.Config{})
 	defer transport.CloseIdleConnections()
 	api.transport = transport
 	api.log = term.logger(cfg.logLevel)
@@ -276,6 +279,14 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 // shutDown waits until what is at hand has come to its end, or for another signal (not where it all must end now: the
 // terminal is gone), and then for the extension to say that it has the answers.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
+	empty := l.stop()
+	for same := time.After(oneInterrupt); same != nil; {
+		select {
+		case <-signals:
+		case <-same:
+			same = nil
+		}
+	}
 	again := make(chan struct{})
 	go func() { // ends with the program, for lack of a signal
 		if !now {
@@ -283,7 +294,6 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (sta
 		}
 		close(again)
 	}()
-	empty := l.stop()
 	if names := l.waitingFor(); names != "" {
 		l.term.note("waiting for %s; interrupt once more to end everything now", names)
 	}

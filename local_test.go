@@ -208,7 +208,13 @@ func (b *screen) String() string {
 // wait waits until the terminal has written text.
 func (b *screen) wait(t *localRig, text string) {
 	t.Helper()
-	for !strings.Contains(b.String(), text) {
+	b.waitTimes(t, text, 1)
+}
+
+// waitTimes waits until it has written text so many times.
+func (b *screen) waitTimes(t *localRig, text string, times int) {
+	t.Helper()
+	for strings.Count(b.String(), text) < times {
 		select {
 		case <-b.new:
 		case <-t.ctx.Done():
@@ -995,14 +1001,15 @@ func TestLocalReconnects(t *testing.T) {
 		r.api.do(connection(), apiVerdict{after: goHalfOpen})
 		synctest.Wait()
 		r.respond(id, strings.NewReader("1"), 202)
-		e.hear(1, "response") // the publish that was not answered has told that the connection is dead
+		r.out.waitTimes(r, "waiting for invocations", 2) // the publish that was not answered has told that the connection is dead
+		e.until(1, "response")
 		e.done(1, "answered")
 		synctest.Wait()
 
 		r.api.do(connection(), apiVerdict{after: goHalfOpen}) // with nothing to say
 		time.Sleep(90 * time.Second)
 		e.ask(2, []byte("2"), r.context())
-		e.hear(2, "accepted")
+		e.until(2, "accepted")
 		id, _ = r.next()
 		r.api.do(connection(), apiVerdict{after: resetConnection}) // while the handler works
 		e.hear(2, "accepted")

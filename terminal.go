@@ -196,8 +196,8 @@ type event struct {
 	BytesOut  *int64          `json:"bytes_out,omitempty"`
 	Running   *int            `json:"running,omitempty"`
 	Queued    *int            `json:"queued,omitempty"`
-	Event     json.RawMessage `json:"event,omitempty"`  // with --verbose
-	Answer    string          `json:"answer,omitempty"` // with --verbose
+	Event     json.RawMessage `json:"event,omitempty"`  // with --verbose, where it is not large
+	Answer    string          `json:"answer,omitempty"` // with --verbose, its beginning
 	Summary   *summary        `json:"summary,omitempty"`
 }
 
@@ -327,7 +327,9 @@ func (t *terminal) arrived(q *request, queue int) {
 	e := event{Type: "start", Function: q.context.FunctionName, RequestID: q.id, BytesIn: &q.size, Running: &running, Queued: &queue}
 	var more []string
 	if t.verbose {
-		e.Event = q.event
+		if len(q.event) <= headBytes {
+			e.Event = q.event
+		}
 		more = append(more, pretty("event", q.event, int64(q.size)))
 	}
 	t.tell(e, faint, t.head(q, word)+bytesText(int64(q.size))+" in"+counts, more...)
@@ -372,9 +374,10 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 	}
 	var more []string
 	if t.verbose {
-		p := pretty("answer", rep.head, rep.size)
-		e.Answer = p
-		more = append(more, p)
+		if utf8.Valid(rep.head) {
+			e.Answer = string(rep.head)
+		}
+		more = append(more, pretty("answer", rep.head, rep.size))
 	}
 	t.tell(e, colour, text, more...)
 }
@@ -385,12 +388,10 @@ func (rep *reply) summary(q *request) string {
 }
 
 // over says that nobody waits for q's answer any more; answered, that there was one.
-func (t *terminal) over(q *request, answered bool) {
-	var took time.Duration
-	if answered {
-		took = time.Since(q.arrived)
-	} else {
-		took = t.gone(q, 0, true)
+func (t *terminal) over(q *request, answered bool, queue int) {
+	took := time.Since(q.arrived)
+	if !answered {
+		t.gone(q, queue, q.over == overTimeout || q.over == overDeadline)
 	}
 	outcome, text := "timeout", "the caller got an error"
 	switch {

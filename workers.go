@@ -289,7 +289,6 @@ func (l *local) scheduleFor(w *worker) {
 func (p *pool) pick(q *request) *worker {
 	if len(p.command) == 0 {
 		if w := p.local.attach; w != nil && w.idle() {
-			w.pool = p
 			return w
 		}
 		return nil
@@ -472,14 +471,13 @@ func (l *local) finish(q *request, why string) {
 		return
 	}
 	q.over = why
-	answered := q.reply != nil && q.reply.ended
-	if !answered || why != overAnswered {
-		l.term.over(q, answered)
-	}
 	if q.pool != nil {
 		q.pool.queue = slices.DeleteFunc(q.pool.queue, func(o *request) bool { return o == q })
 	}
 	l.settle(q)
+	if answered := q.reply != nil && q.reply.ended; !answered || why != overAnswered {
+		l.term.over(q, answered, l.queueLength())
+	}
 	if q.reply != nil {
 		q.reply.data.close()
 	}
@@ -537,7 +535,8 @@ func (l *local) environment(q *request) []string {
 // code. Whoever may publish requests could set those.
 var notForwarded = regexp.MustCompile(`^(PATH|HOME|PWD|OLDPWD|SHLVL|SHELL|TMPDIR|USER|LOGNAME|IFS|BASH_.*|_X_AMZN_TRACE_ID|` +
 	`LD_.*|DYLD_.*|GLIBC_.*|GCONV_PATH|NODE_(OPTIONS|PATH|REPL_.*)|PYTHON.*|RUBY(OPT|LIB)|GEM_.*|BUNDLE_.*|PERL(5.*|LIB)|` +
-	`JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|DOTNET_(STARTUP_HOOKS|ADDITIONAL_DEPS|SHARED_STORE|ROOT.*)|CORECLR_.*|COR_.*|COMPlus_.*|` +
+	`JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|(?i:npm_config_.*)|YARN_.*|PIP_.*|UV_.*|BUN_.*|DENO_.*|MAVEN_OPTS|GRADLE_OPTS|PHPRC|PHP_INI_.*|CARGO_.*|RUSTC.*|GO(FLAGS|ENV|ROOT|PROXY)|CGO_.*|` +
+	`DOTNET_(STARTUP_HOOKS|ADDITIONAL_DEPS|SHARED_STORE|ROOT.*)|CORECLR_.*|COR_.*|COMPlus_.*|` +
 	`GIT_(SSH.*|EDITOR|PAGER|EXEC_PATH|CONFIG.*|ASKPASS|EXTERNAL_DIFF|PROXY_COMMAND|TEMPLATE_DIR)|SSH_ASKPASS|EDITOR|VISUAL|PAGER|` +
 	`LAMBDA_RUNTIME_DIR|LAMBDA_TASK_ROOT|LIVE_LAMBDA.*|LRAP_.*|` +
 	`AWS_LAMBDA_(RUNTIME_API|EXEC_WRAPPER|MAX_CONCURRENCY|METADATA_.*|DOTNET_PREJIT)|AWS_XRAY_DAEMON_ADDRESS|_AWS_XRAY_.*|` +
@@ -590,13 +589,15 @@ func (w *worker) process(addr string) (status, errorType string) {
 	command.Env = append(slices.Clone(w.env), "AWS_LAMBDA_RUNTIME_API="+addr)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdout, stderr, copied, err := w.outputs()
-	if err == nil {
-		command.Stdout, command.Stderr = stdout, stderr
-		err = command.Start()
-		stdout.Close()
-		stderr.Close()
-	}
 	if err != nil {
+		return "cannot run it: " + err.Error(), "LiveLambda.Local"
+	}
+	command.Stdout, command.Stderr = stdout, stderr
+	err = command.Start()
+	stdout.Close()
+	stderr.Close()
+	if err != nil {
+		copied()
 		return err.Error(), "Runtime.InvalidEntrypoint"
 	}
 	group := -command.Process.Pid
@@ -685,8 +686,7 @@ func (w *worker) gone(status, errorType string) {
 	switch {
 	case wanted:
 	case starting: // the next request that needs a process tries again
-		p.failures++
-		p.notBefore = time.Now().Add(min(firstRestart<<min(p.failures-1, 10), maxRestart))
+		p.backOff()
 		l.term.note("%s: a process did not start: %s", p.name, status)
 		l.term.restarted()
 	default:
@@ -695,14 +695,19 @@ func (w *worker) gone(status, errorType string) {
 		}
 		l.term.restarted()
 		if w.state == stateReady { // it has done nothing since
-			p.failures++
-			p.notBefore = time.Now().Add(min(firstRestart<<min(p.failures-1, 10), maxRestart))
+			p.backOff()
 		}
 		if !l.stopping && time.Now().After(p.notBefore) {
 			l.start(p, w.identity, w.generation, w.env)
 		}
 	}
 	l.schedule(p)
+}
+
+// backOff puts the next start off, for longer with each failure in a row. local.mu is held.
+func (p *pool) backOff() {
+	p.notBefore = time.Now().Add(min(firstRestart<<min(p.failures, 10), maxRestart))
+	p.failures++
 }
 
 // failed answers the request of a worker that cannot start. local.mu is held.
