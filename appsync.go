@@ -30,7 +30,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
+	"unicode/utf16"
 )
 
 // AppSync's limits, and how far this program stays below them because the pages do not say how bytes are counted.
@@ -119,27 +119,17 @@ func (c credentials) signed(region, amzDate string, body []byte, headers ...[2]s
 // serialisers disagree on (< > & = ' and whatever is not printable ASCII) are written as \uXXXX.
 // https://github.com/aws/aws-appsync-community/issues/400
 func asciiJSON(dst, src []byte) []byte {
-	inString := false
-	for i := 0; i < len(src); i++ {
-		b := src[i]
+	var compact bytes.Buffer
+	json.Compact(&compact, src) // what is not valid stays out
+	for _, r := range compact.String() {
 		switch {
-		case !inString && b <= ' ':
-		case inString && b == '\\':
-			dst = append(dst, b, src[i+1])
-			i++
-		case b >= utf8.RuneSelf:
-			r, n := utf8.DecodeRune(src[i:])
-			if r >= 0x10000 {
-				dst = fmt.Appendf(dst, `\u%04x`, 0xd800+(r-0x10000)>>10)
-				r = 0xdc00 + r&0x3ff
-			}
+		case r >= 0x10000:
+			high, low := utf16.EncodeRune(r)
+			dst = fmt.Appendf(dst, `\u%04x\u%04x`, high, low)
+		case r == '<', r == '>', r == '&', r == '=', r == '\'', r > '~':
 			dst = fmt.Appendf(dst, `\u%04x`, r)
-			i += n - 1
-		case b < ' ' || b == 0x7f || strings.IndexByte("<>&='", b) >= 0:
-			dst = fmt.Appendf(dst, `\u%04x`, b)
 		default:
-			dst = append(dst, b)
-			inString = inString != (b == '"')
+			dst = append(dst, byte(r))
 		}
 	}
 	return dst
@@ -667,19 +657,12 @@ func compress(pieces ...[]byte) (body []byte, encoding string) {
 // where it claims to be one and is not valid.
 func parsePart(event string) (*part, error) {
 	p := new(part)
-	// encoding/json takes keys in any case, so the exact key is looked for first. A field of the wrong type does not keep
-	// it from decoding the others.
-	if !strings.Contains(event, `"live_lambda"`) {
+	var exact map[string]json.RawMessage // encoding/json takes a struct's keys in any case
+	if !strings.HasPrefix(event, `{"live_lambda":1,`) && (json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1") {
 		return nil, nil
 	}
-	if !strings.HasPrefix(event, `{"live_lambda":1,`) { // as this program writes it
-		var exact map[string]json.RawMessage
-		if json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1" {
-			return nil, nil
-		}
-	}
-	err := json.Unmarshal([]byte(event), p)
-	if string(p.LiveLambda) != "1" { // not JSON after all, or the key comes twice
+	err := json.Unmarshal([]byte(event), p) // a field of the wrong type does not keep it from the others
+	if string(p.LiveLambda) != "1" {        // not JSON after all, or the key comes twice
 		return nil, nil
 	}
 	if err == nil {
@@ -1211,17 +1194,16 @@ func (c *call) subscribe(own *ownSubscription) {
 
 // request encodes the request for a link: as one event, or as parts where it is too large for one.
 func (c *call) request(l *link) iter.Seq[[]byte] {
-	head := []byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`)
-	tail := slices.Concat([]byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`))
+	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
 	if len(c.event) < maxEvent {
-		if event := asciiJSON(asciiJSON(asciiJSON(nil, head), c.event), tail); escapedLen(event) <= maxEvent {
+		if event := asciiJSON(nil, bytes.Join(pieces, nil)); escapedLen(event) <= maxEvent {
 			return slices.Values([][]byte{event})
 		}
 	}
 	c.t.mu.Lock()
 	c.inParts = true
 	c.t.mu.Unlock()
-	body, encoding := compress(head, c.event, tail)
+	body, encoding := compress(pieces...)
 	return part{Type: "request", RequestID: l.id(c.n), Encoding: encoding}.split(body)
 }
 

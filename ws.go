@@ -13,8 +13,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -143,21 +143,12 @@ func (r systemRoots) verify(host string, cs tls.ConnectionState) error {
 
 // addRoots adds to pool those certificates of a PEM bundle that chain may lead to.
 func addRoots(pool *x509.CertPool, bundle []byte, chain []*x509.Certificate) {
-	begin, end := []byte("-----BEGIN CERTIFICATE-----"), []byte("-----END CERTIFICATE-----")
-	der := make([]byte, len(bundle))
-	for {
-		_, rest, _ := bytes.Cut(bundle, begin)
-		block, rest, found := bytes.Cut(rest, end)
-		if !found {
-			return
-		}
-		bundle = rest
-		n, err := base64.StdEncoding.Decode(der, block) // skips line ends
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
 		named := func(c *x509.Certificate) bool {
-			return bytes.Contains(der[:n], c.RawIssuer) || bytes.Contains(der[:n], c.RawSubject)
+			return bytes.Contains(block.Bytes, c.RawIssuer) || bytes.Contains(block.Bytes, c.RawSubject)
 		}
-		if err == nil && slices.ContainsFunc(chain, named) {
-			if c, err := x509.ParseCertificate(bytes.Clone(der[:n])); err == nil {
+		if slices.ContainsFunc(chain, named) {
+			if c, err := x509.ParseCertificate(block.Bytes); err == nil {
 				pool.AddCert(c)
 			}
 		}
