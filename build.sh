@@ -82,7 +82,7 @@ cleanup() {
 # where they and compiled packages are kept, stays the user's own.
 choose_go() {
 	pinned=$(sed -n 's/^toolchain[[:space:]]*//p' go.mod)
-	[ -n "$pinned" ] || die "go.mod pins no toolchain; add a line such as: toolchain go1.26.8"
+	[ -n "$pinned" ] || die "go.mod pins no toolchain; add a line such as: toolchain go1.26.11"
 	command -v go >/dev/null || die "go is not on PATH; install ${pinned} from https://go.dev/dl/"
 	unset GOFLAGS GOEXPERIMENT GOROOT GODEBUG GOFIPS140 GOOS GOARCH
 	if [ ! -w "${HOME:-/nonexistent}" ]; then
