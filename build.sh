@@ -84,7 +84,7 @@ choose_go() {
 	pinned=$(sed -n 's/^toolchain[[:space:]]*//p' go.mod)
 	[ -n "$pinned" ] || die "go.mod pins no toolchain; add a line such as: toolchain go1.26.11"
 	command -v go >/dev/null || die "go is not on PATH; install ${pinned} from https://go.dev/dl/"
-	unset GOFLAGS GOEXPERIMENT GOROOT GODEBUG GOFIPS140 GOOS GOARCH
+	unset GOFLAGS GOEXPERIMENT GOROOT GODEBUG GOFIPS140 GOOS GOARCH GO111MODULE GOWORK # with modules off Go keeps to the compiler it has
 	if [ ! -w "${HOME:-/nonexistent}" ]; then
 		HOME=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6) || HOME=
 		if [ ! -w "${HOME:-/nonexistent}" ]; then HOME=$work/home; fi
