@@ -1,10 +1,11 @@
 package main
 
-// appsync.go knows AWS AppSync Events: its messages and channels, SigV4, and this program's own messages, which travel
-// as events. proxy.go hands an invocation's event in (tunnel.send) and takes the answer out of the call it gets back;
-// ws.go carries the bytes. The developer's end uses the same sessions and parts.
+// appsync.go knows AWS AppSync: the messages and channels of Event APIs and of GraphQL APIs, SigV4, and this program's own
+// messages, which travel as events. proxy.go hands an invocation's event in (tunnel.send) and takes the answer out of the
+// call it gets back; ws.go carries the bytes. The developer's end uses the same sessions and parts.
 //
 // https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
+// https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
 
 import (
 	"bytes"
@@ -15,6 +16,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,8 +24,11 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,17 +54,19 @@ const (
 	doneTimeout    = time.Second            // for writing what ends an invocation
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
+	idleTimeout    = 65 * time.Second       // and otherwise: AppSync sends a frame every 60 s
+	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
 	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
-	notTaken       = 5 * time.Second        // without such luck, before the request counts as refused
-	staleAfter     = 90 * time.Second       // without a frame: AppSync sends one every 60 s, so this end was frozen
-	refusedPause   = 10 * time.Second       // between dials that AppSync refuses
+	maxRetries     = 10                     // of those, before the request counts as refused
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
+	firstBackoff   = 100 * time.Millisecond // between dials: doubles with each failure, drawn with full jitter
+	maxBackoff     = 10 * time.Second
+	refusedPause   = 10 * time.Second // between dials that AppSync refuses
 )
 
 // Sizes of this program's own messages, in bytes.
 const (
-	gzipAbove    = 16 << 10          // a smaller message is not worth compressing
 	partData     = 165_000           // of data in one part: 220,000 in base64url, which leaves 8,000 for the rest
 	maxPayload   = 6*1024*1024 + 100 // Lambda's limit for events and buffered responses
 	maxStream    = 200 << 20         // and for streamed ones
@@ -91,34 +98,17 @@ func (c credentials) authorization(region, amzDate, path string, headers [][2]st
 		mac.Write([]byte(s))
 		key = mac.Sum(nil)
 	}
-	return "AWS4-HMAC-SHA256 Credential=" + c.accessKeyID + "/" + scope +
-		", SignedHeaders=" + signed + ", Signature=" + hex.EncodeToString(key)
+	return "AWS4-HMAC-SHA256 Credential=" + c.accessKeyID + "/" + scope + ", SignedHeaders=" + signed + ", Signature=" + hex.EncodeToString(key)
 }
 
 // hexSHA256 is the hash of b as SigV4 writes it.
-func hexSHA256(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
-}
+func hexSHA256(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-// signed returns headers with what SigV4 adds to them: date, session token and signature.
-func (c credentials) signed(region, amzDate string, body []byte, headers ...[2]string) [][2]string {
-	headers = append(headers, [2]string{"x-amz-date", amzDate})
-	if c.sessionToken != "" {
-		headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
-	}
-	authorization := c.authorization(region, amzDate, "/event", headers, body)
-	if c.sessionToken != "" {
-		headers[len(headers)-1][0] = "X-Amz-Security-Token" // as AWS's page writes it in authorization objects
-	}
-	return append(headers, [2]string{"Authorization", authorization})
-}
-
-// asciiJSON appends src, which must be valid JSON in UTF-8, token for token, without the white space between them.
-// AppSync checks a WebSocket publish against its own serialisation of the events, so the characters inside strings that
+// asciiJSON is src, which must be valid JSON in UTF-8, token for token, without the white space between them. AppSync
+// checks a WebSocket publish against its own serialisation of the events, so the characters inside strings that
 // serialisers disagree on (< > & = ' and whatever is not printable ASCII) are written as \uXXXX.
 // https://github.com/aws/aws-appsync-community/issues/400
-func asciiJSON(dst, src []byte) []byte {
+func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // what is not valid stays out
 	for _, r := range compact.String() {
@@ -140,99 +130,107 @@ func escapedLen(event []byte) int {
 	return len(event) + bytes.Count(event, []byte{'"'}) + bytes.Count(event, []byte{'\\'}) + 2
 }
 
-// appsync is a client of one Event API.
+// appsync is a client of one AppSync API.
 type appsync struct {
-	http        *url.URL // https://HOST/event; its host, without port, is the one that is signed
-	realtime    *url.URL // https://HOST/event/realtime
-	region      string
-	apiKey      string // used instead of IAM where set
-	namespace   string
-	requests    string // the channel of requests: /NAMESPACE/requests[/STAGE]
-	credentials func(context.Context) (credentials, error)
-	transport   *http.Transport
-	log         *slog.Logger
+	http, realtime *url.URL // of publishes over HTTPS, whose host, without port, is the one that is signed; of WebSockets
+	graphql        bool     // a GraphQL API, not an Event API
+	region, apiKey string   // the key is used instead of IAM where set
+	namespace      string
+	requests       string // the channel of requests: /NAMESPACE/requests[/STAGE]
+	credentials    func(context.Context) (credentials, error)
+	transport      *http.Transport
+	log            *slog.Logger
 }
 
-// headers returns the given headers, names in lower case, sorted, with those that authorise an operation with body.
-// Credentials are read anew each time: they change.
-func (a *appsync) headers(ctx context.Context, body []byte, headers ...[2]string) ([][2]string, error) {
+// dialect is what Event APIs and GraphQL APIs write differently. Besides, a GraphQL API nests its messages (start,
+// receive) and has no wildcards (channel).
+type dialect struct {
+	protocol, connectPath      string            // sub-protocol of the WebSocket, and the path that its authorization is for
+	subscribe, subscribed      string            // types of messages
+	subscription, publish, end string            // what is signed: for a channel; for a channel before and after its events
+	events, publishes          int               // of one publish; a second over one WebSocket, the others go over HTTPS
+	grants                     map[string]string // IAM actions, and on what of the API, by operation
+}
+
+func (a *appsync) dialect() dialect {
+	if a.graphql {
+		const subscribe, publish = "appsync:GraphQL on %s/types/Subscription/fields/subscribe", "appsync:GraphQL on %s/types/Mutation/fields/publish"
+		return dialect{"graphql-ws", "/graphql/connect", "start", "start_ack",
+			`{"query":"subscription($name:String!){subscribe(name:$name){name data}}","variables":{"name":"%s"}}`,
+			`{"query":"mutation($name:String!,$data:AWSJSON!){publish(name:$name,data:$data){name data}}","variables":{"name":"%s","data":`, `}}`, 1, 0,
+			map[string]string{"connect": subscribe, "subscribe": subscribe, "publish": publish}}
+	}
+	namespace := " on %s/channelNamespace/" + a.namespace
+	return dialect{"aws-appsync-event-ws", "/event", "subscribe", "subscribe_success",
+		`{"channel":"%s"}`, `{"channel":"%s","events":[`, `]}`, maxEventsPerPublish, publishesPerSecond,
+		map[string]string{"connect": "appsync:EventConnect on %s", "subscribe": "appsync:EventSubscribe" + namespace, "publish": "appsync:EventPublish" + namespace}}
+}
+
+// channel is the channel of answers to a request; LINK/* means all requests of a link, which in a GraphQL API have one.
+func (a *appsync) channel(requestID string) string {
+	if a.graphql {
+		requestID, _, _ = strings.Cut(requestID, "/")
+	}
+	return "/" + a.namespace + "/response/" + requestID
+}
+
+// authorize returns what authorises a POST of body to path, as headers or, for an operation on a WebSocket, as its
+// authorization object. Credentials are read anew each time: they change.
+func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSocket bool) (map[string]string, error) {
+	host := a.http.Hostname()
 	if a.apiKey != "" {
-		return append(headers, [2]string{"x-api-key", a.apiKey}), nil
+		return map[string]string{"host": host, "x-api-key": a.apiKey}, nil
 	}
 	c, err := a.credentials(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
-	return c.signed(a.region, time.Now().UTC().Format("20060102T150405Z"), body, headers...), nil
-}
-
-// authorize returns the authorization object of one operation on a WebSocket: body is `{}` for connect, else the
-// operation's channel and events.
-func (a *appsync) authorize(ctx context.Context, body []byte) (json.RawMessage, error) {
-	if a.apiKey != "" {
-		return json.Marshal(map[string]string{"host": a.http.Hostname(), "x-api-key": a.apiKey})
+	date := time.Now().UTC().Format("20060102T150405Z")
+	headers := [][2]string{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}}
+	if webSocket {
+		headers = slices.Insert(headers[1:], 0, [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-type", "application/json; charset=UTF-8"}}...)
 	}
-	headers, err := a.headers(ctx, body,
-		[2]string{"accept", "application/json, text/javascript"},
-		[2]string{"content-encoding", "amz-1.0"},
-		[2]string{"content-type", "application/json; charset=UTF-8"},
-		[2]string{"host", a.http.Hostname()})
-	if err != nil {
-		return nil, err
+	if c.sessionToken != "" {
+		headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
 	}
-	object := map[string]string{}
+	object := map[string]string{"Authorization": c.authorization(a.region, date, path, headers, body)}
 	for _, h := range headers {
-		object[h[0]] = h[1]
+		object[strings.Replace(h[0], "x-amz-security-token", "X-Amz-Security-Token", 1)] = h[1] // as AWS's page writes it
 	}
-	return json.Marshal(object)
+	return object, nil
 }
 
-// refusal is AppSync's error answer to an operation. Only the first line of what it said is kept: further ones may quote
-// the whole request, token and all.
-type refusal struct{ action, resource, errorType, message string }
+// errRefused is part of errors that only a person can mend: AppSync does not let this end do what it tried.
+var errRefused = errors.New("AppSync refused")
 
-func (a *appsync) refusal(action string, errs ...apiError) *refusal {
-	r := &refusal{action: action, resource: "arn:aws:appsync:" + a.region + ":ACCOUNT:apis/API_ID"}
-	if action != "appsync:EventConnect" {
-		r.resource += "/channelNamespace/" + a.namespace
+// refusal makes an error of what AppSync said about an operation: connect, subscribe, publish. Only the first line of it is
+// kept: further ones may quote the whole request, token and all.
+func (a *appsync) refusal(operation string, errs ...apiError) error {
+	e := append(errs, apiError{})[0]
+	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
+	for _, s := range []string{"Unauthorized", "Forbidden", "AccessDenied", "BadRequest", "Bad Request", "UnrecognizedClient", "ExpiredToken"} {
+		if strings.Contains(kind, s) {
+			grant := fmt.Sprintf(a.dialect().grants[operation], "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
+			return fmt.Errorf("%w to %s: %s %q; grant %s, and check host, region, clock and key", errRefused, operation, kind, firstLine(e.Message), grant)
+		}
 	}
-	if len(errs) > 0 {
-		r.errorType, r.message = firstLine(errs[0].ErrorType), firstLine(errs[0].Message)
-	}
-	return r
+	return fmt.Errorf("AppSync failed to %s: %s %q", operation, kind, firstLine(e.Message))
 }
 
-func (r *refusal) Error() string {
-	s := fmt.Sprintf("%s refused: %s %q", r.action, cmp.Or(r.errorType, "no error type"), r.message)
-	if r.final() {
-		s += "; grant " + r.action + " on " + r.resource + ", and check host, region, clock and key"
-	}
-	return s
-}
-
-// final tells what only a person can mend from trouble that passes.
-func (r *refusal) final() bool {
-	return slices.ContainsFunc([]string{"Unauthorized", "Forbidden", "AccessDenied", "BadRequest", "Bad Request", "UnrecognizedClient", "ExpiredToken"},
-		func(s string) bool { return strings.Contains(r.errorType, s) })
-}
-
-// refused reports whether err says that AppSync does not let this end do what it tried.
-func refused(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.final()
-}
-
-// apiError is one element of AppSync's errors.
-type apiError struct{ ErrorType, Message string }
+// apiError is one of AppSync's errors, or one event of a publish that was not taken.
+type apiError struct{ ErrorType, Code, Message string }
 
 // serverMessage is any message from AppSync, or its answer to an HTTPS publish.
 type serverMessage struct {
-	Type                string
-	ID                  string
+	Type, ID            string
 	Event               eventTexts
-	Errors              []apiError
+	Errors, Failed      []apiError
 	ConnectionTimeoutMs int64
-	Failed              []struct{ Code, Message string } // events of a publish that were not taken
+	Payload             struct { // of a GraphQL API
+		Errors              []apiError
+		ConnectionTimeoutMs int64
+		Data                struct{ Subscribe struct{ Data eventTexts } }
+	}
 }
 
 // eventTexts is the event of a data message: a string, or as AWS's page has it an array of one.
@@ -248,167 +246,206 @@ func (e *eventTexts) UnmarshalJSON(raw []byte) error {
 
 // session is one WebSocket to AppSync from connection_ack to its end.
 type session struct {
-	api  *appsync
-	conn *wsConn
-	born time.Time
-
-	mu     sync.Mutex
-	lastID uint64
-	subs   map[string]func(event string)   // by subscription ID; called by the reader, must not block
-	waits  map[string]chan<- serverMessage // by ID, of operations that AppSync has not answered yet
-	sent   [publishesPerSecond]time.Time   // when the latest publishes went out, a ring
-	next   int                             // in sent
-
-	unacked atomic.Int64 // bytes of publishes under way
+	api     *appsync
+	conn    *wsConn
+	born    time.Time
+	name    string        // LINK: of the channel of answers that come back over this connection
+	lastID  atomic.Uint64 // of an operation
+	subs    sync.Map      // by subscription ID: func(event string), called by the reader, must not block
+	waits   sync.Map      // operations that AppSync has not answered yet, by ID: chan serverMessage
+	probes  sync.Map      // those that have not come back, by name: chan struct{}
+	slots   chan struct{} // publishes of the last second
+	unacked atomic.Int64  // bytes of publishes under way
 }
 
 // connect opens a WebSocket and waits for connection_ack.
 func (a *appsync) connect(ctx context.Context) (*session, error) {
-	auth, err := a.authorize(ctx, []byte("{}"))
+	d := a.dialect()
+	auth, err := a.authorize(ctx, d.connectPath, []byte("{}"), true)
 	if err != nil {
 		return nil, err
 	}
-	ack := make(chan serverMessage, 1)
-	s := &session{api: a, born: time.Now(), subs: map[string]func(string){}, waits: map[string]chan<- serverMessage{"": ack}}
-	protocols := []string{"aws-appsync-event-ws", "header-" + base64.RawURLEncoding.EncodeToString(auth)}
-	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, protocols, s.receive)
-	var h *handshakeError
-	if errors.As(err, &h) && h.status >= 400 && h.status < 500 {
-		err = a.refusal("appsync:EventConnect", apiError{http.StatusText(h.status), h.text})
+	object, _ := json.Marshal(auth) // a map of strings always marshals
+	// The name is new for every WebSocket: copies of one snapshot must not share it.
+	s := &session{api: a, born: time.Now().Round(0), name: hex.EncodeToString([]byte(rand.Text()[:16])), slots: make(chan struct{}, d.publishes)}
+	ack := s.expect("")
+	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
+	if errors.Is(err, errNoUpgrade) {
+		err = a.refusal("connect", apiError{ErrorType: err.Error()})
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // where that fails, the reason may be waiting among the answers
-	m, err := s.answer(ctx, ack, ackTimeout, "connection_ack", "appsync:EventConnect")
+	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // where that fails, answer knows why
+	m, err := s.answer(ctx, ack, ackTimeout, "connection_ack", "connect")
 	if err != nil {
 		s.conn.close()
 		return nil, err
 	}
-	s.conn.idle.Store(int64(cmp.Or(time.Duration(max(0, min(m.ConnectionTimeoutMs, 1e9)))*time.Millisecond, firstIdle)))
+	timeout := time.Duration(min(m.ConnectionTimeoutMs, 1e9)) * time.Millisecond
+	s.conn.idle.Store(int64(cmp.Or(max(timeout, 0), firstIdle)))
 	return s, nil
+}
+
+// expect returns the channel that AppSync's answer to the operation of that ID will come from.
+func (s *session) expect(id string) <-chan serverMessage {
+	answer := make(chan serverMessage, 1)
+	s.waits.Store(id, answer)
+	return answer
 }
 
 // answer waits for AppSync's answer to an operation and makes an error of any but the wanted one. Without an answer in
 // time the connection counts as dead.
-func (s *session) answer(ctx context.Context, answer <-chan serverMessage, timeout time.Duration, want, action string) (m serverMessage, err error) {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+func (s *session) answer(ctx context.Context, answer <-chan serverMessage, timeout time.Duration, want, operation string) (serverMessage, error) {
+	late := time.AfterFunc(timeout, func() { s.conn.fail(fmt.Errorf("no %s within %s", want, timeout)) })
+	defer late.Stop()
+	m, err := await(ctx, s.conn.ctx, answer)
+	if err == nil && (m.Type != want || len(m.Failed) > 0) {
+		err = s.api.refusal(operation, append(m.Errors, m.Failed...)...)
+	}
+	return m, err
+}
+
+// await returns what comes from c, or why one of the contexts has ended before.
+func await[T any](ctx, other context.Context, c <-chan T) (v T, err error) {
 	select {
-	case m = <-answer:
-	case <-s.conn.done:
-		select {
-		case m = <-answer: // connection_error and the end of the connection come together
-		default:
-			return m, s.conn.err
-		}
+	case v = <-c:
 	case <-ctx.Done():
-		return m, context.Cause(ctx)
-	case <-timer.C:
-		s.conn.fail(fmt.Errorf("no %s within %s", want, timeout))
-		return m, s.conn.err
+		err = context.Cause(ctx)
+	case <-other.Done():
+		err = context.Cause(other)
 	}
-	switch {
-	case m.Type != want:
-		return m, s.api.refusal(action, m.Errors...)
-	case len(m.Failed) > 0:
-		return m, s.api.refusal(action, apiError{m.Failed[0].Code, m.Failed[0].Message})
-	}
-	return m, nil
+	return v, err
 }
 
 // receive is the reader's: one message from AppSync.
-func (s *session) receive(raw []byte) {
+func (s *session) receive(decoder *json.Decoder) error {
 	var m serverMessage
-	if err := json.Unmarshal(raw, &m); err != nil {
-		s.api.log.Warn("dropped a message from AppSync that is not valid", "bytes", len(raw))
-		return
+	if err := decoder.Decode(&m); errors.As(err, new(*json.UnmarshalTypeError)) {
+		m = serverMessage{Type: "error", Errors: []apiError{{ErrorType: "a message that is not valid"}}}
+	} else if err != nil {
+		return err
 	}
-	s.mu.Lock()
-	handle, wait := s.subs[m.ID], s.waits[m.ID]
-	if m.Type == "connection_error" {
-		m.ID, wait = "", s.waits[""]
+	if p := m.Payload; s.api.graphql {
+		m.Event, m.Errors, m.ConnectionTimeoutMs = p.Data.Subscribe.Data, p.Errors, p.ConnectionTimeoutMs
 	}
-	answers := wait != nil && m.Type != "data" && m.Type != "ka" && m.Type != "broadcast_error"
-	if answers {
-		delete(s.waits, m.ID)
-	}
-	s.mu.Unlock()
+	answer, waits := s.waits.Load(m.ID)
+	handle, subscribed := s.subs.Load(m.ID)
 	switch {
-	case answers:
-		wait <- m
-	case m.Type == "data" && handle != nil:
+	case m.Type == "ka":
+	case m.Type == "connection_error":
+		return s.api.refusal("connect", m.Errors...)
+	case m.Type == "data" && subscribed:
 		for _, event := range m.Event {
-			handle(event)
+			handle.(func(string))(event)
 		}
+	case m.Type != "data" && m.Type != "broadcast_error" && waits:
+		s.waits.Delete(m.ID)
+		answer.(chan serverMessage) <- m
 	case len(m.Errors) > 0:
-		s.api.log.Warn("AppSync reports an error", "error", s.api.refusal(firstLine(m.Type), m.Errors...))
+		s.api.log.Warn("AppSync reports an error", "error", s.api.refusal("publish", m.Errors...))
 	}
+	return nil
 }
 
 // start sends one operation; AppSync's answer to it will come from the channel. body is the JSON object that is signed.
 func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-chan serverMessage, error) {
-	auth, err := s.api.authorize(ctx, body)
+	object, err := s.api.authorize(ctx, s.api.http.Path, body, true)
 	if err != nil {
 		return nil, err
 	}
-	answer := make(chan serverMessage, 1)
-	s.mu.Lock()
-	s.waits[id] = answer
-	s.mu.Unlock()
+	auth, _ := json.Marshal(object) // a map of strings always marshals
 	msg := slices.Concat([]byte(`{"type":"`+kind+`","id":"`+id+`",`), body[1:len(body)-1], []byte(`,"authorization":`), auth, []byte{'}'})
+	if s.api.graphql {
+		msg = fmt.Appendf(nil, `{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`, kind, id, body, auth)
+	}
+	answer := s.expect(id)
 	return answer, s.conn.send(ctx, msg)
 }
 
-func (s *session) newID() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastID++
-	return strconv.FormatUint(s.lastID, 10)
-}
+// newID is an ID that no operation of this connection has had.
+func (s *session) newID() string { return strconv.FormatUint(s.lastID.Add(1), 10) }
 
-// subscribe subscribes to channel under a new ID; handle gets the text of each event, from the reader's goroutine. It
-// returns when AppSync has confirmed the subscription, which may be before events are delivered.
-func (s *session) subscribe(ctx context.Context, id, channel string, handle func(event string)) error {
-	s.mu.Lock()
-	s.subs[id] = handle
-	s.mu.Unlock()
-	answer, err := s.start(ctx, "subscribe", id, []byte(`{"channel":"`+channel+`"}`))
+// subscribe subscribes to channel; handle gets the text of each event, from the reader's goroutine. It returns when AppSync
+// has confirmed the subscription, which may be before events are delivered; without a word by timeout the connection is dead.
+func (s *session) subscribe(ctx context.Context, timeout time.Duration, channel string, handle func(event string)) error {
+	d, id := s.api.dialect(), s.newID()
+	s.subs.Store(id, handle)
+	answer, err := s.start(ctx, d.subscribe, id, fmt.Appendf(nil, d.subscription, channel))
 	if err == nil {
-		_, err = s.answer(ctx, answer, ackTimeout, "subscribe_success", "appsync:EventSubscribe")
+		_, err = s.answer(ctx, answer, timeout, d.subscribed, "subscribe")
 	}
 	return err
 }
 
-// unsubscribe ends a subscription; AppSync's answer is of no interest.
-func (s *session) unsubscribe(id string) error {
-	s.mu.Lock()
-	delete(s.subs, id)
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
-	defer cancel()
-	return s.conn.send(ctx, []byte(`{"type":"unsubscribe","id":"`+id+`"}`))
+var (
+	errNoProbe = errors.New("the subscription does not deliver")
+	errRetired = errors.New("replaced by a new connection")
+)
+
+// listen subscribes to the channel of a request's answers and returns when it delivers, which AppSync confirms before:
+// when a probe called name has come back. handle gets every other event: as a part, or nil where it is a bare result.
+func (s *session) listen(ctx context.Context, timeout time.Duration, requestID, name string, handle func(event string, p *part, err error)) error {
+	err := s.subscribe(ctx, timeout, s.api.channel(requestID), func(event string) {
+		p, err := parsePart(event)
+		if p == nil || p.Type != "probe" || p.RequestID != name {
+			handle(event, p, err)
+		} else if probe, ok := s.probes.LoadAndDelete(name); ok {
+			close(probe.(chan struct{}))
+		}
+	})
+	for end := time.Now().Add(ackTimeout); err == nil; {
+		err = s.probe(ctx, name, probeEvery)
+		if err != errNoProbe || time.Now().After(end) {
+			return err
+		}
+		err = nil
+	}
+	return err
 }
 
-// publish publishes events to channel, at most five at once, and returns when AppSync has taken them all. The publishes
-// do not wait for each other.
+// probe publishes a probe and returns when it, or an earlier one, has come back; errNoProbe after wait.
+func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
+	probe, _ := s.probes.LoadOrStore(name, make(chan struct{}))
+	err := s.publish(ctx, s.api.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name}.event()}))
+	if err == nil {
+		timeout, cancel := context.WithTimeoutCause(ctx, wait, errNoProbe)
+		defer cancel()
+		_, err = await(timeout, s.conn.ctx, probe.(chan struct{}))
+	}
+	return err
+}
+
+// quiet is how long nothing has come, by the wall clock: the monotonic one may stand still while this end is frozen.
+func (s *session) quiet() time.Duration {
+	return time.Duration(time.Now().UnixNano() - s.conn.lastFrame.Load())
+}
+
+// spent reports whether AppSync has not been heard for so long that this end was frozen, or will end the connection soon.
+func (s *session) spent() bool {
+	return s.quiet() > staleAfter || time.Now().Round(0).Sub(s.born) > retireAfter
+}
+
+// sleep waits for d, or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)) }
+
+// publish publishes events to channel, and returns when AppSync has taken them all. The publishes do not wait for each
+// other.
 func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte]) error {
 	var answers []<-chan serverMessage
 	total := int64(0)
 	defer func() { s.unacked.Add(-total) }()
-	for body := range publishes(channel, events) {
+	for body := range s.api.publishes(channel, events) {
 		total += int64(len(body))
 		s.unacked.Add(int64(len(body)))
 		answer, err := s.startPublish(ctx, body)
 		if err != nil {
 			return err
 		}
-		if answer != nil {
-			answers = append(answers, answer)
-		}
+		answers = append(answers, answer)
 	}
 	for _, answer := range answers {
-		if _, err := s.answer(ctx, answer, s.patience(), "publish_success", "appsync:EventPublish"); err != nil {
+		if _, err := s.answer(ctx, answer, s.patience(), "publish_success", "publish"); err != nil {
 			return err
 		}
 	}
@@ -420,57 +457,40 @@ func (s *session) patience() time.Duration {
 	return publishTimeout + time.Duration(s.unacked.Load())*time.Second/slowestUplink
 }
 
-// announce publishes one event and returns when it has been written, without waiting for AppSync's answer: the
-// execution environment may freeze before there is one.
-func (s *session) announce(ctx context.Context, channel string, event []byte) (err error) {
-	for body := range publishes(channel, slices.Values([][]byte{event})) {
-		_, err = s.startPublish(ctx, body)
-	}
-	return err
-}
-
-// startPublish sends one publish. What is over the WebSocket's rate goes out over HTTPS; then there is no answer to
-// wait for.
+// startPublish sends one publish. What is over the WebSocket's rate goes out over HTTPS.
 func (s *session) startPublish(ctx context.Context, body []byte) (<-chan serverMessage, error) {
-	now := time.Now()
-	s.mu.Lock()
-	allowed := now.Sub(s.sent[s.next]) >= time.Second
-	if allowed {
-		s.sent[s.next] = now
-		s.next = (s.next + 1) % len(s.sent)
+	select {
+	case s.slots <- struct{}{}:
+		time.AfterFunc(time.Second, func() { <-s.slots })
+		return s.start(ctx, "publish", s.newID(), body)
+	default:
+		taken := make(chan serverMessage, 1)
+		taken <- serverMessage{Type: "publish_success"}
+		return taken, s.api.publishHTTPS(ctx, body)
 	}
-	s.mu.Unlock()
-	if !allowed {
-		return nil, s.api.publishHTTPS(ctx, body)
-	}
-	return s.start(ctx, "publish", s.newID(), body)
 }
 
-// publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are printable ASCII.
-func publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
-	head := `{"channel":"` + channel + `","events":[`
+// publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are ASCII.
+func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		body, n := []byte(head), 0
+		d, n := a.dialect(), 0
+		var body []byte
 		for event := range events {
-			if n == maxEventsPerPublish || n > 0 && len(body)+escapedLen(event) > maxPublish {
-				if !yield(append(body, "]}"...)) {
+			if n > 0 && (n == d.events || len(body)+escapedLen(event) > maxPublish) {
+				if !yield(append(body, d.end...)) {
 					return
 				}
-				body, n = []byte(head), 0
+				n = 0
 			}
-			if n > 0 {
+			if n++; n == 1 {
+				body = fmt.Appendf(nil, d.publish, channel)
+			} else {
 				body = append(body, ',')
 			}
-			body = append(slices.Grow(body, escapedLen(event)+2), '"')
-			for i := bytes.IndexAny(event, `"\`); i >= 0; i = bytes.IndexAny(event, `"\`) {
-				body = append(append(body, event[:i]...), '\\', event[i])
-				event = event[i+1:]
-			}
-			body = append(append(body, event...), '"')
-			n++
+			body = strconv.AppendQuote(slices.Grow(body, escapedLen(event)+8), string(event)) // of printable ASCII this is JSON as well
 		}
 		if n > 0 {
-			yield(append(body, "]}"...))
+			yield(append(body, d.end...))
 		}
 	}
 }
@@ -480,96 +500,60 @@ func publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
 func (a *appsync) publishHTTPS(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.http.String(), bytes.NewReader(body))
+	headers, err := a.authorize(ctx, a.http.Path, body, false)
 	if err != nil {
 		return err
 	}
-	req.Host = a.http.Hostname()
-	headers, err := a.headers(ctx, body, [2]string{"content-type", "application/json"}, [2]string{"host", req.Host})
+	req := &http.Request{Method: http.MethodPost, URL: a.http, Host: a.http.Hostname(), Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	resp, err := a.transport.RoundTrip(req.WithContext(ctx))
+	if err == nil {
+		defer resp.Body.Close()
+		var m serverMessage
+		err = json.NewDecoder(io.LimitReader(resp.Body, maxMessage)).Decode(&m)
+		if errs := append(m.Errors, m.Failed...); resp.StatusCode != http.StatusOK || len(errs) > 0 {
+			return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
+		}
+	}
 	if err != nil {
-		return err
+		err = fmt.Errorf("publish over HTTPS: %w", err)
 	}
-	for _, h := range headers {
-		req.Header.Set(h[0], h[1])
-	}
-	resp, err := a.transport.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("publish over HTTPS: %w", err)
-	}
-	defer resp.Body.Close()
-	var m serverMessage
-	err = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&m)
-	switch {
-	case resp.StatusCode != http.StatusOK:
-		return a.refusal("appsync:EventPublish", append(m.Errors, apiError{http.StatusText(resp.StatusCode), ""})...)
-	case err != nil:
-		return fmt.Errorf("publish over HTTPS: read the answer: %w", err)
-	case len(m.Failed) > 0:
-		return a.refusal("appsync:EventPublish", apiError{m.Failed[0].Code, m.Failed[0].Message})
-	}
-	return nil
+	return err
 }
 
-var errRetired = errors.New("replaced by a new connection")
-
-// run keeps a session up until ctx is done: use gets each new one and returns when it has no more use for it, with up
-// false where it never got as far as working; run then closes it. down gets the reason why there is no session; it is
-// logged once.
+// run keeps a session up until ctx is done: use makes something of each new one and returns when it has no more use for
+// it; up tells whether it has worked. down gets the reason why there is none. Dials are further apart with each failure,
+// with full jitter.
 func (a *appsync) run(ctx context.Context, use func(context.Context, *session) (up bool, err error), down func(error)) {
-	var last string
-	redial(ctx, func(ctx context.Context) (up bool, pause time.Duration) {
-		s, err := a.connect(ctx)
+	var said string
+	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
+		life, end := context.WithTimeoutCause(ctx, retireAfter+30*time.Minute, errRetired)
+		s, err := a.connect(life)
 		if err == nil {
-			up, err = use(ctx, s)
+			var up bool
+			if up, err = use(ctx, s); up {
+				backoff, said = firstBackoff, ""
+			}
 			s.conn.close()
 		}
+		end()
 		down(err)
 		switch {
-		case ctx.Err() != nil:
-		case errors.Is(err, errRetired):
-			pause = atOnce
-		case up:
-			a.log.Warn("connection lost", "host", a.realtime.Host, "error", err)
-		case err.Error() != last:
+		case ctx.Err() != nil || errors.Is(err, errRetired):
+			continue
+		case err.Error() != said:
+			said = err.Error()
 			a.log.Warn("not connected", "host", a.realtime.Host, "error", err)
 		}
-		if last = ""; !up {
-			last = err.Error()
+		if errors.Is(err, errRefused) {
+			sleep(ctx, refusedPause)
 		}
-		if refused(err) {
-			pause = refusedPause
-		}
-		return up, pause
-	})
-}
-
-// wait returns when the session has ended, when it has to be replaced, or when ctx is done.
-func (s *session) wait(ctx context.Context) error {
-	tick := time.NewTicker(staleAfter / 6)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.conn.done:
-			return s.conn.err
-		case <-tick.C:
-			if s.stale() || s.age() > retireAfter+30*time.Minute {
-				return errRetired
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		sleep(ctx, mathrand.N(backoff))
 	}
 }
-
-// stale reports whether AppSync has not been heard for so long that this end must have slept, or been frozen. It goes
-// by the wall clock, since the monotonic one may stand still meanwhile; so do quiet and age.
-func (s *session) stale() bool { return s.quiet() > staleAfter }
-
-func (s *session) quiet() time.Duration {
-	return time.Duration(time.Now().UnixNano() - s.conn.lastFrame.Load())
-}
-
-func (s *session) age() time.Duration { return time.Now().Round(0).Sub(s.born.Round(0)) }
 
 // part is one message of version 1, or one piece of it: everything but a request that fits in one event.
 type part struct {
@@ -593,11 +577,8 @@ type part struct {
 // encode writes p, with data, as an event.
 func (p part) encode(data []byte) []byte {
 	p.LiveLambda, p.Data = json.RawMessage("1"), ""
-	head, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // strings, numbers and maps of strings always marshal
-	}
-	event := asciiJSON(make([]byte, 0, len(head)+base64.RawURLEncoding.EncodedLen(len(data))+256), head)
+	head, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
+	event := asciiJSON(head)
 	if len(data) == 0 {
 		return event
 	}
@@ -611,46 +592,30 @@ func (p part) event() []byte {
 	return p.encode(nil)
 }
 
-// split cuts body, encoded as p says, into the events of one message. What belongs to part 0 alone goes there, and
-// nothing else where it takes much room.
-func (p part) split(body []byte) iter.Seq[[]byte] {
+// compressed cuts the pieces together, gzipped, into the events of one message. The fastest level: an invocation waits
+// for it.
+func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for p.Index = 0; !p.Last; p.Index++ {
-			n := min(partData, len(body))
-			if p.Index == 0 {
-				if size := escapedLen(p.encode(nil)); size > maxEvent {
-					p.XRayCause = ""
-				} else if size > 7_000 {
-					n = 0
+		var buf bytes.Buffer
+		zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed) // the level is valid
+		p.Encoding = "gzip"
+		for _, piece := range pieces {
+			for chunk := range slices.Chunk(piece, 64<<10) { // never all of it at once
+				zw.Write(chunk)
+				for ; buf.Len() > partData; p.Index++ {
+					if !yield(p.encode(buf.Next(partData))) {
+						return
+					}
 				}
 			}
-			p.Last = n == len(body)
-			if !yield(p.encode(body[:n])) {
+		}
+		zw.Close()
+		for ; !p.Last; p.Index++ {
+			if p.Last = buf.Len() <= partData; !yield(p.encode(buf.Next(partData))) {
 				return
 			}
-			body = body[n:]
-			p.Headers, p.ErrorType, p.XRayCause = nil, "", ""
 		}
 	}
-}
-
-// compress joins pieces, gzipped where they are above 16 KiB together, and names the encoding. The fastest level: an
-// invocation waits for it.
-func compress(pieces ...[]byte) (body []byte, encoding string) {
-	size := 0
-	for _, p := range pieces {
-		size += len(p)
-	}
-	if size <= gzipAbove {
-		return bytes.Join(pieces, nil), ""
-	}
-	var buf bytes.Buffer
-	zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed) // the level is valid
-	for _, p := range pieces {
-		zw.Write(p) // a bytes.Buffer takes everything
-	}
-	zw.Close()
-	return buf.Bytes(), "gzip"
 }
 
 // parsePart reads an event. It returns nil where the event is not a message of version 1 but a bare result, and an error
@@ -669,13 +634,8 @@ func parsePart(event string) (*part, error) {
 		p.data, err = base64.RawURLEncoding.Strict().DecodeString(p.Data)
 	}
 	p.Data = ""
-	switch {
-	case err != nil:
-		return p, errors.New("a field is not of its type")
-	case p.Index < 0 || p.Index >= maxIndex:
-		return p, errors.New("its index is out of range")
-	case p.Encoding != "" && p.Encoding != "gzip":
-		return p, errors.New("its encoding is unknown")
+	if err != nil || p.Index < 0 || p.Index >= maxIndex || p.Encoding != "" && p.Encoding != "gzip" {
+		return p, errors.New("a field has a value that it must not have")
 	}
 	return p, nil
 }
@@ -685,34 +645,30 @@ var errTooBig = fmt.Errorf("larger than %d bytes", maxPayload)
 
 // joiner puts the parts of one message together again, whatever order they come in. It is not safe for concurrent use.
 type joiner struct {
-	limit    int           // bytes of parts that may wait
-	waiting  map[int]*part // by index, parts that have come and were not taken
-	size     int           // bytes in waiting
-	next     int           // index of the part to take next
-	last     int           // index of the last part once it has come, else -1
-	highest  int           // index that has come
-	first    *part         // part 0, without its data, once it has come, else any: what all parts have in common
-	trailers map[string]string
+	limit, size int           // bytes of parts that may wait, and that do
+	waiting     map[int]*part // by index, parts that have come and were not read
+	next, last  int           // index of the part to read next; of the last part once it has come, else -1
+	first       *part         // part 0, once it has come, else any: what all parts have in common
+	trailers    map[string]string
+	rest        []byte // of the part that is being read
 }
 
 // add keeps p unless it has come before. It returns an error where p contradicts what has come, errTooBig where it is
-// more than the limit; the part that is taken next always has a place.
+// more than the limit; the part that is read next always has a place.
 func (j *joiner) add(p *part) error {
 	if j.waiting == nil {
 		j.waiting, j.last, j.first = map[int]*part{}, -1, p
 	}
 	size := j.size + len(p.data) + 512 // for the part itself
 	switch {
-	case p.Type != j.first.Type || p.Sender != j.first.Sender || p.Encoding != j.first.Encoding:
-		return errors.New("it differs from the other parts")
 	case p.Index < j.next || j.waiting[p.Index] != nil:
 		return nil
-	case j.last >= 0 && (p.Index > j.last || p.Last) || p.Last && p.Index < j.highest:
-		return errors.New("its index is beyond the last part's")
+	case p.Type != j.first.Type, p.Encoding != j.first.Encoding, j.last >= 0 && (p.Index > j.last || p.Last):
+		return errors.New("it contradicts the other parts")
 	case size > j.limit && p.Index != j.next:
 		return errTooBig
 	}
-	j.waiting[p.Index], j.size, j.highest = p, size, max(j.highest, p.Index)
+	j.waiting[p.Index], j.size = p, size
 	if p.Index == 0 {
 		j.first = p
 	}
@@ -722,254 +678,255 @@ func (j *joiner) add(p *part) error {
 	return nil
 }
 
-// take returns the data of the next part in order, if it has come.
-func (j *joiner) take() (data []byte, ok bool) {
-	p := j.waiting[j.next]
-	if p == nil {
-		return nil, false
-	}
-	delete(j.waiting, j.next)
-	j.size -= len(p.data) + 512
-	j.next++
-	data, p.data = p.data, nil
-	return data, true
-}
-
-// complete reports whether all parts have come; ended, whether all have been taken.
+// complete reports whether all parts have come.
 func (j *joiner) complete() bool {
 	return j.waiting != nil && j.last >= 0 && len(j.waiting) == j.last+1-j.next
 }
-func (j *joiner) ended() bool { return j.waiting != nil && j.last >= 0 && j.next > j.last }
 
-// reader reads a complete message, decompressed. It may be called again.
-func (j *joiner) reader() (io.Reader, error) {
-	var parts []io.Reader
-	for i := j.next; i <= j.last; i++ {
-		parts = append(parts, bytes.NewReader(j.waiting[i].data))
+// errMissing says that the next part has not come yet.
+var errMissing = errors.New("a part is missing")
+
+// Read reads the data of the parts in order, as they are; errMissing where one has to come first.
+func (j *joiner) Read(b []byte) (int, error) {
+	for len(j.rest) == 0 {
+		p := j.waiting[j.next]
+		switch {
+		case p == nil && j.last >= 0 && j.next > j.last:
+			return 0, io.EOF
+		case p == nil:
+			return 0, errMissing
+		}
+		delete(j.waiting, j.next)
+		j.rest, j.size, j.next = p.data, j.size-len(p.data)-512, j.next+1
 	}
-	if j.first.Encoding == "gzip" {
-		return gzip.NewReader(io.MultiReader(parts...))
-	}
-	return io.MultiReader(parts...), nil
+	n := copy(b, j.rest)
+	j.rest = j.rest[n:]
+	return n, nil
 }
 
-// measure checks that the parts of a complete message fit together, and returns its size: at most limit bytes, or
-// errTooBig.
-func (j *joiner) measure(limit int64) (int64, error) {
-	r, err := j.reader()
-	if err != nil {
-		return 0, err
+// message reads a complete message of at most limit bytes, decompressed, or returns errTooBig.
+func (j *joiner) message(limit int) ([]byte, error) {
+	r, size, err := io.Reader(j), j.size, error(nil)
+	if j.first.Encoding == "gzip" {
+		// Its last four bytes say how much it is (RFC 1952, ISIZE); where that is not true it takes more memory to read.
+		if end := j.waiting[j.last].data; len(end) >= 4 {
+			size = int(binary.LittleEndian.Uint32(end[len(end)-4:]))
+		}
+		if r, err = gzip.NewReader(j); err != nil {
+			return nil, err
+		}
 	}
-	n, err := io.Copy(io.Discard, io.LimitReader(r, limit+1))
-	if err == nil && n > limit {
+	body := bytes.NewBuffer(make([]byte, 0, min(size, limit+1)+bytes.MinRead))
+	n, err := body.ReadFrom(io.LimitReader(r, int64(limit)+1))
+	if n > int64(limit) {
 		err = errTooBig
 	}
-	return n, err
+	return body.Bytes(), err
 }
 
 // tunnel is the extension's side: it keeps one link to AppSync, sends requests over it and takes in their answers.
 type tunnel struct {
 	api      *appsync
 	buffered bool // streamed answers are collected
-	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	link    *link         // nil while there is none that delivers
-	err     error         // why there is none
-	changed chan struct{} // closed, and made anew, whenever link or err changes
-	calls   map[uint64]*call
-	lastN   uint64
-	over    map[uint64]string // outcomes of the latest calls that ended
+	mu    sync.Mutex
+	link  *link // nil while there is none that delivers; err then says why
+	err   error
+	calls map[uint64]*call
+	lastN uint64
 }
 
-// link is one session of the tunnel, with the name that its answers' channels carry.
+// link is one session of the tunnel. The tunnel's mu guards what is not the session's.
 type link struct {
-	session *session
-	name    string
-	probed  chan struct{} // a probe has come back
-	probing sync.Mutex    // one at a time
-
-	// Under the tunnel's mu.
-	versioned bool // a local end of version 1 has been heard
-	ambiguous bool // a bare result may belong to a call that is over
+	*session
+	versioned   bool          // a local end of version 1 has been heard
+	ambiguous   bool          // a bare result may belong to a call that is over
+	subscribing chan struct{} // to channels of single calls; has room for one
 }
 
 // newTunnel returns a tunnel that is not connected yet; run connects it.
 func newTunnel(api *appsync) *tunnel {
-	return &tunnel{api: api, changed: make(chan struct{}), calls: map[uint64]*call{}, over: map[uint64]string{}}
+	return &tunnel{api: api, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+}
+
+// lock locks the tunnel and returns what unlocks it.
+func (t *tunnel) lock() func() {
+	t.mu.Lock()
+	return t.mu.Unlock
 }
 
 // run keeps a link up until ctx is done.
 func (t *tunnel) run(ctx context.Context) {
-	t.api.run(ctx, t.use, func(err error) { t.set(nil, err) })
-	t.wg.Wait()
+	t.api.run(ctx, func(ctx context.Context, s *session) (up bool, err error) {
+		l := &link{session: s, subscribing: make(chan struct{}, 1)}
+		if err = s.listen(ctx, ackTimeout, s.name+"/*", s.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
+			return false, err
+		}
+		debug.SetGCPercent(25) // with Go's usual 100 a 6 MB event and answer take twice the memory, and the function pays for it
+		t.set(l, nil)
+		t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(s.born).Milliseconds())
+		<-s.conn.ctx.Done()
+		return true, context.Cause(s.conn.ctx)
+	}, func(err error) { t.set(nil, err) })
 }
 
+// set tells the calls that there is a link, or none.
 func (t *tunnel) set(l *link, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.link, t.err = l, err
-	close(t.changed)
-	t.changed = make(chan struct{})
-}
-
-// use makes a link of s and stays with it until it ends.
-func (t *tunnel) use(ctx context.Context, s *session) (up bool, err error) {
-	var name [12]byte
-	rand.Read(name[:]) // anew for every WebSocket: copies of one snapshot must not share a name
-	l := &link{session: s, name: hex.EncodeToString(name[:]), probed: make(chan struct{}, 1)}
-	if err := s.subscribe(ctx, s.newID(), t.channel(l.name+"/*"), func(event string) { t.receive(l, event) }); err != nil {
-		return false, err
-	}
-	if err := t.delivers(ctx, l, l.name+"/probe", l.probed); err != nil {
-		return false, err
-	}
-	t.set(l, nil)
-	t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(s.born).Milliseconds())
-	return true, s.wait(ctx)
-}
-
-var errNoProbe = errors.New("the subscription does not deliver")
-
-// delivers returns when a subscription delivers, which AppSync confirms before: when a probe to its channel, name below
-// the answers', has come back by probed.
-func (t *tunnel) delivers(ctx context.Context, l *link, name string, probed <-chan struct{}) error {
-	for deadline := time.Now().Add(ackTimeout); ; {
-		err := t.probe(ctx, l, name, probed, probeEvery)
-		if !errors.Is(err, errNoProbe) || time.Now().After(deadline) {
-			return err
-		}
+	for _, c := range t.calls {
+		c.relink()
 	}
 }
 
-// probe publishes a probe to a channel that the link subscribes to, and waits for it to come back.
-func (t *tunnel) probe(ctx context.Context, l *link, name string, probed <-chan struct{}, wait time.Duration) error {
-	probe := part{Type: "probe", RequestID: name}.event()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	if err := l.session.publish(ctx, t.channel(name), slices.Values([][]byte{probe})); err != nil {
-		return err
-	}
-	select {
-	case <-probed:
-		return nil
-	case <-timer.C:
-	case <-l.session.conn.done:
-		return l.session.conn.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case <-probed: // it has come meanwhile
-		return nil
-	default:
-		return errNoProbe
-	}
-}
-
-func (t *tunnel) channel(name string) string { return "/" + t.api.namespace + "/response/" + name }
-
-// current returns the link, if there is one to use, else why not, and a channel that is closed when that changes.
-// A link that was frozen, or is near its end, is given up.
-func (t *tunnel) current() (l *link, err error, changed <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l = t.link
-	if l != nil {
-		if l.session.stale() || l.session.age() > retireAfter && len(t.calls) == 0 {
-			l.session.conn.fail(errRetired)
-		}
-		if l.session.conn.ended() {
-			l = nil
-		}
-	}
-	return l, t.err, t.changed
-}
-
-// ready returns nil as soon as there is a link; an error after wait, or at once where AppSync refuses this end.
-func (t *tunnel) ready(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	for {
-		l, err, changed := t.current()
-		if l != nil {
-			return nil
-		}
-		if refused(err) {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-timer.C:
-			return fmt.Errorf("no connection to AppSync within %s: %w", wait, cmp.Or(err, errors.New("still connecting")))
-		}
-	}
-}
-
-// receive takes an event from the link's subscription. It runs in the reader's goroutine.
-func (t *tunnel) receive(l *link, event string) {
-	p, err := parsePart(event)
-	if p == nil {
-		t.receiveBare(l, nil, event)
-		return
-	}
-	id, number, _ := strings.Cut(p.RequestID, "/")
-	if p.Type == "probe" && id == l.name {
-		select {
-		case l.probed <- struct{}{}:
-		default:
+// receive takes an event from the link's answers. It runs in the reader's goroutine.
+func (t *tunnel) receive(l *link, event string, p *part, err error) {
+	defer t.lock()()
+	if p == nil { // a bare result counts only while it can be nobody else's
+		if out := slices.DeleteFunc(t.out(l), func(c *call) bool { return c.held }); len(out) == 1 && !l.ambiguous {
+			out[0].takeBare(l, event)
 		}
 		return
 	}
-	n, parseErr := strconv.ParseUint(number, 10, 64)
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	name, number, _ := strings.Cut(p.RequestID, "/")
+	n, numberErr := strconv.ParseUint(number, 10, 64)
 	switch c := t.calls[n]; {
-	case err != nil:
-	case id != l.name || parseErr != nil:
+	case err != nil, p.Type == "probe":
+	case name != l.name || numberErr != nil || n > t.lastN:
 		err = errors.New("its request is unknown")
 	case c != nil:
 		err = c.take(l, p)
-	case t.over[n] != "" && p.Last: // whoever sent it has not heard that the invocation is over; told once more
-		outcome := t.over[n]
-		delete(t.over, n)
-		t.wg.Go(func() { t.tellDone(l, n, outcome) })
 	}
 	if err != nil {
 		t.api.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 	}
 }
 
-// receiveBare takes a bare result: from the subscription of call c alone, or else (c is nil) from the link's, where it
-// counts only while it can be nobody else's.
-func (t *tunnel) receiveBare(l *link, c *call, event string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	// What a local end of version 1 has accepted it will answer as such.
-	if out := slices.DeleteFunc(t.out(l), func(o *call) bool { return o.held }); c == nil && len(out) == 1 && !l.ambiguous && out[0].heardOn == nil {
-		c = out[0]
-	}
-	if c == nil || c.link != l || c.answer != nil || c.parts.first != nil || !json.Valid([]byte(event)) {
-		t.api.log.Debug("dropped a result that belongs to no invocation for sure")
-		return
-	}
-	l.ambiguous = true
-	c.answer = newAnswer("", []byte(event))
-	c.answer.headers = map[string]string{"Content-Type": "application/json"}
-	notify(c.news)
+// out lists the calls whose request goes out over l. The tunnel is locked.
+func (t *tunnel) out(l *link) []*call {
+	return slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.link != l })
 }
 
-// out lists the calls whose request has gone out over l. The tunnel is locked.
-func (t *tunnel) out(l *link) []*call {
-	return slices.Collect(func(yield func(*call) bool) {
-		for _, c := range t.calls {
-			if c.link == l && !yield(c) {
-				return
-			}
+func (l *link) id(n uint64) string { return l.name + "/" + strconv.FormatUint(n, 10) }
+
+// call is one request and its answer.
+type call struct {
+	t               *tunnel
+	n               uint64
+	event, context  []byte          // valid JSON in UTF-8
+	accept, offline time.Duration   // to wait for `accepted` once the request is out, and for a link
+	ctx             context.Context // ends with the call; its cause says why there is no answer
+	fail            context.CancelCauseFunc
+	wg              sync.WaitGroup
+	answered        chan struct{} // closed when answer is set
+	answer          *part         // its data whole, or nil: to be read as it comes
+	news            chan struct{} // the stream goes on
+	start           time.Time
+
+	// Under the tunnel's mu.
+	link, own, heardOn *link       // over which it goes out; that listens for it alone; over which a local end was heard last
+	held               bool        // it is not out yet: subscriptions come first
+	timer              *time.Timer // ends the call with why, when it is due
+	due                time.Time
+	why                error
+	parts              map[string]*joiner // of answers, by sender
+	stream             *joiner            // the one that streams
+}
+
+// send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish is
+// called. ctx ends shortly before the invocation's deadline.
+func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
+	c := &call{t: t, event: event, context: eventContext, accept: accept, offline: offline, start: time.Now(),
+		answered: make(chan struct{}), news: make(chan struct{}, 1), parts: map[string]*joiner{}}
+	c.ctx, c.fail = context.WithCancelCause(ctx)
+	c.timer = time.AfterFunc(noDeadline, c.expire)
+	defer t.lock()()
+	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
+		t.link.conn.fail(errRetired)
+		t.link, t.err = nil, errRetired
+	}
+	t.lastN++
+	c.n = t.lastN
+	t.calls[c.n] = c
+	c.arm(offline, fmt.Errorf("no connection to AppSync within %s: %w", offline, t.err))
+	c.relink()
+	return c
+}
+
+// relink sends the request over the tunnel's link, or waits for one. The tunnel is locked.
+func (c *call) relink() {
+	l, lost := c.t.link, c.link != nil
+	c.link, c.held = l, true
+	switch {
+	case l != nil:
+		c.wg.Go(func() { c.publish(l) })
+		c.arm(noDeadline, context.DeadlineExceeded)
+	case errors.Is(c.t.err, errRefused):
+		c.arm(0, c.t.err)
+	case lost:
+		c.arm(linkTimeout, fmt.Errorf("no connection to AppSync for %s", linkTimeout)) // some local end may have it
+	}
+}
+
+// arm has the call end with why after d, unless it is armed anew; once a local end has accepted, only with a *failure. The
+// tunnel is locked.
+func (c *call) arm(d time.Duration, why error) {
+	if _, gone := why.(*failure); gone || c.heardOn == nil {
+		c.due, c.why = time.Now().Add(d), why
+		c.timer.Reset(d)
+	}
+}
+
+// expire is the timer's.
+func (c *call) expire() {
+	defer c.t.lock()()
+	if !time.Now().Before(c.due) {
+		c.fail(c.why)
+	}
+}
+
+// wait returns the answer when it is there or, as a stream, has begun; a *failure where there will be none; another error
+// where the invocation is offline: nobody has accepted it.
+func (c *call) wait() (*part, error) {
+	await(c.ctx, c.ctx, c.answered)
+	defer c.t.lock()()
+	if c.answer != nil {
+		return c.answer, nil
+	}
+	return nil, c.cause()
+}
+
+// cause is why there is no answer, or no end of it. The tunnel is locked.
+func (c *call) cause() error {
+	err := context.Cause(c.ctx)
+	if err != context.Canceled && err != context.DeadlineExceeded {
+		return err
+	}
+	what, when := "no local end accepted the invocation", "shortly before its deadline; is `live-lambda local` running?"
+	if c.heardOn != nil {
+		what, when = "the local end accepted the invocation but did not answer", "shortly before its deadline"
+	}
+	if err == context.Canceled {
+		when = "until the execution environment shut down"
+	}
+	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), when)}
+}
+
+// read reads a streamed answer as io.Reader does. With its end, io.EOF, come the trailers of a stream that broke.
+func (c *call) read(b []byte) (n int, trailers map[string]string, err error) {
+	for {
+		unlock := c.t.lock()
+		n, err = c.stream.Read(b)
+		if err == errMissing && c.ctx.Err() != nil {
+			err = c.cause()
 		}
-	})
+		trailers = c.stream.trailers
+		unlock()
+		if err != errMissing {
+			return n, trailers, err
+		}
+		await(c.ctx, c.ctx, c.news)
+	}
 }
 
 // notify says on a channel with room for one that there is something new.
@@ -980,359 +937,189 @@ func notify(c chan struct{}) {
 	}
 }
 
-// tellDone tells the local ends that an invocation is over.
-func (t *tunnel) tellDone(l *link, n uint64, outcome string) {
-	ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
-	defer cancel()
-	done := part{Type: "done", RequestID: l.id(n), Outcome: outcome}.event()
-	if err := l.session.announce(ctx, t.api.requests, done); err != nil {
-		t.api.log.Debug("could not tell the local end that the invocation is over", "error", err)
-	}
-}
-
-func (l *link) id(n uint64) string { return l.name + "/" + strconv.FormatUint(n, 10) }
-
-// call is one request and its answer.
-type call struct {
-	t       *tunnel
-	n       uint64
-	event   []byte        // valid JSON in UTF-8
-	context []byte        // a JSON object
-	news    chan struct{} // look has something new to say
-	more    chan struct{} // a part of a stream has come
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-
-	// Under the tunnel's mu.
-	link    *link            // over which the request went out last
-	own     *ownSubscription // on link
-	inParts bool
-	held    bool      // not yet published: subscriptions come first
-	sent    time.Time // when AppSync had taken it for the first time
-	begun   time.Time // when AppSync did not take it, the first time
-	heardOn *link     // where the local end was heard last, nil before it accepted
-	heard   time.Time // and when
-	err     error     // AppSync does not take the request
-	parts   joiner    // of the answer
-	other   joiner    // of another local end's, of which parts came before; the first that is whole counts
-	answer  *answer
-}
-
-// answer is what came back for one invocation: a response, or an error where errorType is set.
-type answer struct {
-	headers   map[string]string // of a response
-	errorType string
-	xrayCause string
-	body      io.Reader
-	size      int64
-	stream    bool // instead: the body is to be read from the call, as it comes
-}
-
-// send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish
-// is called.
-func (t *tunnel) send(ctx context.Context, event, eventContext []byte) *call {
-	c := &call{t: t, event: event, context: eventContext, news: make(chan struct{}, 1), more: make(chan struct{}, 1)}
-	c.parts.limit = maxPayload + maxEvent
-	ctx, c.cancel = context.WithCancel(ctx)
-	t.mu.Lock()
-	t.lastN++
-	c.n = t.lastN
-	t.calls[c.n] = c
-	t.mu.Unlock()
-	c.wg.Go(func() { c.keepOut(ctx) })
-	return c
-}
-
-// keepOut publishes the request, again after a reconnect, and again where no `accepted` has come; and it probes a link
-// that has been quiet for long.
-func (c *call) keepOut(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var due time.Time // of the next repetition
-	for {
-		l, _, changed := c.t.current()
-		if l != nil {
-			if now := time.Now(); c.mustPublish(l, now.After(due)) {
-				pause := c.publish(ctx, l)
-				due = time.Now().Add(pause)
-			} else if now.After(due) {
-				due = now.Add(repeatRequest)
+// publish publishes the request over l until l ends, or the call.
+func (c *call) publish(l *link) {
+	c.t.subscribe(l)
+	var sent, failed, inParts bool
+	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
+		unlock := c.t.lock()
+		c.held = false
+		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
+		again := c.event != nil && (!sent || c.heardOn != l && (l.versioned || inParts || c.heardOn != nil))
+		unlock()
+		pause, err := repeatRequest, error(nil)
+		switch {
+		case again:
+			var events iter.Seq[[]byte]
+			events, inParts = c.request(l)
+			if err = l.session.publish(c.ctx, c.t.api.requests, events); err == nil && !sent {
+				sent = true
+				unlock := c.t.lock()
+				c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time
+				unlock()
 			}
-			next := time.Until(due)
-			if quiet := l.session.quiet(); quiet < quietTimeout {
-				next = min(next, quietTimeout-quiet)
-			} else if l.probing.TryLock() {
-				select {
-				case <-l.probed: // an earlier one's
-				default:
-				}
-				if err := c.t.probe(ctx, l, l.name+"/probe", l.probed, l.session.patience()); errors.Is(err, errNoProbe) {
-					l.session.conn.fail(err)
-				}
-				l.probing.Unlock()
+		case l.quiet() >= quietTimeout:
+			if err = l.probe(c.ctx, l.name+"/probe", l.patience()); err == errNoProbe {
+				l.conn.fail(err)
 			}
-			timer.Reset(max(next, time.Millisecond))
 		}
-		select {
-		case <-changed:
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// mustPublish tells whether the request has to go out (again) over l. A server that knows nothing of version 1 never
-// accepts, and would run the handler for every repetition.
-func (c *call) mustPublish(l *link, due bool) bool {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	switch {
-	case c.err != nil || c.answer != nil && !c.answer.stream:
-		return false
-	case c.link != nil && c.link != l:
-		return true
-	}
-	return due && (c.link == nil || c.heardOn != l && (l.versioned || c.inParts || c.heardOn != nil))
-}
-
-// publish publishes the request over l, and says when to look at it again.
-func (c *call) publish(ctx context.Context, l *link) time.Duration {
-	c.goOut(ctx, l)
-	err := l.session.publish(ctx, c.t.api.requests, c.request(l))
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	if err == nil && c.sent.IsZero() {
-		c.sent = time.Now()
-		notify(c.news)
-	}
-	if err == nil || ctx.Err() != nil || l.session.conn.ended() {
-		return repeatRequest
-	}
-	if c.begun.IsZero() {
-		c.begun = time.Now()
-	}
-	var r *refusal
-	hopeless := c.sent.IsZero() && c.heardOn == nil && time.Since(c.begun) >= notTaken
-	if hopeless || errors.As(err, &r) && (r.final() || strings.Contains(r.errorType, "TooLarge") || strings.Contains(r.errorType, "InvalidInput")) {
-		c.err = err
-		notify(c.news)
-		return repeatRequest
-	}
-	c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
-	c.link = nil
-	return retryPublish
-}
-
-// goOut marks the call as out over l. Where a bare result on the link's own subscription could be another call's, each
-// call gets a subscription of its own first.
-func (c *call) goOut(ctx context.Context, l *link) {
-	t := c.t
-	t.mu.Lock()
-	c.link, c.held = l, true
-	var own []*ownSubscription
-	if out := t.out(l); l.ambiguous || len(out) > 1 {
-		for _, o := range out {
-			if o.own == nil || o.own.link != l {
-				sub := &ownSubscription{link: l, id: l.session.newID(), settled: make(chan struct{})}
-				o.own = sub
-				t.wg.Go(func() { o.subscribe(sub) })
+		if err != nil && c.ctx.Err() == nil && l.conn.ctx.Err() == nil {
+			c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
+			pause = retryPublish
+			unlock := c.t.lock()
+			switch {
+			case errors.Is(err, errRefused):
+				c.arm(0, err)
+			case !sent && !failed:
+				failed = true
+				c.arm(linkTimeout, err)
 			}
-			own = append(own, o.own)
+			unlock()
 		}
-	}
-	if l.versioned {
-		own = nil // nobody needs to wait for what will hardly be used
-	}
-	t.mu.Unlock()
-	for _, o := range own {
-		select {
-		case <-o.settled:
-		case <-ctx.Done():
-		}
-	}
-	t.mu.Lock()
-	c.held = false
-	t.mu.Unlock()
-}
-
-// ownSubscription is a subscription to one call's channel, for bare results alone: parts come with the link's.
-type ownSubscription struct {
-	link    *link
-	id      string
-	settled chan struct{} // closed, under the tunnel's mu, when it delivers or failed
-}
-
-// subscribe subscribes to the call's own channel. It returns when the link ends, at the latest.
-func (c *call) subscribe(own *ownSubscription) {
-	t, ctx, name := c.t, context.Background(), own.link.id(c.n)
-	probed := make(chan struct{}, 1)
-	err := own.link.session.subscribe(ctx, own.id, t.channel(name), func(event string) {
-		if p, _ := parsePart(event); p == nil {
-			t.receiveBare(own.link, c, event)
-		} else if p.Type == "probe" {
-			notify(probed)
-		}
-	})
-	t.mu.Lock()
-	versioned := own.link.versioned
-	t.mu.Unlock()
-	if err == nil && !versioned {
-		err = t.delivers(ctx, own.link, name, probed)
-	}
-	if err != nil {
-		t.api.log.Debug("a local end that knows nothing of version 1 would not be heard", "error", err)
-	}
-	t.mu.Lock()
-	over := t.calls[c.n] == nil
-	close(own.settled)
-	t.mu.Unlock()
-	if over {
-		own.link.session.unsubscribe(own.id)
+		sleep(c.ctx, min(pause, max(quietTimeout-l.quiet(), probeEvery)))
 	}
 }
 
-// request encodes the request for a link: as one event, or as parts where it is too large for one.
-func (c *call) request(l *link) iter.Seq[[]byte] {
+// request encodes the request for a link: as one event, or in parts where it is too large for one.
+func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
+	defer c.t.lock()()
 	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
+	if len(bytes.TrimSpace(c.event)) == 0 {
+		pieces[1] = []byte("null")
+	}
 	if len(c.event) < maxEvent {
-		if event := asciiJSON(nil, bytes.Join(pieces, nil)); escapedLen(event) <= maxEvent {
-			return slices.Values([][]byte{event})
+		if event := asciiJSON(bytes.Join(pieces, nil)); escapedLen(event) <= maxEvent {
+			return slices.Values([][]byte{event}), false
 		}
 	}
-	c.t.mu.Lock()
-	c.inParts = true
-	c.t.mu.Unlock()
-	body, encoding := compress(pieces...)
-	return part{Type: "request", RequestID: l.id(c.n), Encoding: encoding}.split(body)
+	return part{Type: "request", RequestID: l.id(c.n)}.compressed(pieces...), true
+}
+
+// subscribe gives each call that is out over l a subscription to its own channel, where a bare result on the link's could
+// be another call's.
+func (t *tunnel) subscribe(l *link) {
+	l.subscribing <- struct{}{} // who comes second waits for the first one's
+	defer func() { <-l.subscribing }()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer t.lock()()
+	out := t.out(l)
+	for _, c := range out {
+		if c.own == l || t.api.graphql || l.versioned || !l.ambiguous && len(out) == 1 {
+			continue
+		}
+		c.own = l
+		wg.Go(func() {
+			if err := l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
+				if p == nil { // parts come with the link's
+					defer t.lock()()
+					c.takeBare(l, event)
+				}
+			}); err != nil {
+				t.api.log.Debug("a local end that knows nothing of version 1 would not be heard", "error", err)
+			}
+		})
+	}
+}
+
+// takeBare takes a bare result. The tunnel is locked.
+func (c *call) takeBare(l *link, event string) {
+	if c.link == l && c.heardOn == nil && json.Valid([]byte(event)) {
+		l.ambiguous = true
+		c.decide(&part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)})
+	}
+}
+
+// decide sets the answer; the first one counts. The tunnel is locked.
+func (c *call) decide(a *part) {
+	if c.answer == nil {
+		c.answer = a
+		close(c.answered)
+	}
 }
 
 // take takes a part that a local end sent for this call. The tunnel is locked.
 func (c *call) take(l *link, p *part) error {
-	if p.Type != "accepted" && p.Type != "response" && p.Type != "error" {
+	j := c.parts[p.Sender]
+	switch {
+	case p.Type != "accepted" && p.Type != "response" && p.Type != "error":
 		return errors.New("its type is unknown")
+	case c.stream != nil && c.stream != j, j == nil && len(c.parts) == 2:
+		return nil // another local end's answer counts, or this is a third
 	}
-	if first := c.parts.first; first != nil && first.Sender != p.Sender {
-		if c.answer != nil || c.parts.complete() || c.other.first != nil && c.other.first.Sender != p.Sender {
-			return nil // another local end's answer counts, or this is a third
-		}
-		if p.Type != "accepted" {
-			c.parts, c.other = c.other, c.parts
-			c.parts.limit = c.other.limit
-		}
+	l.versioned, c.heardOn = true, l
+	c.arm(goneTimeout, &failure{"LiveLambda.Gone", fmt.Sprintf("the local end accepted the invocation and then was not heard of for %s", goneTimeout)})
+	if p.Type == "accepted" || c.answer != nil && c.stream == nil {
+		return nil
 	}
-	l.versioned, c.heardOn, c.heard = true, l, time.Now()
-	if p.Type != "accepted" && (c.answer == nil || c.answer.stream) {
-		if err := c.parts.add(p); errors.Is(err, errTooBig) && c.answer == nil {
-			c.answer = tooLarge()
-		} else if err != nil && !errors.Is(err, errTooBig) { // a stream's part too far ahead will be repeated
-			return err
-		}
-		if p.Index == 0 && c.answer == nil && p.Type == "response" && p.Headers["Lambda-Runtime-Function-Response-Mode"] == "streaming" && !c.t.buffered {
-			c.parts.limit = streamWindow
-			c.answer = &answer{headers: p.Headers, stream: true}
-		}
-		notify(c.more)
+	if j == nil {
+		j = &joiner{limit: maxPayload + maxEvent}
+		c.parts[p.Sender] = j
 	}
-	notify(c.news)
+	err := j.add(p)
+	tooBig := err == errTooBig // where it streams, what is too far ahead will be repeated
+	switch {
+	case tooBig && c.stream == nil:
+		c.decide(tooLarge())
+	case err != nil && !tooBig:
+		return err
+	case c.stream != nil:
+		notify(c.news)
+	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
+		j.limit, c.stream = streamWindow, j
+		c.decide(&part{Headers: p.Headers})
+	case j.complete():
+		return c.assemble(j)
+	}
 	return nil
 }
 
-// look returns when AppSync had taken the request, when the local end was heard last (never: it has not accepted), the
-// answer once it is there or, as a stream, has begun, and an error where AppSync does not take the request.
-func (c *call) look() (sent, heard time.Time, a *answer, err error) {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	if c.answer == nil && c.parts.complete() {
-		c.answer = c.assemble()
-	}
-	return c.sent, c.heard, c.answer, c.err
-}
-
-// assemble makes an answer of its parts. Where they do not fit together it returns nil, and repetition gets another
-// chance. The tunnel is locked.
-func (c *call) assemble() *answer {
-	first := c.parts.first
-	size, err := c.parts.measure(maxPayload)
-	var body io.Reader
-	if err == nil {
-		body, err = c.parts.reader()
-	}
-	switch {
-	case errors.Is(err, errTooBig):
-		return tooLarge()
+// assemble makes an answer of its parts. Where they do not fit together repetition gets another chance. The tunnel is
+// locked.
+func (c *call) assemble(j *joiner) (err error) {
+	c.event = nil // it will not go out again: that much memory less
+	a := *j.first
+	a.data, err = j.message(maxPayload)
+	switch errorType := j.trailers[typeHeader]; {
+	case err == errTooBig:
+		a = *tooLarge()
 	case err != nil:
-		c.t.api.log.Warn("dropped an answer whose parts do not fit together", "error", err)
-		c.parts = joiner{limit: c.parts.limit}
-		return nil
-	case c.parts.trailers["Lambda-Runtime-Function-Error-Type"] != "": // of a stream that broke while it was collected
-		message, _ := base64.StdEncoding.DecodeString(c.parts.trailers["Lambda-Runtime-Function-Error-Body"])
-		return newAnswer(c.parts.trailers["Lambda-Runtime-Function-Error-Type"], message)
-	case first.Type == "error":
-		return &answer{errorType: cmp.Or(first.ErrorType, "Runtime.Unknown"), xrayCause: first.XRayCause, body: body, size: size}
+		clear(c.parts)
+		return fmt.Errorf("its parts do not fit together: %w", err)
+	case errorType != "": // a stream that broke while it was collected
+		body, _ := base64.StdEncoding.DecodeString(j.trailers[bodyHeader])
+		a = part{Type: "error", ErrorType: errorType, data: body}
 	}
-	return &answer{headers: first.Headers, body: body, size: size}
+	c.decide(&a)
+	return nil
 }
 
-// newAnswer is an answer of body alone, an error where errorType is set.
-func newAnswer(errorType string, body []byte) *answer {
-	return &answer{errorType: errorType, body: bytes.NewReader(body), size: int64(len(body))}
-}
-
-// tooLargeType is Lambda's type of the error of an answer that is larger than it allows.
-const tooLargeType = "Function.ResponseSizeTooLarge"
-
-// tooLarge is the answer that Lambda itself gives.
-func tooLarge() *answer {
-	return newAnswer(tooLargeType, errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)))
-}
-
-// errorJSON is Lambda's JSON of an error.
-// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
-func errorJSON(errorType, message string) []byte {
-	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message}) // strings always marshal
-	return body
-}
-
-// read takes the data of a streamed answer's next part, nil where it has not come yet; more then tells when to try
-// again. ended says that no part is left, trailers those of a stream that broke, heard when the local end was heard last.
-func (c *call) read() (data []byte, ended bool, trailers map[string]string, heard time.Time) {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	for ok := true; ok && len(data) == 0; {
-		data, ok = c.parts.take()
-	}
-	return data, c.parts.ended(), c.parts.trailers, c.heard
+// tooLarge is the answer that Lambda itself gives to one that is larger than it allows.
+func tooLarge() *part {
+	return &part{Type: "error", ErrorType: tooLargeType, data: errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload))}
 }
 
 // finish ends the call; outcome is answered, timeout or deployed. A local end that has accepted has been told when
 // finish returns, as far as a write to the connection tells.
 func (c *call) finish(outcome string) {
-	c.cancel()
+	c.fail(nil)
+	c.timer.Stop()
 	c.wg.Wait()
-	t := c.t
-	t.mu.Lock()
-	l, own, tell := c.link, c.own, c.heardOn != nil
-	delete(t.calls, c.n)
-	delete(t.over, c.n-64)
-	t.over[c.n] = outcome
+	unlock := c.t.lock()
+	l := cmp.Or(c.link, c.heardOn)
+	delete(c.t.calls, c.n)
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	c.link = nil
-	unsubscribe := false
-	if own != nil && own.link == l {
-		select {
-		case <-own.settled:
-			unsubscribe = true
-		default: // it does so itself
-		}
+	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a stopped timer may keep c for a while
+	unlock()
+	if c.heardOn == nil {
+		return
 	}
-	t.mu.Unlock()
-	if l != nil && tell {
-		t.tellDone(l, c.n, outcome)
-	}
-	if unsubscribe {
-		l.session.unsubscribe(own.id)
+	ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
+	defer cancel()
+	done := part{Type: "done", RequestID: l.id(c.n), Outcome: outcome}.event()
+	for body := range l.api.publishes(l.api.requests, slices.Values([][]byte{done})) {
+		l.startPublish(ctx, body) // nobody waits for AppSync's answer: the environment may be frozen then
 	}
 }

@@ -436,7 +436,7 @@ func (c *change) configured() bool {
 func (a awsCLI) updateOnce(ctx context.Context, c *change) error {
 	layers, _ := json.Marshal(c.layers) // strings always marshal
 	environment, _ := json.Marshal(map[string]any{"Variables": c.variables})
-	return a.run(ctx, nil, asciiJSON(nil, environment), "lambda", "update-function-configuration", "--function-name", c.name,
+	return a.run(ctx, nil, asciiJSON(environment), "lambda", "update-function-configuration", "--function-name", c.name,
 		"--revision-id", c.before.RevisionID, "--layers", string(layers), "--environment", "file:///dev/stdin")
 }
 

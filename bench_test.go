@@ -474,6 +474,7 @@ func BenchmarkLink(b *testing.B) {
 			})
 			b.ReportMetric(p.memory(b, "VmHWM")/1024, "peak-MiB")
 			b.ReportMetric((p.memory(b, "VmHWM")-idle)*1024/float64(len(s.event)), "growth/payload")
+			p.untilIdle(b) // what is left is given back right after the answer
 			b.ReportMetric(p.memory(b, "VmRSS")/1024, "after-MiB")
 			p.kill()
 			client.CloseIdleConnections()
@@ -519,7 +520,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 		body, encoding := compress(req.Event)
 		s.publish(ctx, channel, part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body))
 	}
-	err = s.subscribe(ctx, s.newID(), cfg.api.requests, func(event string) {
+	err = s.subscribe(ctx, ackTimeout, cfg.api.requests, func(event string) {
 		p, err := parsePart(event)
 		switch {
 		case err != nil || p == nil || p.Type == "done":
@@ -536,11 +537,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 			}
 			if j.complete() {
 				delete(open, p.RequestID)
-				r, err := j.reader()
-				if err != nil {
-					b.Error(err)
-				}
-				message, err := io.ReadAll(r)
+				message, err := j.message(8 << 20)
 				if err != nil {
 					b.Error(err)
 				}

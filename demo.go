@@ -243,7 +243,7 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.legs.tell(d)
 	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
-	if compact := asciiJSON(nil, d.event); json.Valid(result.payload) && bytes.Equal(asciiJSON(nil, result.payload), compact) {
+	if compact := asciiJSON(d.event); json.Valid(result.payload) && bytes.Equal(asciiJSON(result.payload), compact) {
 		d.say("               it equals the event, token for token (%d bytes)", len(result.payload))
 	}
 	if result.functionError != "" {

@@ -13,7 +13,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -109,7 +108,6 @@ type doctor struct {
 	reached map[string]reach // by host
 	session *session
 	inbox   doctorInbox
-	channel string // of its own
 }
 
 // doctorCheck is one step. needs name the steps without which it cannot be tried.
@@ -378,21 +376,15 @@ func (d *doctor) checkConnect(ctx context.Context) (string, error) {
 
 // checkSubscribe subscribes to what `local` subscribes to, for the permission alone, and to what the extension does.
 func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
-	var name [8]byte
-	rand.Read(name[:])
-	d.channel = "/" + d.api.namespace + "/response/" + hex.EncodeToString(name[:])
 	d.inbox.news = make(chan struct{}, 1)
-	requests := d.session.newID()
-	if err := d.session.subscribe(ctx, requests, d.api.requests, func(string) {}); err != nil {
+	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests, func(string) {}); err != nil {
 		return "", err
 	}
-	if err := d.session.unsubscribe(requests); err != nil {
+	answers := d.api.channel(d.session.name + "/*")
+	if err := d.session.subscribe(ctx, ackTimeout, answers, d.inbox.receive); err != nil {
 		return "", err
 	}
-	if err := d.session.subscribe(ctx, d.session.newID(), d.channel+"/*", d.inbox.receive); err != nil {
-		return "", err
-	}
-	return d.api.requests + " and " + d.channel + "/*", nil
+	return d.api.requests + " and " + answers, nil
 }
 
 func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{event}) }
@@ -406,7 +398,7 @@ func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 // checkPublishHTTPS tries the way of what is over the WebSocket's rate.
 func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	start := time.Now()
-	for body := range publishes(d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
+	for body := range d.api.publishes(d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
 		if err := d.api.publishHTTPS(ctx, body); err != nil {
 			return "", err
 		}
@@ -416,7 +408,10 @@ func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 
 // ownChannel is a channel below the doctor's own, or where that has no name yet one that nobody uses.
 func (d *doctor) ownChannel(name string) string {
-	return cmp.Or(d.channel, "/"+d.api.namespace+"/response/doctor") + "/" + name
+	if d.session == nil {
+		return d.api.channel("doctor/" + name)
+	}
+	return d.api.channel(d.session.name + "/" + name)
 }
 
 // checkDelivery publishes probes until one has come back: a subscription may be confirmed before it delivers.
@@ -426,7 +421,7 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 	start := time.Now()
 	probe := part{Type: "probe", RequestID: "delivery"}.event()
 	for {
-		if err := d.session.publish(ctx, d.channel+"/delivery", oneEvent(probe)); err != nil {
+		if err := d.session.publish(ctx, d.ownChannel("delivery"), oneEvent(probe)); err != nil {
 			return "", deliveryError(ctx, err)
 		}
 		again := time.NewTimer(probeEvery)
@@ -457,7 +452,7 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		start := time.Now()
-		if err := d.session.publish(ctx, d.channel+"/"+id, slices.Values(events)); err != nil {
+		if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events)); err != nil {
 			return "", err
 		}
 		j, err := d.await(ctx, id, nil)
@@ -467,14 +462,25 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		r, err := j.reader()
-		if err != nil {
-			return "", err
-		}
-		if back, err := io.ReadAll(r); err != nil || !bytes.Equal(back, body) {
+		if back, err := j.message(size); err != nil || !bytes.Equal(back, body) {
 			return "", fmt.Errorf("%s came back changed: is there a handler in the namespace?", bytesText(int64(size)))
 		}
 		return fmt.Sprintf("%s (events: %d) in %s", bytesText(int64(size)), len(events), durationText(time.Since(start))), nil
+	}
+}
+
+// split cuts body, encoded as p says, into the events of one message.
+func (p part) split(body []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for p.Index = 0; !p.Last; p.Index++ {
+			n := min(partData, len(body))
+			p.Last = n == len(body)
+			if !yield(p.encode(body[:n])) {
+				return
+			}
+			body = body[n:]
+			p.Headers, p.ErrorType, p.XRayCause = nil, "", "" // for part 0 alone
+		}
 	}
 }
 
@@ -488,8 +494,8 @@ func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (
 		case <-d.inbox.news:
 		case <-again:
 			return nil, errNoProbe
-		case <-d.session.conn.done:
-			return nil, d.session.conn.err
+		case <-d.session.conn.ctx.Done():
+			return nil, context.Cause(d.session.conn.ctx)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

@@ -65,7 +65,7 @@ func TestDoctor(t *testing.T) {
 		return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource + ", and check host, region, clock and key\n"
 	}
 	const namespace = "/channelNamespace/live-lambda"
-	const notAuthorized = ` refused: UnauthorizedException "You are not authorized to make this call."`
+	const notAuthorized = `: UnauthorizedException "You are not authorized to make this call."`
 	without := func(step string, names ...string) (lines string) {
 		for _, name := range names {
 			lines += "-     " + (name + strings.Repeat(" ", 17))[:17] + "not tried without " + step + "\n"
@@ -145,16 +145,16 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		{"long-lived credentials that are not accepted", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			d.credentials = func(context.Context) (credentials, error) { return credentials{"AKIDOTHER", secretValue, ""}, nil }
 		}, "credentials", "ok    credentials      from the test, long-lived\n" +
-			"FAIL  connect          appsync:EventConnect" + notAuthorized + grant("appsync:EventConnect", "") +
-			late + "FAIL  publish (HTTPS)  appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+			"FAIL  connect          AppSync refused to connect" + notAuthorized + grant("appsync:EventConnect", "") +
+			late + "FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
 			without("subscribe", "delivery") + undelivered},
 		{"subscribe is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
-		}, "subscribe", "FAIL  subscribe        appsync:EventSubscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
+		}, "subscribe", "FAIL  subscribe        AppSync refused to subscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
 			"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" + without("subscribe", "delivery") + undelivered},
 		{"publish is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
-		}, "publish", "FAIL  publish          appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+		}, "publish", "FAIL  publish          AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
 			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
 		{"publish over HTTPS is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
@@ -163,12 +163,12 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "publish (HTTPS)", `FAIL  publish (HTTPS)  appsync:EventPublish refused: Forbidden ""` + grant("appsync:EventPublish", namespace) +
+		}, "publish (HTTPS)", `FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` + grant("appsync:EventPublish", namespace) +
 			doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
 		{"no namespace", eventAPIOptions{namespaces: []string{"default"}}, nil, "subscribe",
-			"FAIL  subscribe        appsync:EventSubscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
-				"FAIL  publish          appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
-				"FAIL  publish (HTTPS)  appsync:EventPublish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+			"FAIL  subscribe        AppSync refused to subscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
+				"FAIL  publish          AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+				"FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
 				without("subscribe", "delivery") + undelivered},
 		{"nothing is delivered", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
@@ -212,7 +212,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "publish", "FAIL  publish          the connection ended without a closing frame\n" +
+		}, "publish", "FAIL  publish          closed by the server\n" +
 			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
 	}
 	for _, tt := range tests {
@@ -237,8 +237,8 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 // compareDoctor compares what was printed, with NAME for the doctor's own channel.
 func compareDoctor(t *testing.T, d *doctor, got, want string) {
 	t.Helper()
-	if i := strings.LastIndexByte(d.channel, '/'); i >= 0 {
-		got = strings.ReplaceAll(got, d.channel[i:], "/NAME")
+	if d.session != nil {
+		got = strings.ReplaceAll(got, d.session.name, "NAME")
 	}
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

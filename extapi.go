@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,100 +17,65 @@ import (
 
 // extensionsAPI is one extension's view of the Extensions API at base, an URL without a path.
 type extensionsAPI struct {
-	base      string
-	transport http.RoundTripper
-	id        string // Lambda-Extension-Identifier, once registered
+	base, name string // name of the extension: that of its file in /opt/extensions
+	id         string // Lambda-Extension-Identifier, once registered
+	transport  http.RoundTripper
 }
 
-// function is what registration tells about the function.
-type function struct {
-	Name    string `json:"functionName"`
-	Version string `json:"functionVersion"`
-	Handler string `json:"handler"`
-}
+// extensionAnswer is what the Extensions API says: of the function when the extension registers, of the extension's next event,
+// or of an error.
+type extensionAnswer struct{ FunctionName, FunctionVersion, Handler, EventType, ShutdownReason, ErrorType string }
 
-// apiStatus is an answer other than the one hoped for.
-type apiStatus struct {
-	call      string
-	status    int
-	errorType string
-}
-
-func (e *apiStatus) Error() string {
-	return fmt.Sprintf("%s: %d %s %q", e.call, e.status, http.StatusText(e.status), e.errorType)
-}
-
-// register registers the extension under name, which must be its file's name in /opt/extensions, for INVOKE and
-// SHUTDOWN. Where INVOKE is refused, as on Lambda Managed Instances, SHUTDOWN alone does.
-func (x *extensionsAPI) register(ctx context.Context, name string) (fn function, err error) {
+// register registers the extension for INVOKE and SHUTDOWN; where that is refused, as on Lambda Managed Instances, for
+// SHUTDOWN alone.
+func (x *extensionsAPI) register(ctx context.Context) (fn extensionAnswer, err error) {
 	for _, events := range []string{`["INVOKE","SHUTDOWN"]`, `["SHUTDOWN"]`} {
-		var header http.Header
-		header, err = x.call(ctx, http.MethodPost, "register", []byte(`{"events":`+events+`}`), &fn, "Lambda-Extension-Name", name)
-		if refused, ok := err.(*apiStatus); ok && refused.status < http.StatusInternalServerError {
-			continue
+		if fn, err = x.call(ctx, http.MethodPost, "register", []byte(`{"events":`+events+`}`), ""); err == nil {
+			break
 		}
-		if err == nil {
-			x.id = header.Get("Lambda-Extension-Identifier")
-		}
-		break
 	}
 	return fn, err
 }
 
-// extensionEvent is what the extension's next returns.
-type extensionEvent struct {
-	EventType      string `json:"eventType"`
-	ShutdownReason string `json:"shutdownReason"`
-	DeadlineMs     int64  `json:"deadlineMs"` // Unix time
-}
-
 // next waits for the extension's next event, for as long as the environment may be frozen.
-func (x *extensionsAPI) next(ctx context.Context) (e extensionEvent, err error) {
-	_, err = x.call(ctx, http.MethodGet, "event/next", nil, &e)
-	return e, err
+func (x *extensionsAPI) next(ctx context.Context) (extensionAnswer, error) {
+	return x.call(ctx, http.MethodGet, "event/next", nil, "")
 }
 
 // initError reports that the extension cannot start; the process has to exit afterwards.
 func (x *extensionsAPI) initError(ctx context.Context, errorType string, cause error) error {
-	_, err := x.call(ctx, http.MethodPost, "init/error", errorJSON(errorType, cause.Error()), nil,
-		"Lambda-Extension-Function-Error-Type", errorType)
+	_, err := x.call(ctx, http.MethodPost, "init/error", errorJSON(errorType, cause.Error()), errorType)
 	return err
 }
 
-// call makes one request and decodes a successful answer into result. headers are names and values.
-func (x *extensionsAPI) call(ctx context.Context, method, path string, body []byte, result any, headers ...string) (http.Header, error) {
+// call makes one request.
+func (x *extensionsAPI) call(ctx context.Context, method, path string, body []byte, errorType string) (answer extensionAnswer, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, x.base+"/2020-01-01/extension/"+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return answer, err
 	}
-	if x.id != "" {
-		req.Header.Set("Lambda-Extension-Identifier", x.id)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+	for name, value := range map[string]string{"Name": x.name, "Identifier": x.id, "Function-Error-Type": errorType} {
+		if value != "" {
+			req.Header.Set("Lambda-Extension-"+name, value)
+		}
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("extension/%s: %w", path, err)
+	if err == nil {
+		x.id = cmp.Or(resp.Header.Get("Lambda-Extension-Identifier"), x.id)
+		answer, err = readAnswer(resp)
 	}
-	return resp.Header, readAnswer(resp, "extension/"+path, result)
+	if err != nil {
+		err = fmt.Errorf("extension/%s: %w", path, err)
+	}
+	return answer, err
 }
 
-// readAnswer reads an answer of the Runtime or Extensions API: into result where it is a success and result is not
-// nil, into an *apiStatus otherwise.
-func readAnswer(resp *http.Response, call string, result any) error {
+// readAnswer reads an answer of the Runtime or Extensions API, and makes an error of one that is not a success.
+func readAnswer(resp *http.Response) (answer extensionAnswer, err error) {
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	switch {
-	case resp.StatusCode >= 300:
-		var e struct{ ErrorType string }
-		json.Unmarshal(body, &e) // an answer that is not JSON has no error type
-		return &apiStatus{call, resp.StatusCode, firstLine(e.ErrorType)}
-	case err == nil && result != nil:
-		err = json.Unmarshal(body, result)
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
+	if resp.StatusCode >= 300 {
+		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(answer.ErrorType))
 	}
-	if err != nil {
-		return fmt.Errorf("%s: read the answer: %w", call, err)
-	}
-	return nil
+	return answer, err
 }

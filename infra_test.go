@@ -42,7 +42,7 @@ func TestInfraCommandLines(t *testing.T) {
 		{"attach", "f --host 127.0.0.1:9", usage("attach: the Event API's host is this machine, which no function can reach")},
 		{"attach", "f --host http://example.com", usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a loopback host may do")},
 		{"attach", "f --host example.com --stage a_b", usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe", usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not one of deployed, error; using deployed`)},
+		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe", usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
 		{"attach", "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x", usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not NAME=VALUE of one of the layer's variables`)},
 		{"attach", "f --host example.com --set TABLE=x", usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the layer's variables`)},
 		{"attach", "f --host example.com --set LIVE_LAMBDA_ATTACHED=x", usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of one of the layer's variables`)},

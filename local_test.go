@@ -257,9 +257,6 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 	r.connect(ln, nil)
 	r.tunnel = newTunnel(r.client())
 	r.background(r.tunnel.run)
-	if err := r.tunnel.ready(r.ctx, time.Hour); err != nil {
-		t.Fatal(err)
-	}
 	return r
 }
 
@@ -361,7 +358,7 @@ func (r *localRig) send(do any, c eventContext) *call {
 	if !ok {
 		event = mustJSON(do)
 	}
-	call := r.tunnel.send(r.ctx, event, mustJSON(c))
+	call := r.tunnel.send(r.ctx, event, mustJSON(c), 0, time.Hour)
 	r.Cleanup(func() { call.finish(overAnswered) })
 	return call
 }
@@ -369,41 +366,23 @@ func (r *localRig) send(do any, c eventContext) *call {
 // await waits for the answer.
 func (r *localRig) await(c *call) (g got) {
 	r.Helper()
-	for {
-		_, _, a, err := c.look()
-		if err != nil {
-			r.Fatal(err)
-		}
-		if a == nil {
-			select {
-			case <-c.news:
-				continue
-			case <-r.ctx.Done():
-				r.Fatalf("no answer; the terminal:\n%s", r.out)
-			}
-		}
-		g = got{errorType: a.errorType, cause: a.xrayCause, headers: a.headers}
-		if !a.stream {
-			if g.body, err = io.ReadAll(a.body); err != nil {
-				r.Fatal(err)
-			}
+	a, err := c.wait()
+	if err != nil {
+		r.Fatalf("no answer: %v; the terminal:\n%s", err, r.out)
+	}
+	g = got{errorType: a.ErrorType, cause: a.XRayCause, headers: a.Headers, body: a.data}
+	for piece := make([]byte, 64<<10); a.Type != "error" && a.data == nil; {
+		var n int
+		n, g.trailers, err = c.read(piece)
+		g.body = append(g.body, piece[:n]...)
+		if err == io.EOF {
 			return g
 		}
-		for ended := false; !ended; {
-			var data []byte
-			data, ended, g.trailers, _ = c.read()
-			g.body = append(g.body, data...)
-			if len(data) > 0 || ended {
-				continue
-			}
-			select {
-			case <-c.more:
-			case <-r.ctx.Done():
-				r.Fatalf("no end of the stream after %d bytes; the terminal:\n%s", len(g.body), r.out)
-			}
+		if err != nil {
+			r.Fatalf("no end of the stream after %d bytes: %v; the terminal:\n%s", len(g.body), err, r.out)
 		}
-		return g
 	}
+	return g
 }
 
 // invoke is one invocation from beginning to end.
@@ -437,7 +416,7 @@ func (r *localRig) newEar(link string) *ear {
 		r.Fatal(err)
 	}
 	r.Cleanup(e.session.conn.close)
-	err = e.session.subscribe(r.ctx, e.session.newID(), "/live-lambda/response/"+link+"/*", func(event string) {
+	err = e.session.subscribe(r.ctx, ackTimeout, "/live-lambda/response/"+link+"/*", func(event string) {
 		if p, err := parsePart(event); err == nil && p != nil {
 			e.parts <- p
 		}
@@ -588,7 +567,7 @@ func TestLocalAnswers(t *testing.T) {
 	r := newLocalRig(t, localOptions{command: testCommand("1")})
 	const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=","o":{},"a":[]}`
 	g := r.invoke([]byte(event), r.context())
-	g.want(r, "", string(asciiJSON(nil, []byte(event))))
+	g.want(r, "", string(asciiJSON([]byte(event))))
 	if g.headers["Content-Type"] != "application/json" {
 		t.Errorf("headers are %v", g.headers)
 	}
@@ -665,11 +644,7 @@ func TestLocalParts(t *testing.T) {
 		if !j.complete() {
 			t.Fatalf("%d bytes: %d parts are not all", size, len(o.ends))
 		}
-		r, err := j.reader()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, err := io.ReadAll(r); err != nil || !bytes.Equal(body, random[:size]) {
+		if body, err := j.message(maxPayload); err != nil || !bytes.Equal(body, random[:size]) {
 			t.Errorf("%d bytes: got %d and %v", size, len(body), err)
 		}
 	}
@@ -831,11 +806,7 @@ func TestLocalAnswerSurvivesLoss(t *testing.T) {
 				}
 			}
 		}
-		body, err := j.reader()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, event) {
+		if got, err := j.message(maxPayload); err != nil || !bytes.Equal(got, event) {
 			t.Errorf("got %d bytes and %v", len(got), err)
 		}
 	})
@@ -1087,7 +1058,7 @@ func TestLocalDropsNonsense(t *testing.T) {
 // FuzzLocalMessages gives the subscriber messages; whatever they are, it keeps to its bounds and goes on.
 func FuzzLocalMessages(f *testing.F) {
 	request := `{"request_id":"aaaa/1","event_payload":{"a":1},"context":{"request_id":"r","function_name":"f","deadline_ms":32503680000000},"live_lambda":1}`
-	body, encoding := compress([]byte(request), bytes.Repeat([]byte(" "), gzipAbove))
+	body, encoding := compress(slices.Concat([]byte(request), bytes.Repeat([]byte(" "), gzipAbove)))
 	for _, seed := range []string{request, string(part{Type: "request", RequestID: "aaaa/2", Encoding: encoding}.encode(body)), `{"live_lambda":1,"type":"request","request_id":"a/1","index":3}`,
 		string(part{Type: "done", RequestID: "aaaa/1", Outcome: "answered"}.event()), string(part{Type: "probe", RequestID: "aaaa/probe"}.event()), "[]", "{", `{"live_lambda":1}`} {
 		f.Add(seed, seed)
@@ -1124,7 +1095,7 @@ func TestLocalRequestInParts(t *testing.T) {
 			event[i] = "0123456789abcdef"[rand.IntN(16)]
 		}
 		event[0], event[len(event)-1] = '"', '"'
-		body, encoding := compress([]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c), []byte(`,"live_lambda":1}`))
+		body, encoding := compress(slices.Concat([]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c), []byte(`,"live_lambda":1}`)))
 		parts := slices.Collect(part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}.split(body))
 		parts = append(parts, parts[:3]...)
 		for _, i := range rand.Perm(len(parts)) {
@@ -1569,9 +1540,11 @@ func TestLocalFunctions(t *testing.T) {
 	c.stdout.wait(r, "left alone: invocations of stock")
 	r.invoke(task{Do: "print", Text: "two\nthree\n"}, as("pay"))
 	c.stdout.wait(r, "pay | two\npay | three\n")
-	if _, heard, _, _ := alone.look(); !heard.IsZero() {
+	unlock := alone.t.lock()
+	if alone.heardOn != nil {
 		t.Error("an invocation that is not served was accepted")
 	}
+	unlock()
 	c.stdout.wait(r, "    event: {\n")
 	c.cmd.Process.Signal(os.Interrupt)
 	c.exit(0)

@@ -1,9 +1,9 @@
 // Command live-lambda makes a deployed AWS Lambda function run on a developer's machine.
 //
 // In the function's layer it is an extension: a proxy between the function's runtime and the Lambda Runtime API, which
-// sends each event to the developer over AWS AppSync Events and completes the invocation with what comes back. The data
-// walks main.go → proxy.go → appsync.go → ws.go and back; extapi.go stands beside them. Those five files are all of the
-// layer's binary. On the developer's machine the same program hands the events to a handler: live-lambda --help.
+// sends each event to the developer over AWS AppSync and completes the invocation with what comes back. The data walks
+// main.go → proxy.go → appsync.go → ws.go and back; extapi.go stands beside them. Those five files are all of the layer's
+// binary. On the developer's machine the same program hands the events to a handler: live-lambda --help.
 package main
 
 // main.go knows the configuration from the environment, which nothing else reads, and the order of start and stop.
@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,12 +21,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -46,98 +44,81 @@ func main() {
 
 // config is what the environment says.
 type config struct {
-	off           bool
-	api           *appsync // nil: not configured
-	acceptTimeout time.Duration
-	offlineError  bool // LIVE_LAMBDA_OFFLINE=error
-	toRuntime     bool // LIVE_LAMBDA_DELIVERY=runtime
-	forwardEnv    bool
-	port          int
-	extensionsAPI string // host:port
-	runtimeAPI    string // host:port the proxy forwards to
-	extensionName string
-	logLevel      slog.Level
-	logJSON       bool
-	roots         systemRoots
-	function      eventContext // what the environment tells about the function
+	off, offlineError, toRuntime, forwardEnv, logJSON bool // LIVE_LAMBDA=off, _OFFLINE=error, _DELIVERY=runtime, …
+	acceptTimeout                                     time.Duration
+	port                                              int
+	extensionsAPI, runtimeAPI                         string // host:port; the proxy forwards to runtimeAPI
+	extensionName                                     string
+	logLevel                                          slog.Level
+	roots                                             rootFiles
+	function                                          map[string]any // for the context of requests
+	api                                               *appsync       // nil: not configured
 }
 
 // readConfig reads the configuration through getenv. It never fails: each problem is a line that names the variable,
 // what is wrong with it and what is done instead.
 func readConfig(getenv func(string) string) (cfg config, problems []string) {
+	// or reports a variable that cannot be used.
 	problem := func(name, format string, args ...any) {
-		problems = append(problems, name+" "+fmt.Sprintf(format, args...))
+		problems = append(problems, fmt.Sprintf("%s is %q, "+format, append([]any{name, getenv(name)}, args...)...))
 	}
-	// choice returns the index of a variable's value among words, the first being the default.
-	choice := func(name string, words ...string) int {
+	// second reports whether a variable has the second of the values that it may have, not the first, its default.
+	second := func(name, first, second string) bool {
 		value := strings.ToLower(getenv(name))
-		for i, w := range words {
-			if value == w || value == "" {
-				return i
-			}
+		if value != "" && value != first && value != second {
+			problem(name, "not %s or %s; using %[3]s", first, second)
 		}
-		problem(name, "is %q, not one of %s; using %s", value, strings.Join(words, ", "), words[0])
-		return 0
+		return value == second
 	}
-	cfg.off = choice("LIVE_LAMBDA", "on", "off") == 1
-	cfg.offlineError = choice("LIVE_LAMBDA_OFFLINE", "deployed", "error") == 1
-	cfg.toRuntime = choice("LIVE_LAMBDA_DELIVERY", "caller", "runtime") == 1
-	cfg.forwardEnv = choice("LIVE_LAMBDA_FORWARD_ENV", "off", "on") == 1
+	cfg.off = second("LIVE_LAMBDA", "on", "off")
+	cfg.offlineError = second("LIVE_LAMBDA_OFFLINE", "deployed", "error")
+	cfg.toRuntime = second("LIVE_LAMBDA_DELIVERY", "caller", "runtime")
+	cfg.forwardEnv = second("LIVE_LAMBDA_FORWARD_ENV", "off", "on")
 	cfg.logJSON = strings.EqualFold(getenv("AWS_LAMBDA_LOG_FORMAT"), "JSON")
-	levelName := "LIVE_LAMBDA_LOG_LEVEL"
-	if getenv(levelName) == "" {
-		levelName = "AWS_LAMBDA_LOG_LEVEL"
+	level := "LIVE_LAMBDA_LOG_LEVEL"
+	if getenv(level) == "" {
+		level = "AWS_LAMBDA_LOG_LEVEL"
 	}
 	// Lambda's own levels have two more. https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
-	levels := map[string]slog.Level{"": slog.LevelInfo, "TRACE": slog.LevelDebug, "DEBUG": slog.LevelDebug,
-		"INFO": slog.LevelInfo, "WARN": slog.LevelWarn, "ERROR": slog.LevelError, "FATAL": slog.LevelError}
-	var ok bool
-	if cfg.logLevel, ok = levels[strings.ToUpper(getenv(levelName))]; !ok {
-		problem(levelName, "is %q, not one of debug, info, warn, error; using info", getenv(levelName))
+	name := strings.NewReplacer("TRACE", "DEBUG", "FATAL", "ERROR").Replace(strings.ToUpper(cmp.Or(getenv(level), "INFO")))
+	if cfg.logLevel.UnmarshalText([]byte(name)) != nil {
+		problem(level, "not one of debug, info, warn, error; using info")
 	}
 	if s := getenv("LIVE_LAMBDA_ACCEPT_TIMEOUT"); s != "" {
 		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			problem("LIVE_LAMBDA_ACCEPT_TIMEOUT", "is %q, not a positive duration like 3s or 1500ms; waiting without it", s)
-		} else {
-			cfg.acceptTimeout = d
+		if cfg.acceptTimeout = max(d, 0); err != nil || d <= 0 {
+			problem("LIVE_LAMBDA_ACCEPT_TIMEOUT", "not a positive duration like 3s or 1500ms; waiting without it")
 		}
 	}
 	cfg.port = 8082
-	if s := getenv("LRAP_LISTENER_PORT"); s != "" && !isPort(s) {
-		problem("LRAP_LISTENER_PORT", "is %q, not a port from 1 to 65535; using %d", s, cfg.port)
-	} else if s != "" {
-		cfg.port, _ = strconv.Atoi(s)
+	if port, err := strconv.ParseUint(cmp.Or(getenv("LRAP_LISTENER_PORT"), "8082"), 10, 16); err == nil && port > 0 {
+		cfg.port = int(port)
+	} else {
+		problem("LRAP_LISTENER_PORT", "not a port from 1 to 65535; using %d", cfg.port)
 	}
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
 	cfg.runtimeAPI = cfg.extensionsAPI
-	if s := getenv("LRAP_RUNTIME_API_ENDPOINT"); s != "" {
-		if host, port, err := net.SplitHostPort(s); err != nil || !isHost(host) || !isPort(port) {
-			problem("LRAP_RUNTIME_API_ENDPOINT", "is %q, not host:port; using %s", s, cfg.runtimeAPI)
-		} else {
-			cfg.runtimeAPI = s
-		}
+	endpoint := getenv("LRAP_RUNTIME_API_ENDPOINT")
+	if u, err := url.Parse("http://" + endpoint); err == nil && u.Host == endpoint && u.Hostname() != "" && u.Port() != "" {
+		cfg.runtimeAPI = endpoint
+	} else if endpoint != "" {
+		problem("LRAP_RUNTIME_API_ENDPOINT", "not host:port; using %s", cfg.runtimeAPI)
 	}
-	// As Go's own crypto/x509 looks for them.
-	cfg.roots.files = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-		"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}
-	cfg.roots.dirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs"}
+	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
+	cfg.roots = rootFiles{"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"}
 	if file := getenv("SSL_CERT_FILE"); file != "" {
-		cfg.roots.files = []string{file}
-	}
-	if dirs := getenv("SSL_CERT_DIR"); dirs != "" {
-		cfg.roots.dirs = strings.Split(dirs, ":")
+		cfg.roots = rootFiles{file}
 	}
 	cfg.extensionName = cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension")
 	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
-	cfg.function = eventContext{
-		FunctionName:    getenv("AWS_LAMBDA_FUNCTION_NAME"),
-		FunctionVersion: getenv("AWS_LAMBDA_FUNCTION_VERSION"),
-		MemorySizeMB:    memory,
-		Region:          getenv("AWS_REGION"),
-		LogGroupName:    getenv("AWS_LAMBDA_LOG_GROUP_NAME"),
-		LogStreamName:   getenv("AWS_LAMBDA_LOG_STREAM_NAME"),
+	cfg.function = map[string]any{"memory_size_mb": memory}
+	for key, name := range map[string]string{"function_name": "FUNCTION_NAME", "function_version": "FUNCTION_VERSION",
+		"log_group_name": "LOG_GROUP_NAME", "log_stream_name": "LOG_STREAM_NAME"} {
+		if value := getenv("AWS_LAMBDA_" + name); value != "" {
+			cfg.function[key] = value
+		}
 	}
+	cfg.function["aws_region"] = getenv("AWS_REGION")
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		var err error
 		if cfg.api, err = readAPI(getenv); err != nil {
@@ -147,30 +128,35 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	return cfg, problems
 }
 
-// readAPI reads which Event API to use, and how.
-func readAPI(getenv func(string) string) (*appsync, error) {
+// readAPI reads which AppSync API to use, and how. A host that ends in /graphql is a GraphQL API's.
+func readAPI(getenv func(string) string) (a *appsync, err error) {
 	const httpName, realtimeName = "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST"
-	a := &appsync{apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY")}
-	var err error
-	if a.http, err = parseHost(getenv(httpName), "/event"); err != nil {
+	a = &appsync{apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY")}
+	if a.http, err = parseHost(getenv(httpName)); err != nil {
 		return nil, fmt.Errorf("%s %w", httpName, err)
 	}
 	realtime := strings.Replace(a.http.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
-	if a.realtime, err = parseHost(cmp.Or(getenv(realtimeName), realtime), "/event/realtime"); err != nil {
+	if a.realtime, err = parseHost(cmp.Or(getenv(realtimeName), a.http.Scheme+"://"+realtime)); err != nil {
 		return nil, fmt.Errorf("%s %w", realtimeName, err)
 	}
 	a.realtime.Scheme = a.http.Scheme
-	if a.realtime.Scheme == "http" && !loopback(a.realtime) {
-		return nil, fmt.Errorf("%s is not a loopback host, and %s asks for no TLS", realtimeName, httpName)
+	protocol := cmp.Or(strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL")), strings.TrimPrefix(a.http.Path, "/"), "events")
+	a.http.Path, a.realtime.Path = "/event", "/event/realtime"
+	if a.graphql = protocol == "graphql"; a.graphql {
+		a.http.Path, a.realtime.Path = "/graphql", "/graphql"
+		if a.http.Host == a.realtime.Host {
+			a.realtime.Path = "/graphql/realtime"
+		}
 	}
 	a.region = cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"), regionOf(a.http.Host))
 	a.namespace = cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
-	a.requests = "/" + a.namespace + "/requests"
 	stage := getenv("LIVE_LAMBDA_STAGE")
-	if stage != "" {
-		a.requests += "/" + stage
-	}
+	a.requests = strings.TrimSuffix("/"+a.namespace+"/requests/"+stage, "/")
 	switch {
+	case a.realtime.Scheme == "http" && !loopback(a.realtime):
+		return nil, fmt.Errorf("%s is not a loopback host, and %s asks for no TLS", realtimeName, httpName)
+	case protocol != "graphql" && protocol != "events" && protocol != "event":
+		return nil, fmt.Errorf("LIVE_LAMBDA_APPSYNC_PROTOCOL is %q, not events or graphql", protocol)
 	case !isSegment(a.namespace):
 		return nil, fmt.Errorf("LIVE_LAMBDA_NAMESPACE is %q, not 1 to 50 letters, digits and inner dashes", a.namespace)
 	case stage != "" && !isSegment(stage):
@@ -184,178 +170,133 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 // isSegment reports whether s may be one segment of a channel.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
 func isSegment(s string) bool {
-	outside := func(r rune) bool {
-		return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	}
-	return s != "" && len(s) <= 50 && strings.IndexFunc(s, outside) < 0 && strings.Trim(s, "-") == s
+	rest := strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
+	return s != "" && len(s) <= 50 && rest == "" && strings.Trim(s, "-") == s
 }
 
-// parseHost reads a host, a host with a port, or an URL, and returns the URL of path there.
-func parseHost(s, path string) (*url.URL, error) {
+// parseHost reads a host, a host with a port, or an URL, of which it returns scheme, host and first part of the path.
+func parseHost(s string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
 		s = "https://" + s
 	}
-	s = strings.ToLower(s)
-	s = strings.Replace(strings.Replace(s, "wss://", "https://", 1), "ws://", "http://", 1)
-	u, err := url.Parse(s)
+	u, err := url.Parse(strings.NewReplacer("wss://", "https://", "ws://", "http://").Replace(strings.ToLower(s)))
 	switch {
-	case err != nil || !isHost(u.Hostname()) || u.User != nil || u.Scheme != "https" && u.Scheme != "http",
-		strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):
+	case err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http":
 		return nil, errors.New("is not a host, host:port or https:// URL")
 	case u.Scheme == "http" && !loopback(u):
 		return nil, errors.New("asks for no TLS (http://), which only a loopback host may do")
 	}
+	path, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path}, nil
-}
-
-// isHost and isPort report whether s may be a host name or an IP address, and a port.
-func isHost(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/\@?#%"<>`, r) })
-}
-
-func isPort(s string) bool {
-	port, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && port > 0
 }
 
 // loopback reports whether u's host is this machine itself.
 func loopback(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Hostname() == "localhost" || ip.IsLoopback()
 }
 
 // regionOf is the region in a standard host name, LABEL.appsync-api.REGION.amazonaws.com.
 func regionOf(host string) string {
-	if labels := strings.Split(host, "."); len(labels) > 3 && labels[1] == "appsync-api" {
-		return labels[2]
-	}
-	return ""
+	_, rest, _ := strings.Cut(host, ".appsync-api.")
+	region, _, _ := strings.Cut(rest, ".")
+	return region
 }
 
-// newLogger logs lines of text, or of JSON as Lambda's own, to w.
+// newLogger logs lines of text, without the time, which CloudWatch Logs has itself, or of JSON, to w.
 func newLogger(cfg config, w io.Writer) *slog.Logger {
-	names := map[string]string{slog.TimeKey: "timestamp", slog.MessageKey: "message"}
 	opts := &slog.HandlerOptions{Level: cfg.logLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if cfg.logJSON {
-			a.Key = cmp.Or(names[a.Key], a.Key)
-		} else if a.Key == slog.TimeKey {
-			return slog.Attr{} // CloudWatch Logs has its own
+		if a.Key == slog.TimeKey && !cfg.logJSON {
+			return slog.Attr{}
 		}
 		return a
 	}}
+	handler := slog.Handler(slog.NewTextHandler(w, opts))
 	if cfg.logJSON {
-		return slog.New(slog.NewJSONHandler(w, opts)).With("source", "live-lambda")
+		handler = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(slog.NewTextHandler(prefixed{w}, opts))
+	return slog.New(handler).With("source", "live-lambda") // among the function's lines
 }
 
-// prefixed begins each line with the program's name, among those of the function.
-type prefixed struct{ io.Writer }
-
-func (p prefixed) Write(line []byte) (int, error) {
-	_, err := p.Writer.Write(append([]byte("live-lambda "), line...))
-	return len(line), err
-}
-
-// roleCredentials returns the credentials of the function's role as they are now: those in the environment, else,
-// under SnapStart, those of the container credential endpoint.
+// roleCredentials returns the credentials of the function's role as they are now: those in the environment, else, under
+// SnapStart, those of the container credential endpoint.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
 func roleCredentials(transport http.RoundTripper) func(context.Context) (credentials, error) {
-	var mu sync.Mutex
-	type expiring struct {
-		AccessKeyID     string `json:"AccessKeyId"`
-		SecretAccessKey string
-		Token           string
-		Expiration      time.Time
-	}
-	var cached expiring
-	return func(ctx context.Context) (credentials, error) {
-		c := credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
+	return func(ctx context.Context) (c credentials, err error) {
+		c = credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
 		endpoint := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-		if c.accessKeyID != "" && c.secretAccessKey != "" {
+		switch {
+		case c.accessKeyID != "" && c.secretAccessKey != "":
 			return c, nil
-		}
-		if endpoint == "" {
+		case endpoint == "":
 			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set")
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if time.Until(cached.Expiration) < 5*time.Minute {
-			cached = expiring{}
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
-			if err != nil {
-				return c, errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI is not an URL")
-			}
-			req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
-			resp, err := transport.RoundTrip(req)
-			if err == nil {
-				err = readAnswer(resp, "container credentials", &cached)
-			}
-			if err == nil && (cached.AccessKeyID == "" || cached.SecretAccessKey == "") {
-				err = errors.New("container credentials: there are none in the answer")
-			}
-			if err != nil {
-				cached.Expiration = time.Time{}
-				return c, err
-			}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
+		if err != nil {
+			return c, errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI is not an URL")
 		}
-		return credentials{cached.AccessKeyID, cached.SecretAccessKey, cached.Token}, nil
+		req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return c, fmt.Errorf("container credentials: %w", err)
+		}
+		defer resp.Body.Close()
+		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
+		err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
+		if err != nil || resp.StatusCode != http.StatusOK || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
+			return c, fmt.Errorf("container credentials: there are none in the answer: %s", resp.Status)
+		}
+		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 	}
 }
 
 // newTransport is the way to AppSync. Dials end by themselves: net/http detaches them from the request that began them.
 // With a TLS configuration of its own it speaks no HTTP/2, which has no WebSockets here.
 func newTransport(cfg *tls.Config) *http.Transport {
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:     cfg,
-		TLSHandshakeTimeout: dialTimeout,
-		IdleConnTimeout:     staleAfter,
-	}
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig: cfg, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: staleAfter}
 }
 
 // extension is the program in the layer. It returns the exit status.
 func extension() int {
 	cfg, problems := readConfig(os.Getenv)
 	if cfg.forwardEnv {
-		cfg.function.Environment = map[string]string{}
+		environment := map[string]string{}
 		for _, s := range os.Environ() {
 			name, value, _ := strings.Cut(s, "=")
-			cfg.function.Environment[name] = value
+			environment[name] = value
 		}
+		cfg.function["environment"] = environment
 	}
 	log := newLogger(cfg, os.Stderr)
 	for _, p := range problems {
 		log.Warn(p)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, cfg, log); err != nil {
+	if err := run(context.Background(), cfg, log); err != nil {
 		log.Error("cannot go on", "error", err)
 		return 1
 	}
 	return 0
 }
 
-// run is the extension's life. The proxy listens before the extension registers, because the runtime starts right after
-// that; the link to AppSync comes up beside it all.
+// run is the extension's life, until SHUTDOWN or the end of ctx. The proxy listens before the extension registers, because
+// the runtime starts right after that; the link to AppSync comes up beside it all.
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	// No proxy, no compression, no timeout: this is the way to Lambda's own APIs, which may hold a call for weeks.
 	lambda := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
-	x := &extensionsAPI{base: "http://" + cfg.extensionsAPI, transport: lambda}
+	x := &extensionsAPI{base: "http://" + cfg.extensionsAPI, name: cfg.extensionName, transport: lambda}
 	if cfg.off {
-		if _, err := x.register(ctx, cfg.extensionName); err != nil {
+		if _, err := x.register(ctx); err != nil {
 			return err
 		}
 		return untilShutdown(ctx, x, log)
 	}
 	ln, listenErr := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.port)))
-	p := &proxy{cfg: cfg, log: log, transport: lambda, open: map[string]*invocation{}}
+	p := &proxy{cfg: cfg, log: log, transport: lambda, ready: make(chan nextAnswer)}
 	var wg sync.WaitGroup
+	linkCtx, stopLink := context.WithCancel(context.Background())
 	var stopInvocations context.CancelFunc
-	p.life, stopInvocations = context.WithCancel(context.WithoutCancel(ctx))
-	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	p.life, stopInvocations = context.WithCancel(context.Background())
 	defer stopInvocations()
 	defer wg.Wait()
 	defer stopLink()
@@ -366,7 +307,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		p.tunnel.buffered = cfg.toRuntime
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
-	fn, err := x.register(ctx, cfg.extensionName)
+	fn, err := x.register(ctx)
 	if err != nil {
 		return err
 	}
@@ -374,10 +315,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		err := fmt.Errorf("cannot listen for the runtime on port %d: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, listenErr)
 		return errors.Join(err, x.initError(ctx, "LiveLambda.PortTaken", err))
 	}
-	// The function pays for memory: with Go's usual 100 a 6 MB event and answer take 6 times as much, so 3.7 times.
-	debug.SetGCPercent(25)
-	p.function(fn)
-	log.Info("registered", "function", fn.Name, "port", cfg.port, "appsync", cfg.api != nil)
+	cfg.function["handler"] = fn.Handler
+	log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
 	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	wg.Go(func() { server.Serve(ln) })
 	err = untilShutdown(ctx, x, log)
@@ -390,22 +329,19 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 // untilShutdown asks for the extension's events until SHUTDOWN. INVOKE needs nothing: the runtime's call of next, which
 // the proxy holds, keeps the environment from freezing.
 func untilShutdown(ctx context.Context, x *extensionsAPI, log *slog.Logger) error {
-	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
+	for pause := firstBackoff; ctx.Err() == nil; {
 		e, err := x.next(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			log.Error("cannot get the extension's next event; trying again", "error", err)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			continue
-		case e.EventType == "SHUTDOWN":
+		case err == nil && e.EventType == "SHUTDOWN":
 			log.Debug("shutting down", "reason", e.ShutdownReason)
 			return nil
+		case err == nil:
+			pause = firstBackoff
+		case ctx.Err() == nil:
+			log.Error("cannot get the extension's next event; trying again", "error", err)
+			sleep(ctx, pause)
+			pause = min(2*pause, maxBackoff)
 		}
-		pause = firstBackoff
 	}
+	return nil
 }

@@ -42,6 +42,7 @@ const (
 
 const (
 	spillAbove     = 64 << 10        // bytes of a reply that stay in memory; what is longer goes to a temporary file
+	gzipAbove      = 16 << 10        // bytes of a buffered reply that are worth compressing
 	headBytes      = 16 << 10        // of a reply that the terminal may show
 	maxContentType = 8 << 10         // bytes of one that is passed on
 	maxCause       = 200_000         // bytes of an X-Ray cause as it is escaped in part 0
@@ -152,8 +153,8 @@ type reply struct {
 	message  string            // of an error, for the terminal
 }
 
-// failure is the reply of a runtime that could not give one itself.
-func failure(errorType, message string) *reply {
+// failureReply is the reply of a runtime that could not give one itself.
+func failureReply(errorType, message string) *reply {
 	return errorReply(errorType, errorJSON(errorType, message))
 }
 
@@ -168,6 +169,18 @@ func errorReply(errorType string, body []byte) *reply {
 		rep.data.Write(errorJSON(errorType, err.Error())) // small: stays in memory
 	}
 	return rep
+}
+
+// compress gzips what is worth it and names the encoding.
+func compress(body []byte) (_ []byte, encoding string) {
+	if len(body) <= gzipAbove {
+		return body, ""
+	}
+	var buf bytes.Buffer
+	zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed) // the level is valid
+	zw.Write(body)                                     // a bytes.Buffer takes everything
+	zw.Close()
+	return buf.Bytes(), "gzip"
 }
 
 // collector takes a buffered reply in as it comes: gzipped above gzipAbove, at most maxPayload bytes.
@@ -449,7 +462,7 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 		headers[modeHeader] = mode
 		w.streamed(rw, r, q, headers)
 	default:
-		w.answered(q, failure("Runtime.InvalidResponseModeHeader", "Invalid response mode header"))
+		w.answered(q, failureReply("Runtime.InvalidResponseModeHeader", "Invalid response mode header"))
 		refuse(rw, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
 	}
 }
@@ -487,7 +500,7 @@ func (w *worker) buffered(rw http.ResponseWriter, r *http.Request, q *request, h
 
 // tooLarge tells the runtime and the caller what Lambda tells them; the runtime goes on.
 func (w *worker) tooLarge(rw http.ResponseWriter, q *request, size int64) {
-	w.answered(q, failure("Function.ResponseSizeTooLarge",
+	w.answered(q, failureReply("Function.ResponseSizeTooLarge",
 		fmt.Sprintf("Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes).", size, maxPayload)))
 	refuse(rw, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
 		fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", maxPayload))
@@ -502,14 +515,14 @@ func (w *worker) broken(rw http.ResponseWriter, q *request, err error) {
 // breakage says what the caller gets for a response that broke off: that the runtime has exited, where it has.
 func (w *worker) breakage(q *request, err error) *reply {
 	if errors.Is(err, errKeep) {
-		return failure("LiveLambda.Local", err.Error())
+		return failureReply("LiveLambda.Local", err.Error())
 	}
 	select {
 	case <-w.exited:
 		return w.exitReply(q)
 	case <-time.After(exitPause):
 	}
-	return failure("Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
+	return failureReply("Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
 }
 
 // streamed reads a response while it is sent on. Whatever ends it early is in its trailers.
@@ -528,7 +541,7 @@ func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, h
 	switch errorType := r.Trailer.Get(typeHeader); {
 	case errors.Is(err, errOver):
 	case errors.Is(err, errTooBig):
-		trailers = errorTrailers(failure("Function.ResponseSizeTooLarge",
+		trailers = errorTrailers(failureReply("Function.ResponseSizeTooLarge",
 			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxStream)))
 	case err != nil:
 		trailers = errorTrailers(w.breakage(q, err))

@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"regexp"
@@ -57,7 +56,6 @@ type subscriber struct {
 	local  *local
 	sender string // in every part from here: the extension keeps two local ends apart by it
 	probe  string // request ID of a probe that shows that the subscription delivers
-	probed chan struct{}
 	wg     sync.WaitGroup
 	ended  chan struct{} // a talk has ended
 	woken  chan struct{} // inbox has something
@@ -99,7 +97,7 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	var name [8]byte
 	rand.Read(name[:])
 	sender := hex.EncodeToString(name[:])
-	return &subscriber{api: api, local: l, sender: sender, probe: sender + "/probe", probed: make(chan struct{}, 1),
+	return &subscriber{api: api, local: l, sender: sender, probe: sender + "/probe",
 		ended: make(chan struct{}, 1), woken: make(chan struct{}, 1), changed: make(chan struct{}), talks: map[string]*talk{},
 		known: map[string]*talk{}, open: map[string]*openRequest{}, reported: map[string]bool{}}
 }
@@ -117,20 +115,11 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // a request may come before its subscription is confirmed
 	defer s.set(nil)
-	if err := conn.subscribe(ctx, conn.newID(), s.api.requests, s.receive); err != nil {
+	if err := conn.subscribe(ctx, ackTimeout, s.api.requests, s.receive); err != nil {
 		return false, err
 	}
-	if err := conn.subscribe(ctx, conn.newID(), s.channel(s.probe), func(string) { notify(s.probed) }); err != nil {
+	if err := conn.listen(ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil && err != errNoProbe {
 		return false, err
-	}
-	for deadline := time.Now().Add(ackTimeout); ; {
-		err := s.ping(ctx, conn, probeEvery)
-		if err == nil || errors.Is(err, errNoProbe) && time.Now().After(deadline) {
-			break
-		}
-		if !errors.Is(err, errNoProbe) {
-			return false, err
-		}
 	}
 	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
 	return true, s.watchOver(ctx, conn)
@@ -143,41 +132,18 @@ func (s *subscriber) watchOver(ctx context.Context, conn *session) error {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-conn.conn.done:
-			return conn.conn.err
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-conn.conn.ctx.Done():
+			return context.Cause(conn.conn.ctx)
 		case <-ticker.C:
 		}
-		now := time.Now().UnixNano() // by the wall clock: the monotonic one stands still while a machine sleeps
-		if time.Duration(now-conn.born.UnixNano()) > retireAfter && s.talking() == 0 {
+		if time.Now().Round(0).Sub(conn.born) > retireAfter && s.talking() == 0 { // by the wall clock: this machine may sleep
 			return errRetired
 		}
-		if time.Duration(now-conn.conn.lastFrame.Load()) > pingAfter {
-			if err := s.ping(ctx, conn, publishTimeout); err != nil {
+		if conn.quiet() > pingAfter {
+			if err := conn.probe(ctx, s.probe, publishTimeout); err != nil {
 				return err
 			}
 		}
-	}
-}
-
-// ping publishes a probe to this end's own subscription and waits for it to come back.
-func (s *subscriber) ping(ctx context.Context, conn *session, wait time.Duration) error {
-	event := part{Type: "probe", RequestID: s.probe}.event()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	if err := conn.publish(ctx, s.channel(s.probe), slices.Values([][]byte{event})); err != nil {
-		return err
-	}
-	select {
-	case <-s.probed:
-		return nil
-	case <-timer.C:
-		return errNoProbe
-	case <-conn.conn.done:
-		return conn.conn.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -305,24 +271,11 @@ func (s *subscriber) part(ctx context.Context, p *part) error {
 		return nil
 	}
 	delete(s.open, p.RequestID)
-	body, err := o.message()
+	body, err := o.message(maxPayload + maxContext)
 	if err != nil {
 		return fmt.Errorf("a request in parts: %w", err)
 	}
 	return s.request(ctx, p.RequestID, body)
-}
-
-// message joins the parts of a request: an event of Lambda's largest size, and its context.
-func (o *openRequest) message() ([]byte, error) {
-	r, err := o.reader()
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(io.LimitReader(r, maxPayload+maxContext+1))
-	if err == nil && len(body) > maxPayload+maxContext {
-		err = errTooBig
-	}
-	return body, err
 }
 
 // request takes a whole request message, which came on the channel that name belongs to.
@@ -358,6 +311,25 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 	return nil
 }
 
+// eventContext is the context of a request: what the extension tells of the invocation.
+type eventContext struct {
+	RequestID          string            `json:"request_id"`
+	FunctionName       string            `json:"function_name"`
+	FunctionVersion    string            `json:"function_version"`
+	InvokedFunctionARN string            `json:"invoked_function_arn"`
+	MemorySizeMB       int               `json:"memory_size_mb"`
+	Region             string            `json:"aws_region"`
+	DeadlineMs         int64             `json:"deadline_ms"`
+	TraceID            string            `json:"trace_id"`
+	Handler            string            `json:"handler"`
+	LogGroupName       string            `json:"log_group_name,omitempty"`
+	LogStreamName      string            `json:"log_stream_name,omitempty"`
+	Identity           json.RawMessage   `json:"identity,omitempty"`
+	ClientContext      json.RawMessage   `json:"client_context,omitempty"`
+	TenantID           string            `json:"tenant_id,omitempty"`
+	Environment        map[string]string `json:"environment,omitempty"`
+}
+
 // newRequestFrom checks what came as an event and its context: nothing of it may break a line or a header.
 func newRequestFrom(event []byte, c eventContext) (*request, error) {
 	if event == nil {
@@ -379,7 +351,7 @@ func newRequestFrom(event []byte, c eventContext) (*request, error) {
 		if string(*object) == "null" {
 			*object = nil
 		}
-		if *object = asciiJSON(nil, *object); len(*object) > maxHeaderText {
+		if *object = asciiJSON(*object); len(*object) > maxHeaderText {
 			return nil, errors.New("a request whose client context or identity is too large for a header")
 		}
 	}
@@ -502,7 +474,13 @@ func (s *subscriber) current() (*session, <-chan struct{}) {
 
 func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk) error {
 	name := s.name(t)
-	return conn.announce(ctx, s.channel(name), part{Type: "accepted", RequestID: name, Sender: s.sender}.event())
+	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
+	for body := range s.api.publishes(s.api.channel(name), slices.Values([][]byte{event})) {
+		if _, err := conn.startPublish(ctx, body); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // name is the request ID to answer with.
@@ -511,8 +489,6 @@ func (s *subscriber) name(t *talk) string {
 	defer s.mu.Unlock()
 	return t.names[len(t.names)-1]
 }
-
-func (s *subscriber) channel(name string) string { return "/" + s.api.namespace + "/response/" + name }
 
 // converse keeps the extension informed until the request is over or ctx is done.
 func (s *subscriber) converse(ctx context.Context, t *talk) {
@@ -638,11 +614,11 @@ func (o *transfer) step(ctx context.Context, conn *session, t *talk, again bool)
 
 // failed says when to try again.
 func (o *transfer) failed(conn *session, err error) time.Duration {
-	if !conn.conn.ended() && !o.warned {
+	if conn.conn.ctx.Err() == nil && !o.warned {
 		o.warned = true
 		o.s.api.log.Warn("AppSync did not take an answer; trying again", "error", err)
 	}
-	if refused(err) {
+	if errors.Is(err, errRefused) {
 		return repeatAnswer
 	}
 	return retryPublish
@@ -724,7 +700,7 @@ func (o *transfer) publish(ctx context.Context, conn *session, t *talk, indexes 
 			}
 		}
 	}
-	err = conn.publish(ctx, o.s.channel(name), events)
+	err = conn.publish(ctx, o.s.api.channel(name), events)
 	return (parts + maxEventsPerPublish - 1) / maxEventsPerPublish, err
 }
 

@@ -664,7 +664,7 @@ func (w *worker) outputs() (stdout, stderr *os.File, copied func(), err error) {
 
 // exitReply is what the caller gets for an exit in the middle of its invocation.
 func (w *worker) exitReply(q *request) *reply {
-	return failure("Runtime.ExitError", "RequestId: "+q.id+" Error: "+w.status)
+	return failureReply("Runtime.ExitError", "RequestId: "+q.id+" Error: "+w.status)
 }
 
 // gone is the end of a worker: its request is answered, and what it leaves to do is done by another.
@@ -681,7 +681,7 @@ func (w *worker) gone(status, errorType string) {
 	starting := w.state == stateStarted || w.state == stateRestoring || w.state == stateFailed
 	busy := w.state == stateRunning || w.state == stateAnswering
 	if q := w.request; q != nil && (starting || busy) {
-		l.answer(q, failure(errorType, "RequestId: "+q.id+" Error: "+status))
+		l.answer(q, failureReply(errorType, "RequestId: "+q.id+" Error: "+status))
 	}
 	switch {
 	case wanted:
@@ -761,7 +761,7 @@ func (l *local) endAll() {
 	close(l.kill)
 	for q := range l.live {
 		if q.reply == nil && q.pool != nil {
-			l.answer(q, failure("LiveLambda.Stopped", "the local end was stopped in the middle of the invocation"))
+			l.answer(q, failureReply("LiveLambda.Stopped", "the local end was stopped in the middle of the invocation"))
 		}
 	}
 	for _, p := range l.pools {
