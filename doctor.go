@@ -68,7 +68,7 @@ func (t *console) doctor(args []string) int {
 		if err != nil {
 			return nil, err
 		}
-		cfg, problems := readConfig(getenv)
+		cfg, problems := readConfig(regional(getenv))
 		switch {
 		case len(problems) > 0:
 			return nil, configError(problems)

@@ -1,18 +1,17 @@
 package main
 
-// extapi.go knows the Lambda Extensions API: registration, the extension's own events, and error reports. main.go alone
-// calls it.
+// extapi.go knows the Lambda Extensions API: registration and the extension's own events. main.go alone calls it.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // extensionsAPI is one extension's view of the Extensions API at base, an URL without a path.
@@ -24,13 +23,13 @@ type extensionsAPI struct {
 
 // extensionAnswer is what the Extensions API says: of the function when the extension registers, of the extension's next event,
 // or of an error.
-type extensionAnswer struct{ FunctionName, FunctionVersion, Handler, EventType, ShutdownReason, ErrorType string }
+type extensionAnswer struct{ FunctionName, Handler, EventType, ErrorType string }
 
 // register registers the extension for INVOKE and SHUTDOWN; where that is refused, as on Lambda Managed Instances, for
 // SHUTDOWN alone.
 func (x *extensionsAPI) register(ctx context.Context) (fn extensionAnswer, err error) {
 	for _, events := range []string{`["INVOKE","SHUTDOWN"]`, `["SHUTDOWN"]`} {
-		if fn, err = x.call(ctx, http.MethodPost, "register", []byte(`{"events":`+events+`}`), ""); err == nil {
+		if fn, err = x.call(ctx, http.MethodPost, "register", `{"events":`+events+`}`); err == nil {
 			break
 		}
 	}
@@ -39,26 +38,22 @@ func (x *extensionsAPI) register(ctx context.Context) (fn extensionAnswer, err e
 
 // next waits for the extension's next event, for as long as the environment may be frozen.
 func (x *extensionsAPI) next(ctx context.Context) (extensionAnswer, error) {
-	return x.call(ctx, http.MethodGet, "event/next", nil, "")
+	return x.call(ctx, http.MethodGet, "event/next", "")
 }
 
-// initError reports that the extension cannot start; the process has to exit afterwards.
+// initError reports why the extension, which has registered, cannot start; the process has to exit afterwards.
 func (x *extensionsAPI) initError(ctx context.Context, errorType string, cause error) error {
-	_, err := x.call(ctx, http.MethodPost, "init/error", errorJSON(errorType, cause.Error()), errorType)
+	_, err := x.call(ctx, http.MethodPost, "init/error", string(errorJSON(errorType, cause.Error())), errorType)
 	return err
 }
 
-// call makes one request.
-func (x *extensionsAPI) call(ctx context.Context, method, path string, body []byte, errorType string) (answer extensionAnswer, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, x.base+"/2020-01-01/extension/"+path, bytes.NewReader(body))
+// call makes one request; only one of init/error has an error type.
+func (x *extensionsAPI) call(ctx context.Context, method, path, body string, errorType ...string) (answer extensionAnswer, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, x.base+"/2020-01-01/extension/"+path, strings.NewReader(body))
 	if err != nil {
 		return answer, err
 	}
-	for name, value := range map[string]string{"Name": x.name, "Identifier": x.id, "Function-Error-Type": errorType} {
-		if value != "" {
-			req.Header.Set("Lambda-Extension-"+name, value)
-		}
-	}
+	req.Header = http.Header{"Lambda-Extension-Name": {x.name}, "Lambda-Extension-Function-Error-Type": errorType, "Lambda-Extension-Identifier": strings.Fields(x.id)} // none at first
 	resp, err := x.transport.RoundTrip(req)
 	if err == nil {
 		x.id = cmp.Or(resp.Header.Get("Lambda-Extension-Identifier"), x.id)
@@ -74,8 +69,11 @@ func (x *extensionsAPI) call(ctx context.Context, method, path string, body []by
 func readAnswer(resp *http.Response) (answer extensionAnswer, err error) {
 	defer resp.Body.Close()
 	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
-	if resp.StatusCode >= 300 {
+	switch {
+	case resp.StatusCode >= 300:
 		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(answer.ErrorType))
+	case resp.StatusCode == http.StatusAccepted: // which says it all
+		err = nil
 	}
 	return answer, err
 }

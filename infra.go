@@ -482,3 +482,21 @@ func layerOf(arn string) string {
 	}
 	return arn
 }
+
+// regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, where none is set.
+func regional(getenv func(string) string) func(string) string {
+	return func(name string) string {
+		value := getenv(name)
+		if name == "LIVE_LAMBDA_APPSYNC_REGION" && value == "" && getenv("AWS_REGION") == "" {
+			return regionOf(strings.ToLower(getenv(hostVariable)))
+		}
+		return value
+	}
+}
+
+// regionOf is the region in a standard host name, or empty.
+func regionOf(host string) string {
+	_, rest, _ := strings.Cut(host, ".appsync-api.")
+	region, _, _ := strings.Cut(rest, ".")
+	return region
+}

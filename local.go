@@ -221,7 +221,7 @@ func localCommand(args []string) int {
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") == "" {
 		return f.wrong("the AppSync Event API is not set: give --host, --stack or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
 	}
-	api, err := readAPI(getenv)
+	api, err := readAPI(regional(getenv))
 	if err != nil {
 		return f.wrong("%v", err)
 	}

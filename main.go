@@ -46,8 +46,7 @@ func main() {
 type config struct {
 	off, offlineError, toRuntime, forwardEnv, logJSON bool // LIVE_LAMBDA=off, _OFFLINE=error, _DELIVERY=runtime, …
 	acceptTimeout                                     time.Duration
-	port                                              int
-	extensionsAPI, runtimeAPI                         string // host:port; the proxy forwards to runtimeAPI
+	extensionsAPI, runtimeAPI, port                   string // host:port; the proxy forwards to runtimeAPI and listens on port
 	extensionName                                     string
 	logLevel                                          slog.Level
 	roots                                             rootFiles
@@ -58,67 +57,50 @@ type config struct {
 // readConfig reads the configuration through getenv. It never fails: each problem is a line that names the variable,
 // what is wrong with it and what is done instead.
 func readConfig(getenv func(string) string) (cfg config, problems []string) {
-	// or reports a variable that cannot be used.
-	problem := func(name, format string, args ...any) {
-		problems = append(problems, fmt.Sprintf("%s is %q, "+format, append([]any{name, getenv(name)}, args...)...))
-	}
-	// second reports whether a variable has the second of the values that it may have, not the first, its default.
-	second := func(name, first, second string) bool {
-		value := strings.ToLower(getenv(name))
-		if value != "" && value != first && value != second {
-			problem(name, "not %s or %s; using %[3]s", first, second)
+	// read returns the value of a variable, or where that is not usable its default.
+	read := func(name, byDefault, want string, usable func(value string) bool) string {
+		value := cmp.Or(getenv(name), byDefault)
+		if !usable(value) {
+			problems = append(problems, fmt.Sprintf("%s is %q, not %s; using %s", name, value, want, byDefault))
+			return byDefault
 		}
-		return value == second
+		return value
+	}
+	// second reports whether a variable has the second of its two values, not the first, its default.
+	second := func(name, first, second string) bool {
+		usable := func(s string) bool { return strings.EqualFold(s, first) || strings.EqualFold(s, second) }
+		return strings.EqualFold(second, read(name, first, first+" or "+second, usable))
 	}
 	cfg.off = second("LIVE_LAMBDA", "on", "off")
 	cfg.offlineError = second("LIVE_LAMBDA_OFFLINE", "deployed", "error")
 	cfg.toRuntime = second("LIVE_LAMBDA_DELIVERY", "caller", "runtime")
 	cfg.forwardEnv = second("LIVE_LAMBDA_FORWARD_ENV", "off", "on")
 	cfg.logJSON = strings.EqualFold(getenv("AWS_LAMBDA_LOG_FORMAT"), "JSON")
-	level := "LIVE_LAMBDA_LOG_LEVEL"
-	if getenv(level) == "" {
-		level = "AWS_LAMBDA_LOG_LEVEL"
-	}
 	// Lambda's own levels have two more. https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
-	name := strings.NewReplacer("TRACE", "DEBUG", "FATAL", "ERROR").Replace(strings.ToUpper(cmp.Or(getenv(level), "INFO")))
-	if cfg.logLevel.UnmarshalText([]byte(name)) != nil {
-		problem(level, "not one of debug, info, warn, error; using info")
-	}
-	if s := getenv("LIVE_LAMBDA_ACCEPT_TIMEOUT"); s != "" {
-		d, err := time.ParseDuration(s)
-		if cfg.acceptTimeout = max(d, 0); err != nil || d <= 0 {
-			problem("LIVE_LAMBDA_ACCEPT_TIMEOUT", "not a positive duration like 3s or 1500ms; waiting without it")
-		}
-	}
-	cfg.port = 8082
-	if port, err := strconv.ParseUint(cmp.Or(getenv("LRAP_LISTENER_PORT"), "8082"), 10, 16); err == nil && port > 0 {
-		cfg.port = int(port)
-	} else {
-		problem("LRAP_LISTENER_PORT", "not a port from 1 to 65535; using %d", cfg.port)
-	}
+	level := strings.NewReplacer("TRACE", "debug", "FATAL", "error").Replace(getenv("AWS_LAMBDA_LOG_LEVEL"))
+	level = read("LIVE_LAMBDA_LOG_LEVEL", cmp.Or(level, "info"), "one of debug, info, warn, error", func(s string) bool { return new(slog.Level).UnmarshalText([]byte(s)) == nil })
+	cfg.logLevel.UnmarshalText([]byte(level)) // info, where Lambda's own is not valid
+	duration := read("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", func(s string) bool { d, err := time.ParseDuration(s); return err == nil && d >= 0 })
+	cfg.acceptTimeout, _ = time.ParseDuration(duration)
+	cfg.port = read("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", func(s string) bool { port, err := strconv.ParseUint(s, 10, 16); return err == nil && port > 0 })
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
-	cfg.runtimeAPI = cfg.extensionsAPI
-	endpoint := getenv("LRAP_RUNTIME_API_ENDPOINT")
-	if u, err := url.Parse("http://" + endpoint); err == nil && u.Host == endpoint && u.Hostname() != "" && u.Port() != "" {
-		cfg.runtimeAPI = endpoint
-	} else if endpoint != "" {
-		problem("LRAP_RUNTIME_API_ENDPOINT", "not host:port; using %s", cfg.runtimeAPI)
-	}
+	cfg.runtimeAPI = read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "host:port", func(s string) bool {
+		u, err := url.Parse("http://" + s)
+		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != ""
+	})
 	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
 	cfg.roots = rootFiles{"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"}
 	if file := getenv("SSL_CERT_FILE"); file != "" {
 		cfg.roots = rootFiles{file}
 	}
 	cfg.extensionName = cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension")
-	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
-	cfg.function = map[string]any{"memory_size_mb": memory}
-	for key, name := range map[string]string{"function_name": "FUNCTION_NAME", "function_version": "FUNCTION_VERSION",
-		"log_group_name": "LOG_GROUP_NAME", "log_stream_name": "LOG_STREAM_NAME"} {
-		if value := getenv("AWS_LAMBDA_" + name); value != "" {
+	cfg.function = map[string]any{"aws_region": getenv("AWS_REGION")}
+	cfg.function["memory_size_mb"], _ = strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
+	for _, key := range []string{"function_name", "function_version", "log_group_name", "log_stream_name"} {
+		if value := getenv("AWS_LAMBDA_" + strings.ToUpper(key)); value != "" {
 			cfg.function[key] = value
 		}
 	}
-	cfg.function["aws_region"] = getenv("AWS_REGION")
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		var err error
 		if cfg.api, err = readAPI(getenv); err != nil {
@@ -129,16 +111,13 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 }
 
 // readAPI reads which AppSync API to use, and how. A host that ends in /graphql is a GraphQL API's.
-func readAPI(getenv func(string) string) (a *appsync, err error) {
+func readAPI(getenv func(string) string) (*appsync, error) {
 	const httpName, realtimeName = "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST"
-	a = &appsync{apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY")}
-	if a.http, err = parseHost(getenv(httpName)); err != nil {
-		return nil, fmt.Errorf("%s %w", httpName, err)
-	}
+	a := &appsync{apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY"), region: cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"))}
+	var err, realtimeErr error
+	a.http, err = parseHost(httpName, getenv(httpName))
 	realtime := strings.Replace(a.http.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
-	if a.realtime, err = parseHost(cmp.Or(getenv(realtimeName), a.http.Scheme+"://"+realtime)); err != nil {
-		return nil, fmt.Errorf("%s %w", realtimeName, err)
-	}
+	a.realtime, realtimeErr = parseHost(realtimeName, cmp.Or(getenv(realtimeName), a.http.Scheme+"://"+realtime))
 	a.realtime.Scheme = a.http.Scheme
 	protocol := cmp.Or(strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL")), strings.TrimPrefix(a.http.Path, "/"), "events")
 	a.http.Path, a.realtime.Path = "/event", "/event/realtime"
@@ -148,11 +127,12 @@ func readAPI(getenv func(string) string) (a *appsync, err error) {
 			a.realtime.Path = "/graphql/realtime"
 		}
 	}
-	a.region = cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"), regionOf(a.http.Host))
 	a.namespace = cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
 	stage := getenv("LIVE_LAMBDA_STAGE")
 	a.requests = strings.TrimSuffix("/"+a.namespace+"/requests/"+stage, "/")
 	switch {
+	case cmp.Or(err, realtimeErr) != nil:
+		return nil, cmp.Or(err, realtimeErr)
 	case a.realtime.Scheme == "http" && !loopback(a.realtime):
 		return nil, fmt.Errorf("%s is not a loopback host, and %s asks for no TLS", realtimeName, httpName)
 	case protocol != "graphql" && protocol != "events" && protocol != "event":
@@ -174,17 +154,18 @@ func isSegment(s string) bool {
 	return s != "" && len(s) <= 50 && rest == "" && strings.Trim(s, "-") == s
 }
 
-// parseHost reads a host, a host with a port, or an URL, of which it returns scheme, host and first part of the path.
-func parseHost(s string) (*url.URL, error) {
-	if !strings.Contains(s, "://") {
-		s = "https://" + s
+// parseHost reads a variable that is a host, a host with a port, or an URL, of which it returns scheme, host and the first
+// part of the path.
+func parseHost(name, value string) (*url.URL, error) {
+	if !strings.Contains(value, "://") {
+		value = "https://" + value
 	}
-	u, err := url.Parse(strings.NewReplacer("wss://", "https://", "ws://", "http://").Replace(strings.ToLower(s)))
+	u, err := url.Parse(strings.NewReplacer("wss://", "https://", "ws://", "http://").Replace(strings.ToLower(value)))
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http":
-		return nil, errors.New("is not a host, host:port or https:// URL")
+		return &url.URL{}, errors.New(name + " is not a host, host:port or https:// URL")
 	case u.Scheme == "http" && !loopback(u):
-		return nil, errors.New("asks for no TLS (http://), which only a loopback host may do")
+		return &url.URL{}, errors.New(name + " asks for no TLS (http://), which only a loopback host may do")
 	}
 	path, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path}, nil
@@ -192,25 +173,12 @@ func parseHost(s string) (*url.URL, error) {
 
 // loopback reports whether u's host is this machine itself.
 func loopback(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip.IsLoopback()
+	return u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
-// regionOf is the region in a standard host name, LABEL.appsync-api.REGION.amazonaws.com.
-func regionOf(host string) string {
-	_, rest, _ := strings.Cut(host, ".appsync-api.")
-	region, _, _ := strings.Cut(rest, ".")
-	return region
-}
-
-// newLogger logs lines of text, without the time, which CloudWatch Logs has itself, or of JSON, to w.
+// newLogger logs lines of text, or of JSON, to w.
 func newLogger(cfg config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.logLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey && !cfg.logJSON {
-			return slog.Attr{}
-		}
-		return a
-	}}
+	opts := &slog.HandlerOptions{Level: cfg.logLevel}
 	handler := slog.Handler(slog.NewTextHandler(w, opts))
 	if cfg.logJSON {
 		handler = slog.NewJSONHandler(w, opts)
@@ -224,16 +192,12 @@ func newLogger(cfg config, w io.Writer) *slog.Logger {
 func roleCredentials(transport http.RoundTripper) func(context.Context) (credentials, error) {
 	return func(ctx context.Context) (c credentials, err error) {
 		c = credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
-		endpoint := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-		switch {
-		case c.accessKeyID != "" && c.secretAccessKey != "":
+		if c.accessKeyID != "" && c.secretAccessKey != "" {
 			return c, nil
-		case endpoint == "":
-			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set")
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
-		if err != nil {
-			return c, errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI is not an URL")
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), nil)
+		if err != nil || req.URL.Host == "" {
+			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
 		}
 		req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
 		resp, err := transport.RoundTrip(req)
@@ -291,16 +255,21 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		}
 		return untilShutdown(ctx, x, log)
 	}
-	ln, listenErr := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.port)))
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cfg.port))
+	if err != nil {
+		err = fmt.Errorf("cannot listen for the runtime on port %s: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, err)
+		_, registerErr := x.register(ctx)
+		return errors.Join(err, registerErr, x.initError(ctx, "LiveLambda.PortTaken", err))
+	}
 	p := &proxy{cfg: cfg, log: log, transport: lambda, ready: make(chan nextAnswer)}
+	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	var wg sync.WaitGroup
-	linkCtx, stopLink := context.WithCancel(context.Background())
-	var stopInvocations context.CancelFunc
-	p.life, stopInvocations = context.WithCancel(context.Background())
-	defer stopInvocations()
 	defer wg.Wait()
+	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
-	if cfg.api != nil && listenErr == nil {
+	var stopInvocations context.CancelFunc
+	p.life, stopInvocations = context.WithCancel(linkCtx)
+	if cfg.api != nil {
 		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
 		cfg.api.transport = newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
 		p.tunnel = newTunnel(cfg.api)
@@ -308,18 +277,12 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
 	fn, err := x.register(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		cfg.function["handler"] = fn.Handler
+		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
+		wg.Go(func() { server.Serve(ln) })
+		err = untilShutdown(ctx, x, log)
 	}
-	if listenErr != nil {
-		err := fmt.Errorf("cannot listen for the runtime on port %d: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, listenErr)
-		return errors.Join(err, x.initError(ctx, "LiveLambda.PortTaken", err))
-	}
-	cfg.function["handler"] = fn.Handler
-	log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
-	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	wg.Go(func() { server.Serve(ln) })
-	err = untilShutdown(ctx, x, log)
 	stopInvocations()
 	p.wait() // local ends are told, so the link comes last
 	server.Close()
@@ -329,18 +292,14 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 // untilShutdown asks for the extension's events until SHUTDOWN. INVOKE needs nothing: the runtime's call of next, which
 // the proxy holds, keeps the environment from freezing.
 func untilShutdown(ctx context.Context, x *extensionsAPI, log *slog.Logger) error {
-	for pause := firstBackoff; ctx.Err() == nil; {
+	for ctx.Err() == nil {
 		e, err := x.next(ctx)
 		switch {
 		case err == nil && e.EventType == "SHUTDOWN":
-			log.Debug("shutting down", "reason", e.ShutdownReason)
 			return nil
-		case err == nil:
-			pause = firstBackoff
-		case ctx.Err() == nil:
+		case err != nil && ctx.Err() == nil:
 			log.Error("cannot get the extension's next event; trying again", "error", err)
-			sleep(ctx, pause)
-			pause = min(2*pause, maxBackoff)
+			sleep(ctx, retryRefused)
 		}
 	}
 	return nil

@@ -2319,7 +2319,7 @@ func FuzzAnswer(f *testing.F) {
 				}
 			}
 			for line := range strings.Lines(r.log.String()) {
-				if !strings.HasPrefix(line, "level=") || len(line) > 1000 || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) {
+				if !strings.HasPrefix(line, "time=") || len(line) > 1000 || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) {
 					t.Errorf("log line %q", line)
 				}
 			}

@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"slices"
@@ -37,7 +38,7 @@ const (
 	dialTimeout  = 15 * time.Second       // from the first packet to the end of the WebSocket handshake
 	firstIdle    = 5 * time.Minute        // without a frame, until the server has said how long that may be
 	writeTimeout = 30 * time.Second       // for one message; a peer that takes nothing for so long is gone
-	closeTimeout = 250 * time.Millisecond // for the closing frame
+	closeTimeout = 250 * time.Millisecond // for the closing frame, and for what is being written then
 )
 
 var (
@@ -52,30 +53,23 @@ type wsConn struct {
 	ws        *websocket.Conn
 	ctx       context.Context         // ends with the connection; its cause says why
 	fail      context.CancelCauseFunc // ends the connection; the first error is kept
-	out       chan outgoing
+	out       chan []byte
 	wg        sync.WaitGroup
 	idle      atomic.Int64 // nanoseconds without a frame after which the connection counts as dead
 	lastFrame atomic.Int64 // when something came last, Unix nanoseconds by the wall clock
 
 	nc        net.Conn           // below stream: for deadlines, and to end it
 	stream    io.ReadWriteCloser // after the handshake
-	unread    int                // bytes since the last message
-	handshake bytes.Buffer       // x/net's request until it is whole, then net/http's answer until it is read
+	handshake bytes.Buffer       // x/net's request until it is sent, then net/http's answer until it is read
 	upgrade   func(*http.Request) (*http.Response, error)
-	refused   error // what came of it
-}
-
-// outgoing is one message on its way to the writer; nil is the closing frame.
-type outgoing struct {
-	msg    []byte
-	result chan error
 }
 
 // dialWebSocket opens a WebSocket to target (http or https) through transport, which knows proxies and certificates,
 // offering the sub-protocols. It ends with ctx. handle is called by the reader to decode one message after the other; its
 // error ends the connection. A server's refusal is errNoUpgrade, with its HTTP status.
 func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.URL, protocols []string, handle func(*json.Decoder) error) (_ *wsConn, err error) {
-	c := &wsConn{out: make(chan outgoing)}
+	c := &wsConn{out: make(chan []byte)}
+	c.idle.Store(int64(firstIdle))
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c.upgrade = func(req *http.Request) (*http.Response, error) {
@@ -83,18 +77,19 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 		trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.nc = info.Conn }}
 		return transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(dialCtx, trace)))
 	}
-	c.idle.Store(int64(firstIdle))
 	// A Config is good for one dial: the handshake overwrites Protocol.
 	config := &websocket.Config{Location: target, Origin: &url.URL{Scheme: target.Scheme, Host: target.Host}, Protocol: protocols, Version: websocket.ProtocolVersionHybi13}
 	if c.ws, err = websocket.NewClient(config, c); err != nil {
-		c.Close()
-		return nil, cmp.Or(c.refused, err)
+		if c.stream != nil {
+			c.Close()
+		}
+		return nil, err
 	}
 	if t, ok := c.nc.(*tls.Conn); ok {
 		c.nc = t.NetConn() // TLS would say goodbye before it closes, and wait for a peer that takes nothing
 	}
 	c.ctx, c.fail = context.WithCancelCause(ctx)
-	context.AfterFunc(c.ctx, func() { c.nc.Close() })
+	context.AfterFunc(c.ctx, func() { time.AfterFunc(closeTimeout, func() { c.nc.Close() }) })
 	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
 	c.wg.Go(func() { c.fail(c.writeLoop()) })
 	return c, nil
@@ -107,15 +102,13 @@ type rootFiles []string
 // certificates, which takes longer than everything else this program does when it starts. TLS names no server that is an
 // IP address, so there the certificate has to be host's.
 func (files rootFiles) tlsConfig(host string) *tls.Config {
-	verify := func(cs tls.ConnectionState) error {
+	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { // which does what is skipped
 		return files.verify(cmp.Or(cs.ServerName, host), cs.PeerCertificates)
-	}
-	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: verify} // verify does what is skipped
+	}}
 }
 
-// verify checks a server's chain, name, dates and usage. Only those roots are parsed whose name is that of a certificate
-// in the chain or of its issuer: the others cannot be part of it. Where these are not enough, crypto/x509 looks for all
-// that there are.
+// verify checks a server's chain, name, dates and usage. Only those roots are parsed that name an issuer of a certificate
+// in the chain: the others cannot have signed it. Where these are not enough, crypto/x509 looks for all that there are.
 func (files rootFiles) verify(host string, chain []*x509.Certificate) error {
 	opts := x509.VerifyOptions{DNSName: host, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
 	for _, c := range chain[1:] {
@@ -126,16 +119,11 @@ func (files rootFiles) verify(host string, chain []*x509.Certificate) error {
 		bundle, _ = os.ReadFile(files[i])
 	}
 	der := make([]byte, len(bundle))
-	for block := range bytes.SplitSeq(bundle, []byte("-----END CERTIFICATE-----")) {
-		_, block, _ = bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
-		n, err := base64.StdEncoding.Decode(der, block) // in a quarter of the time that encoding/pem takes
-		named := func(c *x509.Certificate) bool {
-			return bytes.Contains(der[:n], c.RawIssuer) || bytes.Contains(der[:n], c.RawSubject)
-		}
-		if err == nil && slices.ContainsFunc(chain, named) {
-			if c, err := x509.ParseCertificate(bytes.Clone(der[:n])); err == nil {
-				opts.Roots.AddCert(c)
-			}
+	for block := range bytes.SplitAfterSeq(bundle, []byte("-----END CERTIFICATE-----")) {
+		_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
+		n, _ := base64.StdEncoding.Decode(der, text) // up to the END, in a quarter of the time that encoding/pem takes
+		if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Contains(der[:n], c.RawIssuer) }) {
+			opts.Roots.AppendCertsFromPEM(block)
 		}
 	}
 	_, err := chain[0].Verify(opts)
@@ -147,20 +135,8 @@ func (files rootFiles) verify(host string, chain []*x509.Certificate) error {
 	return err
 }
 
-// Write sends what x/net writes. Its handshake is sent by net/http, which knows proxies and tells why a server refuses,
-// and what net/http got is handed back for x/net to read.
-func (c *wsConn) Write(p []byte) (int, error) {
-	if c.stream != nil {
-		c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
-		return c.stream.Write(p)
-	}
-	c.handshake.Write(p)
-	if bytes.HasSuffix(c.handshake.Bytes(), []byte("\r\n\r\n")) {
-		c.refused = c.shakeHands()
-	}
-	return len(p), c.refused
-}
-
+// shakeHands has net/http send x/net's handshake, because it knows proxies and tells why a server refuses; what it got is
+// for x/net to read.
 func (c *wsConn) shakeHands() error {
 	req, err := http.ReadRequest(bufio.NewReader(&c.handshake))
 	if err != nil {
@@ -170,43 +146,45 @@ func (c *wsConn) shakeHands() error {
 	if err != nil {
 		return err
 	}
-	stream, ok := resp.Body.(io.ReadWriteCloser)
-	if resp.StatusCode != http.StatusSwitchingProtocols || !ok {
+	var upgraded bool
+	if c.stream, upgraded = resp.Body.(io.ReadWriteCloser); !upgraded {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 		return fmt.Errorf("%w: %d %s: %q", errNoUpgrade, resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(string(text)))
 	}
-	fmt.Fprintf(&c.handshake, "HTTP/1.1 %s\r\n", resp.Status)
-	resp.Header.Write(&c.handshake)
-	c.handshake.WriteString("\r\n")
-	c.stream = stream
-	return nil
+	head, err := httputil.DumpResponse(resp, false)
+	c.handshake.Write(head)
+	return err
 }
 
 func (c *wsConn) Read(p []byte) (int, error) {
+	if c.stream == nil {
+		if err := c.shakeHands(); err != nil {
+			return 0, err
+		}
+	}
 	if c.handshake.Len() > 0 {
 		return c.handshake.Read(p)
 	}
 	idle := time.Duration(c.idle.Load())
 	c.nc.SetReadDeadline(time.Now().Add(idle))
-	n, err := c.stream.Read(p[:min(len(p), maxMessage+1-c.unread)])
+	n, err := c.stream.Read(p)
 	c.lastFrame.Store(time.Now().UnixNano())
-	c.unread += n
-	switch {
-	case c.unread > maxMessage:
-		err = errTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("nothing received for %s", idle)
 	}
 	return n, err
 }
 
-func (c *wsConn) Close() error {
+func (c *wsConn) Write(p []byte) (int, error) {
 	if c.stream == nil {
-		return nil
+		return c.handshake.Write(p)
 	}
-	return c.stream.Close()
+	c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return c.stream.Write(p)
 }
+
+func (c *wsConn) Close() error { return c.stream.Close() }
 
 // firstLine is the beginning of a text from outside, short enough for a log line.
 func firstLine(s string) string {
@@ -215,27 +193,30 @@ func firstLine(s string) string {
 }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
-	for decoder := json.NewDecoder(c.ws); err == nil; c.unread = 0 {
+	limited := &io.LimitedReader{R: c.ws}
+	for decoder := json.NewDecoder(limited); err == nil; {
+		limited.N = maxMessage
 		err = handle(decoder)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case limited.N <= 0:
+		return errTooLarge
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errEnded
 	}
 	return err
 }
 
 func (c *wsConn) writeLoop() (err error) {
+	defer c.nc.Close()
 	for err == nil {
 		select {
-		case o := <-c.out:
-			if o.msg != nil {
-				_, err = c.ws.Write(o.msg)
-			} else if err = c.ws.WriteClose(1000); err == nil {
-				err = errClosed
+		case msg := <-c.out:
+			if len(msg) > 0 {
+				_, err = c.ws.Write(msg)
 			}
-			o.result <- err
 		case <-c.ctx.Done():
-			return nil
+			return c.ws.WriteClose(1000)
 		}
 	}
 	return err
@@ -243,27 +224,21 @@ func (c *wsConn) writeLoop() (err error) {
 
 // send returns when msg has been given to the operating system, or with the connection's or ctx's error.
 func (c *wsConn) send(ctx context.Context, msg []byte) error {
-	o := outgoing{msg, make(chan error, 1)}
-	select {
-	case c.out <- o:
+	for _, m := range [][]byte{msg, nil} { // the writer takes the second one when it has written the first
 		select {
-		case err := <-o.result:
-			return err
+		case c.out <- m:
 		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-	case <-c.ctx.Done():
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
-	return context.Cause(c.ctx)
+	return nil
 }
 
-// close says goodbye where the peer still listens, and waits for the connection's goroutines. Not to be called from
-// handle.
+// close ends the connection, with a closing frame where the peer still listens, and waits for its goroutines. Not to be
+// called from handle.
 func (c *wsConn) close() {
-	late := time.AfterFunc(closeTimeout, func() { c.fail(errClosed) })
-	defer late.Stop()
-	c.send(context.Background(), nil)
 	c.fail(errClosed)
 	c.wg.Wait()
 }
