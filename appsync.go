@@ -17,7 +17,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,11 +53,9 @@ const (
 	doneTimeout    = time.Second            // for writing what ends an invocation
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
-	idleTimeout    = 65 * time.Second       // and otherwise: AppSync sends a frame every 60 s
 	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
 	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
-	maxRetries     = 10                     // of those, before the request counts as refused
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
 	firstBackoff   = 100 * time.Millisecond // between dials: doubles with each failure, drawn with full jitter
 	maxBackoff     = 10 * time.Second
@@ -81,13 +78,11 @@ type credentials struct{ accessKeyID, secretAccessKey, sessionToken string }
 // headers are name and value pairs, names in lower case, sorted; all of them are signed.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 func (c credentials) authorization(region, amzDate, path string, headers [][2]string, body []byte) string {
-	names := make([]string, len(headers))
-	canonical := "POST\n" + path + "\n\n"
-	for i, h := range headers {
+	canonical, signed := "POST\n"+path+"\n\n", ""
+	for _, h := range headers {
 		canonical += h[0] + ":" + h[1] + "\n"
-		names[i] = h[0]
+		signed = strings.TrimPrefix(signed+";"+h[0], ";")
 	}
-	signed := strings.Join(names, ";")
 	canonical += "\n" + signed + "\n" + hexSHA256(body)
 	day := amzDate[:min(8, len(amzDate))]
 	scope := day + "/" + region + "/appsync/aws4_request"
@@ -98,7 +93,7 @@ func (c credentials) authorization(region, amzDate, path string, headers [][2]st
 		mac.Write([]byte(s))
 		key = mac.Sum(nil)
 	}
-	return "AWS4-HMAC-SHA256 Credential=" + c.accessKeyID + "/" + scope + ", SignedHeaders=" + signed + ", Signature=" + hex.EncodeToString(key)
+	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", c.accessKeyID, scope, signed, key)
 }
 
 // hexSHA256 is the hash of b as SigV4 writes it.
@@ -112,14 +107,12 @@ func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // what is not valid stays out
 	for _, r := range compact.String() {
-		switch {
-		case r >= 0x10000:
-			high, low := utf16.EncodeRune(r)
-			dst = fmt.Appendf(dst, `\u%04x\u%04x`, high, low)
-		case r == '<', r == '>', r == '&', r == '=', r == '\'', r > '~':
-			dst = fmt.Appendf(dst, `\u%04x`, r)
-		default:
+		if r >= ' ' && r <= '~' && r != '<' && r != '>' && r != '&' && r != '=' && r != '\'' {
 			dst = append(dst, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			dst = fmt.Appendf(dst, `\u%04x`, unit)
 		}
 	}
 	return dst
@@ -177,7 +170,7 @@ func (a *appsync) channel(requestID string) string {
 // authorize returns what authorises a POST of body to path, as headers or, for an operation on a WebSocket, as its
 // authorization object. Credentials are read anew each time: they change.
 func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSocket bool) (map[string]string, error) {
-	host := a.http.Hostname()
+	host, date := a.http.Hostname(), time.Now().UTC().Format("20060102T150405Z")
 	if a.apiKey != "" {
 		return map[string]string{"host": host, "x-api-key": a.apiKey}, nil
 	}
@@ -185,13 +178,13 @@ func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSo
 	if err != nil {
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
-	date := time.Now().UTC().Format("20060102T150405Z")
-	headers := [][2]string{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}}
-	if webSocket {
-		headers = slices.Insert(headers[1:], 0, [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-type", "application/json; charset=UTF-8"}}...)
+	headers := [][2]string{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}, {"x-amz-security-token", c.sessionToken}}
+	if c.sessionToken == "" {
+		headers = headers[:3]
 	}
-	if c.sessionToken != "" {
-		headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
+	if webSocket {
+		headers[0][1] = "application/json; charset=UTF-8"
+		headers = slices.Insert(headers, 0, [2]string{"accept", "application/json, text/javascript"}, [2]string{"content-encoding", "amz-1.0"})
 	}
 	object := map[string]string{"Authorization": c.authorization(a.region, date, path, headers, body)}
 	for _, h := range headers {
@@ -223,25 +216,16 @@ type apiError struct{ ErrorType, Code, Message string }
 // serverMessage is any message from AppSync, or its answer to an HTTPS publish.
 type serverMessage struct {
 	Type, ID            string
-	Event               eventTexts
+	Event               json.RawMessage // a string, or as AWS's page has it an array of one
 	Errors, Failed      []apiError
 	ConnectionTimeoutMs int64
 	Payload             struct { // of a GraphQL API
 		Errors              []apiError
 		ConnectionTimeoutMs int64
-		Data                struct{ Subscribe struct{ Data eventTexts } }
+		Data                struct {
+			Subscribe struct{ Data json.RawMessage }
+		}
 	}
-}
-
-// eventTexts is the event of a data message: a string, or as AWS's page has it an array of one.
-type eventTexts []string
-
-func (e *eventTexts) UnmarshalJSON(raw []byte) error {
-	if raw[0] == '[' {
-		return json.Unmarshal(raw, (*[]string)(e))
-	}
-	*e = make([]string, 1)
-	return json.Unmarshal(raw, &(*e)[0])
 }
 
 // session is one WebSocket to AppSync from connection_ack to its end.
@@ -267,7 +251,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
 	// The name is new for every WebSocket: copies of one snapshot must not share it.
-	s := &session{api: a, born: time.Now().Round(0), name: hex.EncodeToString([]byte(rand.Text()[:16])), slots: make(chan struct{}, d.publishes)}
+	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes)}
 	ack := s.expect("")
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
 	if errors.Is(err, errNoUpgrade) {
@@ -331,14 +315,16 @@ func (s *session) receive(decoder *json.Decoder) error {
 	}
 	answer, waits := s.waits.Load(m.ID)
 	handle, subscribed := s.subs.Load(m.ID)
+	var event string
+	if m.Type == "data" && json.Unmarshal(bytes.Trim(m.Event, "[ \t\r\n]"), &event) != nil {
+		m = serverMessage{Errors: []apiError{{ErrorType: "an event that is not valid"}}}
+	}
 	switch {
 	case m.Type == "ka":
 	case m.Type == "connection_error":
 		return s.api.refusal("connect", m.Errors...)
 	case m.Type == "data" && subscribed:
-		for _, event := range m.Event {
-			handle.(func(string))(event)
-		}
+		handle.(func(string))(event)
 	case m.Type != "data" && m.Type != "broadcast_error" && waits:
 		s.waits.Delete(m.ID)
 		answer.(chan serverMessage) <- m
@@ -407,7 +393,7 @@ func (s *session) listen(ctx context.Context, timeout time.Duration, requestID, 
 // probe publishes a probe and returns when it, or an earlier one, has come back; errNoProbe after wait.
 func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
 	probe, _ := s.probes.LoadOrStore(name, make(chan struct{}))
-	err := s.publish(ctx, s.api.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name}.event()}))
+	err := s.publish(ctx, s.api.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name, Last: true}.encode(nil)}), true)
 	if err == nil {
 		timeout, cancel := context.WithTimeoutCause(ctx, wait, errNoProbe)
 		defer cancel()
@@ -417,9 +403,7 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 }
 
 // quiet is how long nothing has come, by the wall clock: the monotonic one may stand still while this end is frozen.
-func (s *session) quiet() time.Duration {
-	return time.Duration(time.Now().UnixNano() - s.conn.lastFrame.Load())
-}
+func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.lastFrame.Load())) }
 
 // spent reports whether AppSync has not been heard for so long that this end was frozen, or will end the connection soon.
 func (s *session) spent() bool {
@@ -429,23 +413,31 @@ func (s *session) spent() bool {
 // sleep waits for d, or until ctx is done.
 func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)) }
 
-// publish publishes events to channel, and returns when AppSync has taken them all. The publishes do not wait for each
-// other.
-func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte]) error {
+// publish publishes events to channel, and returns when AppSync has taken them all or, with no wait, when they are on
+// their way. The publishes do not wait for each other; what is over the WebSocket's rate goes out over HTTPS.
+func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
 	var answers []<-chan serverMessage
 	total := int64(0)
 	defer func() { s.unacked.Add(-total) }()
 	for body := range s.api.publishes(channel, events) {
 		total += int64(len(body))
 		s.unacked.Add(int64(len(body)))
-		answer, err := s.startPublish(ctx, body)
+		var answer <-chan serverMessage
+		var err error
+		select {
+		case s.slots <- struct{}{}:
+			time.AfterFunc(time.Second, func() { <-s.slots })
+			answer, err = s.start(ctx, "publish", s.newID(), body)
+			answers = append(answers, answer)
+		default:
+			err = s.api.publishHTTPS(ctx, body)
+		}
 		if err != nil {
 			return err
 		}
-		answers = append(answers, answer)
 	}
-	for _, answer := range answers {
-		if _, err := s.answer(ctx, answer, s.patience(), "publish_success", "publish"); err != nil {
+	for i := 0; wait && i < len(answers); i++ {
+		if _, err := s.answer(ctx, answers[i], s.patience(), "publish_success", "publish"); err != nil {
 			return err
 		}
 	}
@@ -454,44 +446,32 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 
 // patience is how long to wait for a publish_success or a probe: longer while much is on its way.
 func (s *session) patience() time.Duration {
-	return publishTimeout + time.Duration(s.unacked.Load())*time.Second/slowestUplink
+	return publishTimeout + transferTime(int(s.unacked.Load()))
 }
 
-// startPublish sends one publish. What is over the WebSocket's rate goes out over HTTPS.
-func (s *session) startPublish(ctx context.Context, body []byte) (<-chan serverMessage, error) {
-	select {
-	case s.slots <- struct{}{}:
-		time.AfterFunc(time.Second, func() { <-s.slots })
-		return s.start(ctx, "publish", s.newID(), body)
-	default:
-		taken := make(chan serverMessage, 1)
-		taken <- serverMessage{Type: "publish_success"}
-		return taken, s.api.publishHTTPS(ctx, body)
-	}
-}
+// transferTime is how long so many bytes may be on their way.
+func transferTime(size int) time.Duration { return time.Duration(size) * time.Second / slowestUplink }
 
 // publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are ASCII.
 func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		d, n := a.dialect(), 0
 		var body []byte
+		end := func() bool { return n == 0 || yield(append(body[:len(body)-1], d.end...)) }
 		for event := range events {
-			if n > 0 && (n == d.events || len(body)+escapedLen(event) > maxPublish) {
-				if !yield(append(body, d.end...)) {
+			if n == d.events || len(body)+escapedLen(event) > maxPublish+1 {
+				if !end() {
 					return
 				}
 				n = 0
 			}
 			if n++; n == 1 {
 				body = fmt.Appendf(nil, d.publish, channel)
-			} else {
-				body = append(body, ',')
 			}
-			body = strconv.AppendQuote(slices.Grow(body, escapedLen(event)+8), string(event)) // of printable ASCII this is JSON as well
+			body = slices.Grow(body, escapedLen(event)+8)
+			body = append(strconv.AppendQuote(body, string(event)), ',') // of printable ASCII this is JSON as well
 		}
-		if n > 0 {
-			yield(append(body, d.end...))
-		}
+		end()
 	}
 }
 
@@ -557,7 +537,7 @@ func (a *appsync) run(ctx context.Context, use func(context.Context, *session) (
 
 // part is one message of version 1, or one piece of it: everything but a request that fits in one event.
 type part struct {
-	LiveLambda json.RawMessage   `json:"live_lambda"` // 1
+	LiveLambda any               `json:"live_lambda"` // 1
 	Type       string            `json:"type"`        // request, accepted, response, error, done, probe
 	RequestID  string            `json:"request_id"`
 	Index      int               `json:"index"`
@@ -576,7 +556,7 @@ type part struct {
 
 // encode writes p, with data, as an event.
 func (p part) encode(data []byte) []byte {
-	p.LiveLambda, p.Data = json.RawMessage("1"), ""
+	p.LiveLambda, p.Data = 1, ""
 	head, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
 	event := asciiJSON(head)
 	if len(data) == 0 {
@@ -586,12 +566,6 @@ func (p part) encode(data []byte) []byte {
 	return append(base64.RawURLEncoding.AppendEncode(event, data), `"}`...)
 }
 
-// event is p as the only part of its message, without data.
-func (p part) event() []byte {
-	p.Last = true
-	return p.encode(nil)
-}
-
 // compressed cuts the pieces together, gzipped, into the events of one message. The fastest level: an invocation waits
 // for it.
 func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
@@ -599,21 +573,22 @@ func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 		var buf bytes.Buffer
 		zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed) // the level is valid
 		p.Encoding = "gzip"
+		goOn := true
+		cut := func() {
+			for ; goOn && buf.Len() > partData; p.Index++ {
+				goOn = yield(p.encode(buf.Next(partData)))
+			}
+		}
 		for _, piece := range pieces {
 			for chunk := range slices.Chunk(piece, 64<<10) { // never all of it at once
 				zw.Write(chunk)
-				for ; buf.Len() > partData; p.Index++ {
-					if !yield(p.encode(buf.Next(partData))) {
-						return
-					}
-				}
+				cut()
 			}
 		}
 		zw.Close()
-		for ; !p.Last; p.Index++ {
-			if p.Last = buf.Len() <= partData; !yield(p.encode(buf.Next(partData))) {
-				return
-			}
+		if cut(); goOn {
+			p.Last = true
+			yield(p.encode(buf.Bytes()))
 		}
 	}
 }
@@ -627,14 +602,13 @@ func parsePart(event string) (*part, error) {
 		return nil, nil
 	}
 	err := json.Unmarshal([]byte(event), p) // a field of the wrong type does not keep it from the others
-	if string(p.LiveLambda) != "1" {        // not JSON after all, or the key comes twice
+	if p.LiveLambda != 1.0 {                // not JSON after all, or the key comes twice
 		return nil, nil
 	}
 	if err == nil {
 		p.data, err = base64.RawURLEncoding.Strict().DecodeString(p.Data)
 	}
-	p.Data = ""
-	if err != nil || p.Index < 0 || p.Index >= maxIndex || p.Encoding != "" && p.Encoding != "gzip" {
+	if p.Data = ""; err != nil || p.Index < 0 || p.Index >= maxIndex || p.Encoding != "" && p.Encoding != "gzip" {
 		return p, errors.New("a field has a value that it must not have")
 	}
 	return p, nil
@@ -811,35 +785,35 @@ func (l *link) id(n uint64) string { return l.name + "/" + strconv.FormatUint(n,
 
 // call is one request and its answer.
 type call struct {
-	t               *tunnel
-	n               uint64
-	event, context  []byte          // valid JSON in UTF-8
-	accept, offline time.Duration   // to wait for `accepted` once the request is out, and for a link
-	ctx             context.Context // ends with the call; its cause says why there is no answer
-	fail            context.CancelCauseFunc
-	wg              sync.WaitGroup
-	answered        chan struct{} // closed when answer is set
-	answer          *part         // its data whole, or nil: to be read as it comes
-	news            chan struct{} // the stream goes on
-	start           time.Time
+	t              *tunnel
+	n              uint64
+	event, context []byte          // valid JSON in UTF-8
+	accept         time.Duration   // to wait for `accepted` once the request is out
+	ctx            context.Context // ends with the call
+	cancel         context.CancelFunc
+	wg             sync.WaitGroup
+	start          time.Time
+	changed        chan struct{}           // has room for one
+	trailers       http.Header             // of a streamed answer that broke
+	broken         atomic.Pointer[failure] // why this end broke it
 
 	// Under the tunnel's mu.
-	link, own, heardOn *link       // over which it goes out; that listens for it alone; over which a local end was heard last
-	held               bool        // it is not out yet: subscriptions come first
-	timer              *time.Timer // ends the call with why, when it is due
-	due                time.Time
+	link, own, heardOn *link     // over which it goes out; that listens for it alone; over which a local end was heard last
+	held, late         bool      // it is not out yet: subscriptions come first; nobody waits for an answer any more
+	due                time.Time // when the call ends with why
 	why                error
 	parts              map[string]*joiner // of answers, by sender
+	answer             *part              // its data whole, or nil: to be read as it comes
 	stream             *joiner            // the one that streams
+	size               int                // of the stream, in bytes
 }
 
 // send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish is
-// called. ctx ends shortly before the invocation's deadline.
+// called. ctx ends shortly before the invocation's deadline; its cause says so.
 func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
-	c := &call{t: t, event: event, context: eventContext, accept: accept, offline: offline, start: time.Now(),
-		answered: make(chan struct{}), news: make(chan struct{}, 1), parts: map[string]*joiner{}}
-	c.ctx, c.fail = context.WithCancelCause(ctx)
-	c.timer = time.AfterFunc(noDeadline, c.expire)
+	c := &call{t: t, event: event, context: eventContext, accept: accept, start: time.Now(), changed: make(chan struct{}, 1),
+		parts: map[string]*joiner{}, trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
+	c.ctx, c.cancel = context.WithCancel(ctx)
 	defer t.lock()()
 	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
 		t.link.conn.fail(errRetired)
@@ -860,7 +834,7 @@ func (c *call) relink() {
 	switch {
 	case l != nil:
 		c.wg.Go(func() { c.publish(l) })
-		c.arm(noDeadline, context.DeadlineExceeded)
+		c.arm(linkTimeout+transferTime(len(c.event)), errors.New("AppSync did not take the request"))
 	case errors.Is(c.t.err, errRefused):
 		c.arm(0, c.t.err)
 	case lost:
@@ -873,116 +847,122 @@ func (c *call) relink() {
 func (c *call) arm(d time.Duration, why error) {
 	if _, gone := why.(*failure); gone || c.heardOn == nil {
 		c.due, c.why = time.Now().Add(d), why
-		c.timer.Reset(d)
 	}
-}
-
-// expire is the timer's.
-func (c *call) expire() {
-	defer c.t.lock()()
-	if !time.Now().Before(c.due) {
-		c.fail(c.why)
+	select {
+	case c.changed <- struct{}{}:
+	default:
 	}
 }
 
 // wait returns the answer when it is there or, as a stream, has begun; a *failure where there will be none; another error
 // where the invocation is offline: nobody has accepted it.
-func (c *call) wait() (*part, error) {
-	await(c.ctx, c.ctx, c.answered)
+func (c *call) wait() (_ *part, err error) {
 	defer c.t.lock()()
-	if c.answer != nil {
-		return c.answer, nil
+	for c.answer == nil && err == nil {
+		err = c.pause()
 	}
-	return nil, c.cause()
+	if c.late = true; c.answer != nil {
+		err = nil
+	}
+	return c.answer, err
 }
 
-// cause is why there is no answer, or no end of it. The tunnel is locked.
-func (c *call) cause() error {
-	err := context.Cause(c.ctx)
-	if err != context.Canceled && err != context.DeadlineExceeded {
-		return err
-	}
-	what, when := "no local end accepted the invocation", "shortly before its deadline; is `live-lambda local` running?"
-	if c.heardOn != nil {
-		what, when = "the local end accepted the invocation but did not answer", "shortly before its deadline"
-	}
-	if err == context.Canceled {
-		when = "until the execution environment shut down"
-	}
-	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), when)}
-}
-
-// read reads a streamed answer as io.Reader does. With its end, io.EOF, come the trailers of a stream that broke.
-func (c *call) read(b []byte) (n int, trailers map[string]string, err error) {
-	for {
-		unlock := c.t.lock()
-		n, err = c.stream.Read(b)
-		if err == errMissing && c.ctx.Err() != nil {
-			err = c.cause()
-		}
-		trailers = c.stream.trailers
-		unlock()
-		if err != errMissing {
-			return n, trailers, err
-		}
-		await(c.ctx, c.ctx, c.news)
-	}
-}
-
-// notify says on a channel with room for one that there is something new.
-func notify(c chan struct{}) {
+// pause unlocks the tunnel until the call has changed. It returns why there will be no answer, or no end of it.
+func (c *call) pause() error {
+	due := time.After(time.Until(c.due))
+	c.t.mu.Unlock()
 	select {
-	case c <- struct{}{}:
-	default:
+	case <-c.changed:
+	case <-due:
+	case <-c.ctx.Done():
 	}
+	c.t.mu.Lock()
+	what := "no local end (is `live-lambda local` running?) accepted the invocation"
+	switch {
+	case c.ctx.Err() == nil && time.Now().Before(c.due):
+		return nil
+	case c.ctx.Err() == nil:
+		c.cancel()
+		return c.why
+	case c.heardOn != nil:
+		what = "the local end accepted the invocation but did not answer"
+	}
+	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), context.Cause(c.ctx))}
+}
+
+// Read reads a streamed answer. It ends where the local end has ended it and where it has to be given up: then with the
+// trailers of a runtime whose handler fails in the middle.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+func (c *call) Read(b []byte) (n int, err error) {
+	defer c.t.lock()()
+	n, err = c.stream.Read(b)
+	for err == errMissing {
+		if err = c.pause(); err == nil {
+			n, err = c.stream.Read(b)
+		}
+	}
+	if c.size += n; c.size > maxStream {
+		n, err = 0, &failure{tooLargeType, fmt.Sprintf("the stream is larger than %d bytes", maxStream)}
+	}
+	trailers := c.stream.trailers
+	if f, ok := err.(*failure); ok {
+		c.broken.Store(f)
+		trailers = map[string]string{typeHeader: f.errorType, bodyHeader: base64.StdEncoding.EncodeToString(errorJSON(f.errorType, "live-lambda: "+f.message))}
+		err = io.EOF
+	}
+	for name, value := range trailers {
+		if _, known := c.trailers[name]; known && printable(value) {
+			c.trailers.Set(name, value)
+		}
+	}
+	return n, err
 }
 
 // publish publishes the request over l until l ends, or the call.
 func (c *call) publish(l *link) {
 	c.t.subscribe(l)
-	var sent, failed, inParts bool
+	var sent, inParts bool
 	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
+		var events iter.Seq[[]byte]
+		var err error
 		unlock := c.t.lock()
 		c.held = false
 		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
-		again := c.event != nil && (!sent || c.heardOn != l && (l.versioned || inParts || c.heardOn != nil))
-		unlock()
-		pause, err := repeatRequest, error(nil)
-		switch {
-		case again:
-			var events iter.Seq[[]byte]
+		if c.event != nil && (!sent || c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
 			events, inParts = c.request(l)
-			if err = l.session.publish(c.ctx, c.t.api.requests, events); err == nil && !sent {
-				sent = true
-				unlock := c.t.lock()
-				c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time
-				unlock()
-			}
+		}
+		unlock()
+		switch {
+		case events != nil:
+			err = l.session.publish(c.ctx, c.t.api.requests, events, true)
 		case l.quiet() >= quietTimeout:
 			if err = l.probe(c.ctx, l.name+"/probe", l.patience()); err == errNoProbe {
 				l.conn.fail(err)
 			}
 		}
-		if err != nil && c.ctx.Err() == nil && l.conn.ctx.Err() == nil {
+		pause := repeatRequest
+		unlock = c.t.lock()
+		switch {
+		case c.ctx.Err() != nil || l.conn.ctx.Err() != nil:
+		case errors.Is(err, errRefused):
+			c.arm(0, err)
+		case err != nil:
 			c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
-			pause = retryPublish
-			unlock := c.t.lock()
-			switch {
-			case errors.Is(err, errRefused):
-				c.arm(0, err)
-			case !sent && !failed:
-				failed = true
-				c.arm(linkTimeout, err)
+			if pause = retryPublish; !sent {
+				c.arm(time.Until(c.due), err)
 			}
-			unlock()
+		case !sent:
+			sent = true
+			c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time
 		}
+		unlock()
 		sleep(c.ctx, min(pause, max(quietTimeout-l.quiet(), probeEvery)))
 	}
 }
 
-// request encodes the request for a link: as one event, or in parts where it is too large for one.
+// request encodes the request for a link: as one event, or in parts where it is too large for one. The
+// tunnel is locked.
 func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
-	defer c.t.lock()()
 	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
 	if len(bytes.TrimSpace(c.event)) == 0 {
 		pieces[1] = []byte("null")
@@ -1022,19 +1002,12 @@ func (t *tunnel) subscribe(l *link) {
 	}
 }
 
-// takeBare takes a bare result. The tunnel is locked.
+// takeBare takes a bare result; the first answer counts. The tunnel is locked.
 func (c *call) takeBare(l *link, event string) {
-	if c.link == l && c.heardOn == nil && json.Valid([]byte(event)) {
+	if c.link == l && c.heardOn == nil && c.answer == nil && json.Valid([]byte(event)) {
 		l.ambiguous = true
-		c.decide(&part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)})
-	}
-}
-
-// decide sets the answer; the first one counts. The tunnel is locked.
-func (c *call) decide(a *part) {
-	if c.answer == nil {
-		c.answer = a
-		close(c.answered)
+		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}
+		c.arm(noDeadline, nil)
 	}
 }
 
@@ -1049,7 +1022,7 @@ func (c *call) take(l *link, p *part) error {
 	}
 	l.versioned, c.heardOn = true, l
 	c.arm(goneTimeout, &failure{"LiveLambda.Gone", fmt.Sprintf("the local end accepted the invocation and then was not heard of for %s", goneTimeout)})
-	if p.Type == "accepted" || c.answer != nil && c.stream == nil {
+	if p.Type == "accepted" || c.stream == nil && (c.answer != nil || c.late) {
 		return nil
 	}
 	if j == nil {
@@ -1057,21 +1030,18 @@ func (c *call) take(l *link, p *part) error {
 		c.parts[p.Sender] = j
 	}
 	err := j.add(p)
-	tooBig := err == errTooBig // where it streams, what is too far ahead will be repeated
 	switch {
-	case tooBig && c.stream == nil:
-		c.decide(tooLarge())
-	case err != nil && !tooBig:
-		return err
-	case c.stream != nil:
-		notify(c.news)
-	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
-		j.limit, c.stream = streamWindow, j
-		c.decide(&part{Headers: p.Headers})
-	case j.complete():
+	case err == errTooBig && c.stream != nil: // what is too far ahead will be repeated
+		return nil
+	case err == errTooBig:
+		c.answer = tooLarge()
+		return nil
+	case err == nil && c.stream == nil && p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
+		j.limit, c.stream, c.answer = streamWindow, j, &part{Headers: p.Headers}
+	case err == nil && c.stream == nil && j.complete():
 		return c.assemble(j)
 	}
-	return nil
+	return err
 }
 
 // assemble makes an answer of its parts. Where they do not fit together repetition gets another chance. The tunnel is
@@ -1090,7 +1060,7 @@ func (c *call) assemble(j *joiner) (err error) {
 		body, _ := base64.StdEncoding.DecodeString(j.trailers[bodyHeader])
 		a = part{Type: "error", ErrorType: errorType, data: body}
 	}
-	c.decide(&a)
+	c.answer = &a
 	return nil
 }
 
@@ -1102,24 +1072,20 @@ func tooLarge() *part {
 // finish ends the call; outcome is answered, timeout or deployed. A local end that has accepted has been told when
 // finish returns, as far as a write to the connection tells.
 func (c *call) finish(outcome string) {
-	c.fail(nil)
-	c.timer.Stop()
-	c.wg.Wait()
+	c.cancel()
 	unlock := c.t.lock()
 	l := cmp.Or(c.link, c.heardOn)
 	delete(c.t.calls, c.n)
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a stopped timer may keep c for a while
+	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a subscription of its own keeps c
 	unlock()
-	if c.heardOn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
-	defer cancel()
-	done := part{Type: "done", RequestID: l.id(c.n), Outcome: outcome}.event()
-	for body := range l.api.publishes(l.api.requests, slices.Values([][]byte{done})) {
-		l.startPublish(ctx, body) // nobody waits for AppSync's answer: the environment may be frozen then
+	c.wg.Wait()
+	if c.heardOn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
+		defer cancel()
+		done := part{Type: "done", RequestID: l.id(c.n), Last: true, Outcome: outcome}.encode(nil)
+		l.session.publish(ctx, l.api.requests, slices.Values([][]byte{done}), false) // the environment may be frozen before AppSync answers
 	}
 }

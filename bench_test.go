@@ -516,9 +516,9 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 			return
 		}
 		channel := "/live-lambda/response/" + req.RequestID
-		s.publish(ctx, channel, slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}))
+		s.publish(ctx, channel, slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}), true)
 		body, encoding := compress(req.Event)
-		s.publish(ctx, channel, part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body))
+		s.publish(ctx, channel, part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body), true)
 	}
 	err = s.subscribe(ctx, ackTimeout, cfg.api.requests, func(event string) {
 		p, err := parsePart(event)

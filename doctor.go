@@ -391,7 +391,7 @@ func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{eve
 
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
-	err := d.session.publish(ctx, d.ownChannel("publish"), oneEvent(part{Type: "probe", RequestID: "publish"}.event()))
+	err := d.session.publish(ctx, d.ownChannel("publish"), oneEvent(part{Type: "probe", RequestID: "publish"}.event()), true)
 	return "taken in " + durationText(time.Since(start)), err
 }
 
@@ -421,7 +421,7 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 	start := time.Now()
 	probe := part{Type: "probe", RequestID: "delivery"}.event()
 	for {
-		if err := d.session.publish(ctx, d.ownChannel("delivery"), oneEvent(probe)); err != nil {
+		if err := d.session.publish(ctx, d.ownChannel("delivery"), oneEvent(probe), true); err != nil {
 			return "", deliveryError(ctx, err)
 		}
 		again := time.NewTimer(probeEvery)
@@ -452,7 +452,7 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		start := time.Now()
-		if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events)); err != nil {
+		if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events), true); err != nil {
 			return "", err
 		}
 		j, err := d.await(ctx, id, nil)

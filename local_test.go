@@ -373,9 +373,13 @@ func (r *localRig) await(c *call) (g got) {
 	g = got{errorType: a.ErrorType, cause: a.XRayCause, headers: a.Headers, body: a.data}
 	for piece := make([]byte, 64<<10); a.Type != "error" && a.data == nil; {
 		var n int
-		n, g.trailers, err = c.read(piece)
+		n, err = c.Read(piece)
 		g.body = append(g.body, piece[:n]...)
 		if err == io.EOF {
+			g.trailers = map[string]string{}
+			for name := range c.trailers {
+				g.trailers[name] = c.trailers.Get(name)
+			}
 			return g
 		}
 		if err != nil {

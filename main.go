@@ -250,10 +250,11 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	lambda := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	x := &extensionsAPI{base: "http://" + cfg.extensionsAPI, name: cfg.extensionName, transport: lambda}
 	if cfg.off {
-		if _, err := x.register(ctx); err != nil {
-			return err
+		_, err := x.register(ctx)
+		if err == nil {
+			untilShutdown(ctx, x, log)
 		}
-		return untilShutdown(ctx, x, log)
+		return err
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cfg.port))
 	if err != nil {
@@ -267,8 +268,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer wg.Wait()
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
-	var stopInvocations context.CancelFunc
-	p.life, stopInvocations = context.WithCancel(linkCtx)
+	var stopInvocations context.CancelCauseFunc
+	p.life, stopInvocations = context.WithCancelCause(linkCtx)
 	if cfg.api != nil {
 		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
 		cfg.api.transport = newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
@@ -281,9 +282,9 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		cfg.function["handler"] = fn.Handler
 		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
 		wg.Go(func() { server.Serve(ln) })
-		err = untilShutdown(ctx, x, log)
+		untilShutdown(ctx, x, log)
 	}
-	stopInvocations()
+	stopInvocations(errors.New("until the execution environment shut down"))
 	p.wait() // local ends are told, so the link comes last
 	server.Close()
 	return err
@@ -291,16 +292,15 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 
 // untilShutdown asks for the extension's events until SHUTDOWN. INVOKE needs nothing: the runtime's call of next, which
 // the proxy holds, keeps the environment from freezing.
-func untilShutdown(ctx context.Context, x *extensionsAPI, log *slog.Logger) error {
+func untilShutdown(ctx context.Context, x *extensionsAPI, log *slog.Logger) {
 	for ctx.Err() == nil {
 		e, err := x.next(ctx)
 		switch {
-		case err == nil && e.EventType == "SHUTDOWN":
-			return nil
-		case err != nil && ctx.Err() == nil:
+		case e.EventType == "SHUTDOWN":
+			return
+		case err != nil:
 			log.Error("cannot get the extension's next event; trying again", "error", err)
 			sleep(ctx, retryRefused)
 		}
 	}
-	return nil
 }

@@ -11,16 +11,13 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"math"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -28,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -63,19 +61,15 @@ type proxy struct {
 	tunnel    *tunnel         // nil: there is no AppSync API to use
 	life      context.Context // of the calls of next, which outlive the runtime's: ends with the environment
 	ready     chan nextAnswer // to whichever of the runtime's calls of next takes it
+	missed    atomic.Int64    // when an invocation last waited in vain, Unix nanoseconds by the wall clock
+	last      atomic.Value    // key of the invocation completed last
 	wg        sync.WaitGroup
-
-	mu             sync.Mutex
-	waiting, polls int       // calls of next: the runtime's, and those to the Runtime API
-	missed         time.Time // when an invocation last waited in vain, by the wall clock
-	last           string    // key of the invocation completed last
+	mu        sync.Mutex
+	orphans   int // calls of next to the Runtime API that no call of the runtime waits for; the mu guards it
 }
 
-// nextAnswer is what the runtime gets for its call of next.
-type nextAnswer struct {
-	resp *http.Response
-	err  error
-}
+// nextAnswer returns what the runtime gets for its call of next.
+type nextAnswer func() (*http.Response, error)
 
 // handler forwards everything unchanged, in both directions; the way there is p itself, a RoundTripper that keeps back
 // the events that go to AppSync.
@@ -109,27 +103,22 @@ func (p *proxy) handler() http.Handler {
 // RoundTrip sends a request to the Runtime API. The runtime's call of next is held until there is an event for it. As many
 // calls of next are under way to the Runtime API: one whose caller has gone serves whoever calls then.
 func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
-	p.mu.Lock()
 	if req.Method != http.MethodGet || req.URL.Path != nextPath || p.tunnel == nil && !p.cfg.offlineError {
-		p.mu.Unlock()
 		return p.transport.RoundTrip(req)
 	}
-	if p.waiting++; p.polls < p.waiting {
-		p.polls++
+	p.mu.Lock()
+	if p.orphans--; p.orphans < 0 {
+		p.orphans = 0
 		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
 	}
 	p.mu.Unlock()
-	taken := 0
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.waiting, p.polls = p.waiting-1, p.polls-taken
-	}()
 	select {
 	case next := <-p.ready:
-		taken = 1
-		return next.resp, next.err
+		return next()
 	case <-req.Context().Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.orphans++
 		return nil, context.Cause(req.Context())
 	}
 }
@@ -137,7 +126,7 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 // wait waits for the calls to the Runtime API, when life has ended. There are no more.
 func (p *proxy) wait() {
 	p.mu.Lock()
-	p.polls = math.MaxInt
+	p.orphans = 1 << 30
 	p.mu.Unlock()
 	p.wg.Wait()
 }
@@ -151,7 +140,7 @@ func (p *proxy) poll(req *http.Request) {
 			continue
 		}
 		select {
-		case p.ready <- nextAnswer{inv.next, err}:
+		case p.ready <- func() (*http.Response, error) { return resp, err }:
 			return
 		case <-time.After(time.Until(inv.deadline)): // there is no runtime, and this is nobody's event any more
 		case <-p.life.Done():
@@ -191,68 +180,58 @@ func (f *failure) Error() string { return f.message }
 
 // serve completes an invocation, or returns false: then inv.next is for the runtime.
 func (p *proxy) serve(inv *invocation) (completed bool) {
-	p.mu.Lock()
-	again, skip := p.last == inv.key, time.Now().Round(0).Sub(p.missed).Abs() < missTimeout
-	p.mu.Unlock()
-	skipped := fmt.Errorf("an invocation waited in vain less than %s ago", missTimeout)
-	if skip && !again && !p.cfg.offlineError {
-		return p.offline(inv, skipped) // its body goes to the runtime as it comes
-	}
-	body := bytes.NewBuffer(make([]byte, 0, max(inv.next.ContentLength, 0)+bytes.MinRead))
-	var err error
-	inv.size, err = body.ReadFrom(inv.next.Body)
-	inv.next.Body.Close()
 	switch {
-	case err != nil:
-		p.log.Error("cannot read the event; asking for it again", "request_id", inv.id, "error", err)
-		return true
-	case again:
+	case p.last.Load() == inv.key:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))
 		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused", "the Lambda Runtime API did not take the answer of this invocation"})
-	case skip:
-		completed = p.offline(inv, skipped) // with an error
+	case p.tunnel == nil:
+		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
+	case time.Since(time.Unix(0, p.missed.Load())).Abs() < missTimeout:
+		completed = p.offline(inv, fmt.Errorf("an invocation waited in vain less than %s ago", missTimeout))
 	default:
-		completed = p.carry(inv, body.Bytes())
+		completed = p.carry(inv)
 	}
 	if completed {
-		p.mu.Lock()
-		p.last = inv.key
-		p.mu.Unlock()
-	}
-	if completed && inv.size > largeEvent {
-		debug.FreeOSMemory() // the environment may be frozen with what is left, for long
+		inv.next.Body.Close()
+		p.last.Store(inv.key)
+		if inv.size > largeEvent {
+			debug.FreeOSMemory() // the environment may be frozen with what is left, for long
+		}
 	}
 	return completed
 }
 
 // carry takes an invocation to the developer and completes it, or returns false: inv.next is for the runtime then.
-func (p *proxy) carry(inv *invocation, event []byte) (completed bool) {
-	if p.tunnel == nil {
-		return p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
+func (p *proxy) carry(inv *invocation) (completed bool) {
+	body := bytes.NewBuffer(make([]byte, 0, max(inv.next.ContentLength, 0)+bytes.MinRead))
+	var err error
+	if inv.size, err = body.ReadFrom(inv.next.Body); err != nil {
+		p.log.Error("cannot read the event; asking for it again", "request_id", inv.id, "error", err)
+		inv.key = "" // it is not the last one
+		return true
 	}
-	if blank := len(bytes.TrimSpace(event)) == 0; !blank && !json.Valid(event) || !utf8.Valid(event) {
+	event := body.Bytes()
+	if !utf8.Valid(event) || len(bytes.TrimSpace(event)) > 0 && !json.Valid(event) {
 		inv.next.Body = io.NopCloser(bytes.NewReader(event))
 		p.report(inv, "deployed", errors.New("the event is not JSON"))
 		return false
 	}
 	left := time.Until(inv.deadline)
 	margin := min(max(left/10, 250*time.Millisecond), time.Second) // to answer in, before Lambda kills the environment
-	ctx, cancel := context.WithDeadline(p.life, inv.deadline.Add(-margin))
+	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), errors.New("shortly before its deadline"))
 	defer cancel()
 	// Half of a short timeout stays for the deployed code.
 	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.cfg.acceptTimeout, min(linkTimeout, left/2))
 	a, err := c.wait()
-	var f *failure
+	f, ended := err.(*failure)
 	switch {
-	case errors.As(err, &f):
+	case ended:
 		p.fail(inv, f)
 		c.finish("timeout")
 	case err != nil:
 		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
 		c.finish("deployed")
-		p.mu.Lock()
-		p.missed = time.Now().Round(0)
-		p.mu.Unlock()
+		p.missed.Store(time.Now().UnixNano())
 		return p.offline(inv, err)
 	case p.cfg.toRuntime && a.Type != "error":
 		c.finish("answered")
@@ -287,6 +266,7 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 
 // fail completes the invocation with an error of this program's own.
 func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
+	io.Copy(io.Discard, inv.next.Body) // the Runtime API may want to be rid of it first
 	header := http.Header{"Content-Type": {"application/json"}, typeHeader: {f.errorType}}
 	p.post(inv, "error", header, bytes.NewReader(errorJSON(f.errorType, "live-lambda: "+f.message)))
 	p.report(inv, f.errorType, f)
@@ -302,60 +282,30 @@ func errorJSON(errorType, message string) []byte {
 
 // complete completes the invocation with a local end's answer and says how that went, answered or timeout.
 func (p *proxy) complete(inv *invocation, c *call, a *part) (outcome string) {
-	header := http.Header{}
-	if t := a.Headers["Content-Type"]; t != "" && printable(t) {
-		header.Set("Content-Type", t)
+	header, what, how, body := http.Header{}, "response", "answered", io.Reader(bytes.NewReader(a.data))
+	set := func(name, value string) {
+		if printable(value) {
+			header.Set(name, value)
+		}
 	}
+	set("Content-Type", a.Headers["Content-Type"])
 	switch {
 	case a.Type == "error":
 		header = http.Header{"Content-Type": {"application/json"}, typeHeader: {"Runtime.Unknown"}}
-		if a.ErrorType != "" && printable(a.ErrorType) {
-			header.Set(typeHeader, a.ErrorType)
-		}
-		if cause := []byte(a.XRayCause); json.Valid(cause) && utf8.Valid(cause) && len(cause) <= maxHeaderText {
-			header.Set(causeHeader, string(asciiJSON(cause)))
-		}
-		p.report(inv, "answered with an error", p.post(inv, "error", header, bytes.NewReader(a.data)))
+		what, how = "error", "answered with an error"
+		set(typeHeader, a.ErrorType)
+		set(causeHeader, string(asciiJSON([]byte(a.XRayCause))))
 	case a.data == nil:
 		header.Set(modeHeader, "streaming")
-		s := &answerStream{call: c, trailer: http.Header{typeHeader: nil, bodyHeader: nil}}
-		err := p.post(inv, "response", header, s)
-		p.report(inv, "answered with a stream", cmp.Or(s.broken, err))
-		if s.broken != nil {
-			return "timeout"
-		}
-	default:
-		p.report(inv, "answered", p.post(inv, "response", header, bytes.NewReader(a.data)))
+		how, body = "answered with a stream", c
 	}
-	return "answered"
-}
-
-// answerStream is the body of a streamed answer on its way to the Runtime API.
-type answerStream struct {
-	call    *call
-	size    int
-	trailer http.Header // filled at the end of a stream that broke
-	broken  error       // why this end broke it
-}
-
-// Read returns io.EOF where the local end has ended the stream, and where it has to be given up: then it ends as that of
-// a runtime does whose handler fails in the middle.
-// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
-func (s *answerStream) Read(b []byte) (int, error) {
-	n, trailers, err := s.call.read(b)
-	if s.size += n; s.size > maxStream {
-		n, err = 0, &failure{tooLargeType, fmt.Sprintf("the stream is larger than %d bytes", maxStream)}
+	outcome = "answered"
+	err := p.post(inv, what, header, body)
+	if f := c.broken.Load(); f != nil {
+		outcome, err = "timeout", f
 	}
-	if f, ok := err.(*failure); ok {
-		s.broken, err = f, io.EOF
-		trailers = map[string]string{typeHeader: f.errorType, bodyHeader: base64.StdEncoding.EncodeToString(errorJSON(f.errorType, "live-lambda: "+f.message))}
-	}
-	for _, name := range []string{typeHeader, bodyHeader} {
-		if value := trailers[name]; value != "" && printable(value) {
-			s.trailer.Set(name, value)
-		}
-	}
-	return n, err
+	p.report(inv, how, err)
+	return outcome
 }
 
 // post sends an answer to the Runtime API. An error says that the API did not take it.
@@ -372,12 +322,10 @@ func (p *proxy) post(inv *invocation, what string, header http.Header, body io.R
 	if err != nil {
 		return err
 	}
+	header[idHeader] = inv.header[idHeader]
 	req.Header = header
-	if id := inv.header.Get(idHeader); id != "" {
-		header.Set(idHeader, id)
-	}
-	if s, ok := body.(*answerStream); ok {
-		req.Trailer = s.trailer
+	if c, stream := body.(*call); stream {
+		req.Trailer = c.trailers
 	}
 	resp, err := p.transport.RoundTrip(req)
 	if err == nil {
@@ -391,7 +339,7 @@ func (p *proxy) post(inv *invocation, what string, header http.Header, body io.R
 
 // printable reports whether s may be the value of a header.
 func printable(s string) bool {
-	return len(s) <= maxHeaderText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+	return s != "" && len(s) <= maxHeaderText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // context encodes the context of a request: what the developer's end needs to know of the invocation.

@@ -509,7 +509,7 @@ func TestNoAnswer(t *testing.T) {
 	}{
 		{"nobody there", rigOptions{noLocal: true, env: threeSeconds}, 900 * s, "deployed", 3 * s, "no local end accepted within 3s", ""},
 		{"nobody there, as an error", rigOptions{noLocal: true, env: both}, 900 * s, "LiveLambda.Offline", 3 * s / 2, "no local end is there to answer: no local end accepted within 1.5s", ""},
-		{"nobody there, no limit", rigOptions{noLocal: true}, 60 * s, "LiveLambda.NoAnswer", 59 * s, "no local end accepted the invocation within 59s", ""},
+		{"nobody there, no limit", rigOptions{noLocal: true}, 60 * s, "LiveLambda.NoAnswer", 59 * s, "no local end (is `live-lambda local` running?) accepted the invocation within 59s", ""},
 		{"nobody there, a later limit", rigOptions{noLocal: true, env: threeSeconds}, 3 * s, "LiveLambda.NoAnswer", 2700 * time.Millisecond, "is `live-lambda local` running?", ""},
 		{"margin of a quarter", rigOptions{noLocal: true}, 1 * s, "LiveLambda.NoAnswer", 750 * time.Millisecond, "shortly before its deadline", ""},
 		{"margin of a tenth", rigOptions{noLocal: true}, 5 * s, "LiveLambda.NoAnswer", 4500 * time.Millisecond, "within 4.5s", ""},
@@ -2567,7 +2567,7 @@ func (r *rig) startExtension(opts rigOptions) {
 	lambda := r.net.transport()
 	p := &proxy{cfg: cfg, log: newLogger(cfg, r.log), transport: lambda, ready: make(chan nextAnswer)}
 	var wg sync.WaitGroup
-	life, stopInvocations := context.WithCancel(context.Background())
+	life, stopInvocations := context.WithCancelCause(context.Background())
 	linkCtx, stopLink := context.WithCancel(context.Background())
 	p.life = life
 	if cfg.api != nil {
@@ -2594,7 +2594,7 @@ func (r *rig) startExtension(opts rigOptions) {
 	wg.Go(func() { server.Serve(ln) })
 	r.proxy = p
 	r.stopExtension = sync.OnceFunc(func() {
-		stopInvocations()
+		stopInvocations(errors.New("until the execution environment shut down"))
 		p.wait()
 		server.Close()
 		stopLink()
@@ -2796,7 +2796,9 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 		case "data":
 			var m serverMessage
 			json.Unmarshal(f.raw, &m)
-			what = messageIn(m.Event[0])
+			var event string
+			json.Unmarshal(bytes.Trim(m.Event, "[]"), &event)
+			what = messageIn(event)
 		case "publish_success", "publish_error":
 			what = published[key]
 			delete(published, key)
@@ -3069,7 +3071,7 @@ func (l *localEnd) publishTo(ctx context.Context, channel string, events ...[]by
 	s := l.session
 	l.mu.Unlock()
 	if s != nil {
-		s.publish(ctx, channel, slices.Values(events))
+		s.publish(ctx, channel, slices.Values(events), true)
 	}
 }
 

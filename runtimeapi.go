@@ -452,7 +452,7 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	headers := map[string]string{}
-	if t := r.Header.Get("Content-Type"); t != "" && len(t) <= maxContentType && printable(t) {
+	if t := r.Header.Get("Content-Type"); len(t) <= maxContentType && printable(t) {
 		headers["Content-Type"] = t
 	}
 	switch mode := r.Header.Get(modeHeader); mode {

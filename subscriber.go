@@ -340,7 +340,7 @@ func newRequestFrom(event []byte, c eventContext) (*request, error) {
 	}
 	for _, s := range []string{c.RequestID, c.FunctionName, c.FunctionVersion, c.InvokedFunctionARN, c.Region, c.TraceID, c.Handler,
 		c.TenantID, c.LogGroupName, c.LogStreamName} {
-		if !printable(s) || len(s) > 2048 {
+		if s != "" && !printable(s) || len(s) > 2048 {
 			return nil, errors.New("a request whose context has characters that do not belong there")
 		}
 	}
@@ -475,12 +475,7 @@ func (s *subscriber) current() (*session, <-chan struct{}) {
 func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk) error {
 	name := s.name(t)
 	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
-	for body := range s.api.publishes(s.api.channel(name), slices.Values([][]byte{event})) {
-		if _, err := conn.startPublish(ctx, body); err != nil {
-			return err
-		}
-	}
-	return nil
+	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), false)
 }
 
 // name is the request ID to answer with.
@@ -700,7 +695,7 @@ func (o *transfer) publish(ctx context.Context, conn *session, t *talk, indexes 
 			}
 		}
 	}
-	err = conn.publish(ctx, o.s.api.channel(name), events)
+	err = conn.publish(ctx, o.s.api.channel(name), events, true)
 	return (parts + maxEventsPerPublish - 1) / maxEventsPerPublish, err
 }
 
@@ -728,4 +723,18 @@ func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 		o.failed(conn, err)
 	}
 	o.aged = o.next
+}
+
+// notify says on a channel with room for one that there is something new.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// event is p as the only part of its message, without data.
+func (p part) event() []byte {
+	p.Last = true
+	return p.encode(nil)
 }
