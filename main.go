@@ -84,9 +84,9 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	cfg.acceptTimeout, _ = time.ParseDuration(duration)
 	cfg.port = read("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", func(s string) bool { port, err := strconv.ParseUint(s, 10, 16); return err == nil && port > 0 })
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
-	cfg.runtimeAPI = read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "host:port", func(s string) bool {
+	cfg.runtimeAPI = read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port", func(s string) bool {
 		u, err := url.Parse("http://" + s)
-		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != ""
+		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != "" && (u.Port() != cfg.port || !loopback(u))
 	})
 	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
 	cfg.roots = rootFiles{"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"}

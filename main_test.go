@@ -99,6 +99,7 @@ func TestReadConfig(t *testing.T) {
 		{"", runtimeAPI, "127.0.0.1:9001 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:9009", runtimeAPI, "127.0.0.1:9001 127.0.0.1:9009"},
 		{"LRAP_RUNTIME_API_ENDPOINT=[::1]:9009", runtimeAPI, "127.0.0.1:9001 [::1]:9009"},
+		{"LRAP_RUNTIME_API_ENDPOINT=169.254.100.1:8082", runtimeAPI, "127.0.0.1:9001 169.254.100.1:8082"},
 		{"", name, "live-lambda-extension"},
 		{"AWS_LAMBDA_EXTENSION_NAME=other", name, "other"},
 		{"", level, slog.LevelInfo},
@@ -164,6 +165,8 @@ func TestReadConfigProblems(t *testing.T) {
 		{"LRAP_RUNTIME_API_ENDPOINT=:9009", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:http", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=a/b:1", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082", "LRAP_RUNTIME_API_ENDPOINT", "not another server's host:port; using 127.0.0.1:9001"}, // itself
+		{"LRAP_RUNTIME_API_ENDPOINT=localhost:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ftp://a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
