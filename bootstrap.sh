@@ -27,4 +27,6 @@ else
 		"$0" "${_HANDLER-}" "$root" >&2
 	exit 127
 fi
+# As the further wrapper (Lambda Web Adapter's has this path too) this file would be started for ever.
+if [ "${LIVE_LAMBDA_EXEC_WRAPPER-}" = "$0" ]; then unset LIVE_LAMBDA_EXEC_WRAPPER; fi
 exec "${0%/*}/live-lambda-runtime-wrapper.sh" "$program"

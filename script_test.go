@@ -693,6 +693,7 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 		started(task+"/server", "127.0.0.1:8082", env("server"))
 		started(task+"/bin/my server", "127.0.0.1:9009", env("bin/my server", "LRAP_LISTENER_PORT=9009"))
 		started(task+"/server", "real:1", env("server", "LIVE_LAMBDA=off"))
+		started(task+"/server", "127.0.0.1:8082", env("server", "LIVE_LAMBDA_EXEC_WRAPPER="+filepath.Join(opt, "bootstrap"))) // itself
 		refused("missing", 127, `the handler is "missing", but `+task+" holds no program of that name")
 		refused("bin", 127, "holds no program of that name")
 		refused("", 127, "holds no program of that name")
