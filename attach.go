@@ -30,8 +30,9 @@ const (
 	wrapperPath     = "/opt/live-lambda-runtime-wrapper.sh"
 	wrapperVariable = "AWS_LAMBDA_EXEC_WRAPPER"
 	furtherVariable = "LIVE_LAMBDA_EXEC_WRAPPER"
-	memoryVariable  = "LIVE_LAMBDA_ATTACHED"            // an attachment
-	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // known from a stack's outputs
+	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY" // https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
+	memoryVariable  = "LIVE_LAMBDA_ATTACHED"             // an attachment
+	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN"  // known from a stack's outputs
 )
 
 // ---- functions ----
@@ -295,9 +296,8 @@ func shownValue(name, value string) string {
 }
 
 // ownVariable tells variables that attach may set: the layer's, and the one by which Lambda Web Adapter finds the proxy.
-// https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
 func ownVariable(name string) bool {
-	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") || name == "AWS_LWA_LAMBDA_RUNTIME_API_PROXY"
+	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") || name == adapterVariable
 }
 
 // planner works out a change from a function's configuration.
@@ -728,6 +728,10 @@ func (c *change) remark(o attachOptions) {
 	}
 	if len(f.CapacityProviderConfig) > 0 && string(f.CapacityProviderConfig) != "null" {
 		c.note("Managed Instances run published versions: publish a new one for the layer to be in it")
+	}
+	isAdapter := func(arn string) bool { return strings.Contains(arn, ":layer:LambdaAdapterLayer") }
+	if slices.ContainsFunc(c.layers, isAdapter) && c.variables[adapterVariable] == "" {
+		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://127.0.0.1:8082", adapterVariable)
 	}
 	if strings.EqualFold(c.variables["LIVE_LAMBDA"], "off") {
 		c.note("its variable LIVE_LAMBDA is off, so the layer does nothing")

@@ -403,6 +403,10 @@ func TestAttachNotes(t *testing.T) {
 		{"SnapStart", functionKinds["SnapStart"], "--attach-policy", []string{"SnapStart is for published versions: publish a new one for the layer to be in it"}},
 		{"Managed Instances", map[string]any{"CapacityProviderConfig": map[string]any{"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}}, "--attach-policy",
 			[]string{"Managed Instances run published versions: publish a new one for the layer to be in it"}},
+		{"Lambda Web Adapter", map[string]any{"Layers": []any{map[string]any{"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerArm64:27"}}}, "--attach-policy",
+			[]string{"Lambda Web Adapter is its runtime and goes past the proxy without --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"}},
+		{"Lambda Web Adapter with its variable", map[string]any{"Layers": []any{map[string]any{"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerX86:27"}}},
+			"--attach-policy --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082", nil},
 		{"off", map[string]any{"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}}, "--attach-policy",
 			[]string{"its variable LIVE_LAMBDA is off, so the layer does nothing"}},
 	}
