@@ -7,12 +7,17 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,11 +71,12 @@ func startPath(t *testing.T, o lambdaOptions, variables map[string]string) *whol
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := t.TempDir()
-	if err := os.Mkdir(filepath.Join(layer, "extensions"), 0o755); err != nil {
+	layer := cmp.Or(o.layerDir, t.TempDir())
+	if err := os.MkdirAll(filepath.Join(layer, "extensions"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{filepath.Join(dir, "extension"): "extensions/live-lambda-extension", "wrapper.sh": "live-lambda-runtime-wrapper.sh"} {
+	for from, to := range map[string]string{filepath.Join(dir, "extension"): "extensions/live-lambda-extension",
+		"wrapper.sh": "live-lambda-runtime-wrapper.sh", "bootstrap.sh": "bootstrap"} {
 		from, err := filepath.Abs(from)
 		if err != nil {
 			t.Fatal(err)
@@ -359,6 +365,176 @@ func maskVarying(s string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// ---- kinds of function ----
+
+// eachPath runs a kind of function twice, each time in an environment of its own that prepare makes ready: with a local
+// end, which answers, and without an API, so that the deployed code does.
+func eachPath(t *testing.T, prepare func(t *testing.T) (lambdaOptions, map[string]string), then func(t *testing.T, p *wholePath, local bool)) {
+	t.Helper()
+	for _, local := range []bool{true, false} {
+		t.Run(map[bool]string{true: "local", false: "deployed"}[local], func(t *testing.T) {
+			o, variables := prepare(t)
+			o.timeout = 30 * time.Second
+			want := `[1]`
+			if !local {
+				variables["LIVE_LAMBDA_APPSYNC_HTTP_HOST"], want = "", `{"event":[1],"message":"hello from deployed"}`
+			}
+			p := startPath(t, o, variables)
+			if local {
+				p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+			}
+			for range 2 {
+				if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(want)) {
+					t.Fatalf("answer %s %s, want %s\n%s", got.payload, got.errorType, want, p.output)
+				}
+			}
+			if then != nil {
+				then(t, p, local)
+			}
+		})
+	}
+}
+
+// deployedProgram writes a program without arguments that is the deployed code, as OS-only runtimes have it.
+func deployedProgram(t *testing.T, name string) {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeScript(t, name, "#!/bin/sh\nexec "+filepath.Join(dir, "live-lambda")+" sample deployed\n", 0o755)
+}
+
+// A function on provided.al2023 whose program the layer's bootstrap starts, and one with the bootstrap that the README
+// shows, which needs no handler.
+func TestPathOSOnly(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(readme), "```sh\n#!/bin/sh\n")
+	script, _, _ = strings.Cut(script, "```")
+	if !strings.Contains(script, "\nwrapper=/opt/live-lambda-runtime-wrapper.sh\n") {
+		t.Fatalf("the README's bootstrap is %q", script)
+	}
+	t.Run("the layer's bootstrap", func(t *testing.T) {
+		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+			task := t.TempDir()
+			deployedProgram(t, filepath.Join(task, "main"))
+			return lambdaOptions{osOnly: true, taskDir: task, handler: "main"}, map[string]string{}
+		}, nil)
+	})
+	for _, layer := range []bool{true, false} {
+		t.Run(fmt.Sprintf("the README's bootstrap, wrapper %t", layer), func(t *testing.T) {
+			task, wrapper := t.TempDir(), filepath.Join(t.TempDir(), "not there")
+			deployedProgram(t, filepath.Join(task, "main"))
+			if layer {
+				if wrapper, err = filepath.Abs("wrapper.sh"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			writeScript(t, filepath.Join(task, "bootstrap"), "#!/bin/sh\n"+strings.Replace(script, "/opt/live-lambda-runtime-wrapper.sh", wrapper, 1), 0o755)
+			p := startPath(t, lambdaOptions{osOnly: true, taskDir: task, handler: "whatever", timeout: 30 * time.Second}, nil)
+			p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+			want := map[bool]string{true: `[1]`, false: `{"event":[1],"message":"hello from deployed"}`}[layer] // past the proxy
+			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(want)) {
+				t.Errorf("answer %s %s, want %s\n%s", got.payload, got.errorType, want, p.output)
+			}
+		})
+	}
+}
+
+// startOtherProxy is another Runtime API proxy, which forwards to whatever to returns and records what it forwarded.
+func startOtherProxy(t *testing.T, to func() string) (address string, forwarded func() string) {
+	t.Helper()
+	var seen syncBuffer
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: to()})
+		seen.Write([]byte(r.In.Method + " " + r.In.URL.Path[strings.LastIndexByte(r.In.URL.Path, '/')+1:] + "\n"))
+	}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)} // the environment ends while it waits in next
+	s := httptest.NewServer(proxy)
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s.Listener.Addr().String(), seen.String
+}
+
+// Two Runtime API proxies: this one behind LRAP_RUNTIME_API_ENDPOINT nearer to the runtime, or the other one, by a wrapper
+// of its own. That variable may then name this one: it is meant for the other.
+func TestPathProxies(t *testing.T) {
+	var forwarded func() string
+	t.Run("this one nearer to the runtime", func(t *testing.T) {
+		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var other string
+			other, forwarded = startOtherProxy(t, ln.Addr().String)
+			return lambdaOptions{listener: ln}, map[string]string{"LRAP_RUNTIME_API_ENDPOINT": other}
+		}, func(t *testing.T, p *wholePath, _ bool) {
+			if got := forwarded(); !strings.HasPrefix(got, "GET next\nPOST response\nGET next\nPOST response\n") {
+				t.Errorf("the other proxy forwarded %q", got)
+			}
+		})
+	})
+	t.Run("the other one nearer to the runtime", func(t *testing.T) {
+		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+			port, err := freePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			this := "127.0.0.1:" + port
+			var other string
+			other, forwarded = startOtherProxy(t, func() string { return this })
+			wrapper := filepath.Join(t.TempDir(), "wrapper")
+			writeScript(t, wrapper, "#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API="+other+"\nexec \"$@\"\n", 0o755)
+			return lambdaOptions{}, map[string]string{"LIVE_LAMBDA_EXEC_WRAPPER": wrapper, "LRAP_LISTENER_PORT": port, "LRAP_RUNTIME_API_ENDPOINT": this}
+		}, func(t *testing.T, p *wholePath, local bool) {
+			want := "GET next\nPOST response\nGET next\nPOST response\n"
+			if local { // the runtime's first next is still held
+				want = "GET next\n"
+			}
+			if got := forwarded(); !strings.HasPrefix(got, want) || local && got != want {
+				t.Errorf("the other proxy forwarded %q, want %q", got, want)
+			}
+		})
+	})
+}
+
+// webAdapter does what Lambda Web Adapter does: an extension that is the runtime, and takes the Runtime API's address
+// from a variable of its own. https://aws.github.io/aws-lambda-web-adapter/features/request-interception.html
+const webAdapter = `#!/bin/sh
+api=http://$AWS_LAMBDA_RUNTIME_API/2020-01-01/extension
+id=$(curl -sS -D - -o /dev/null -H 'Lambda-Extension-Name: lambda-adapter' -d '{"events":[]}' "$api/register" |
+	tr -d '\r' | sed -n 's/^Lambda-Extension-Identifier: //p')
+curl -sS -H "Lambda-Extension-Identifier: $id" "$api/event/next" &
+AWS_LAMBDA_RUNTIME_API=${AWS_LWA_LAMBDA_RUNTIME_API_PROXY#http://}
+export AWS_LAMBDA_RUNTIME_API
+exec "$PROGRAM" sample deployed
+`
+
+func TestPathWebAdapter(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := t.TempDir()
+		writeScript(t, filepath.Join(opt, "extensions", "lambda-adapter"), webAdapter, 0o755)
+		return lambdaOptions{layerDir: opt, runtime: []string{"sleep", "60"}}, // the web server is the runtime to Lambda
+			map[string]string{"LRAP_LISTENER_PORT": port, "AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port, "PROGRAM": filepath.Join(dir, "live-lambda")}
+	}, nil)
 }
 
 // ---- demo ----
