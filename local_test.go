@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,8 @@ func testRuntime() {
 	switch os.Getenv("TEST_RUNTIME") {
 	case "exit":
 		os.Exit(3)
+	case "hang":
+		select {}
 	case "initerror":
 		testPost(base+"init/error", strings.NewReader(`{"errorType":"Function.Broken","errorMessage":"cannot load"}`), typeHeader, "Function.Broken")
 		os.Exit(1)
@@ -108,7 +111,18 @@ func testRuntime() {
 				f.Close()
 			}
 			testPost(to+"response", strings.NewReader(strconv.Quote(do.Text)))
+		case "detach": // a child with a session of its own, which holds a FIFO open, and exit
+			child := exec.Command("/bin/sh", "-c", "exec 3>'"+do.File+"'; while :; do sleep 1000; done")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			child.Start()
+			if f, err := os.Open(do.File); err == nil { // when the child has come
+				defer f.Close()
+			}
+			os.Exit(0)
 		case "hang": // with a child that ignores SIGTERM and holds a FIFO open
+			if do.Text != "" {
+				testPost(to+"response", strings.NewReader(do.Text))
+			}
 			exec.Command("/bin/sh", "-c", "trap '' TERM; exec 3>'"+do.File+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
 		case "stream":
 			testStream(to+"response", do)
@@ -1219,12 +1233,12 @@ func TestLocalInitFails(t *testing.T) {
 // A process that does not come back after the deadline is ended, its children too; and so is everything at the end.
 func TestLocalLeavesNothing(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
-	hang := func(deadline time.Duration) *os.File {
+	hang := func(deadline time.Duration, answer string) *os.File {
 		t.Helper()
 		fifo := r.newGate("hang")
 		c := r.context()
 		c.DeadlineMs = time.Now().Add(deadline).UnixMilli()
-		r.direct(task{Do: "hang", File: fifo.file}, c)
+		r.direct(task{Do: "hang", File: fifo.file, Text: answer}, c)
 		f, err := os.Open(fifo.file)
 		if err != nil {
 			t.Fatal(err)
@@ -1232,11 +1246,33 @@ func TestLocalLeavesNothing(t *testing.T) {
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	late, last := hang(0), hang(time.Hour)
+	late, last := hang(0, ""), hang(time.Hour, "")
 	io.Copy(io.Discard, late)
 	r.out.wait(r, "did not come back")
+	late = hang(0, "answered")
+	io.Copy(io.Discard, late)
+	r.out.waitTimes(r, "did not come back", 2)
+	if runtime.GOOS == "linux" {
+		fifo := r.newGate("detached")
+		f, err := os.OpenFile(fifo.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		r.reply(r.direct(task{Do: "detach", File: fifo.file}, r.context()))
+		io.Copy(io.Discard, f)
+	}
 	r.local.close()
 	io.Copy(io.Discard, last)
+}
+
+// A process that never asks for an event is ended after the deadline of the one that it was started for.
+func TestLocalHangsAtStart(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("hang"), maxProcesses: 1})
+	c := r.context()
+	c.DeadlineMs = time.Now().UnixMilli()
+	r.direct(task{}, c)
+	r.out.wait(r, "did not come back")
 }
 
 // The environment is Lambda's with what the developer has, or the function's own without the developer's AWS settings.
@@ -1744,6 +1780,17 @@ func TestLocalWatches(t *testing.T) {
 			t.Error("a process lives on")
 		}
 	}
+
+	// One that hangs before it has asked for its event leaves that to the next.
+	if err := syscall.Mkfifo("hang", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = newTestLocal(t, localOptions{command: append([]string{"/bin/sh", "-c", `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`, "sh"}, testCommand("1")...)})
+	hung := r.direct(task{Do: "pid"}, r.context())
+	gate{r, "hang"}.pass()
+	os.Remove("hang")
+	r.local.restartAll("hang")
+	r.reply(hung)
 }
 
 // ---- terminal.go ----

@@ -364,7 +364,7 @@ func (w *worker) ready() {
 	if w.killing != nil {
 		w.killing.Stop()
 	}
-	starting := w.state == stateStarted || w.state == stateRestoring
+	starting := w.starting()
 	switch {
 	case starting && w.request != nil && w.request.over == "": // the process was started for it
 		w.run()
@@ -381,13 +381,17 @@ func (w *worker) ready() {
 	}
 }
 
-// run begins the invocation of w.request. A process that does not come back from it is killed, as Lambda does, but not
-// before a debugger has had its time. local.mu is held.
+// run begins the invocation of w.request. local.mu is held.
 func (w *worker) run() {
-	q := w.request
-	w.state, q.started = stateRunning, time.Now()
-	w.killing = time.AfterFunc(time.Until(q.deadline)+lateRuntime, func() { w.pool.local.killLate(w, q) })
+	w.state = stateRunning
+	w.limit(w.request)
 	notify(w.turn)
+}
+
+// limit has w's process killed, as Lambda does, where it is not ready for another invocation some time after q's deadline:
+// it may not even have started, or hang after its answer. local.mu is held.
+func (w *worker) limit(q *request) {
+	w.killing = time.AfterFunc(time.Until(q.deadline)+lateRuntime, func() { w.pool.local.killLate(w, q) })
 }
 
 // writeEvent answers a call of next.

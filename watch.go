@@ -51,7 +51,7 @@ func (l *local) watch(ctx context.Context, globs []string) {
 	}
 }
 
-// restartAll replaces the processes that have nothing to do now, and the others when they are ready.
+// restartAll replaces the processes that run nothing now, and the others when they are ready.
 func (l *local) restartAll(file string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,7 +59,11 @@ func (l *local) restartAll(file string) {
 	for _, p := range l.pools {
 		p.failures, p.notBefore = 0, time.Time{}
 		for _, w := range slices.Clone(p.workers) {
-			if w.request == nil {
+			if q := w.request; q == nil || w.starting() {
+				if q != nil && q.over == "" { // its event has not been handed out yet; what loads may be old, or hang
+					p.queue = slices.Insert(p.queue, 0, q)
+				}
+				w.request = nil
 				l.replace(w)
 				idle++
 			} else {

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -63,12 +64,11 @@ type request struct {
 
 	// Under local.mu.
 	pool       *pool
-	generation int       // of its environment among those of the function
-	identity   string    // of its environment's other variables
-	queued     bool      // it had to wait for a process
-	started    time.Time // when a process got it
-	reply      *reply    // nil until the handler begins to answer
-	over       string    // why nobody waits for an answer; "" while somebody does
+	generation int    // of its environment among those of the function
+	identity   string // of its environment's other variables
+	queued     bool   // it had to wait for a process
+	reply      *reply // nil until the handler begins to answer
+	over       string // why nobody waits for an answer; "" while somebody does
 }
 
 func newRequest(event []byte, c eventContext) *request {
@@ -251,6 +251,8 @@ func (w *worker) suits(q *request) bool {
 
 func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 }
 
+func (w *worker) starting() bool { return w.state == stateStarted || w.state == stateRestoring }
+
 // schedule gives waiting requests to processes, and starts those that are missing. local.mu is held.
 func (l *local) schedule(p *pool) {
 	for len(p.queue) > 0 {
@@ -263,6 +265,8 @@ func (l *local) schedule(p *pool) {
 		w.request = q
 		if w.state == stateReady {
 			w.run()
+		} else {
+			w.limit(q)
 		}
 	}
 }
@@ -299,7 +303,7 @@ func (p *pool) pick(q *request) *worker {
 		}
 	}
 	for _, w := range p.workers { // replacements that are still starting
-		if (w.state == stateStarted || w.state == stateRestoring) && w.request == nil && w.suits(q) && !w.retired {
+		if w.starting() && w.request == nil && w.suits(q) && !w.retired {
 			return w
 		}
 	}
@@ -414,7 +418,7 @@ func (l *local) replace(w *worker) {
 func (l *local) killLate(w *worker, q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w.request == q && (w.state == stateRunning || w.state == stateAnswering) && len(w.pool.command) > 0 {
+	if w.request == q && len(w.pool.command) > 0 {
 		l.term.note("%s: ended a process that did not come back from %s by its deadline", w.pool.name, short(q.id))
 		l.retire(w)
 	}
@@ -582,11 +586,12 @@ func (w *worker) shutDown(server *http.Server) {
 	}
 }
 
-// process runs the command until it ends and leaves nothing of its process group behind. It returns what ended it.
+// process runs the command until it ends and leaves nothing behind that it has started. It returns what ended it.
 func (w *worker) process(addr string) (status, errorType string) {
 	l := w.pool.local
 	command := exec.Command(w.pool.command[0], w.pool.command[1:]...)
-	command.Env = append(slices.Clone(w.env), "AWS_LAMBDA_RUNTIME_API="+addr)
+	own := "AWS_LAMBDA_RUNTIME_API=" + addr
+	command.Env = append(slices.Clone(w.env), own)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdout, stderr, copied, err := w.outputs()
 	if err != nil {
@@ -621,11 +626,36 @@ func (w *worker) process(addr string) (status, errorType string) {
 		}
 	}
 	syscall.Kill(group, syscall.SIGKILL) // what the process has started and left
+	killStrays(own)
 	copied()
 	if err == nil {
 		return "Runtime exited without providing a reason", "Runtime.ExitError"
 	}
 	return "Runtime exited with error: " + err.Error(), "Runtime.ExitError"
+}
+
+// killStrays ends what has left the process group, as a browser does that a handler starts detached. On Linux it is known
+// by variable, which nothing but one worker's processes have in their environment; elsewhere it is not found.
+func killStrays(variable string) {
+	for range 10 { // those at hand may start others meanwhile
+		found := false
+		files, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is valid
+		for _, file := range files {
+			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+			p, err := os.FindProcess(pid) // before the look: a process ID may be used again
+			if err != nil {
+				continue
+			}
+			environ, _ := os.ReadFile(file) // fails for those of others
+			if strings.Contains("\x00"+string(environ), "\x00"+variable+"\x00") {
+				found = p.Kill() == nil || found
+			}
+			p.Release()
+		}
+		if !found {
+			return
+		}
+	}
 }
 
 // outputs are pipes for what a handler prints; copied waits until all of it has been passed on.
@@ -678,7 +708,7 @@ func (w *worker) gone(status, errorType string) {
 	p := w.pool
 	wanted := w.retired
 	l.retire(w)
-	starting := w.state == stateStarted || w.state == stateRestoring || w.state == stateFailed
+	starting := w.starting() || w.state == stateFailed
 	busy := w.state == stateRunning || w.state == stateAnswering
 	if q := w.request; q != nil && (starting || busy) {
 		l.answer(q, failureReply(errorType, "RequestId: "+q.id+" Error: "+status))
@@ -689,6 +719,7 @@ func (w *worker) gone(status, errorType string) {
 		p.backOff()
 		l.term.note("%s: a process did not start: %s", p.name, status)
 		l.term.restarted()
+	case l.stopping:
 	default:
 		if !busy {
 			l.term.note("%s: a process has exited: %s", p.name, status)
@@ -697,7 +728,7 @@ func (w *worker) gone(status, errorType string) {
 		if w.state == stateReady { // it has done nothing since
 			p.backOff()
 		}
-		if !l.stopping && time.Now().After(p.notBefore) {
+		if time.Now().After(p.notBefore) {
 			l.start(p, w.identity, w.generation, w.env)
 		}
 	}
