@@ -1625,7 +1625,7 @@ func TestInvoke(t *testing.T) {
 		{`{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, 1, `{"errorType":"E","errorMessage":"m"}`},
 		{`{"Do":"exit","Code":7}`, 1, `exit status 7`},
 		{`{"Do":"stream","Pieces":["one","two"]}`, 0, `onetwo`},
-		{`{"Do":"stream","Pieces":["one"],"Text":"broken"}`, 1, `one`},
+		{`{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken off\"}"}`, 1, `one`},
 		{`{"Do":"print","Text":"to stderr"}`, 0, `null`},
 		{`not JSON`, 2, ``},
 	} {
@@ -1633,6 +1633,9 @@ func TestInvoke(t *testing.T) {
 		c.exit(tt.status)
 		if out := c.stdout.String(); out != tt.stdout && !(tt.status == 1 && strings.Contains(out, tt.stdout)) {
 			t.Errorf("%s: printed %q, want %q", tt.stdin, out, tt.stdout)
+		}
+		if strings.Contains(tt.stdin, "broken off") && !strings.Contains(c.stderr.String(), "the function failed: E: broken off") {
+			t.Errorf("%s: said %q", tt.stdin, c.stderr)
 		}
 	}
 }
@@ -1815,7 +1818,8 @@ func TestTerminalLines(t *testing.T) {
 				`{"time":"START","type":"start","function":"orders","request_id":"00000000-0000","bytes_in":1200,"running":1,"queued":0}` + "\n",
 				`"type":"end","function":"orders","request_id":"00000000-0000","outcome":"ok","ms":100,"bytes_out":2500000,"queued":0}` + "\n",
 				`"outcome":"error","error_type":"E","message":"E: what went wrong\u001b[31m\nat line 1",`}},
-			{"verbose", 0, false, false, true, []string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n"}},
+			{"verbose", 0, false, false, true, []string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n",
+				"    answer: äö\n"}},
 		} {
 			out := &screen{new: make(chan struct{}, 1)}
 			term := &terminal{out: out, errors: out, columns: func() int { return tt.columns }, colour: tt.colour, json: tt.json, verbose: tt.verbose,
@@ -1828,6 +1832,7 @@ func TestTerminalLines(t *testing.T) {
 			term.arrived(q, 0)
 			time.Sleep(100 * time.Millisecond)
 			term.ended(q, &reply{kind: "response", size: 2_500_000, head: []byte("\xff\xfe\xff\xff\xff")}, 0)
+			term.ended(q, &reply{kind: "response", size: 20_000, head: []byte("äöü")[:5]}, 0) // its beginning ends within a character
 			failed := newRequest([]byte("1"), q.context)
 			term.ended(failed, errorReply("E", []byte(`{"errorType":"E","errorMessage":"what went wrong\u001b[31m\nat line 1"}`)), 0)
 			term.start()

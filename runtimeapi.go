@@ -541,22 +541,22 @@ func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, h
 	if n, _ := r.Body.Read(more[:]); err == nil && n > 0 {
 		err = errTooBig
 	}
-	trailers := map[string]string{}
+	var failure *reply
 	switch errorType := r.Trailer.Get(typeHeader); {
 	case errors.Is(err, errOver):
 	case errors.Is(err, errTooBig):
-		trailers = errorTrailers(failureReply("Function.ResponseSizeTooLarge",
-			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxStream)))
+		failure = failureReply("Function.ResponseSizeTooLarge",
+			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxStream))
 	case err != nil:
-		trailers = errorTrailers(w.breakage(q, err))
+		failure = w.breakage(q, err)
 	case errorType != "":
 		body, _ := base64.StdEncoding.DecodeString(r.Trailer.Get(bodyHeader))
-		trailers = errorTrailers(errorReply(clean(errorType), body))
+		failure = errorReply(clean(errorType), body)
 	}
 	l.mu.Lock()
-	rep.size, rep.trailers = size, trailers
-	if len(trailers) > 0 {
-		rep.errorType = trailers[typeHeader]
+	rep.size = size
+	if failure != nil {
+		rep.errorType, rep.message, rep.trailers = failure.errorType, failure.message, errorTrailers(failure)
 	}
 	l.end(q, rep)
 	l.mu.Unlock()

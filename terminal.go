@@ -374,9 +374,7 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 	}
 	var more []string
 	if t.verbose {
-		if utf8.Valid(rep.head) {
-			e.Answer = string(rep.head)
-		}
+		e.Answer, _ = textOf(rep.head)
 		more = append(more, pretty("answer", rep.head, rep.size))
 	}
 	t.tell(e, colour, text, more...)
@@ -455,14 +453,12 @@ func (t *terminal) summarise() {
 
 // pretty shows an event or an answer: JSON indented, other text as it is, nothing of what is neither.
 func pretty(what string, b []byte, size int64) string {
-	var text string
+	text, ok := textOf(b)
 	var indented bytes.Buffer
 	switch {
 	case int64(len(b)) == size && json.Indent(&indented, b, "    ", "  ") == nil:
 		text = indented.String()
-	case utf8.Valid(b[:max(0, len(b)-utf8.UTFMax)]):
-		text = string(b)
-	default:
+	case !ok:
 		return fmt.Sprintf("    %s: %s that are not text\n", what, bytesText(size))
 	}
 	cut := ""
@@ -474,6 +470,16 @@ func pretty(what string, b []byte, size int64) string {
 		lines[i] = plainText(strings.ReplaceAll(lines[i], "\t", "  "))
 	}
 	return "    " + what + ": " + strings.Join(lines, "\n") + cut + "\n"
+}
+
+// textOf is b as text, without the last character where that is cut. Bytes that are not text it refuses.
+func textOf(b []byte) (text string, ok bool) {
+	for cut := 0; cut < utf8.UTFMax && cut <= len(b); cut++ {
+		if b := b[:len(b)-cut]; utf8.Valid(b) {
+			return string(b), true
+		}
+	}
+	return "", false
 }
 
 // output returns a writer for what a process of function prints: bytes as they come, marked by line where several
