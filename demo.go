@@ -402,9 +402,15 @@ const sampleEcho = "echo"
 // where it runs, or returns the event.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 func sampleCommand(args []string) int {
+	const usage = "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE\n\n" +
+		"A handler that says hello from WHERE; where that is echo, it returns the event."
 	api := os.Getenv("AWS_LAMBDA_RUNTIME_API")
-	if len(args) != 1 || api == "" {
-		fmt.Fprintln(os.Stderr, "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE: a handler that says hello from WHERE; echo returns the event")
+	switch {
+	case len(args) == 1 && strings.Trim(args[0], "-") == "help":
+		fmt.Println(usage)
+		return 0
+	case len(args) != 1 || api == "":
+		fmt.Fprintln(os.Stderr, usage)
 		return 2
 	}
 	for {

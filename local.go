@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -83,9 +84,10 @@ func (program) command(args []string) int {
 // flags are the command line of a subcommand.
 type flags struct {
 	*flag.FlagSet
-	api  map[string]*string // by the variable that each flag corresponds to
-	opts localOptions
-	term struct{ json, verbose bool }
+	usage string
+	api   map[string]*string // by the variable that each flag corresponds to
+	opts  localOptions
+	term  struct{ json, verbose bool }
 
 	watch   bool
 	globs   []string
@@ -95,21 +97,23 @@ type flags struct {
 
 // newFlags begins a subcommand's flags with those of every command.
 func newFlags(command, usage string) *flags {
-	f := &flags{FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), api: map[string]*string{}}
+	f := &flags{FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), usage: usage, api: map[string]*string{}}
+	f.SetOutput(io.Discard) // parse tells what is wrong, and prints help
 	f.opts.maps = map[string][]string{}
-	f.Usage = func() {
-		fmt.Fprint(f.Output(), usage, "\n\nflags:\n")
-		f.VisitAll(func(g *flag.Flag) {
-			value, usage := flag.UnquoteUsage(g)
-			if g.DefValue != "" && g.DefValue != "0" && g.DefValue != "false" {
-				usage += " (default " + g.DefValue + ")"
-			}
-			fmt.Fprintf(f.Output(), "  --%s %s\n        %s\n", g.Name, value, usage)
-		})
-	}
 	f.opts.maxProcesses = 10
 	f.BoolVar(&f.term.verbose, "verbose", false, "print events and answers")
 	return f
+}
+
+func (f *flags) help() {
+	fmt.Print(f.usage, "\n\nflags:\n")
+	f.VisitAll(func(g *flag.Flag) {
+		value, usage := flag.UnquoteUsage(g)
+		if g.DefValue != "" && g.DefValue != "0" && g.DefValue != "false" {
+			usage += " (default " + g.DefValue + ")"
+		}
+		fmt.Printf("  --%s\n        %s\n", strings.TrimSpace(g.Name+" "+value), usage)
+	})
 }
 
 // handlers adds the flags of commands that run handlers.
@@ -142,11 +146,13 @@ func (f *flags) parse(args []string) (words []string, status int, ok bool) {
 		}
 	}
 	for len(args) > 0 {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, 0, false
-			}
-			return nil, 2, false
+		err := f.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			f.help()
+			return nil, 0, false
+		}
+		if err != nil {
+			return nil, f.wrong("%v", err), false
 		}
 		args = f.Args()
 		if len(args) > 0 {
@@ -165,10 +171,11 @@ func (f *flags) wrong(format string, args ...any) int {
 	return 2
 }
 
-const localUsage = `usage: live-lambda local [flags] -- COMMAND [ARGUMENT ...]
+const localUsage = `usage: live-lambda local [flags] [-- COMMAND [ARGUMENT ...]]
 
 Runs the invocations of deployed functions with COMMAND, any program that speaks the Lambda Runtime API. Without a
-COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger starts.`
+COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger starts. An interrupt lets what
+runs come to its end, a second one ends everything now.`
 
 // localCommand is the command local. It returns the exit status.
 func localCommand(args []string) int {
@@ -192,16 +199,17 @@ func localCommand(args []string) int {
 	})
 	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", func(s string) error {
 		f.opts.functions = append(f.opts.functions, s)
-		_, err := filepath.Match(s, "")
+		_, err := path.Match(s, "")
 		return err
 	})
-	f.Func("map", "`NAME=COMMAND`: a command of its own for a function, for the shell; may be repeated", func(s string) error {
+	f.Func("map", "a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be repeated", func(s string) error {
 		name, line, ok := strings.Cut(s, "=")
 		if !ok || name == "" || line == "" {
 			return errors.New("not NAME=COMMAND")
 		}
 		f.opts.maps[name] = []string{"/bin/sh", "-c", line}
-		return nil
+		_, err := path.Match(name, "")
+		return err
 	})
 	words, status, ok := f.parse(args)
 	if !ok {
@@ -388,6 +396,14 @@ func invokeCommand(args []string) int {
 	if len(files) == 0 {
 		files = []string{"-"}
 	}
+	var texts [][]byte
+	for _, file := range files { // before signals are caught: standard input may never end
+		text, err := readFile(file)
+		if err != nil {
+			return f.wrong("%v", err)
+		}
+		texts = append(texts, text)
+	}
 	term := newTerminal(os.Stderr, os.Stderr)
 	term.silent = !f.term.verbose
 	term.verbose = f.term.verbose
@@ -404,10 +420,13 @@ func invokeCommand(args []string) int {
 		}
 		term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
 	}
-	for _, file := range files {
-		q, err := f.readEvent(file)
+	for i, file := range files {
+		q, err := f.readEvent(file, texts[i])
 		if err != nil {
 			return f.wrong("%v", err)
+		}
+		if ctx.Err() != nil {
+			return 1
 		}
 		if err := l.invoke(ctx, q, os.Stdout, len(files) > 1 || columns(os.Stdout) > 0); err != nil {
 			term.note("%v", err)
@@ -417,18 +436,16 @@ func invokeCommand(args []string) int {
 	return status
 }
 
-// readEvent reads a file of one event or recording.
-func (f *flags) readEvent(file string) (*request, error) {
-	var text []byte
-	var err error
+// readFile is os.ReadFile, and reads standard input for -.
+func readFile(file string) ([]byte, error) {
 	if file == "-" {
-		text, err = io.ReadAll(io.LimitReader(os.Stdin, 2*maxPayload))
-	} else {
-		text, err = os.ReadFile(file)
+		return io.ReadAll(os.Stdin)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return os.ReadFile(file)
+}
+
+// readEvent reads one event or recording, which a file has as its text.
+func (f *flags) readEvent(file string, text []byte) (*request, error) {
 	if !json.Valid(text) {
 		return nil, fmt.Errorf("%s is not JSON", file)
 	}

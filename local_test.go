@@ -1650,13 +1650,18 @@ func TestCommandLines(t *testing.T) {
 		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "}, {"nonsense", 2, `there is no command "nonsense"`},
 		{"local --help", 0, "--max-processes"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
 		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
-		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --function [", 2, "syntax error"},
+		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"}, {"local --host a --function [", 2, "syntax error"},
 		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
+		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`},
 	} {
 		c := r.command("", strings.Fields(tt.args)...)
 		c.exit(tt.status)
-		if out := c.stdout.String() + c.stderr.String(); !strings.Contains(out, tt.want) {
-			t.Errorf("%q printed %q, want %q", tt.args, out, tt.want)
+		out := c.stdout
+		if tt.status != 0 {
+			out = c.stderr
+		}
+		if !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%q printed %q and %q, want %q", tt.args, c.stdout, c.stderr, tt.want)
 		}
 	}
 }
