@@ -2796,9 +2796,10 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 		case "data":
 			var m serverMessage
 			json.Unmarshal(f.raw, &m)
-			var event string
-			json.Unmarshal(bytes.Trim(m.Event, "[]"), &event)
-			what = messageIn(event)
+			if array, ok := m.Event.([]any); ok {
+				m.Event = array[0]
+			}
+			what = messageIn(m.Event.(string))
 		case "publish_success", "publish_error":
 			what = published[key]
 			delete(published, key)
