@@ -16,10 +16,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -27,6 +29,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -455,7 +458,7 @@ func BenchmarkLink(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer ws.Close()
-			rounds := 200
+			rounds := 1_000
 			if size > 1<<20 {
 				rounds = 10
 			}
@@ -550,6 +553,173 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	}
 	return func() { cancel(); s.conn.close(); wg.Wait() }
 }
+
+// BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime API's answer to
+// next and the answer that it gets. Runtime, Runtime API and AppSync are a few lines here; what these allocate counts too.
+func BenchmarkInvocation(b *testing.B) {
+	event := benchEvent(1 << 10)
+	next := func() *http.Response {
+		return &http.Response{StatusCode: http.StatusOK, ContentLength: int64(len(event)), Body: io.NopCloser(bytes.NewReader(event)), Header: http.Header{
+			"Content-Type": {"application/json"}, "Lambda-Runtime-Aws-Request-Id": {"id"}, "Lambda-Runtime-Deadline-Ms": {strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10)}}}
+	}
+	ctx, cancel := context.WithCancelCause(b.Context())
+	defer cancel(nil)
+	answers := 0
+	p := &proxy{cfg: config{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}, log: slog.New(slog.DiscardHandler), life: ctx,
+		transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodGet {
+				return next(), nil
+			}
+			answers++
+			_, err := io.Copy(io.Discard, r.Body)
+			return httpAnswer(http.StatusAccepted, ""), err
+		})}
+	count := func(b *testing.B, invoke func()) {
+		invoke()
+		const runs = 1_000
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		b.ReportMetric(testing.AllocsPerRun(runs, invoke), "allocs/invocation")
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/runs, "B/invocation")
+		b.ReportMetric(0, "ns/op") // not of interest
+	}
+	b.Run("pass-through", func(b *testing.B) {
+		handler, w := p.handler(), &discardResponse{http.Header{}}
+		get, post := httptest.NewRequest("GET", nextPath, nil), httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
+		count(b, func() {
+			handler.ServeHTTP(w, get)
+			clear(w.header)
+			post.Body = io.NopCloser(bytes.NewReader(event))
+			handler.ServeHTTP(w, post)
+			clear(w.header)
+		})
+	})
+	b.Run("link", func(b *testing.B) {
+		a := newTestAPI(nil)
+		l := &link{session: &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", slots: make(chan struct{}, 1<<20)}, subscribing: make(chan struct{}, 1)}
+		p.tunnel = newTunnel(a)
+		p.tunnel.set(l, nil)
+		l.subs.Store("s", func(event string) {
+			part, err := parsePart(event)
+			p.tunnel.receive(l, event, part, err)
+		})
+		say := func(format string, args ...any) {
+			l.conn.lastFrame.Store(time.Now().UnixNano())
+			if err := l.receive(json.NewDecoder(strings.NewReader(fmt.Sprintf(format, args...)))); err != nil {
+				b.Error(err)
+			}
+		}
+		l.conn.lastFrame.Store(time.Now().UnixNano())
+		answer := base64.RawURLEncoding.EncodeToString(event)
+		go func() {
+			for n := 0; ctx.Err() == nil; {
+				select {
+				case msg := <-l.conn.out:
+					_, id, _ := strings.Cut(string(msg), `"id":"`)
+					id, _, publish := strings.Cut(id, `"`)
+					if publish {
+						say(`{"type":"publish_success","id":"%s"}`, id)
+					}
+					if bytes.Contains(msg, []byte("event_payload")) {
+						n++
+						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"accepted\",\"request_id\":\"0a/%d\",\"last\":true}"}`, n)
+						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"response\",\"request_id\":\"0a/%d\",\"last\":true,\"data\":\"%s\"}"}`, n, answer)
+					}
+				case <-ctx.Done():
+				}
+			}
+		}()
+		answers = 0
+		invoked := 0
+		count(b, func() {
+			invoked++
+			inv := newInvocation(next())
+			inv.key = strconv.Itoa(invoked)
+			if !p.serve(inv) || answers != invoked {
+				b.Fatalf("%d answers to %d invocations", answers, invoked)
+			}
+		})
+	})
+}
+
+// BenchmarkDistance compares invocations of 6 MB with small ones over the whole path, where AppSync takes 25 ms for each
+// message in each direction: how many round trips of a message and its answer they take more, and how often the local end
+// or the extension has published in a second.
+func BenchmarkDistance(b *testing.B) {
+	const delay = 25 * time.Millisecond
+	compressible, incompressible := make([]byte, 2900<<10), make([]byte, 4600<<10)
+	rand.Read(compressible)
+	rand.Read(incompressible)
+	for name, event := range map[string]string{
+		"6MB-JSON":           fmt.Sprintf(`{"data":"%x"}`, compressible),
+		"6MB-incompressible": `{"data":"` + base64.StdEncoding.EncodeToString(incompressible) + `"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			p := startPathOver(b, eventAPIOptions{delay: delay}, lambdaOptions{timeout: time.Minute}, nil)
+			p.startLocal(b, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+			took := func(event string) float64 {
+				start := time.Now()
+				if got := p.invoke(b, event); string(got.payload) != event {
+					b.Fatalf("%d bytes came back of %d", len(got.payload), len(event))
+				}
+				return time.Since(start).Seconds() * 1e3
+			}
+			took("{}") // starts the handler
+			var small, large []float64
+			for range 10 {
+				small, large = append(small, took("{}")), append(large, took(event))
+			}
+			b.ReportMetric(median(small), "small-ms")
+			b.ReportMetric(median(large), "large-ms")
+			b.ReportMetric((median(large)-median(small))/(2*delay.Seconds()*1e3), "round-trips-more")
+			p.api.wait(b.Context(), func(c *eventAPICounts) bool {
+				b.ReportMetric(float64(c.busiest), "publishes/s")
+				return true
+			})
+			b.ReportMetric(0, "ns/op") // not of interest
+		})
+	}
+}
+
+// BenchmarkStream sends 200 MB through the whole path as one streamed answer and reports how much more memory that takes
+// at both ends at most.
+func BenchmarkStream(b *testing.B) {
+	const size = 200 << 20
+	p := startPath(b, lambdaOptions{timeout: 10 * time.Minute}, nil)
+	local := &benchProcess{cmd: p.startLocal(b, "--", "sh", "-c", `
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+while id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p'); do
+	head -c `+strconv.Itoa(size)+` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' -H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"
+done`)}
+	p.env.mu.Lock()
+	extension := &benchProcess{cmd: p.env.sb.processes[0].cmd}
+	p.env.mu.Unlock()
+	before := []float64{extension.memory(b, "VmHWM"), local.memory(b, "VmHWM")}
+	start, taken := time.Now(), int64(0)
+	result, err := p.env.invoke(b.Context(), invokeRequest{payload: []byte("{}"), onResponse: func(http.Header) io.Writer {
+		return writerFunc(func(piece []byte) (int, error) { taken += int64(len(piece)); return len(piece), nil })
+	}})
+	if err != nil || result.errorType != "" || taken != size {
+		b.Fatalf("%d bytes, %+v, %v", taken, result, err)
+	}
+	b.ReportMetric((extension.memory(b, "VmHWM")-before[0])/1024, "extension-MiB-more")
+	b.ReportMetric((local.memory(b, "VmHWM")-before[1])/1024, "local-MiB-more")
+	b.ReportMetric(time.Since(start).Seconds(), "s")
+	b.ReportMetric(0, "ns/op") // not of interest
+}
+
+// writerFunc is a function that is an io.Writer.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// discardResponse is an http.ResponseWriter that keeps nothing.
+type discardResponse struct{ header http.Header }
+
+func (w *discardResponse) Header() http.Header         { return w.header }
+func (w *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
+func (w *discardResponse) WriteHeader(int)             {}
 
 func BenchmarkSize(b *testing.B) {
 	for _, goarch := range []string{"amd64", "arm64"} {

@@ -65,7 +65,12 @@ type wholePath struct {
 }
 
 // startPath starts a function whose deployed code says that it is deployed. variables come on top of the layer's own.
-func startPath(t *testing.T, o lambdaOptions, variables map[string]string) *wholePath {
+func startPath(t testing.TB, o lambdaOptions, variables map[string]string) *wholePath {
+	return startPathOver(t, eventAPIOptions{}, o, variables)
+}
+
+// startPathOver does it with an AppSync API that has options.
+func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables map[string]string) *wholePath {
 	t.Helper()
 	dir, err := programs()
 	if err != nil {
@@ -91,7 +96,8 @@ func startPath(t *testing.T, o lambdaOptions, variables map[string]string) *whol
 	}
 	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
 	p := &wholePath{dir: dir, output: &syncBuffer{}}
-	p.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "us-east-1"})
+	api.credentials, api.region = []credentials{keys}, "us-east-1"
+	p.api = startEventAPI(ln, api)
 	t.Cleanup(p.api.close)
 	port, err := freePort()
 	if err != nil {
@@ -120,7 +126,7 @@ func startPath(t *testing.T, o lambdaOptions, variables map[string]string) *whol
 }
 
 // startLocal starts `live-lambda local` with arguments and returns when it has subscribed.
-func (p *wholePath) startLocal(t *testing.T, args ...string) {
+func (p *wholePath) startLocal(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(p.dir, "live-lambda"), append([]string{"local"}, args...)...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.shared, p.output, p.output
@@ -139,10 +145,11 @@ func (p *wholePath) startLocal(t *testing.T, args ...string) {
 	if _, err := p.api.subscribers(t.Context(), "/live-lambda/requests", 1); err != nil {
 		t.Fatal(err)
 	}
+	return cmd
 }
 
 // invoke invokes the function and checks that this completed exactly once.
-func (p *wholePath) invoke(t *testing.T, payload string) invokeResult {
+func (p *wholePath) invoke(t testing.TB, payload string) invokeResult {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
