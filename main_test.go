@@ -1723,6 +1723,7 @@ func TestPublishRate(t *testing.T) {
 		}{{0, 20, 20, 0}, {0, 1, 20, 1}, {time.Second - 1, 1, 20, 2}, {1, 15, 35, 2}, {500 * time.Millisecond, 10, 40, 7}, {500 * time.Millisecond, 20, 55, 12}, {time.Second, 25, 75, 17}}
 		for i, step := range steps {
 			time.Sleep(step.pass)
+			synctest.Wait() // for the slots of a second ago to be free
 			publish(step.publishes)
 			if webSocket, https := published(); webSocket != step.webSocket || https != step.https {
 				t.Errorf("step %d: %d over the WebSocket, %d over HTTPS; want %d, %d", i, webSocket, https, step.webSocket, step.https)
