@@ -1867,10 +1867,21 @@ func TestTerminalLiveLine(t *testing.T) {
 		io.WriteString(w, "a handler's line\n")
 		synctest.Wait()
 		term.ended(q, &reply{kind: "response"}, 0)
+		synctest.Wait()
+		io.WriteString(w, "printed before it answered\n")
+		synctest.Wait()
+		if lines := strings.Split(out.String(), "\n"); !strings.HasSuffix(lines[len(lines)-2], "printed before it answered") {
+			t.Errorf("it wrote %q", out)
+		}
+		ended := time.Now().Format("15:04:05.000 ")
+		time.Sleep(time.Second)
+		if !strings.Contains(out.String(), "\n"+ended) {
+			t.Errorf("it wrote %q", out)
+		}
 		term.close()
 		text := out.String()
 		const live = "\x1b[2m1 running  a-function-w~a-long-name 000\x1b[0m"
-		for _, want := range []string{live + "\r\x1b[Ka handler's line\n" + live, "\r\x1b[K" + time.Now().Format("15:04:05.000 ")} {
+		for _, want := range []string{live + "\r\x1b[Ka handler's line\n" + live, "\r\x1b[Kprinted before"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in %q", want, text)
 			}

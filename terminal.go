@@ -31,7 +31,8 @@ const (
 	waitingLines = 4096 // own lines that may wait for a slow terminal
 	verboseBytes = 4096 // of an event or answer that --verbose prints
 	liveEvery    = 250 * time.Millisecond
-	maxDurations = 100_000 // kept for the summary
+	endPause     = 10 * time.Millisecond // for what a handler has printed before its answer to come out of the pipe
+	maxDurations = 100_000               // kept for the summary
 )
 
 // terminal is safe for concurrent use.
@@ -63,6 +64,7 @@ type chunk struct {
 	text    []byte
 	handler bool
 	stderr  bool
+	end     time.Time     // of the invocation that the line is about, where a handler has answered
 	tick    bool          // only the live line
 	flush   chan struct{} // closed when all before it has been written
 }
@@ -120,14 +122,35 @@ func (t *terminal) close() {
 	t.wg.Wait()
 }
 
-// write is the writer's goroutine. It keeps the live line, where there is one, below everything else.
+// write is the writer's goroutine. It keeps the live line, where there is one, below everything else, and lets what
+// handlers print before they answer go before the line about the end.
 func (t *terminal) write(live bool) {
 	shown := ""   // the live line on the screen
 	open := false // a handler's line has not ended
-	for c := range t.chunks {
-		if shown != "" && !(c.tick && t.liveLine() == shown) {
+	own := func(text []byte) {
+		if open && live { // a prompt or the like: the program's own line begins below it
+			io.WriteString(t.out, "\n")
+			open = false
+		}
+		t.out.Write(text)
+	}
+	var end []byte // a line that waits
+	var due <-chan time.Time
+	for {
+		c := chunk{tick: true}
+		select {
+		case c = <-t.chunks:
+		case <-due:
+			due = nil
+		}
+		late := end != nil && (due == nil || !c.handler && !c.tick)
+		if shown != "" && (late || !(c.tick && t.liveLine() == shown)) {
 			io.WriteString(t.out, "\r\x1b[K")
 			shown = ""
+		}
+		if late {
+			own(end)
+			end, due = nil, nil
 		}
 		switch {
 		case c.flush != nil:
@@ -140,12 +163,10 @@ func (t *terminal) write(live bool) {
 			}
 			w.Write(c.text)
 			open = !bytes.HasSuffix(c.text, []byte{'\n'})
+		case !c.end.IsZero():
+			end, due = c.text, time.After(time.Until(c.end.Add(endPause)))
 		case !c.tick:
-			if open && live { // a prompt or the like: the program's own line begins below it
-				io.WriteString(t.out, "\n")
-				open = false
-			}
-			t.out.Write(c.text)
+			own(c.text)
 		}
 		if line := t.liveLine(); live && !open && line != shown {
 			shown = line
@@ -172,9 +193,9 @@ func (t *terminal) liveLine() string {
 }
 
 // line writes a line of this program's own.
-func (t *terminal) line(text []byte) {
+func (t *terminal) line(c chunk) {
 	select {
-	case t.chunks <- chunk{text: text}:
+	case t.chunks <- c:
 	default:
 		t.mu.Lock()
 		t.dropped++
@@ -216,7 +237,7 @@ func (t *terminal) tell(e event, colour, text string, more ...string) {
 	if e.Time = now.UTC(); t.json {
 		line, err := json.Marshal(e)
 		if err == nil {
-			t.line(append(line, '\n'))
+			t.line(chunk{text: append(line, '\n')})
 		}
 		return
 	}
@@ -230,7 +251,11 @@ func (t *terminal) tell(e event, colour, text string, more ...string) {
 	for _, m := range more {
 		text += m
 	}
-	t.line([]byte(text))
+	c := chunk{text: []byte(text)}
+	if e.BytesOut != nil { // a handler has answered
+		c.end = now
+	}
+	t.line(c)
 }
 
 const (
