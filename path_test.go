@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -59,6 +60,7 @@ func TestMain(m *testing.M) {
 type wholePath struct {
 	api    *eventAPI
 	env    *lambdaEnv
+	host   string // of the API
 	dir    string
 	output *syncBuffer
 	shared []string // environment of the local end
@@ -95,7 +97,7 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
-	p := &wholePath{dir: dir, output: &syncBuffer{}}
+	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &syncBuffer{}}
 	api.credentials, api.region = []credentials{keys}, "us-east-1"
 	p.api = startEventAPI(ln, api)
 	t.Cleanup(p.api.close)
@@ -542,6 +544,201 @@ func TestPathWebAdapter(t *testing.T) {
 		return lambdaOptions{layerDir: opt, runtime: []string{"sleep", "60"}}, // the web server is the runtime to Lambda
 			map[string]string{"LRAP_LISTENER_PORT": port, "AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port, "PROGRAM": filepath.Join(dir, "live-lambda")}
 	}, nil)
+}
+
+// startWayOut is an HTTP proxy, the only way to events.example.com, which is the API behind TLS. It wants the user where
+// one is given. asked are the tunnels it was asked for, served what went through them.
+func startWayOut(t *testing.T, user string, api *url.URL, leaf *certificate) (address string, asked, served func() string) {
+	t.Helper()
+	var tunnels, requests syncBuffer
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	behind := httptest.NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
+		requests.Write([]byte(r.In.Method + " " + r.In.URL.Path + "\n"))
+		r.SetURL(api)
+		r.Out.Host = r.In.Host
+	}})
+	behind.Config.ErrorLog, behind.TLS = quiet, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: leaf.key}}}
+	behind.StartTLS()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tunnels.Write([]byte(r.Method + " " + r.RequestURI + "\n"))
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer client.Close()
+		as := &http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}
+		if name, password, _ := as.BasicAuth(); user != "" && name+":"+password != user {
+			io.WriteString(client, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+			return
+		}
+		server, err := net.Dial("tcp", behind.Listener.Addr().String())
+		if err != nil {
+			return // the test is over
+		}
+		defer server.Close()
+		io.WriteString(client, "HTTP/1.1 200 Connection established\r\n\r\n")
+		back := async(func() (int64, error) { defer client.Close(); return io.Copy(client, server) })
+		io.Copy(server, client)
+		server.Close()
+		<-back
+	}))
+	t.Cleanup(func() {
+		behind.CloseClientConnections()
+		behind.Close()
+		proxy.Close()
+	})
+	return proxy.Listener.Addr().String(), tunnels.String, requests.String
+}
+
+// A function in a VPC whose way out is a proxy: it takes WebSocket and HTTPS publishes, and the Runtime API never, which
+// goes by a name that no rule excepts (Go's own exception for localhost is in lower case).
+func TestPathHTTPSProxy(t *testing.T) {
+	root := newCertificate(t, "Root", nil)
+	leaf := newCertificate(t, "events.example.com", root)
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, []byte(root.pem()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, variable, given, wanted, noProxy, reason string }{
+		{"no password", "HTTPS_PROXY", "", "", "", ""},
+		{"password", "https_proxy", "me:p%40ss@", "me:p@ss", "other.example.com", ""},
+		{"wrong password", "HTTPS_PROXY", "me:marked@", "me:p@ss", "", "Proxy Authentication Required"},
+		{"excepted", "HTTPS_PROXY", "", "", ".example.com", "events.example.com"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtimeAPI, _ := startOtherProxy(t, ln.Addr().String)
+			api := &url.URL{Scheme: "http"}
+			address, asked, served := startWayOut(t, test.wanted, api, leaf)
+			proxy := "http://" + test.given + address
+			p := startPath(t, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
+				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", "SSL_CERT_FILE": roots, test.variable: proxy, "HTTP_PROXY": proxy,
+				"NO_PROXY": test.noProxy, "LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
+			api.Host = p.host
+			if test.reason != "" {
+				if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+					t.Errorf("answer %s %s", got.payload, got.errorType)
+				}
+				p.env.close() // with all that it has printed
+				if out := p.output.String(); !strings.Contains(out, test.reason) || strings.Contains(out, "marked") {
+					t.Errorf("the log does not say %q, or too much:\n%s", test.reason, out)
+				}
+			} else {
+				p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+				for range 1000 { // until what the function publishes is more than a WebSocket may take
+					if got := p.invoke(t, `[1]`); string(got.payload) != `[1]` {
+						t.Fatalf("answer %s %s\n%s", got.payload, got.errorType, p.output)
+					}
+					if strings.Contains(served(), "POST /event\n") {
+						break
+					}
+				}
+				if got := served(); !strings.HasPrefix(got, "GET /event/realtime\n") || !strings.Contains(got, "POST /event\n") {
+					t.Errorf("through the proxy went %q", got)
+				}
+			}
+			if got := strings.ReplaceAll(asked(), "CONNECT events.example.com:443\n", ""); got != "" || (asked() == "") != (test.noProxy == ".example.com") {
+				t.Errorf("the proxy was asked %q", asked())
+			}
+		})
+	}
+}
+
+// A function without a way out, whose packets nobody answers: one invocation waits, for no more than half of its time,
+// and the next do not wait again.
+func TestPathNoEgress(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections stay in its queue
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	p := startPath(t, lambdaOptions{timeout: 4 * time.Second}, map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "https://" + silent.Addr().String()})
+	for i := range 3 {
+		if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+			t.Fatalf("invocation %d: answer %s %s\n%s", i, got.payload, got.errorType, p.output)
+		}
+	}
+	p.env.close() // with all that it has printed
+	var lines []string
+	for line := range strings.Lines(p.output.String()) {
+		if strings.Contains(line, "outcome=deployed") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 3 || !strings.Contains(lines[0], "no connection to AppSync") || !strings.Contains(lines[1], "waited in vain") || !strings.Contains(lines[2], "waited in vain") {
+		t.Errorf("the log has %q", lines)
+	}
+}
+
+// SnapStart: no credentials in the environment, other ones after the restore, and a connection that did not survive it.
+func TestPathSnapStart(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime := []string{"sh", "-c", "curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" && exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
+	p := startPath(t, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	links := func() (conns []int) {
+		t.Helper()
+		conns, err := p.api.subscribers(ctx, "/live-lambda/response/*", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conns
+	}
+	before := links()
+	if err := p.env.ready(ctx); err != nil { // the snapshot is taken
+		t.Fatal(err)
+	}
+	restored := credentials{"AKIDRESTORED", "restored", "restored-token"}
+	p.env.setCredentials(lambdaCredentials{accessKeyID: restored.accessKeyID, secretAccessKey: restored.secretAccessKey, sessionToken: restored.sessionToken})
+	p.api.accept("", restored)
+	p.api.do(before[0], apiVerdict{after: resetConnection})
+	p.shared = append(p.shared, "AWS_ACCESS_KEY_ID="+restored.accessKeyID, "AWS_SECRET_ACCESS_KEY="+restored.secretAccessKey, "AWS_SESSION_TOKEN="+restored.sessionToken)
+	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
+	if got := p.invoke(t, `[1]`); string(got.payload) != `[1]` || got.restore == 0 {
+		t.Fatalf("answer %s %s, restore %v\n%s", got.payload, got.errorType, got.restore, p.output)
+	}
+	if after := links(); slices.Contains(after, before[0]) {
+		t.Errorf("connections %v before, %v after", before, after)
+	}
+}
+
+// Lambda Managed Instances: INVOKE is refused, several runtime processes ask for next at once, and each of several
+// invocations has its own answer, from a local end and from the deployed code.
+func TestPathManagedInstances(t *testing.T) {
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime := []string{"sh", "-c", `for i in 1 2 3 4 5 6 7; do "$0" sample deployed & done; exec "$0" sample deployed`, filepath.Join(dir, "live-lambda")}
+	eachPath(t, func(*testing.T) (lambdaOptions, map[string]string) {
+		return lambdaOptions{maxConcurrency: 8, runtime: runtime}, map[string]string{}
+	}, func(t *testing.T, p *wholePath, local bool) {
+		var wg sync.WaitGroup
+		for i := range 40 {
+			wg.Go(func() {
+				want := fmt.Sprintf(`{"n":%d}`, i)
+				result, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(want)})
+				if !local {
+					want = `{"event":` + want + `,"message":"hello from deployed"}`
+				}
+				if err != nil || !sameJSON(result.payload, []byte(want)) || len(p.env.completions(result.requestID)) != 1 {
+					t.Errorf("got %s %s %v, want %s", result.payload, result.errorType, err, want)
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // ---- demo ----
