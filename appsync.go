@@ -219,13 +219,8 @@ type serverMessage struct {
 	Event               any // a string, or as AWS's page has it an array of one
 	Errors, Failed      []apiError
 	ConnectionTimeoutMs int64
-	Payload             struct { // of a GraphQL API
-		Errors              []apiError
-		ConnectionTimeoutMs int64
-		Data                struct {
-			Subscribe struct{ Data any }
-		}
-	}
+	Payload             *serverMessage                // of a GraphQL API
+	Data                map[string]struct{ Data any } // by field: there, and of a GraphQL API's answer over HTTPS
 }
 
 // session is one WebSocket to AppSync from connection_ack to its end.
@@ -253,6 +248,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	// The name is new for every WebSocket: copies of one snapshot must not share it.
 	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes)}
 	ack := s.expect("")
+	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
 	if errors.Is(err, errNoUpgrade) {
 		err = a.refusal("connect", apiError{ErrorType: err.Error()})
@@ -310,8 +306,8 @@ func (s *session) receive(decoder *json.Decoder) error {
 	} else if err != nil {
 		return err
 	}
-	if p := m.Payload; s.api.graphql {
-		m.Event, m.Errors, m.ConnectionTimeoutMs = p.Data.Subscribe.Data, p.Errors, p.ConnectionTimeoutMs
+	if p := m.Payload; s.api.graphql && p != nil {
+		m.Event, m.Errors, m.ConnectionTimeoutMs = p.Data["subscribe"].Data, p.Errors, p.ConnectionTimeoutMs
 	}
 	answer, waits := s.waits.Load(m.ID)
 	handle, subscribed := s.subs.Load(m.ID)
@@ -321,6 +317,9 @@ func (s *session) receive(decoder *json.Decoder) error {
 	event, text := m.Event.(string)
 	if m.Type == "data" && !text {
 		m = serverMessage{Errors: []apiError{{ErrorType: "an event that is not valid"}}}
+	} else if s.api.graphql && strings.HasPrefix(event, `"`) {
+		// AWSJSON has been seen to arrive encoded twice. https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
+		json.Unmarshal([]byte(event), &event)
 	}
 	switch {
 	case m.Type == "ka":
@@ -433,7 +432,7 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 			answer, err = s.start(ctx, "publish", s.newID(), body)
 			answers = append(answers, answer)
 		default:
-			err = s.api.publishHTTPS(ctx, body)
+			err = s.api.publishHTTPS(ctx, s.patience(), body)
 		}
 		if err != nil {
 			return err
@@ -481,24 +480,26 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 
 // publishHTTPS publishes over HTTPS, which has no limit for each connection.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/publish-http.html
-func (a *appsync) publishHTTPS(ctx context.Context, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	headers, err := a.authorize(ctx, a.http.Path, body, false)
 	if err != nil {
 		return err
 	}
-	req := &http.Request{Method: http.MethodPost, URL: a.http, Host: a.http.Hostname(), Header: http.Header{"Content-Type": {"application/json"}},
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
+	req, _ := http.NewRequest(http.MethodPost, a.http.String(), bytes.NewReader(body)) // the URL is valid
+	// With that key, which is not sent, net/http tries again where the server has closed a connection that was kept.
+	req.Host, req.Header = a.http.Hostname(), http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
 	resp, err := a.transport.RoundTrip(req.WithContext(ctx))
 	if err == nil {
 		defer resp.Body.Close()
+		defer io.Copy(io.Discard, io.LimitReader(resp.Body, maxMessage)) // only then the connection is kept
 		var m serverMessage
 		err = json.NewDecoder(io.LimitReader(resp.Body, maxMessage)).Decode(&m)
-		if errs := append(m.Errors, m.Failed...); resp.StatusCode != http.StatusOK || len(errs) > 0 {
+		if errs := append(m.Errors, m.Failed...); resp.StatusCode != http.StatusOK || len(errs) > 0 || a.graphql && err == nil && m.Data["publish"].Data == nil {
 			return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
 		}
 	}
@@ -736,7 +737,7 @@ func (t *tunnel) lock() func() {
 // run keeps a link up until ctx is done.
 func (t *tunnel) run(ctx context.Context) {
 	t.api.run(ctx, func(ctx context.Context, s *session) (up bool, err error) {
-		l := &link{session: s, subscribing: make(chan struct{}, 1)}
+		l := &link{session: s, ambiguous: t.api.graphql, subscribing: make(chan struct{}, 1)} // bare results need wildcards
 		if err = s.listen(ctx, ackTimeout, s.name+"/*", s.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
 			return false, err
 		}
@@ -932,7 +933,7 @@ func (c *call) publish(l *link) {
 		unlock := c.t.lock()
 		c.held = false
 		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
-		if c.event != nil && (!sent || c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
+		if c.event != nil && (!sent || l.quiet() < quietTimeout && c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
 			events, inParts = c.request(l)
 		}
 		unlock()
@@ -964,14 +965,15 @@ func (c *call) publish(l *link) {
 	}
 }
 
-// request encodes the request for a link: as one event, or in parts where it is too large for one. The
-// tunnel is locked.
+// request encodes the request for a link: as one event, or in parts where it is too large for one, or would be parsed and
+// written anew on its way, as AWSJSON is: numbers lose digits then. The tunnel is locked.
+// https://docs.aws.amazon.com/appsync/latest/devguide/scalars.html
 func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
 	if len(bytes.TrimSpace(c.event)) == 0 {
 		pieces[1] = []byte("null")
 	}
-	if len(c.event) < maxEvent {
+	if len(c.event) < maxEvent && !c.t.api.graphql {
 		if event := asciiJSON(bytes.Join(pieces, nil)); escapedLen(event) <= maxEvent {
 			return slices.Values([][]byte{event}), false
 		}

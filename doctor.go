@@ -2,7 +2,7 @@
 
 package main
 
-// doctor.go tries the way to an Event API step by step, as the extension and `local` use it. In: the configuration. Out:
+// doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the configuration. Out:
 // one line for each check, which says ok, what to do, or after what failed that it was not tried. Nothing secret is
 // printed. What it publishes goes to a channel that nobody but itself subscribes to.
 
@@ -40,7 +40,7 @@ var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
 const doctorHelp = `usage: live-lambda doctor [flags]
 
-Tries the AppSync Event API from this machine and says of each step whether it works, or what to do: configuration,
+Tries the AppSync API from this machine and says of each step whether it works, or what to do: configuration,
 names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there and back of small and large
 messages. Exit status 0 only if all is well.
 
@@ -73,7 +73,7 @@ func (t *console) doctor(args []string) int {
 		case len(problems) > 0:
 			return nil, configError(problems)
 		case cfg.api == nil:
-			return nil, errors.New("the Event API is not set: give --stack, --host or " + hostVariable)
+			return nil, errors.New("the AppSync API is not set: give --stack, --host or " + hostVariable)
 		}
 		return cfg.api, nil
 	}
@@ -178,6 +178,9 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("requests would be signed for %s, and %s is in %s: give --region %s, or set LIVE_LAMBDA_APPSYNC_REGION", api.region, api.http.Host, region, region)
 	}
 	found := fmt.Sprintf("%s, namespace %s, region %s", api.http.Host, api.namespace, cmp.Or(api.region, "none"))
+	if api.graphql {
+		found += ", a GraphQL API"
+	}
 	if !strings.HasSuffix(api.requests, "/requests") {
 		found += ", stage " + api.requests[strings.LastIndexByte(api.requests, '/')+1:]
 	}
@@ -284,7 +287,7 @@ func (d *doctor) reach(ctx context.Context, u *url.URL) (r reach, err error) {
 		GotConn:              func(httptrace.GotConnInfo) { r.before = time.Now() },
 		GotFirstResponseByte: func() { r.after = time.Now() },
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, u.Scheme+"://"+u.Host+"/event", nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, u.Scheme+"://"+u.Host+d.api.http.Path, nil)
 	if err != nil {
 		return r, err
 	}
@@ -399,7 +402,7 @@ func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	start := time.Now()
 	for body := range d.api.publishes(d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
-		if err := d.api.publishHTTPS(ctx, body); err != nil {
+		if err := d.api.publishHTTPS(ctx, ackTimeout, body); err != nil {
 			return "", err
 		}
 	}

@@ -93,7 +93,7 @@ ok    round trip       1.0 kB (events: 1) in 40 ms
 ok    round trip       20.0 kB (events: 1) in 40 ms
 ok    round trip       170.0 kB (events: 2) in 40 ms
 `},
-		{"event as an array", eventAPIOptions{eventAsArray: true}, nil, "configuration", doctorAllWell},
+		{"event as an array", eventAPIOptions{otherData: true}, nil, "configuration", doctorAllWell},
 		{"two hosts", eventAPIOptions{host: "example.com"}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			configure := d.configure
 			d.configure = func(ctx context.Context) (*appsync, error) {
@@ -455,7 +455,7 @@ func TestDoctorCommand(t *testing.T) {
 		{"stack", []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"}, 0, "ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1, stage me\n"},
 		{"wrong key", []string{"--stack", "here", "--api-key", "da2-other"}, 1, "ok    configuration    "},
 		{"no stack", []string{"--stack", "gone"}, 1, `FAIL  configuration    read the outputs of stack "gone": aws cloudformation describe-stacks: ValidationError: Stack with id gone does not exist` + "\n"},
-		{"nothing", nil, 1, "FAIL  configuration    the Event API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
+		{"nothing", nil, 1, "FAIL  configuration    the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
 		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1, `FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes` + "\n"},
 	}
 	for _, tt := range tests {

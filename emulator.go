@@ -2,10 +2,11 @@
 
 package main
 
-// emulator.go is AWS AppSync Events on this machine, for `demo` and for the tests: publish over HTTPS (here over what
-// the listener speaks) and the WebSocket protocol, with the service's checks and limits. HTTP requests and WebSocket
-// messages come in on one listener; answers, events and, where a test asks for them, faults go out. Errors are told to
-// clients as AppSync tells them. Where AWS's pages leave a question open, the answer here is the harder one for a client.
+// emulator.go is AWS AppSync on this machine, for `demo` and for the tests: publish over HTTPS (here over what the
+// listener speaks) and the WebSocket protocol, with the service's checks and limits. HTTP requests and WebSocket messages
+// come in on one listener; answers, events and, where a test asks for them, faults go out. Errors are told to clients as
+// AppSync tells them. Where AWS's pages leave a question open, the answer here is the harder one for a client. All is said
+// in Event APIs' words here; graphql.go translates where the API is a GraphQL API.
 //
 // Goroutines of one connection: a reader (net/http's), one that works through what was read, and a writer.
 //
@@ -26,6 +27,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,7 +43,7 @@ import (
 // publish is the channel and the events as the service serialises them.
 // https://docs.aws.amazon.com/general/latest/gr/appsync.html#limits_appsync
 const (
-	quotaEventBytes    = 240_000
+	quotaEventBytes    = 240_000 // in a GraphQL API of a subscription's payload
 	quotaPublishBytes  = 1_200_000
 	quotaEvents        = 5   // in one publish
 	quotaPublishes     = 25  // in any second, on one connection
@@ -71,17 +73,18 @@ var (
 
 // eventAPIOptions say how the emulated API is set up.
 type eventAPIOptions struct {
-	apiKey       string        // accepted; none where empty
-	credentials  []credentials // accepted
-	region       string        // that signatures must be for
-	host         string        // that authorizations must name, ports aside; default: the request's Host header
-	namespaces   []string      // default: live-lambda
-	delay        time.Duration // of each message in each direction, and of HTTPS requests and answers
-	activation   time.Duration // from subscribe_success to the first event delivered
-	keepAlive    time.Duration // between two ka; default 60 s
-	timeout      time.Duration // announced as connectionTimeoutMs; default 300 s
-	eventAsArray bool          // data carries ["…"], as AWS's page has it, not the "…" that the service sends
-	log          *slog.Logger  // may be nil
+	graphql     bool          // a GraphQL API, not an Event API
+	apiKey      string        // accepted; none where empty
+	credentials []credentials // accepted
+	region      string        // that signatures must be for
+	host        string        // that authorizations must name, ports aside; default: the request's Host header
+	namespaces  []string      // default: live-lambda
+	delay       time.Duration // of each message in each direction, and of HTTPS requests and answers
+	activation  time.Duration // from subscribe_success to the first event delivered
+	keepAlive   time.Duration // between two ka; default 60 s
+	timeout     time.Duration // announced as connectionTimeoutMs; default 300 s
+	otherData   bool          // data carries ["…"], as AWS's page has it, not the "…" that the service sends; AWSJSON twice encoded
+	log         *slog.Logger  // may be nil
 }
 
 // eventAPI is a running emulator.
@@ -122,8 +125,11 @@ func startEventAPI(ln net.Listener, opts eventAPIOptions) *eventAPI {
 	a := &eventAPI{opts: opts, log: opts.log, changed: make(chan struct{}), conns: map[int]*apiConn{}}
 	a.counts = eventAPICounts{publishes: map[int]int{}, events: map[string]int{}, errors: map[string]int{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /event", a.tracked(a.publishHTTP))
-	mux.HandleFunc("GET /event/realtime", a.tracked(a.realtime))
+	mux.HandleFunc("POST "+a.path(), a.tracked(a.publishHTTP))
+	mux.HandleFunc("GET "+a.path()+"/realtime", a.tracked(a.realtime))
+	if opts.graphql { // the path on a realtime host of its own
+		mux.HandleFunc("GET "+a.path(), a.tracked(a.realtime))
+	}
 	a.server = &http.Server{
 		Handler:  mux,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -133,6 +139,14 @@ func startEventAPI(ln net.Listener, opts eventAPIOptions) *eventAPI {
 	}
 	a.wg.Go(func() { a.server.Serve(ln) })
 	return a
+}
+
+// path is that of operations, as they are signed.
+func (a *eventAPI) path() string {
+	if a.opts.graphql {
+		return "/graphql"
+	}
+	return "/event"
 }
 
 // netConnKey is the context key of a request's net.Conn: faults need what lies below the WebSocket.
@@ -182,18 +196,19 @@ func (a *eventAPI) update(change func()) {
 type apiFrame struct {
 	conn    int    // counted from 1; 0: HTTPS
 	out     bool   // towards the client
-	typ     string // the message's type; "upgrade" and "http_publish" for HTTP requests
+	typ     string // the message's type in an Event API; "upgrade" and "http_publish" for HTTP requests, "http_published" for the latter's answer
 	id      string
-	channel string // of a subscribe, of a publish, and of the publish that a data message comes from
-	raw     []byte // nil for upgrade
+	channel string   // of a subscribe, of a publish, and of the publish that a data message comes from
+	events  []string // of a publish or data message
+	raw     []byte   // nil for upgrade
 }
 
 // apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request with a replacement is cut off
-// before anything is done, one with an ending afterwards, without an answer.
+// before anything is done, and one with an ending, or whose answer is dropped or has one, afterwards, without an answer.
 type apiVerdict struct {
 	until   <-chan struct{} // waited for first; whatever is behind the frame, in its direction, waits too
 	replace [][]byte        // where not nil, these messages take its place: none drops it, two copies double it
-	wire    []byte          // towards the client: written after them as it is, frame headers and all
+	wire    []byte          // towards the client: written after them as it is, frame headers and all; of an HTTP request: the answer's body
 	after   apiEnding       // what becomes of the connection then
 	status  int             // of an HTTP request: answered with this, nothing is done
 }
@@ -244,7 +259,7 @@ func (a *eventAPI) do(conn int, v apiVerdict) bool {
 }
 
 // publish delivers one event text, unchecked, to a channel's subscribers.
-func (a *eventAPI) publish(channel, text string) { a.deliver(channel, appendGson(nil, text)) }
+func (a *eventAPI) publish(channel, text string) { a.deliver(channel, text, wholeChannel) }
 
 // accept replaces what authorizes from now on: keys change, credentials expire.
 func (a *eventAPI) accept(apiKey string, creds ...credentials) {
@@ -341,10 +356,19 @@ func (a *eventAPI) admit(w http.ResponseWriter, r *http.Request, f apiFrame) (v 
 	if !hold(0, v.until, r.Context().Done()) || v.replace != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if v.status != 0 {
+	if v.status != 0 && v.wire != nil {
+		writeAnswer(w, v.status, v.wire)
+	} else if v.status != 0 {
 		http.Error(w, http.StatusText(v.status), v.status)
 	}
 	return v, v.status == 0
+}
+
+func writeAnswer(w http.ResponseWriter, status int, answer []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-RequestId", newUUID())
+	w.WriteHeader(status)
+	w.Write(answer)
 }
 
 // publishHTTP is the HTTPS publish.
@@ -354,35 +378,46 @@ func (a *eventAPI) publishHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	var m clientMessage
-	err = json.Unmarshal(body, &m)
-	v, ok := a.admit(w, r, apiFrame{typ: "http_publish", channel: m.Channel, raw: body})
+	if a.opts.graphql {
+		m = graphqlOperation("mutation", body)
+	} else if err := json.Unmarshal(body, &m); err != nil {
+		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed request: " + err.Error()}
+	}
+	frame := apiFrame{typ: "http_publish", channel: m.Channel, events: m.Events, raw: body}
+	v, ok := a.admit(w, r, frame)
 	if !ok {
 		return
 	}
 	a.update(func() { a.counts.publishes[0]++ })
 	var result *apiPublished
-	fault := a.authorize(r.Header.Get, r.Host, body)
-	switch {
-	case fault != nil:
-	case err != nil:
-		fault = a.fault("BadRequestException", "Malformed request: "+err.Error())
-	default:
-		result, fault = a.take(m, m.encode())
+	fault := a.authorize(r.Header.Get, r.Host, a.path(), body)
+	if fault == nil {
+		result, fault = a.take(m, len(m.encode()))
 	}
 	status, answer := http.StatusOK, mustJSON(result)
-	if fault != nil {
+	switch {
+	case fault != nil && fault.ErrorType == "UnauthorizedException":
+		status, answer = http.StatusUnauthorized, mustJSON(apiAnswer{Errors: []apiError{*fault}})
+	case fault != nil && (!a.opts.graphql || fault.ErrorType != ""):
 		status, answer = http.StatusBadRequest, mustJSON(apiAnswer{Errors: []apiError{*fault}})
-		if fault.ErrorType == "UnauthorizedException" {
-			status = http.StatusUnauthorized
+	case a.opts.graphql:
+		answer = graphqlResult(m, fault)
+	}
+	if v.after == stayOpen {
+		frame.out, frame.typ, frame.raw = true, "http_published", answer
+		if v = a.judge(frame); len(v.replace) > 0 {
+			answer = v.replace[0]
+		} else if v.replace != nil && v.after == stayOpen {
+			v.after = resetConnection
 		}
 	}
-	if !hold(a.opts.delay, nil, r.Context().Done()) || v.after != stayOpen {
+	if v.after == goHalfOpen {
+		v.until = make(chan struct{})
+	}
+	if !hold(a.opts.delay, v.until, r.Context().Done()) || v.after != stayOpen {
 		panic(http.ErrAbortHandler)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Amzn-RequestId", newUUID())
-	w.WriteHeader(status)
-	w.Write(answer)
+	writeAnswer(w, status, answer)
 }
 
 // realtime upgrades to a WebSocket. Refused credentials are told there, as the service does.
@@ -397,19 +432,23 @@ func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	offered := strings.Fields(strings.ReplaceAll(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",", " "))
-	if !slices.Contains(offered, "aws-appsync-event-ws") {
-		http.Error(w, "the sub-protocol aws-appsync-event-ws is missing", http.StatusBadRequest)
+	protocol := "aws-appsync-event-ws"
+	if a.opts.graphql {
+		protocol = "graphql-ws"
+	}
+	if !slices.Contains(offered, protocol) {
+		http.Error(w, "the sub-protocol "+protocol+" is missing", http.StatusBadRequest)
 		return
 	}
 	nc := r.Context().Value(netConnKey{}).(net.Conn)
 	websocket.Server{
 		Handshake: func(config *websocket.Config, _ *http.Request) error {
-			config.Protocol = []string{"aws-appsync-event-ws"}
+			config.Protocol = []string{protocol}
 			return nil
 		},
 		Handler: func(ws *websocket.Conn) {
 			ws.MaxPayloadBytes = maxClientMessage
-			newAPIConn(a, number, r.Host, nc, ws).serve(a.authorizeConnect(offered, r.Host))
+			newAPIConn(a, number, r.Host, nc, ws).serve(a.authorizeConnect(offered, r.URL.Query(), r.Host))
 		},
 	}.ServeHTTP(w, r)
 }
@@ -431,7 +470,8 @@ type apiConn struct {
 	end     func()
 	silence func()
 
-	recent []time.Time                // publishes of the last second; the working goroutine's
+	began  bool                       // connection_init has come; the working goroutine's, and what follows
+	recent []time.Time                // publishes of the last second
 	state  apiEnding                  // guarded by api.mu
 	left   bool                       // the client has ended the connection; guarded by api.mu
 	subs   map[string]apiSubscription // by ID; changed by the working goroutine, under api.mu
@@ -439,8 +479,9 @@ type apiConn struct {
 
 // apiSubscription is a confirmed subscription.
 type apiSubscription struct {
-	channel string
-	from    time.Time // delivers from then on
+	channel  string
+	selected selection // of a GraphQL API's subscription
+	from     time.Time // delivers from then on
 }
 
 // apiItem is a message on its way through a queue, or a verdict to carry out.
@@ -549,20 +590,17 @@ func (c *apiConn) workLoop() {
 		if !hold(time.Until(item.due), nil, c.done) || c.ending() != stayOpen {
 			continue
 		}
-		var m clientMessage
-		err := json.Unmarshal(item.frame.raw, &m)
-		item.frame.typ, item.frame.id, item.frame.channel = m.Type, m.ID, m.Channel
+		m := c.api.parse(item.frame.raw)
+		item.frame.typ, item.frame.id, item.frame.channel, item.frame.events = m.Type, m.ID, m.Channel, m.Events
 		v := c.api.judge(item.frame)
 		if !hold(0, v.until, c.done) {
 			continue
 		}
 		if v.replace == nil {
-			c.handle(m, err)
+			c.handle(m)
 		}
 		for _, raw := range v.replace {
-			var m clientMessage
-			err := json.Unmarshal(raw, &m)
-			c.handle(m, err)
+			c.handle(c.api.parse(raw))
 		}
 		if v.after == closePolitely {
 			c.queue(closing)
@@ -658,6 +696,20 @@ type clientMessage struct {
 	Channel       string            `json:"channel"`
 	Events        []string          `json:"events"`
 	Authorization map[string]string `json:"authorization"`
+
+	fault    *apiError // it cannot be understood
+	signed   []byte    // of a GraphQL API's operation: what its signature covers
+	selected selection // and what it selects
+}
+
+func (a *eventAPI) parse(raw []byte) (m clientMessage) {
+	if a.opts.graphql {
+		return graphqlMessage(raw)
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed message: " + err.Error()}
+	}
+	return m
 }
 
 // apiAnswer is any message to a client but data, and the body of an HTTPS error.
@@ -690,6 +742,15 @@ func (a *eventAPI) fault(errorType, message string) *apiError {
 	return &apiError{ErrorType: errorType, Message: message}
 }
 
+// MarshalJSON writes the names as AppSync does, which encoding/json reads in any case.
+func (e apiError) MarshalJSON() ([]byte, error) {
+	names := map[string]string{"message": e.Message}
+	if e.ErrorType != "" {
+		names["errorType"] = e.ErrorType
+	}
+	return json.Marshal(names)
+}
+
 func mustJSON(v any) []byte {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -706,18 +767,26 @@ func newUUID() string {
 }
 
 func (c *apiConn) reply(answer apiAnswer) {
-	c.queue(apiItem{frame: apiFrame{typ: answer.Type, id: answer.ID, raw: mustJSON(answer)}})
+	raw := mustJSON(answer)
+	if c.api.opts.graphql {
+		raw = graphqlAnswer(answer)
+	}
+	c.queue(apiItem{frame: apiFrame{typ: answer.Type, id: answer.ID, raw: raw}})
 }
 
-// handle answers one message; err is why it could not be parsed, if it could not.
-func (c *apiConn) handle(m clientMessage, err error) {
+// handle answers one message. A GraphQL API ignores what comes before connection_init.
+func (c *apiConn) handle(m clientMessage) {
+	c.began = c.began || m.Type == "connection_init"
+	if c.api.opts.graphql && !c.began {
+		return
+	}
 	var fault *apiError
 	operation := map[string]func(clientMessage) *apiError{
 		"subscribe": c.subscribe, "unsubscribe": c.unsubscribe, "publish": c.publish,
 	}[m.Type]
 	switch {
-	case err != nil:
-		fault = c.api.fault("BadRequestException", "Malformed message: "+err.Error())
+	case m.fault != nil && operation == nil:
+		fault = c.api.fault(m.fault.ErrorType, m.fault.Message)
 	case m.Type == "connection_init":
 		c.reply(apiAnswer{Type: "connection_ack", ConnectionTimeoutMs: c.api.opts.timeout.Milliseconds()})
 	case operation == nil:
@@ -739,8 +808,14 @@ func (c *apiConn) handle(m clientMessage, err error) {
 
 func (c *apiConn) subscribe(m clientMessage) *apiError {
 	body := append(appendGson([]byte(`{"channel":`), m.Channel), '}')
-	if fault := c.api.authorize(m.field, c.host, body); fault != nil {
+	if c.api.opts.graphql {
+		body = m.signed
+	}
+	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
 		return fault
+	}
+	if m.fault != nil {
+		return c.api.fault(m.fault.ErrorType, m.fault.Message)
 	}
 	if fault := c.api.checkChannel(m.Channel, wildcardChannel.MatchString(m.Channel)); fault != nil {
 		return fault
@@ -752,7 +827,9 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
 	}
 	// First the subscription, so that nothing published after subscribe_success is missed; an event may overtake it.
-	c.api.update(func() { c.subs[m.ID] = apiSubscription{m.Channel, time.Now().Add(c.api.opts.activation)} })
+	c.api.update(func() {
+		c.subs[m.ID] = apiSubscription{m.Channel, m.selected, time.Now().Add(c.api.opts.activation)}
+	})
 	c.reply(apiAnswer{Type: "subscribe_success", ID: m.ID})
 	return nil
 }
@@ -778,19 +855,23 @@ func (c *apiConn) publish(m clientMessage) *apiError {
 		return c.api.fault("LimitExceededError", "Rate limit exceeded")
 	}
 	c.recent = append(c.recent, now)
-	encoded := m.encode()
-	if fault := c.api.authorize(m.field, c.host, encoded.body); fault != nil {
+	body := m.encode()
+	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
 		return fault
 	}
-	result, fault := c.api.take(m, encoded)
+	result, fault := c.api.take(m, len(body))
 	if fault == nil {
 		c.reply(apiAnswer{Type: "publish_success", ID: m.ID, apiPublished: result})
 	}
 	return fault
 }
 
-// checkChannel refuses names outside AppSync's pattern and namespaces that do not exist.
+// checkChannel refuses names outside AppSync's pattern and namespaces that do not exist. To a GraphQL API a name is any
+// string.
 func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiError {
+	if a.opts.graphql {
+		return nil
+	}
 	if !wildcard && !publishChannel.MatchString(channel) {
 		return a.fault("BadRequestException", "Invalid channel")
 	}
@@ -801,15 +882,18 @@ func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiError {
 	return nil
 }
 
-// take checks an authorized publish and delivers its events.
-func (a *eventAPI) take(m clientMessage, encoded encodedPublish) (*apiPublished, *apiError) {
+// take checks an authorized publish of so many bytes and delivers its events.
+func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
+	if m.fault != nil {
+		return nil, a.fault(m.fault.ErrorType, m.fault.Message)
+	}
 	if fault := a.checkChannel(m.Channel, false); fault != nil {
 		return nil, fault
 	}
 	if n := len(m.Events); n < 1 || n > quotaEvents {
 		return nil, a.fault("InvalidInputError", "A publish takes one to five events")
 	}
-	if len(encoded.body) > quotaPublishBytes {
+	if size > quotaPublishBytes {
 		return nil, a.fault("BadRequestException", "The publish payload is too large")
 	}
 	if slices.ContainsFunc(m.Events, func(text string) bool { return !json.Valid([]byte(text)) }) {
@@ -817,30 +901,36 @@ func (a *eventAPI) take(m clientMessage, encoded encodedPublish) (*apiPublished,
 	}
 	result := &apiPublished{Successful: []apiEvent{}, Failed: []apiEvent{}}
 	for i, text := range m.Events {
-		if len(text) > quotaEventBytes {
+		if len(text) > quotaEventBytes && !a.opts.graphql {
 			f := a.fault("EventTooLargeException", "The event is too large")
 			result.Failed = append(result.Failed, apiEvent{newUUID(), i, f.ErrorType, f.Message})
 			continue
 		}
 		result.Successful = append(result.Successful, apiEvent{Identifier: newUUID(), Index: i})
-		a.deliver(m.Channel, encoded.events[i])
+		a.deliver(m.Channel, text, m.selected)
 	}
 	return result, nil
 }
 
-// deliver queues an event, a JSON string, for every subscription that matches, the publisher's own included;
-// overlapping subscriptions each get it.
-func (a *eventAPI) deliver(channel string, event []byte) {
-	if a.opts.eventAsArray {
+// deliver queues an event for every subscription that matches, the publisher's own included; overlapping subscriptions
+// each get it. published is what the mutation has selected, in a GraphQL API.
+func (a *eventAPI) deliver(channel, text string, published selection) {
+	event := appendGson(nil, text)
+	if a.opts.otherData && !a.opts.graphql {
 		event = slices.Concat([]byte{'['}, event, []byte{']'})
 	}
-	targets := map[*apiConn][]string{}
+	type target struct {
+		c  *apiConn
+		id string
+		s  apiSubscription
+	}
+	var targets []target
 	now := time.Now()
 	a.update(func() {
 		for _, c := range a.conns {
 			for id, s := range c.subs {
-				if c.live() && s.matches(channel) && !now.Before(s.from) {
-					targets[c] = append(targets[c], id)
+				if c.live() && !now.Before(s.from) && (a.opts.graphql && s.channel == channel || !a.opts.graphql && s.matches(channel)) {
+					targets = append(targets, target{c, id, s})
 				}
 			}
 		}
@@ -850,11 +940,14 @@ func (a *eventAPI) deliver(channel string, event []byte) {
 		}
 		a.counts.events[name]++
 	})
-	for c, ids := range targets {
-		for _, id := range ids {
-			raw := slices.Concat([]byte(`{"type":"data","id":"`+id+`","event":`), event, []byte{'}'})
-			c.queue(apiItem{frame: apiFrame{typ: "data", id: id, channel: channel, raw: raw}})
+	for _, t := range targets {
+		raw := slices.Concat([]byte(`{"type":"data","id":"`+t.id+`","event":`), event, []byte{'}'})
+		if a.opts.graphql {
+			if raw = graphqlData(t.id, t.s.selected, published, channel, text, a.opts.otherData); raw == nil {
+				continue
+			}
 		}
+		t.c.queue(apiItem{frame: apiFrame{typ: "data", id: t.id, channel: channel, events: []string{text}, raw: raw}})
 	}
 }
 
@@ -865,28 +958,20 @@ func (s apiSubscription) matches(channel string) bool {
 	return channel == prefix || wild && strings.HasPrefix(channel, prefix)
 }
 
-// encodedPublish is a publish as the service serialises it: what its signature is checked against, and what it delivers.
-type encodedPublish struct {
-	body   []byte
-	events [][]byte // JSON strings
-}
-
-func (m clientMessage) encode() (e encodedPublish) {
+// encode is a publish as the service serialises it: what its signature is checked against.
+func (m clientMessage) encode() []byte {
 	size := 64 + len(m.Channel)
 	for _, text := range m.Events {
 		size += len(text) + len(text)/4 + 3
 	}
-	e.body = append(appendGson(append(make([]byte, 0, size), `{"channel":`...), m.Channel), `,"events":[`...)
+	body := append(appendGson(append(make([]byte, 0, size), `{"channel":`...), m.Channel), `,"events":[`...)
 	for i, text := range m.Events {
 		if i > 0 {
-			e.body = append(e.body, ',')
+			body = append(body, ',')
 		}
-		start := len(e.body)
-		e.body = appendGson(e.body, text)
-		e.events = append(e.events, e.body[start:])
+		body = appendGson(body, text)
 	}
-	e.body = append(e.body, "]}"...)
-	return e
+	return append(body, "]}"...)
 }
 
 // plainInGson tells the bytes that stand for themselves in appendGson's strings.
@@ -933,26 +1018,37 @@ func (m clientMessage) field(name string) string {
 	return ""
 }
 
-// authorizeConnect checks the sub-protocol that carries the connection's authorization object.
-func (a *eventAPI) authorizeConnect(protocols []string, host string) *apiError {
+// authorizeConnect checks the connection's authorization object, which comes in a sub-protocol or, to a GraphQL API, in the
+// query.
+func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiError {
 	var m clientMessage
+	path, encoded, encoding := a.path(), "", base64.RawURLEncoding
 	for _, p := range protocols {
-		encoded, ok := strings.CutPrefix(p, "header-")
-		if !ok {
-			continue
+		if s, ok := strings.CutPrefix(p, "header-"); ok {
+			encoded = s
 		}
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	}
+	if a.opts.graphql {
+		path += "/connect"
+		if payload, err := base64.StdEncoding.DecodeString(query.Get("payload")); encoded == "" && query.Has("header") {
+			if encoded, encoding = query.Get("header"), base64.StdEncoding; err != nil || string(payload) != "{}" {
+				return a.fault("BadRequestException", "The query's payload is not {}")
+			}
+		}
+	}
+	if encoded != "" {
+		raw, err := encoding.Strict().DecodeString(encoded)
 		if err == nil {
 			err = json.Unmarshal(raw, &m.Authorization)
 		}
 		if err != nil {
-			return a.fault("BadRequestException", "Malformed header sub-protocol: "+err.Error())
+			return a.fault("BadRequestException", "Malformed authorization header: "+err.Error())
 		}
 		if !a.isHost(m.field("host"), host) {
 			return a.fault("BadRequestException", "The authorization object is for another host")
 		}
 	}
-	return a.authorize(m.field, host, []byte("{}"))
+	return a.authorize(m.field, host, path, []byte("{}"))
 }
 
 // isHost compares a host that a client names with the API's own; asked is the Host header it came with.
@@ -968,8 +1064,8 @@ func bareHost(host string) string {
 }
 
 // authorize checks one operation: field returns its authorization headers, asked is the Host header of the request or
-// of the connection's upgrade, body is what a signature covers.
-func (a *eventAPI) authorize(field func(string) string, asked string, body []byte) *apiError {
+// of the connection's upgrade, path and body are what a signature covers.
+func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiError {
 	a.mu.Lock()
 	apiKey, accepted := a.opts.apiKey, a.opts.credentials
 	a.mu.Unlock()
@@ -989,7 +1085,7 @@ func (a *eventAPI) authorize(field func(string) string, asked string, body []byt
 	if i < 0 || accepted[i].sessionToken != field("x-amz-security-token") {
 		return a.fault("UnauthorizedException", refusal)
 	}
-	if err := a.verify(s, accepted[i], field, asked, body); err != nil {
+	if err := a.verify(s, accepted[i], field, asked, path, body); err != nil {
 		return a.fault("BadRequestException", err.Error())
 	}
 	return nil
@@ -1016,8 +1112,8 @@ func parseSigV4(header string) (sigV4, error) {
 }
 
 // verify makes the signature again from the headers that it says it covers. Every operation, a WebSocket's included,
-// is signed as POST /event.
-func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, asked string, body []byte) error {
+// is signed as a POST.
+func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
 	date := field("x-amz-date")
 	at, err := time.Parse("20060102T150405Z", date)
 	switch {
@@ -1044,17 +1140,17 @@ func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, ask
 		}
 		headers[i] = [2]string{name, value}
 	}
-	want := c.authorization(a.opts.region, date, "/event", headers, body)
+	want := c.authorization(a.opts.region, date, path, headers, body)
 	if strings.HasSuffix(want, "Signature="+s.signature) {
 		return nil
 	}
-	return signatureMismatch(s, headers, body)
+	return signatureMismatch(s, path, headers, body)
 }
 
 // signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it leaks it.
 // https://github.com/aws-amplify/amplify-js/issues/14001
-func signatureMismatch(s sigV4, headers [][2]string, body []byte) error {
-	canonical := "POST\n/event\n\n"
+func signatureMismatch(s sigV4, path string, headers [][2]string, body []byte) error {
+	canonical := "POST\n" + path + "\n\n"
 	for _, h := range headers {
 		canonical += h[0] + ":" + h[1] + "\n"
 	}

@@ -131,7 +131,7 @@ func TestEventAPIQuotas(t *testing.T) {
 
 func TestEventAPIDelivers(t *testing.T) {
 	for _, array := range []bool{false, true} {
-		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", eventAsArray: array}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", otherData: array}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
 			c.subscribe("exact", "live-lambda/r/1/") // outer slashes do not count
 			c.subscribe("deep", "/live-lambda/*")
@@ -824,8 +824,21 @@ func (l *pipeListener) clientWith(t testing.TB, protocols string) *eventAPIClien
 // post publishes over HTTP, with the API key where header is nil, and returns the status and a digest of the answer.
 func (l *pipeListener) post(t *testing.T, header http.Header, body string) string {
 	t.Helper()
+	status, raw := l.postTo(t, "/event", header, body)
+	if !json.Valid(raw) {
+		return status
+	}
+	if status != "200" {
+		status += " error"
+	}
+	return strings.TrimSpace(status + " " + apiDigest(raw))
+}
+
+// postTo returns the status, or EOF, and the answer.
+func (l *pipeListener) postTo(t *testing.T, path string, header http.Header, body string) (string, []byte) {
+	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.host+"/event", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.host+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -834,7 +847,7 @@ func (l *pipeListener) post(t *testing.T, header http.Header, body string) strin
 	}
 	resp, err := client.Do(req)
 	if errors.Is(err, io.EOF) {
-		return "EOF"
+		return "EOF", nil
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -844,14 +857,7 @@ func (l *pipeListener) post(t *testing.T, header http.Header, body string) strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := fmt.Sprint(resp.StatusCode)
-	if !json.Valid(raw) {
-		return status
-	}
-	if resp.StatusCode != 200 {
-		status += " error"
-	}
-	return strings.TrimSpace(status + " " + apiDigest(raw))
+	return fmt.Sprint(resp.StatusCode), raw
 }
 
 // upgrade asks for a WebSocket and returns the status of the answer, 0 when there is none within a minute.
@@ -905,12 +911,17 @@ func dialEventAPI(t testing.TB, dial func() (net.Conn, error), host, auth string
 
 func dialProtocols(t testing.TB, dial func() (net.Conn, error), host, protocols string) *eventAPIClient {
 	t.Helper()
+	return dialConfig(t, dial, websocketConfig(host, protocols))
+}
+
+func dialConfig(t testing.TB, dial func() (net.Conn, error), config *websocket.Config) *eventAPIClient {
+	t.Helper()
 	nc, err := dial()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	ws, err := websocket.NewClient(websocketConfig(host, protocols), nc)
+	ws, err := websocket.NewClient(config, nc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1021,7 +1032,12 @@ func apiDigest(raw []byte) string {
 		ConnectionTimeoutMs int
 		Event               any
 		Errors              []struct{ ErrorType string }
-		Successful, Failed  []struct {
+		Payload             struct {
+			ConnectionTimeoutMs int
+			Data                any
+			Errors              []struct{ ErrorType string }
+		}
+		Successful, Failed []struct {
 			Identifier, Code string
 			Index            int
 		}
@@ -1030,8 +1046,13 @@ func apiDigest(raw []byte) string {
 		return "not JSON"
 	}
 	words := []string{m.Type, m.ID}
+	m.ConnectionTimeoutMs += m.Payload.ConnectionTimeoutMs // one of the two
+	m.Errors = append(m.Errors, m.Payload.Errors...)
 	if m.ConnectionTimeoutMs != 0 {
 		words = append(words, fmt.Sprint(m.ConnectionTimeoutMs))
+	}
+	if m.Payload.Data != nil {
+		words = append(words, quoteRaw(m.Payload.Data))
 	}
 	if array, ok := m.Event.([]any); ok && len(array) == 1 {
 		m.Event = array[0]

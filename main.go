@@ -119,13 +119,11 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 	realtime := strings.Replace(a.http.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
 	a.realtime, realtimeErr = parseHost(realtimeName, cmp.Or(getenv(realtimeName), a.http.Scheme+"://"+realtime))
 	a.realtime.Scheme = a.http.Scheme
-	protocol := cmp.Or(strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL")), strings.TrimPrefix(a.http.Path, "/"), "events")
-	a.http.Path, a.realtime.Path = "/event", "/event/realtime"
-	if a.graphql = protocol == "graphql"; a.graphql {
-		a.http.Path, a.realtime.Path = "/graphql", "/graphql"
-		if a.http.Host == a.realtime.Host {
-			a.realtime.Path = "/graphql/realtime"
-		}
+	protocol := strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL"))
+	if a.graphql = protocol == "graphql" || protocol == "" && (a.http.Path == "graphql" || a.realtime.Path == "graphql"); !a.graphql {
+		a.http.Path, a.realtime.Path = "/event", "/event/realtime"
+	} else if a.http.Path, a.realtime.Path = "/graphql", "/graphql"; a.http.Host == a.realtime.Host { // a custom domain
+		a.realtime.Path = "/graphql/realtime"
 	}
 	a.namespace = cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
 	stage := getenv("LIVE_LAMBDA_STAGE")
@@ -135,7 +133,7 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 		return nil, cmp.Or(err, realtimeErr)
 	case a.realtime.Scheme == "http" && !loopback(a.realtime):
 		return nil, fmt.Errorf("%s is not a loopback host, and %s asks for no TLS", realtimeName, httpName)
-	case protocol != "graphql" && protocol != "events" && protocol != "event":
+	case protocol != "" && protocol != "graphql" && protocol != "events":
 		return nil, fmt.Errorf("LIVE_LAMBDA_APPSYNC_PROTOCOL is %q, not events or graphql", protocol)
 	case !isSegment(a.namespace):
 		return nil, fmt.Errorf("LIVE_LAMBDA_NAMESPACE is %q, not 1 to 50 letters, digits and inner dashes", a.namespace)

@@ -179,6 +179,7 @@ func TestReadConfigProblems(t *testing.T) {
 		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=https://", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
 		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=http://example.com", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
 		{api + "AWS_REGION=", "LIVE_LAMBDA_APPSYNC_REGION", "going without AppSync"},
+		{api + "LIVE_LAMBDA_APPSYNC_PROTOCOL=mqtt", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "going without AppSync"},
 		{api + "LIVE_LAMBDA_NAMESPACE=a_b", "LIVE_LAMBDA_NAMESPACE", "going without AppSync"},
 		{api + "LIVE_LAMBDA_NAMESPACE=a/b", "LIVE_LAMBDA_NAMESPACE", "going without AppSync"},
 		{api + "LIVE_LAMBDA_NAMESPACE=-a", "LIVE_LAMBDA_NAMESPACE", "going without AppSync"},
@@ -247,6 +248,35 @@ func TestReadConfigHosts(t *testing.T) {
 		}
 		if got := cfg.api.region; got != test.wantRegion {
 			t.Errorf("%s, %s: region %q, want %q", test.http, test.realtime, got, test.wantRegion)
+		}
+	}
+}
+
+// The protocol is a GraphQL API's where the variable says so, or else a host that ends in /graphql.
+func TestReadConfigProtocol(t *testing.T) {
+	const label = "abcdefghijklmnopqrstuvwxyz"
+	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com", label + ".appsync-realtime-api.us-east-1.amazonaws.com"
+	for _, test := range []struct{ protocol, http, realtime, wantHTTP, wantRealtime string }{
+		{"", http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
+		{"events", http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
+		{"events", http + "/graphql", "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
+		{"graphql", http, "", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"GraphQL", http + "/event", realtime, "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", http + "/graphql", "", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", "https://" + http + "/graphql/", "wss://" + realtime + "/graphql", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", http, "wss://" + realtime + "/graphql", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", http + "/graphqls", "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
+		{"graphql", "api.example.com", "", "https://api.example.com/graphql", "https://api.example.com/graphql/realtime"},
+		{"", "api.example.com", "wss://api.example.com/graphql/realtime", "https://api.example.com/graphql", "https://api.example.com/graphql/realtime"},
+		{"graphql", "http://127.0.0.1:9000", "", "http://127.0.0.1:9000/graphql", "http://127.0.0.1:9000/graphql/realtime"},
+	} {
+		cfg, problems := readConfig(environ("LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime + " LIVE_LAMBDA_APPSYNC_PROTOCOL=" + test.protocol))
+		if cfg.api == nil || len(problems) > 0 {
+			t.Errorf("%+v: refused: %q", test, problems)
+			continue
+		}
+		if got := cfg.api.http.String() + " " + cfg.api.realtime.String(); got != test.wantHTTP+" "+test.wantRealtime || cfg.api.graphql != strings.HasSuffix(test.wantHTTP, "/graphql") {
+			t.Errorf("%+v: got %s, graphql %v", test, got, cfg.api.graphql)
 		}
 	}
 }
@@ -615,6 +645,7 @@ func TestExtensionsAPIGone(t *testing.T) {
 type vector struct {
 	name, host, region, body string
 	static, session          string // signatures with a static key, and with a session token besides
+	path                     string // where not /event
 }
 
 const vectorAmzDate = "20150830T123600Z"
@@ -622,24 +653,43 @@ const vectorAmzDate = "20150830T123600Z"
 var webSocketVectors = []vector{
 	{"connect", vectorHost, "us-east-1", `{}`,
 		"f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9",
-		"e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9"},
+		"e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9", ""},
 	{"connect to a custom domain", "events.example.com", "eu-west-1", `{}`,
 		"fd2b343d79305b2b4111435e4a80c93ba8dc9f1210bdf5cb805df12f53355138",
-		"2b78d34e5a66effd0026a958d4f6e88d0e5c484c6a541d3b4fdfdb44cb366e4c"},
+		"2b78d34e5a66effd0026a958d4f6e88d0e5c484c6a541d3b4fdfdb44cb366e4c", ""},
 	{"subscribe", vectorHost, "us-east-1", `{"channel":"/default/room-1/*"}`,
 		"d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a",
-		"9fb78013c79c6ad7b4ad131faa2986819610b22fd9ef9b88463cb85cffa50f9a"},
+		"9fb78013c79c6ad7b4ad131faa2986819610b22fd9ef9b88463cb85cffa50f9a", ""},
 	{"publish one", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
 		"e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822",
-		"404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda"},
+		"404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda", ""},
 	{"publish two", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,\"data\":\"c2Vjb25k\"}"]}`,
 		"e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4",
-		"86bc7932f4e8465b8e3c4f45838a334d106753ea2ff9a378822e251059b75fec"},
+		"86bc7932f4e8465b8e3c4f45838a334d106753ea2ff9a378822e251059b75fec", ""},
+}
+
+var graphqlVectors = []vector{
+	{"connect", vectorHost, "us-east-1", `{}`,
+		"b22d5c186453cddc1c835192b637078fe24e668fe7baee77b51cd7ca5f87634e",
+		"467f13902fd73710d1882e32df25c9837cd31a6069c64062d609a05984640274", "/graphql/connect"},
+	{"start", vectorHost, "us-east-1", `{"query":"subscription S { onMsg(room: \"r\") { data } }","variables":{}}`,
+		"7d36df0f4979f99e3d5b74de1f1f2ba1cc814af4377997b261b1ce5354042f10",
+		"b9d64f7bbbe2b2609ad2ba89de9e1a0b34987046433bcc389302b407024a8a7c", "/graphql"},
+}
+
+// This program sends neither, and the arithmetic is the same: an event that is not escaped, and the length signed too.
+var otherVectors = []vector{
+	{"publish of HTML", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"]}`,
+		"0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f",
+		"33f31bbdb2ca77edda346e8d3f10875f9d6c297fa87a29ea104de63a3c11f52b", ""},
+	{"connect with content-length", vectorHost, "us-east-1", `{}`,
+		"3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3",
+		"23171de487ce387e690cfc1c3665ff4ec7c86c7ff87ea048672c0732b7fc59fb", ""},
 }
 
 var httpVector = vector{"publish over HTTPS", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
 	"b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6",
-	"2bf4825ede12f50b62baf6da09dfce435dc250e573d9d2b163e2faca9784070f"}
+	"2bf4825ede12f50b62baf6da09dfce435dc250e573d9d2b163e2faca9784070f", ""}
 
 // credentials are those of the vector's signatures.
 func (v vector) credentials() []credentials {
@@ -689,15 +739,30 @@ func (v vector) api(ln *pipeListener, c credentials) *appsync {
 
 func TestAuthorizeVectors(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
-		for _, v := range webSocketVectors {
+		for _, v := range slices.Concat(webSocketVectors, graphqlVectors, otherVectors[:1]) {
 			for _, c := range v.credentials() {
-				got, err := v.api(nil, c).authorize(t.Context(), "/event", []byte(v.body), true)
+				got, err := v.api(nil, c).authorize(t.Context(), cmp.Or(v.path, "/event"), []byte(v.body), true)
 				if want := v.authorization(c); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%s: got %v, %v; want %v", v.name, got, err, want)
 				}
 			}
 		}
 	})
+}
+
+func TestAuthorizationSignsTheHeadersGiven(t *testing.T) {
+	v := otherVectors[1]
+	for _, c := range v.credentials() {
+		headers := [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-length", "2"},
+			{"content-type", "application/json; charset=UTF-8"}, {"host", v.host}, {"x-amz-date", vectorAmzDate}}
+		if c.sessionToken != "" {
+			headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
+		}
+		got := c.authorization(v.region, vectorAmzDate, "/event", headers, []byte(v.body))
+		if want := v.header("accept;content-encoding;content-length;content-type;host;x-amz-date", c); got != want {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+	}
 }
 
 // What goes out on a WebSocket is signed as the vectors are: the handshake's sub-protocol and both operations.
@@ -744,7 +809,7 @@ func TestPublishHTTPSVectors(t *testing.T) {
 		for _, c := range httpVector.credentials() {
 			ln := newPipeListener("example.com")
 			a := httpVector.api(ln, c)
-			done := async(func() (bool, error) { return true, a.publishHTTPS(t.Context(), []byte(httpVector.body)) })
+			done := async(func() (bool, error) { return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(httpVector.body)) })
 			p := acceptPeer(t, ln)
 			body, err := io.ReadAll(p.request.Body)
 			if err != nil || string(body) != httpVector.body {
@@ -1762,7 +1827,7 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener("example.com")
 				done := async(func() (bool, error) {
-					return true, newTestAPI(ln).publishHTTPS(t.Context(), []byte(`{"channel":"/a/b","events":["1"]}`))
+					return true, newTestAPI(ln).publishHTTPS(t.Context(), ackTimeout, []byte(`{"channel":"/a/b","events":["1"]}`))
 				})
 				p := acceptPeer(t, ln)
 				io.ReadAll(p.request.Body)
@@ -1864,7 +1929,7 @@ func TestTunnelReady(t *testing.T) {
 	}{
 		{eventAPIOptions{}, 0, 1, 1},
 		{eventAPIOptions{activation: 2 * time.Second}, 2 * time.Second, 8, 10},
-		{eventAPIOptions{activation: 200 * time.Millisecond, eventAsArray: true}, 250 * time.Millisecond, 2, 2},
+		{eventAPIOptions{activation: 200 * time.Millisecond, otherData: true}, 250 * time.Millisecond, 2, 2},
 		{eventAPIOptions{delay: 25 * time.Millisecond}, 150 * time.Millisecond, 1, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -2217,7 +2282,7 @@ func TestCallRequestSize(t *testing.T) {
 func TestCallBareResult(t *testing.T) {
 	for _, eventAsArray := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			c := startTunnel(t, eventAPIOptions{eventAsArray: eventAsArray}, nil)
+			c := startTunnel(t, eventAPIOptions{otherData: eventAsArray}, nil)
 			for n, result := range []string{`{"statusCode":200,"body":"ü"}`, `null`, `"live_lambda"`, `7`, `[]`, `{"live_lambda":2}`} {
 				out := c.send(`{}`)
 				req := c.request()

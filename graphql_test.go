@@ -1,0 +1,393 @@
+//go:build !layer
+
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ---- the emulated GraphQL API's answers and limits ----
+
+const (
+	graphqlSubscription = `{"query":"subscription($name:String!){subscribe(name:$name){name data}}","variables":{"name":"NAME"}}`
+	graphqlMutation     = `{"query":"mutation($name:String!,$data:AWSJSON!){publish(name:$name,data:$data){name data}}","variables":{"name":"NAME","data":"DATA"}}`
+)
+
+// graphqlStart is a start message, authorized by auth, an authorization object.
+func graphqlStart(id, operation, auth string) string {
+	return fmt.Sprintf(`{"id":%q,"type":"start","payload":{"data":%s,"extensions":{"authorization":%s}}}`, id, apiQuote(operation), auth)
+}
+
+// graphqlTest runs a test against an emulated GraphQL API with the API key da2-key.
+func graphqlTest(t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
+	t.Helper()
+	opts.graphql, opts.apiKey = true, "da2-key"
+	eventAPITest(t, name, opts, test)
+}
+
+// graphqlClient connects to path, which may have a query.
+func (l *pipeListener) graphqlClient(t testing.TB, path, protocols string) *eventAPIClient {
+	t.Helper()
+	config := websocketConfig(l.host, protocols)
+	config.Location.Path, config.Location.RawQuery, _ = strings.Cut(path, "?")
+	return dialConfig(t, func() (net.Conn, error) { return l.dial(t.Context(), "", "") }, config)
+}
+
+// graphqlReady connects and begins.
+func (l *pipeListener) graphqlReady(t testing.TB) *eventAPIClient {
+	t.Helper()
+	c := l.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+graphqlHeader(apiKeyAuth))
+	c.send(`{"type":"connection_init"}`)
+	c.want("connection_ack 300000")
+	return c
+}
+
+func graphqlHeader(auth string) string {
+	return "header-" + base64.RawURLEncoding.EncodeToString([]byte(auth))
+}
+
+func TestGraphQLAnswers(t *testing.T) {
+	operation := func(query, variables string) string {
+		return graphqlStart("s", `{"query":`+apiQuote(query)+`,"variables":`+variables+`}`, apiKeyAuth)
+	}
+	subscription := strings.Replace(graphqlSubscription, "NAME", "/a", 1)
+	tests := []struct{ name, send, want string }{
+		{"start", graphqlStart("s", subscription, apiKeyAuth), "start_ack s"},
+		{"with a name, an alias and commas", operation(`subscription Sub($n: String!,) { x: subscribe(name: $n) { __typename, d: data name } }`, `{"n":"/a"}`), "start_ack s"},
+		{"with a value in its place", operation(`subscription { subscribe(name: "\u002fa") { name data } }`, `{}`), "start_ack s"},
+		{"no authorization", graphqlStart("s", subscription, `{}`), "error s UnauthorizedException"},
+		{"another key", graphqlStart("s", subscription, `{"host":"example.com","x-api-key":"no"}`), "error s UnauthorizedException"},
+		{"no id", graphqlStart("", subscription, apiKeyAuth), "error BadRequestException"},
+		{"no payload", `{"type":"start","id":"s"}`, "error s UnauthorizedException"},
+		{"a payload that is not JSON", graphqlStart("s", `{`, apiKeyAuth), "error s MalformedHttpRequestException"},
+		{"a query that is no GraphQL", operation(`subscription {`, `{}`), "error s MalformedHttpRequestException"},
+		{"a string that is not valid", operation(`subscription { subscribe(name: "\q") { name } }`, `{}`), "error s MalformedHttpRequestException"},
+		{"two fields", operation(`subscription { subscribe(name: "/a") { name } subscribe(name: "/b") { name } }`, `{}`), "error s MalformedHttpRequestException"},
+		{"a query", operation(`{ getChannel { name } }`, `{}`), "error s"},
+		{"a mutation", graphqlStart("s", graphqlMutation, apiKeyAuth), "error s"},
+		{"an unknown field", operation(`subscription { onMsg(room: "r") { data } }`, `{}`), "error s"},
+		{"an unknown field of Channel", operation(`subscription { subscribe(name: "/a") { id } }`, `{}`), "error s"},
+		{"nothing selected", operation(`subscription { subscribe(name: "/a") }`, `{}`), "error s"},
+		{"no name", operation(`subscription { subscribe { name } }`, `{}`), "error s"},
+		{"an unknown argument", operation(`subscription { subscribe(name: "/a", data: "1") { name } }`, `{}`), "error s"},
+		{"a variable without a value", operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{}`), "error s"},
+		{"a variable that is null", operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{"n":null}`), "error s"},
+		{"a variable of another type", operation(`subscription($n:String) { subscribe(name: $n) { name } }`, `{"n":"/a"}`), "error s"},
+		{"stop of nothing", `{"type":"stop","id":"s"}`, "error s UnknownOperationError"},
+		{"publish, as to an Event API", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`, "error p UnsupportedOperation"},
+		{"subscribe, as to an Event API", `{"type":"subscribe","id":"p","channel":"/live-lambda/a",` + keyField + `}`, "error p UnsupportedOperation"},
+		{"not JSON", `{"type":`, "error BadRequestException"},
+	}
+	for _, tt := range tests {
+		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+			c := ln.graphqlReady(t)
+			c.send(tt.send)
+			c.want(tt.want)
+		})
+	}
+	graphqlTest(t, "subscriptions", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+		c := ln.graphqlReady(t)
+		for i := range 200 {
+			c.send(graphqlStart(fmt.Sprint(i), subscription, apiKeyAuth))
+			c.want(fmt.Sprint("start_ack ", i))
+		}
+		c.send(graphqlStart("0", subscription, apiKeyAuth))
+		c.want("error 0 DuplicatedOperationError")
+		c.send(graphqlStart("200", subscription, apiKeyAuth))
+		c.want("error 200 MaxSubscriptionsReachedError")
+		c.send(`{"type":"stop","id":"7"}`)
+		c.want("complete 7")
+		c.send(graphqlStart("200", subscription, apiKeyAuth))
+		c.want("start_ack 200")
+	})
+	graphqlTest(t, "keep-alive", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+graphqlHeader(apiKeyAuth))
+		c.send(graphqlStart("s", subscription, apiKeyAuth)) // ignored before connection_init
+		c.want("ka")
+		c.send(`{"type":"connection_init"}`)
+		c.want("connection_ack 300000")
+	})
+}
+
+// A subscriber gets what the mutation has selected, where it has selected the name that is subscribed to.
+func TestGraphQLDelivers(t *testing.T) {
+	const named, unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`, `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
+	publish := func(query, name, data string) string {
+		return `{"query":` + apiQuote(query) + `,"variables":{"n":` + apiQuote(name) + `,"d":` + apiQuote(data) + `}}`
+	}
+	data := func(n int) string { return `"` + strings.Repeat("x", n) + `"` }
+	overhead := len(`{"data":{"subscribe":{"name":"/a","data":"\"\""}}}`)
+	tests := []struct{ name, publish, want string }{
+		{"selected", publish(named, "/a", ` {"b":1, "a":"é"} `), `data s {"subscribe":{"data":"{\"a\":\"é\",\"b\":1}","name":"/a"}}`},
+		{"numbers change", publish(named, "/a", `12345678901234567890`), `data s {"subscribe":{"data":"12345678901234567000","name":"/a"}}`},
+		{"the name is not selected", publish(unnamed, "/a", `1`), ""},
+		{"the data is not selected", publish(strings.Replace(named, "name data", "name", 1), "/a", `1`), `data s {"subscribe":null}`},
+		{"another channel", publish(named, "/a/b", `1`), ""},
+		{"a name without its slash", publish(named, "a", `1`), ""},
+		{"as large as may be", publish(named, "/a", data(quotaEventBytes-overhead)), `data s {"subscribe":{"data":"\"` + strings.Repeat("x", quotaEventBytes-overhead) + `\"","name":"/a"}}`},
+		{"too large is dropped without a word", publish(named, "/a", data(quotaEventBytes-overhead+1)), ""},
+	}
+	for _, tt := range tests {
+		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.graphqlReady(t)
+			c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
+			c.want("start_ack s")
+			status, raw := ln.postTo(t, "/graphql", http.Header{"X-Api-Key": {"da2-key"}}, tt.publish)
+			var result struct {
+				Data   struct{ Publish map[string]string }
+				Errors []any
+			}
+			if err := json.Unmarshal(raw, &result); err != nil || status != "200" || result.Errors != nil || result.Data.Publish == nil {
+				t.Errorf("the mutation's result is %s %.200s", status, raw)
+			}
+			api.publish("/a", `"end"`)
+			want := []string{`data s {"subscribe":{"data":"\"end\"","name":"/a"}}`}
+			if tt.want != "" {
+				want = append([]string{tt.want}, want...)
+			}
+			c.want(want...)
+		})
+	}
+	graphqlTest(t, "AWSJSON encoded twice", eventAPIOptions{otherData: true}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		c := ln.graphqlReady(t)
+		c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
+		c.want("start_ack s")
+		api.publish("/a", `{"a":"b"}`)
+		c.want(`data s {"subscribe":{"data":"\"{\\\"a\\\":\\\"b\\\"}\"","name":"/a"}}`)
+	})
+}
+
+// A mutation's errors come in a 200, those of the request in another status.
+func TestGraphQLPublish(t *testing.T) {
+	mutation := strings.Replace(graphqlMutation, "NAME", "/a", 1)
+	tests := []struct{ name, key, body, want string }{
+		{"good", "da2-key", strings.Replace(mutation, "DATA", `{\"a\":1}`, 1), `200 {"data":{"publish":{"name":"/a","data":"{\"a\":1}"}}}`},
+		{"data that is not JSON", "da2-key", strings.Replace(mutation, "DATA", `{`, 1), `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value. Unable to parse it as valid JSON.","path":null}]}`},
+		{"data that is an object", "da2-key", strings.Replace(mutation, `"DATA"`, `{"a":1}`, 1), `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value.","path":null}]}`},
+		{"a subscription", "da2-key", graphqlSubscription, `200 {"data":null,"errors":[{"locations":null,"message":"Validation error of type FieldUndefined: Field 'subscribe' in type 'subscription' is undefined here","path":null}]}`},
+		{"another key", "no", mutation, `401 {"errors":[{"errorType":"UnauthorizedException","message":"You are not authorized to make this call."}]}`},
+		{"not JSON", "da2-key", `{`, `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Request body malformed."}]}`},
+		{"not GraphQL", "da2-key", `{"query":"mutation ("}`, `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Unable to parse GraphQL query: EOF where \"$\" is expected"}]}`},
+	}
+	for _, tt := range tests {
+		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+			status, raw := ln.postTo(t, "/graphql", http.Header{"X-Api-Key": {tt.key}}, tt.body)
+			if got := status + " " + string(raw); got != tt.want {
+				t.Errorf("got %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// FuzzGraphQLOperation: whatever a client sends, it is understood whole, or a fault.
+func FuzzGraphQLOperation(f *testing.F) {
+	f.Add(graphqlMutation)
+	f.Add(graphqlSubscription)
+	f.Add(`{"query":"mutation { publish(name: \"\\u00e9\", data: \"{}\") { name, d: data __typename } }"}`)
+	f.Add(`{"query":"{","variables":[]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		for _, kind := range []string{"mutation", "subscription"} {
+			m := graphqlOperation(kind, []byte(body))
+			if m.fault == nil && (len(m.selected.fields) == 0 || kind == "mutation" && (len(m.Events) != 1 || !json.Valid([]byte(m.Events[0])))) {
+				t.Errorf("%s %q: got %+v", kind, body, m)
+			}
+		}
+	})
+}
+
+// ---- handshake and signatures ----
+
+func TestGraphQLHandshake(t *testing.T) {
+	query := func(header, payload string) string {
+		return "/graphql/realtime?" + url.Values{"header": {header}, "payload": {payload}}.Encode()
+	}
+	padded := base64.StdEncoding.EncodeToString([]byte(apiKeyAuth + "  "))
+	tests := []struct{ name, path, protocols, want string }{
+		{"sub-protocol", "/graphql/realtime", "graphql-ws, " + graphqlHeader(apiKeyAuth), "connection_ack 300000"},
+		{"at the realtime host's path", "/graphql", "graphql-ws, " + graphqlHeader(apiKeyAuth), "connection_ack 300000"},
+		{"query", query(padded, "e30="), "graphql-ws", "connection_ack 300000"},
+		{"query without padding", query(strings.TrimRight(padded, "="), "e30="), "graphql-ws", "connection_error BadRequestException"},
+		{"query with another payload", query(padded, "W10="), "graphql-ws", "connection_error BadRequestException"},
+		{"query without payload", "/graphql/realtime?header=" + url.QueryEscape(padded), "graphql-ws", "connection_error BadRequestException"},
+		{"query with another key", query(base64.StdEncoding.EncodeToString([]byte(`{"host":"example.com","x-api-key":"no"}`)), "e30="), "graphql-ws", "connection_error UnauthorizedException"},
+		{"another host", "/graphql/realtime", "graphql-ws, " + graphqlHeader(`{"host":"example.org","x-api-key":"da2-key"}`), "connection_error BadRequestException"},
+		{"nothing", "/graphql/realtime", "graphql-ws", "connection_error UnauthorizedException"},
+	}
+	for _, tt := range tests {
+		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+			c := ln.graphqlClient(t, tt.path, tt.protocols)
+			if strings.HasPrefix(tt.want, "connection_error") {
+				c.want(tt.want)
+				c.wantEnd(errGoodbye)
+				return
+			}
+			c.send(`{"type":"connection_init"}`)
+			c.want(tt.want)
+		})
+	}
+}
+
+// The emulator accepts what AWS's own signers sign: connect and start, in either handshake, and nothing else.
+func TestGraphQLAcceptsVectors(t *testing.T) {
+	for _, v := range graphqlVectors {
+		for _, c := range v.credentials() {
+			onVectorDate(t, func(t *testing.T) {
+				ln := newPipeListener(vectorHost)
+				api := startEventAPI(ln, eventAPIOptions{graphql: true, credentials: []credentials{c}, region: "us-east-1"})
+				defer api.close()
+				auth := string(mustJSON(v.authorization(c)))
+				connect := string(mustJSON(graphqlVectors[0].authorization(c)))
+				for _, w := range []*eventAPIClient{ln.graphqlClient(t, "/graphql", "graphql-ws, "+graphqlHeader(connect)),
+					ln.graphqlClient(t, "/graphql?payload=e30=&header="+url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(connect))), "graphql-ws")} {
+					w.send(`{"type":"connection_init"}`)
+					w.want("connection_ack 300000")
+					w.send(graphqlStart("sub-0001", graphqlVectors[1].body, auth))
+					if v.path == "/graphql" {
+						w.want("error sub-0001") // authorized, and this schema has no such field
+					} else {
+						w.want("error sub-0001 BadRequestException")
+					}
+				}
+				w := ln.graphqlClient(t, "/graphql", "graphql-ws, "+graphqlHeader(string(mustJSON(graphqlVectors[1].authorization(c)))))
+				w.want("connection_error BadRequestException")
+			})
+		}
+	}
+}
+
+// What goes out to a GraphQL API, field by field: the handshake, messages, and mutations, signed for what they are.
+func TestGraphQLSession(t *testing.T) {
+	onVectorDate(t, func(t *testing.T) {
+		for _, c := range graphqlVectors[0].credentials() {
+			ln := newPipeListener("example.com")
+			a := graphqlVectors[0].api(ln, c)
+			a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql"
+			done := async(func() (*session, error) { return a.connect(t.Context()) })
+			p := acceptPeer(t, ln)
+			offered := strings.Split(p.request.Header.Get("Sec-WebSocket-Protocol"), ", ")
+			if len(offered) != 2 || offered[0] != "graphql-ws" || p.request.RequestURI != "/graphql" {
+				t.Fatalf("%s, sub-protocols %q", p.request.RequestURI, offered)
+			}
+			encoded, _ := strings.CutPrefix(offered[1], "header-")
+			raw, err := base64.RawURLEncoding.DecodeString(encoded)
+			if got, want := jsonStrings(t, raw), graphqlVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("connect: got %v, %v; want %v", got, err, want)
+			}
+			p.upgrade("graphql-ws")
+			p.operation("connection_init")
+			p.say(`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`)
+			s := (<-done).value
+			if s == nil {
+				t.Fatal("no session")
+			}
+			events := make(chan string, 1)
+			subscribed := async(func() (bool, error) {
+				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/a", func(event string) { events <- event })
+			})
+			var start struct {
+				Type, ID string
+				Payload  struct {
+					Data       string
+					Extensions struct{ Authorization map[string]string }
+				}
+			}
+			_, message := p.read()
+			if err := json.Unmarshal([]byte(message), &start); err != nil {
+				t.Fatal(err)
+			}
+			want := strings.Replace(graphqlSubscription, "NAME", "/live-lambda/a", 1)
+			headers := [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-type", "application/json; charset=UTF-8"}, {"host", vectorHost}, {"x-amz-date", vectorAmzDate}}
+			if c.sessionToken != "" {
+				headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
+			}
+			signed := c.authorization("us-east-1", vectorAmzDate, "/graphql", headers, []byte(start.Payload.Data))
+			if start.Type != "start" || start.ID == "" || start.Payload.Data != want || start.Payload.Extensions.Authorization["Authorization"] != signed {
+				t.Errorf("got %s", message)
+			}
+			p.say(`{"type":"start_ack","id":%q}`, start.ID)
+			if r := <-subscribed; r.err != nil {
+				t.Fatal(r.err)
+			}
+			p.say(`{"type":"data","id":%q,"payload":{"data":{"subscribe":{"name":"/live-lambda/a","data":"{\"a\":1}"}}}}`, start.ID)
+			if event := <-events; event != `{"a":1}` {
+				t.Errorf("got event %s", event)
+			}
+			s.conn.close()
+		}
+	})
+}
+
+// Publishes to a GraphQL API are mutations on a connection that is kept, and again on a new one where that has died.
+func TestGraphQLPublishesOverHTTPS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, ln := startTestAPI(t, eventAPIOptions{graphql: true})
+		a := newTestAPI(ln)
+		a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
+		a.transport = &http.Transport{DialContext: ln.dial, IdleConnTimeout: staleAfter}
+		defer a.transport.CloseIdleConnections()
+		s, err := a.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.conn.close()
+		conns := map[string]bool{}
+		api.intercept(func(f apiFrame) apiVerdict { conns[fmt.Sprint(f.conn)] = true; return apiVerdict{} })
+		for i := range 50 {
+			if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		api.wait(t.Context(), func(c *eventAPICounts) bool {
+			if c.publishes[0] != 50 || c.publishes[1] != 0 || c.events["/live-lambda/a"] != 50 {
+				t.Errorf("%d over HTTPS, %d over the WebSocket", c.publishes[0], c.publishes[1])
+			}
+			return true
+		})
+		time.Sleep(staleAfter) // the connection is closed
+		if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`1`}), true); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGraphQLPublishHTTPSAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		answer, err string
+		refused     bool
+	}{
+		{`200 {"data":{"publish":{"name":"/a","data":"1"}}}`, "", false},
+		{`200 {"data":{"publish":null}}`, `AppSync failed to publish: OK ""`, false},
+		{`200 {"data":null}`, `AppSync failed to publish: OK ""`, false},
+		{`200 {"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized","message":"Not Authorized to access publish on type Mutation"}]}`,
+			`AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/fields/publish`, true},
+		{`200 {"data":null,"errors":[{"message":"Validation error of type FieldUndefined"}]}`, `AppSync failed to publish: no error type "Validation error of type FieldUndefined"`, false},
+		{`401 {"errors":[{"errorType":"UnauthorizedException","message":"Permission denied"}]}`, `AppSync refused to publish: UnauthorizedException "Permission denied"; grant appsync:GraphQL`, true},
+		{`429 {"errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`, `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`, false},
+	} {
+		t.Run(tt.answer, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := newPipeListener("example.com")
+				a := newTestAPI(ln)
+				a.graphql, a.http.Path = true, "/graphql"
+				done := async(func() (bool, error) { return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(`{"query":""}`)) })
+				p := acceptPeer(t, ln)
+				status, body := splitAnswer(tt.answer)
+				p.write(fmt.Sprintf("HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(body), body))
+				err := (<-done).err
+				if (err == nil) != (tt.err == "") || err != nil && (!strings.HasPrefix(err.Error(), tt.err) || strings.Contains(err.Error(), "; grant") != tt.refused) {
+					t.Errorf("got %v, want %s", err, tt.err)
+				}
+			})
+		})
+	}
+}
