@@ -594,7 +594,7 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 	}
 	maps.Copy(variables, extra)
 	if variables[hostVariable] == "" {
-		return nil, errors.New("the Event API is not set: give --stack, --host or " + hostVariable)
+		return nil, errors.New("the AppSync API is not set: give --stack, --host or " + hostVariable)
 	}
 	cfg, problems := readConfig(func(name string) string {
 		if name == "AWS_REGION" {
@@ -606,7 +606,7 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 		return nil, configError(problems)
 	}
 	if loopback(cfg.api.http) || loopback(cfg.api.realtime) {
-		return nil, errors.New("the Event API's host is this machine, which no function can reach")
+		return nil, errors.New("the AppSync API's host is this machine, which no function can reach")
 	}
 	if region := regionOf(cfg.api.http.Host); region != "" && variables["LIVE_LAMBDA_APPSYNC_REGION"] == "" {
 		variables["LIVE_LAMBDA_APPSYNC_REGION"] = region // the function's own may be another

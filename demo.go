@@ -47,16 +47,20 @@ emulated on loopback; no AWS account is needed.`
 func demoCommand(args []string) int {
 	f := newFlags("demo", demoUsage)
 	listen := f.String("listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
+	protocol := f.String("protocol", "events", "events or graphql: AppSync's Event API or GraphQL API is emulated")
 	file := f.String("event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
 	f.Lookup("verbose").Usage = "show what the function's processes print"
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	if len(words) > 0 {
+	switch {
+	case len(words) > 0:
 		return f.wrong("what is %q? A command goes after --", words[0])
+	case *protocol != "events" && *protocol != "graphql":
+		return f.wrong("--protocol is %q, not events or graphql", *protocol)
 	}
-	d := &demo{out: os.Stdout, command: f.opts.command, verbose: f.term.verbose, event: []byte(`{"name":"you"}`)}
+	d := &demo{out: os.Stdout, protocol: *protocol, command: f.opts.command, verbose: f.term.verbose, event: []byte(`{"name":"you"}`)}
 	if *file != "" {
 		event, err := os.ReadFile(*file)
 		if err == nil && !json.Valid(event) {
@@ -87,11 +91,12 @@ func demoCommand(args []string) int {
 
 // demo is one run of the demonstration.
 type demo struct {
-	out     io.Writer
-	command []string // the local handler; empty: the sample, as handler says
-	handler string
-	event   []byte
-	verbose bool
+	out      io.Writer
+	protocol string   // events or graphql
+	command  []string // the local handler; empty: the sample, as handler says
+	handler  string
+	event    []byte
+	verbose  bool
 
 	api    *eventAPI
 	env    *lambdaEnv
@@ -115,7 +120,8 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if len(d.command) == 0 {
 		d.command = []string{program, "sample", d.handler}
 	}
-	d.say("AWS is emulated here: Lambda and AppSync Events, on loopback. The rest is real: the extension, the function's")
+	appsync := map[string]string{"events": "AppSync Events", "graphql": "AppSync GraphQL"}[d.protocol]
+	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real: the extension, the function's", appsync)
 	d.say("deployed runtime behind it, `live-lambda local` and the handler are processes of their own.")
 	d.say("")
 	settings, err := d.startCloud(ctx, dir, program)
@@ -142,7 +148,7 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 		return nil, err
 	}
 	keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
-	d.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "us-east-1"})
+	d.api = startEventAPI(ln, eventAPIOptions{graphql: d.protocol == "graphql", credentials: []credentials{keys}, region: "us-east-1"})
 	d.api.intercept(d.legs.watch)
 	layer := filepath.Join(dir, "layer")
 	err = errors.Join(
@@ -158,7 +164,7 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 		d.api.close()
 		return nil, err
 	}
-	settings := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String()}
+	settings := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(), "LIVE_LAMBDA_APPSYNC_PROTOCOL": d.protocol}
 	output := io.Discard
 	if d.verbose {
 		output = os.Stderr
@@ -169,6 +175,7 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 		runtime:     []string{program, "sample", "the deployed code"},
 		environment: map[string]string{
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": settings["LIVE_LAMBDA_APPSYNC_HTTP_HOST"],
+			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol,
 			"LIVE_LAMBDA_ACCEPT_TIMEOUT":    demoAccept.String(),
 			"LRAP_LISTENER_PORT":            port,
 			"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(layer, "live-lambda-runtime-wrapper.sh"),
@@ -331,12 +338,12 @@ func (l *demoLegs) watch(f apiFrame) apiVerdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := &l.response
-	switch {
+	switch p, _ := parsePart(strings.Join(f.events[:min(1, len(f.events))], "")); {
 	case strings.HasPrefix(f.channel, "/live-lambda/requests"):
 		at = &l.request
-	case bytes.Contains(f.raw, []byte(`"type\":\"accepted\"`)):
+	case p != nil && p.Type == "accepted":
 		at = &l.accepted
-	case bytes.Contains(f.raw, []byte(`"type\":\"probe\"`)):
+	case p != nil && p.Type == "probe":
 		return apiVerdict{}
 	}
 	if at.IsZero() {

@@ -64,17 +64,19 @@ var apiFlags = []struct{ name, variable string }{
 	{"api-key", apiKeyVariable},
 	{"namespace", "LIVE_LAMBDA_NAMESPACE"},
 	{"stage", "LIVE_LAMBDA_STAGE"},
+	{"protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL"},
 }
 
 // apiHelp describes apiFlags, and --stack and --profile.
 const apiHelp = `  --stack NAME          read what is not set below from the outputs of this CloudFormation stack
   --profile NAME        profile of the AWS CLI
-  --host HOST           the Event API's HTTP domain        (LIVE_LAMBDA_APPSYNC_HTTP_HOST)
+  --host HOST           the AppSync API's HTTP domain      (LIVE_LAMBDA_APPSYNC_HTTP_HOST)
   --realtime-host HOST  its realtime domain                (LIVE_LAMBDA_APPSYNC_REALTIME_HOST)
   --region REGION       its region                         (LIVE_LAMBDA_APPSYNC_REGION)
   --api-key KEY         an API key instead of IAM          (LIVE_LAMBDA_APPSYNC_API_KEY)
   --namespace NAME      channel namespace, live-lambda     (LIVE_LAMBDA_NAMESPACE)
   --stage NAME          a request channel of its own       (LIVE_LAMBDA_STAGE)
+  --protocol PROTOCOL   events or graphql                  (LIVE_LAMBDA_APPSYNC_PROTOCOL)
 `
 
 // commandLine is the command line of one subcommand.
@@ -203,15 +205,46 @@ func newAWSError(command, stderr string, err error) error {
 
 // ---- stacks ----
 
-// stackTemplate makes an Event API, its namespace, and the policies that its two ends need. Outputs are named after the
-// variables that they are for: see variableOf.
-// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-api.html
+// stackTemplate makes an AppSync API and the policies that its two ends need, of which an allowance says the rest. Outputs
+// are named after the variables that they are for: see variableOf.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsappsync.html
 const stackTemplate = `AWSTemplateFormatVersion: "2010-09-09"
-Description: live-lambda, an AppSync Event API that takes invocations of Lambda functions to developers and back
+Description: live-lambda, an AppSync KIND API that takes invocations of Lambda functions to developers and back
 
 Resources:
-  EventApi:
+RESOURCES
+  FunctionPolicy:
+    Type: AWS::IAM::ManagedPolicy
+    Properties:
+      Description: for the roles of functions that live-lambda is attached to
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+ALLOWANCE
+  DeveloperPolicy:
+    Type: AWS::IAM::ManagedPolicy
+    Properties:
+      Description: for developers who run live-lambda local
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+ALLOWANCE
+Outputs:
+OUTPUTS  LiveLambdaAppsyncRegion:
+    Description: LIVE_LAMBDA_APPSYNC_REGION
+    Value: !Ref AWS::Region
+  LiveLambdaFunctionPolicyArn:
+    Description: policy for the roles of functions
+    Value: !Ref FunctionPolicy
+  LiveLambdaDeveloperPolicyArn:
+    Description: policy for developers
+    Value: !Ref DeveloperPolicy
+`
+
+// eventTemplate has an Event API and its namespace.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-api.html
+func eventTemplate() string {
+	return strings.NewReplacer("KIND", "Event", "RESOURCES", `  EventApi:
     Type: AWS::AppSync::Api
     Properties:
       Name: live-lambda
@@ -230,15 +263,7 @@ Resources:
     Properties:
       ApiId: !GetAtt EventApi.ApiId
       Name: live-lambda
-
-  FunctionPolicy:
-    Type: AWS::IAM::ManagedPolicy
-    Properties:
-      Description: for the roles of functions that live-lambda is attached to
-      PolicyDocument:
-        Version: "2012-10-17"
-        Statement:
-          - Effect: Allow
+`, "ALLOWANCE", `          - Effect: Allow
             Action: appsync:EventConnect
             Resource: !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${EventApi.ApiId}"
           - Effect: Allow
@@ -246,52 +271,88 @@ Resources:
               - appsync:EventPublish
               - appsync:EventSubscribe
             Resource: !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${EventApi.ApiId}/channelNamespace/live-lambda"
-
-  DeveloperPolicy:
-    Type: AWS::IAM::ManagedPolicy
-    Properties:
-      Description: for developers who run live-lambda local
-      PolicyDocument:
-        Version: "2012-10-17"
-        Statement:
-          - Effect: Allow
-            Action: appsync:EventConnect
-            Resource: !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${EventApi.ApiId}"
-          - Effect: Allow
-            Action:
-              - appsync:EventPublish
-              - appsync:EventSubscribe
-            Resource: !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${EventApi.ApiId}/channelNamespace/live-lambda"
-
-Outputs:
-  LiveLambdaAppsyncHttpHost:
+`, "OUTPUTS", `  LiveLambdaAppsyncHttpHost:
     Description: LIVE_LAMBDA_APPSYNC_HTTP_HOST
     Value: !GetAtt EventApi.Dns.Http
   LiveLambdaAppsyncRealtimeHost:
     Description: LIVE_LAMBDA_APPSYNC_REALTIME_HOST
     Value: !GetAtt EventApi.Dns.Realtime
-  LiveLambdaAppsyncRegion:
-    Description: LIVE_LAMBDA_APPSYNC_REGION
-    Value: !Ref AWS::Region
-  LiveLambdaFunctionPolicyArn:
-    Description: policy for the roles of functions
-    Value: !Ref FunctionPolicy
-  LiveLambdaDeveloperPolicyArn:
-    Description: policy for developers
-    Value: !Ref DeveloperPolicy
-`
+`).Replace(stackTemplate)
+}
 
-const templateHelp = `usage: live-lambda template
+// graphqlTemplate has a GraphQL API in which what is published passes through, without a data source. The resolver gets a
+// value of AWSJSON parsed, and AppSync makes text of what it returns.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-graphqlapi.html
+// https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-local-resolvers-js.html
+func graphqlTemplate() string {
+	return strings.NewReplacer("KIND", "GraphQL", "RESOURCES", `  GraphqlApi:
+    Type: AWS::AppSync::GraphQLApi
+    Properties:
+      Name: live-lambda
+      AuthenticationType: AWS_IAM
+
+  Schema:
+    Type: AWS::AppSync::GraphQLSchema
+    Properties:
+      ApiId: !GetAtt GraphqlApi.ApiId
+      Definition: |
+`+regexp.MustCompile(`(?m)^.`).ReplaceAllString(graphqlSchema, "        $0")+`
+  NoDataSource:
+    Type: AWS::AppSync::DataSource
+    Properties:
+      ApiId: !GetAtt GraphqlApi.ApiId
+      Name: none
+      Type: NONE
+
+  Publish:
+    Type: AWS::AppSync::Resolver
+    DependsOn: Schema
+    Properties:
+      ApiId: !GetAtt GraphqlApi.ApiId
+      TypeName: Mutation
+      FieldName: publish
+      DataSourceName: !GetAtt NoDataSource.Name
+      Runtime:
+        Name: APPSYNC_JS
+        RuntimeVersion: 1.0.0
+      Code: |
+        export function request(ctx) {
+          return { payload: { name: ctx.args.name, data: ctx.args.data } };
+        }
+        export function response(ctx) {
+          return ctx.result;
+        }
+`, "ALLOWANCE", `          - Effect: Allow
+            Action: appsync:GraphQL
+            Resource:
+              - !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${GraphqlApi.ApiId}/types/Mutation/fields/publish"
+              - !Sub "arn:${AWS::Partition}:appsync:${AWS::Region}:${AWS::AccountId}:apis/${GraphqlApi.ApiId}/types/Subscription/fields/subscribe"
+`, "OUTPUTS", `  LiveLambdaAppsyncProtocol:
+    Description: LIVE_LAMBDA_APPSYNC_PROTOCOL
+    Value: graphql
+  LiveLambdaAppsyncHttpHost:
+    Description: LIVE_LAMBDA_APPSYNC_HTTP_HOST
+    Value: !GetAtt GraphqlApi.GraphQLDns
+  LiveLambdaAppsyncRealtimeHost:
+    Description: LIVE_LAMBDA_APPSYNC_REALTIME_HOST
+    Value: !GetAtt GraphqlApi.RealtimeDns
+`).Replace(stackTemplate)
+}
+
+const templateHelp = `usage: live-lambda template [--protocol events|graphql]
 
 Prints a CloudFormation template: an AppSync Event API with IAM authorization and the namespace live-lambda, a policy
 for the roles of functions, one for developers, and as outputs what --stack reads. Deploy it with
 
   live-lambda template > live-lambda.yaml
   aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml --capabilities CAPABILITY_IAM
+
+  --protocol PROTOCOL  graphql: a GraphQL API, with schema and resolver, instead of an Event API
 `
 
 func (t *console) template(args []string) int {
 	f := t.commandLine("template", templateHelp)
+	protocol := f.String("protocol", "events", "")
 	words, status, ok := f.parse(args)
 	switch {
 	case !ok:
@@ -299,7 +360,11 @@ func (t *console) template(args []string) int {
 	case len(words) > 0:
 		return f.wrong("what is %q?", words[0])
 	}
-	fmt.Fprint(t.out, stackTemplate)
+	template := map[string]string{"events": eventTemplate(), "graphql": graphqlTemplate()}[*protocol]
+	if template == "" {
+		return f.wrong("--protocol is %q, not events or graphql", *protocol)
+	}
+	fmt.Fprint(t.out, template)
 	return 0
 }
 

@@ -38,8 +38,8 @@ func TestInfraCommandLines(t *testing.T) {
 		{"attach", "f --nope", usage("attach: flag provided but not defined: -nope")},
 		{"attach", "f:live", usage(`attach: "f:live" is not a function's name or ARN without version or alias; published versions cannot be changed`)},
 		{"attach", "arn:aws:lambda:eu-west-1:123456789012:function:f:7", usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's name or ARN without version or alias; published versions cannot be changed`)},
-		{"attach", "f", usage("attach: the Event API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
-		{"attach", "f --host 127.0.0.1:9", usage("attach: the Event API's host is this machine, which no function can reach")},
+		{"attach", "f", usage("attach: the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
+		{"attach", "f --host 127.0.0.1:9", usage("attach: the AppSync API's host is this machine, which no function can reach")},
 		{"attach", "f --host http://example.com", usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a loopback host may do")},
 		{"attach", "f --host example.com --stage a_b", usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
 		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe", usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
@@ -178,7 +178,7 @@ func TestTemplate(t *testing.T) {
 // What the template's outputs are called is what --stack reads, and makes a whole configuration.
 func TestTemplateOutputsAreVariables(t *testing.T) {
 	f := newFakeAWS(t)
-	template := parseYAML(t, stackTemplate).(map[string]any)
+	template := parseYAML(t, eventTemplate()).(map[string]any)
 	outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
 	for key, output := range outputs {
 		f.stacks["dev"] = append(f.stacks["dev"], fakeOutput{key, output.(map[string]any)["Value"].(string)})

@@ -180,12 +180,13 @@ runs come to its end, a second one ends everything now.`
 // localCommand is the command local. It returns the exit status.
 func localCommand(args []string) int {
 	f := newFlags("local", localUsage)
-	f.variable("host", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "the Event API's HTTP domain")
+	f.variable("host", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "the AppSync API's HTTP domain")
 	f.variable("realtime-host", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "its realtime domain, where it cannot be derived")
 	f.variable("region", "LIVE_LAMBDA_APPSYNC_REGION", "its region")
 	f.variable("api-key", "LIVE_LAMBDA_APPSYNC_API_KEY", "an API key instead of IAM")
 	f.variable("namespace", "LIVE_LAMBDA_NAMESPACE", "channel namespace")
 	f.variable("stage", "LIVE_LAMBDA_STAGE", "serve this stage's functions")
+	f.variable("protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "events or graphql: an Event API or a GraphQL API")
 	f.handlers()
 	stack := f.String("stack", "", "take what is not set from the outputs of this CloudFormation stack")
 	f.BoolVar(&f.term.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
@@ -227,7 +228,7 @@ func localCommand(args []string) int {
 		}
 	}
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") == "" {
-		return f.wrong("the AppSync Event API is not set: give --host, --stack or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
+		return f.wrong("the AppSync API is not set: give --host, --stack or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
 	}
 	api, err := readAPI(regional(getenv))
 	if err != nil {
