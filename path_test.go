@@ -713,6 +713,22 @@ func TestPathSnapStart(t *testing.T) {
 	}
 }
 
+// A hook that fails after the restore: the caller gets what the runtime says of it.
+func TestPathRestoreError(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+	const script = `api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore
+curl -sS -o /dev/null "$api/next"
+curl -sS -o /dev/null -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestore' -d '{"errorMessage":"hook"}' "$api/error"
+exit 1`
+	p := startPath(t, lambdaOptions{snapStart: true, runtime: []string{"sh", "-c", script}, timeout: 30 * time.Second}, nil)
+	got, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(`[1]`)})
+	if err != nil || got.errorType != "Runtime.AfterRestore" || string(got.payload) != `{"errorMessage":"hook"}` {
+		t.Errorf("answer %s %s %v\n%s", got.payload, got.errorType, err, p.output)
+	}
+}
+
 // Lambda Managed Instances: INVOKE is refused, several runtime processes ask for next at once, and each of several
 // invocations has its own answer, from a local end and from the deployed code.
 func TestPathManagedInstances(t *testing.T) {
