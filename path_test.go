@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -514,13 +515,15 @@ func TestPathProxies(t *testing.T) {
 	})
 }
 
-// webAdapter does what Lambda Web Adapter does: an extension that is the runtime, and takes the Runtime API's address
-// from a variable of its own. https://aws.github.io/aws-lambda-web-adapter/features/request-interception.html
+// webAdapter does what Lambda Web Adapter does: an extension that is the runtime as soon as the web server is up, which
+// Lambda starts as the runtime, and takes the Runtime API's address from a variable of its own.
+// https://aws.github.io/aws-lambda-web-adapter/features/request-interception.html
 const webAdapter = `#!/bin/sh
 api=http://$AWS_LAMBDA_RUNTIME_API/2020-01-01/extension
 id=$(curl -sS -D - -o /dev/null -H 'Lambda-Extension-Name: lambda-adapter' -d '{"events":[]}' "$api/register" |
 	tr -d '\r' | sed -n 's/^Lambda-Extension-Identifier: //p')
 curl -sS -H "Lambda-Extension-Identifier: $id" "$api/event/next" &
+read -r _ <"$SERVER"
 AWS_LAMBDA_RUNTIME_API=${AWS_LWA_LAMBDA_RUNTIME_API_PROXY#http://}
 export AWS_LAMBDA_RUNTIME_API
 exec "$PROGRAM" sample deployed
@@ -541,8 +544,12 @@ func TestPathWebAdapter(t *testing.T) {
 		}
 		opt := t.TempDir()
 		writeScript(t, filepath.Join(opt, "extensions", "lambda-adapter"), webAdapter, 0o755)
-		return lambdaOptions{layerDir: opt, runtime: []string{"sleep", "60"}}, // the web server is the runtime to Lambda
-			map[string]string{"LRAP_LISTENER_PORT": port, "AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port, "PROGRAM": filepath.Join(dir, "live-lambda")}
+		server := filepath.Join(opt, "server")
+		if err := syscall.Mkfifo(server, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return lambdaOptions{layerDir: opt, runtime: []string{"sh", "-c", `echo up >"$SERVER"; exec sleep 60`}},
+			map[string]string{"SERVER": server, "LRAP_LISTENER_PORT": port, "AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port, "PROGRAM": filepath.Join(dir, "live-lambda")}
 	}, nil)
 }
 
