@@ -314,7 +314,7 @@ func graphqlTemplate() string {
       DataSourceName: !GetAtt NoDataSource.Name
       Runtime:
         Name: APPSYNC_JS
-        RuntimeVersion: 1.0.0
+        RuntimeVersion: "1.0.0"
       Code: |
         export function request(ctx) {
           return { payload: { name: ctx.args.name, data: ctx.args.data } };

@@ -31,6 +31,7 @@ func TestInfraCommandLines(t *testing.T) {
 	}{
 		{"template", "--nope", usage("template: flag provided but not defined: -nope")},
 		{"template", "x", usage(`template: what is "x"?`)},
+		{"template", "--protocol mqtt", usage(`template: --protocol is "mqtt", not events or graphql`)},
 		{"publish-layer", "", usage("publish-layer: for which architecture, x86_64 or arm64?")},
 		{"publish-layer", "mips", usage(`publish-layer: the architecture "mips" is not x86_64 or arm64`)},
 		{"publish-layer", "arm64 x86_64 --zip x", usage("publish-layer: --zip and --name are for one architecture")},
@@ -70,11 +71,11 @@ func TestInfraCommandLines(t *testing.T) {
 func TestInfraHelp(t *testing.T) {
 	f := newFakeAWS(t)
 	for command, flags := range map[string]string{
-		"template":      "",
+		"template":      "protocol",
 		"publish-layer": "name profile zip",
-		"attach":        "api-key attach-policy host layer namespace profile realtime-host region set stack stage yes",
+		"attach":        "api-key attach-policy host layer namespace profile protocol realtime-host region set stack stage yes",
 		"detach":        "profile yes",
-		"doctor":        "api-key host namespace profile realtime-host region stack stage",
+		"doctor":        "api-key host namespace profile protocol realtime-host region stack stage",
 	} {
 		long, short := f.run(command, "--help"), f.run(command, "-h")
 		if long.status != 0 || long.err != "" || long != short {
@@ -106,6 +107,8 @@ func TestInfraHelp(t *testing.T) {
 // The attributes that the template may ask for, and what Ref returns.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-api.html
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-channelnamespace.html
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-graphqlapi.html
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-datasource.html
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-iam-managedpolicy.html
 var templateValues = map[string]map[string]string{
 	"AWS::AppSync::Api": {
@@ -119,56 +122,86 @@ var templateValues = map[string]map[string]string{
 		"ChannelNamespaceArn": "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/live-lambda",
 		"Ref":                 "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/live-lambda",
 	},
-	"AWS::IAM::ManagedPolicy": {"PolicyArn": "arn:aws-test:iam::123456789012:policy/p", "Ref": "arn:aws-test:iam::123456789012:policy/p"},
+	"AWS::AppSync::GraphQLApi": {
+		"ApiId":       "apiid",
+		"Arn":         "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid",
+		"GraphQLDns":  "label.appsync-api.eu-test-1.amazonaws.com",
+		"GraphQLUrl":  "https://label.appsync-api.eu-test-1.amazonaws.com/graphql",
+		"RealtimeDns": "label.appsync-realtime-api.eu-test-1.amazonaws.com",
+		"RealtimeUrl": "wss://label.appsync-realtime-api.eu-test-1.amazonaws.com/graphql",
+		"Ref":         "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid",
+	},
+	"AWS::AppSync::DataSource": {"Name": "none"},
+	"AWS::IAM::ManagedPolicy":  {"PolicyArn": "arn:aws-test:iam::123456789012:policy/p", "Ref": "arn:aws-test:iam::123456789012:policy/p"},
 }
 
 var pseudoParameters = map[string]string{"AWS::Partition": "aws-test", "AWS::Region": "eu-test-1", "AWS::AccountId": "123456789012"}
 
 func TestTemplate(t *testing.T) {
-	r := newFakeAWS(t).run("template")
+	iam := []any{map[string]any{"AuthType": "AWS_IAM"}}
+	api := "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid"
+	compareTemplate(t, nil, "Event", map[string]any{
+		"EventApi": map[string]any{"Type": "AWS::AppSync::Api", "Properties": map[string]any{
+			"Name": "live-lambda",
+			"EventConfig": map[string]any{"AuthProviders": iam, "ConnectionAuthModes": iam,
+				"DefaultPublishAuthModes": iam, "DefaultSubscribeAuthModes": iam},
+		}},
+		"Namespace": map[string]any{"Type": "AWS::AppSync::ChannelNamespace",
+			"Properties": map[string]any{"ApiId": "apiid", "Name": "live-lambda"}},
+	}, []any{
+		map[string]any{"Effect": "Allow", "Action": "appsync:EventConnect", "Resource": api},
+		map[string]any{"Effect": "Allow", "Action": []any{"appsync:EventPublish", "appsync:EventSubscribe"},
+			"Resource": api + "/channelNamespace/live-lambda"},
+	})
+	compareTemplate(t, []string{"--protocol", "graphql"}, "GraphQL", map[string]any{
+		"GraphqlApi":   map[string]any{"Type": "AWS::AppSync::GraphQLApi", "Properties": map[string]any{"Name": "live-lambda", "AuthenticationType": "AWS_IAM"}},
+		"Schema":       map[string]any{"Type": "AWS::AppSync::GraphQLSchema", "Properties": map[string]any{"ApiId": "apiid", "Definition": graphqlSchema}},
+		"NoDataSource": map[string]any{"Type": "AWS::AppSync::DataSource", "Properties": map[string]any{"ApiId": "apiid", "Name": "none", "Type": "NONE"}},
+		"Publish": map[string]any{"Type": "AWS::AppSync::Resolver", "DependsOn": "Schema", "Properties": map[string]any{
+			"ApiId": "apiid", "TypeName": "Mutation", "FieldName": "publish", "DataSourceName": "none",
+			"Runtime": map[string]any{"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"},
+			"Code": "export function request(ctx) {\n  return { payload: { name: ctx.args.name, data: ctx.args.data } };\n}\n" +
+				"export function response(ctx) {\n  return ctx.result;\n}\n",
+		}},
+	}, []any{map[string]any{"Effect": "Allow", "Action": "appsync:GraphQL",
+		"Resource": []any{api + "/types/Mutation/fields/publish", api + "/types/Subscription/fields/subscribe"}}})
+}
+
+// compareTemplate compares what template prints with an API of that kind, of those resources, that needs those permissions.
+func compareTemplate(t *testing.T, args []string, kind string, resources map[string]any, statements []any) {
+	t.Helper()
+	r := newFakeAWS(t).run("template", args...)
 	if r.status != 0 || r.err != "" {
 		t.Fatalf("got %+v", r)
 	}
 	template := parseYAML(t, r.out).(map[string]any)
-	resources := template["Resources"].(map[string]any)
-	got := resolve(t, resources, template).(map[string]any)
-
-	iam := []any{map[string]any{"AuthType": "AWS_IAM"}}
-	api := "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid"
+	got := resolve(t, template["Resources"].(map[string]any), template).(map[string]any)
 	policy := func(description string) map[string]any {
 		return map[string]any{"Type": "AWS::IAM::ManagedPolicy", "Properties": map[string]any{
-			"Description": description,
-			"PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": []any{
-				map[string]any{"Effect": "Allow", "Action": "appsync:EventConnect", "Resource": api},
-				map[string]any{"Effect": "Allow", "Action": []any{"appsync:EventPublish", "appsync:EventSubscribe"},
-					"Resource": api + "/channelNamespace/live-lambda"},
-			}},
+			"Description":    description,
+			"PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": statements},
 		}}
 	}
 	output := func(description, value string) map[string]any {
 		return map[string]any{"Description": description, "Value": value}
 	}
+	resources["FunctionPolicy"] = policy("for the roles of functions that live-lambda is attached to")
+	resources["DeveloperPolicy"] = policy("for developers who run live-lambda local")
+	outputs := map[string]any{
+		"LiveLambdaAppsyncHttpHost":     output("LIVE_LAMBDA_APPSYNC_HTTP_HOST", "label.appsync-api.eu-test-1.amazonaws.com"),
+		"LiveLambdaAppsyncRealtimeHost": output("LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "label.appsync-realtime-api.eu-test-1.amazonaws.com"),
+		"LiveLambdaAppsyncRegion":       output("LIVE_LAMBDA_APPSYNC_REGION", "eu-test-1"),
+		"LiveLambdaFunctionPolicyArn":   output("policy for the roles of functions", "arn:aws-test:iam::123456789012:policy/p"),
+		"LiveLambdaDeveloperPolicyArn":  output("policy for developers", "arn:aws-test:iam::123456789012:policy/p"),
+	}
+	if kind == "GraphQL" {
+		outputs["LiveLambdaAppsyncProtocol"] = output("LIVE_LAMBDA_APPSYNC_PROTOCOL", "graphql")
+	}
 	want := map[string]any{
 		"AWSTemplateFormatVersion": "2010-09-09",
-		"Description":              "live-lambda, an AppSync Event API that takes invocations of Lambda functions to developers and back",
-		"Resources": map[string]any{
-			"EventApi": map[string]any{"Type": "AWS::AppSync::Api", "Properties": map[string]any{
-				"Name": "live-lambda",
-				"EventConfig": map[string]any{"AuthProviders": iam, "ConnectionAuthModes": iam,
-					"DefaultPublishAuthModes": iam, "DefaultSubscribeAuthModes": iam},
-			}},
-			"Namespace": map[string]any{"Type": "AWS::AppSync::ChannelNamespace",
-				"Properties": map[string]any{"ApiId": "apiid", "Name": "live-lambda"}},
-			"FunctionPolicy":  policy("for the roles of functions that live-lambda is attached to"),
-			"DeveloperPolicy": policy("for developers who run live-lambda local"),
-		},
-		"Outputs": map[string]any{
-			"LiveLambdaAppsyncHttpHost":     output("LIVE_LAMBDA_APPSYNC_HTTP_HOST", "label.appsync-api.eu-test-1.amazonaws.com"),
-			"LiveLambdaAppsyncRealtimeHost": output("LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "label.appsync-realtime-api.eu-test-1.amazonaws.com"),
-			"LiveLambdaAppsyncRegion":       output("LIVE_LAMBDA_APPSYNC_REGION", "eu-test-1"),
-			"LiveLambdaFunctionPolicyArn":   output("policy for the roles of functions", "arn:aws-test:iam::123456789012:policy/p"),
-			"LiveLambdaDeveloperPolicyArn":  output("policy for developers", "arn:aws-test:iam::123456789012:policy/p"),
-		},
+		"Description":              "live-lambda, an AppSync " + kind + " API that takes invocations of Lambda functions to developers and back",
+		"Resources":                resources,
+		"Outputs":                  outputs,
 	}
 	if g, w := indentJSON(got), indentJSON(want); !bytes.Equal(g, w) {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
@@ -178,25 +211,32 @@ func TestTemplate(t *testing.T) {
 // What the template's outputs are called is what --stack reads, and makes a whole configuration.
 func TestTemplateOutputsAreVariables(t *testing.T) {
 	f := newFakeAWS(t)
-	template := parseYAML(t, eventTemplate()).(map[string]any)
-	outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
-	for key, output := range outputs {
-		f.stacks["dev"] = append(f.stacks["dev"], fakeOutput{key, output.(map[string]any)["Value"].(string)})
+	for stack, text := range map[string]string{"dev": eventTemplate(), "graphql": graphqlTemplate()} {
+		template := parseYAML(t, text).(map[string]any)
+		outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
+		for key, output := range outputs {
+			f.stacks[stack] = append(f.stacks[stack], fakeOutput{key, output.(map[string]any)["Value"].(string)})
+		}
 	}
 	f.turn()
-	getenv, err := stackGetenv(t.Context(), "dev", "", func(string) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, problems := readConfig(getenv)
-	if len(problems) > 0 || cfg.api == nil {
-		t.Fatalf("problems: %q", problems)
-	}
-	got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " + cfg.api.requests + " " + getenv(policyVariable)
-	want := "https://label.appsync-api.eu-test-1.amazonaws.com/event https://label.appsync-realtime-api.eu-test-1.amazonaws.com/event/realtime" +
-		" eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"
-	if got != want {
-		t.Errorf("got %s\nwant %s", got, want)
+	const http, realtime = "https://label.appsync-api.eu-test-1.amazonaws.com", "https://label.appsync-realtime-api.eu-test-1.amazonaws.com"
+	for stack, want := range map[string]string{"dev": http + "/event " + realtime + "/event/realtime", "graphql": http + "/graphql " + realtime + "/graphql"} {
+		getenv, err := stackGetenv(t.Context(), stack, "", func(string) string { return "" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, problems := readConfig(getenv)
+		if len(problems) > 0 || cfg.api == nil {
+			t.Fatalf("problems: %q", problems)
+		}
+		got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " + cfg.api.requests + " " + getenv(policyVariable)
+		if want += " eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"; got != want {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+		variables, err := functionVariables(getenv, nil) // what attach sets
+		if err != nil || variables["LIVE_LAMBDA_APPSYNC_PROTOCOL"] != getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL") {
+			t.Errorf("%s: attach would set %v, %v", stack, variables, err)
+		}
 	}
 }
 
@@ -870,13 +910,24 @@ type yamlTag struct{ tag, value string }
 func parseYAML(t *testing.T, text string) any {
 	t.Helper()
 	p := &yamlParser{t: t}
+	var block *yamlLine
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
-		switch trimmed := strings.TrimLeft(line, " "); {
+		trimmed := strings.TrimLeft(line, " ")
+		indent := len(line) - len(trimmed)
+		if block != nil && (trimmed == "" || indent >= block.indent+2) {
+			block.block += strings.TrimPrefix(line, strings.Repeat(" ", block.indent+2)) + "\n"
+			continue
+		}
+		block = nil
+		switch {
 		case trimmed == "":
+		case strings.HasSuffix(line, ": |"): // a text, until what is indented less
+			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
+			block = &p.lines[len(p.lines)-1]
 		case strings.ContainsAny(line, "\t#|>{}[]*%@`") && !strings.Contains(line, "!Sub \"") || strings.TrimRight(line, " ") != line:
 			t.Fatalf("line %d is beyond this parser: %q", i+1, line)
 		default:
-			p.lines = append(p.lines, yamlLine{i + 1, len(line) - len(trimmed), trimmed})
+			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
 		}
 	}
 	v := p.node(0)
@@ -888,7 +939,7 @@ func parseYAML(t *testing.T, text string) any {
 
 type yamlLine struct {
 	number, indent int
-	text           string
+	text, block    string
 }
 
 type yamlParser struct {
@@ -919,7 +970,9 @@ func (p *yamlParser) node(indent int) any {
 			p.t.Fatalf("line %d is no new key: %q", line.number, line.text)
 		}
 		p.lines = p.lines[1:]
-		if rest := key[2]; rest != "" {
+		if rest := key[2]; rest == "|" {
+			m[key[1]] = strings.TrimRight(line.block, "\n") + "\n"
+		} else if rest != "" {
 			m[key[1]] = p.scalar(rest)
 		} else if len(p.lines) > 0 && p.lines[0].indent == indent+2 {
 			m[key[1]] = p.node(indent + 2)
