@@ -438,7 +438,7 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 
 func deliveryError(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("nothing has come back within %s of what AppSync has taken: has the namespace handlers of its own that drop events?", ackTimeout)
+		return fmt.Errorf("nothing has come back within %s of what AppSync has taken: has the API handlers or resolvers of its own that drop events?", ackTimeout)
 	}
 	return err
 }
@@ -466,7 +466,7 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 			return "", err
 		}
 		if back, err := j.message(size); err != nil || !bytes.Equal(back, body) {
-			return "", fmt.Errorf("%s came back changed: is there a handler in the namespace?", bytesText(int64(size)))
+			return "", fmt.Errorf("%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
 		}
 		return fmt.Sprintf("%s (events: %d) in %s", bytesText(int64(size)), len(events), durationText(time.Since(start))), nil
 	}

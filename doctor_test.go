@@ -177,7 +177,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "delivery", "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the namespace handlers of its own that drop events?\n" + undelivered},
+		}, "delivery", "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the API handlers or resolvers of its own that drop events?\n" + undelivered},
 		{"large events are lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.out && f.typ == "data" && len(f.raw) > 10_000 {
@@ -202,9 +202,9 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "round trip", "FAIL  round trip       1.0 kB came back changed: is there a handler in the namespace?\n" +
-			"FAIL  round trip       20.0 kB came back changed: is there a handler in the namespace?\n" +
-			"FAIL  round trip       170.0 kB came back changed: is there a handler in the namespace?\n"},
+		}, "round trip", "FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its own?\n" +
+			"FAIL  round trip       20.0 kB came back changed: is there a handler or resolver of its own?\n" +
+			"FAIL  round trip       170.0 kB came back changed: is there a handler or resolver of its own?\n"},
 		{"the connection is lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "publish" {
@@ -228,6 +228,52 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 			well, _, _ := strings.Cut(doctorAllWell, "ok    "+tt.from+"  ")
 			compareDoctor(t, d, out.String(), well+tt.want)
 			if ok != !strings.Contains(out.String(), "FAIL") {
+				t.Errorf("all well: got %t", ok)
+			}
+		})
+	}
+}
+
+// A GraphQL API is tried in the same steps; publishes are mutations in both of them.
+func TestDoctorGraphQL(t *testing.T) {
+	well := strings.NewReplacer("stage alice", "a GraphQL API, stage alice", "NAME/*", "NAME").Replace(doctorAllWell)
+	for _, tt := range []struct {
+		name     string
+		wrong    func(*doctor, *eventAPI)
+		from, to string // what is other than when all is well
+	}{
+		{"all is well", func(*doctor, *eventAPI) {}, "", ""},
+		{"an Event API's namespace is not looked for", func(d *doctor, api *eventAPI) { api.opts.namespaces = nil }, "", ""},
+		{"may not publish", func(_ *doctor, api *eventAPI) {
+			api.intercept(func(f apiFrame) (v apiVerdict) {
+				if f.typ == "http_publish" {
+					v.status = http.StatusOK
+					v.wire = []byte(`{"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized","message":"Not Authorized to access publish on type Mutation"}]}`)
+				}
+				return v
+			})
+		}, "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n", strings.Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; `+
+			"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/fields/publish, and check host, region, clock and key\n", 2)},
+	} {
+		eventAPITest(t, tt.name, eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			d, out := doctorFor(t, "http://example.com", ln.dial)
+			configure := d.configure
+			d.configure = func(ctx context.Context) (*appsync, error) {
+				a, err := configure(ctx)
+				a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
+				return a, err
+			}
+			tt.wrong(d, api)
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			want := strings.Replace(well, tt.from, tt.to, 1)
+			if tt.to != "" {
+				want = strings.Replace(strings.Replace(want, "publish PAD", "publish         ", 1), "publish PAD", "publish (HTTPS) ", 1)
+				before, _, _ := strings.Cut(want, "ok    delivery")
+				want = before + "-     delivery         not tried without publish\n" + strings.Repeat("-     round trip       not tried without delivery\n", 3)
+			}
+			compareDoctor(t, d, out.String(), want)
+			if ok != (tt.to == "") {
 				t.Errorf("all well: got %t", ok)
 			}
 		})

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -265,6 +268,101 @@ func TestGraphQLAcceptsVectors(t *testing.T) {
 	}
 }
 
+// Frames of AWS's aws-appsync-subscription-link 4.0.3 for Apollo Client, as it sent them to this emulator with fictitious
+// credentials: the second sub-protocol and the start message.
+const (
+	clientHeader = "header-eyJhY2NlcHQiOiJhcHBsaWNhdGlvbi9qc29uLCB0ZXh0L2phdmFzY3JpcHQiLCJjb250ZW50LWVuY29kaW5nIjoiYW16LTEuMCIsImNvbnRlbnQtdHlwZSI6ImFwcGxpY2F0aW9uL2pzb247IGNoYXJzZXQ9VVRGLTgiLCJob3N0IjoiMTI3LjAuMC4xOjM1MDAzIiwieC1hbXotZGF0ZSI6IjIwMjYxMTI1VDE3NTExMVoiLCJYLUFtei1TZWN1cml0eS1Ub2tlbiI6ImRlbW8tdG9rZW4iLCJBdXRob3JpemF0aW9uIjoiQVdTNC1ITUFDLVNIQTI1NiBDcmVkZW50aWFsPUFLSURFWEFNUExFLzIwMjYxMTI1L3VzLWVhc3QtMS9hcHBzeW5jL2F3czRfcmVxdWVzdCwgU2lnbmVkSGVhZGVycz1hY2NlcHQ7Y29udGVudC1lbmNvZGluZztjb250ZW50LXR5cGU7aG9zdDt4LWFtei1kYXRlO3gtYW16LXNlY3VyaXR5LXRva2VuLCBTaWduYXR1cmU9YmU3ODlkZDlkZTY0ZjhjYzBmMTU1MTk2ZGQzMTZiNjg1MGM5YWMyN2E5Y2U2NWEwNDI2NGMyZDk5OWNkNzEzNSJ9"
+	clientStart  = `{"id":"2db55595-216e-44fb-b2fc-a90f9f0daeb9","payload":{"data":"{\"query\":\"subscription Sub($name: String!) {\\n  subscribe(name: $name) {\\n    name\\n    data\\n    __typename\\n  }\\n}\",\"variables\":{\"name\":\"/live-lambda/requests\"}}","extensions":{"authorization":{"accept":"application/json, text/javascript","content-encoding":"amz-1.0","content-type":"application/json; charset=UTF-8","host":"127.0.0.1:35003","x-amz-date":"20261125T175111Z","X-Amz-Security-Token":"demo-token","Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261125/us-east-1/appsync/aws4_request, SignedHeaders=accept;content-encoding;content-type;host;x-amz-date;x-amz-security-token, Signature=2761df55e36c25a663d4f1089c55510bbdc3d89698653b981a18d0414ef7628a","x-amz-user-agent":"aws-amplify/4.0.2"}}},"type":"start"}`
+)
+
+// A client library's frames are accepted, and have the fields that this program's have.
+func TestGraphQLClientLibrary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2026, 11, 25, 17, 51, 11, 0, time.UTC)))
+		ln := newPipeListener("127.0.0.1:35003")
+		keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
+		api := startEventAPI(ln, eventAPIOptions{graphql: true, credentials: []credentials{keys}, region: "us-east-1"})
+		defer api.close()
+		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+clientHeader)
+		c.send(`{"type":"connection_init"}`)
+		c.want("connection_ack 300000")
+		c.send(clientStart)
+		c.want("start_ack 2db55595-216e-44fb-b2fc-a90f9f0daeb9")
+		api.publish("/live-lambda/requests", `"x"`)
+		c.want(`data 2db55595-216e-44fb-b2fc-a90f9f0daeb9 {"subscribe":{"__typename":"Channel","data":"\"x\"","name":"/live-lambda/requests"}}`)
+		c.send(strings.Replace(clientStart, "/live-lambda/requests", "/live-lambda/other", 1))
+		c.want("error 2db55595-216e-44fb-b2fc-a90f9f0daeb9 BadRequestException")
+
+		peers := newPipeListener("127.0.0.1:35003")
+		a := newTestAPI(peers)
+		a.graphql, a.http.Host, a.http.Path, a.realtime.Path, a.region = true, "127.0.0.1:35003", "/graphql", "/graphql/realtime", "us-east-1"
+		a.credentials = func(context.Context) (credentials, error) { return keys, nil }
+		done := async(func() (*session, error) { return a.connect(t.Context()) })
+		p := acceptPeer(t, peers)
+		_, header, _ := strings.Cut(p.request.Header.Get("Sec-WebSocket-Protocol"), ", ")
+		p.upgrade("graphql-ws")
+		p.operation("connection_init")
+		p.say(`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`)
+		s := (<-done).value
+		subscribed := async(func() (bool, error) { return true, s.subscribe(t.Context(), ackTimeout, a.requests, func(string) {}) })
+		_, start := p.read()
+		for _, frames := range [][2]string{{decodedHeader(t, header), decodedHeader(t, clientHeader)}, {start, clientStart}} {
+			ours, theirs := fieldsOf(t, frames[0]), fieldsOf(t, frames[1])
+			theirs = slices.DeleteFunc(theirs, func(f string) bool { return strings.Contains(f, "x-amz-user-agent") }) // neither needed nor signed
+			if !slices.Equal(ours, theirs) {
+				t.Errorf("got\n%q, the library has\n%q", ours, theirs)
+			}
+		}
+		s.conn.close()
+		<-subscribed
+	})
+}
+
+func decodedHeader(t *testing.T, protocol string) string {
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(protocol, "header-"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// fieldsOf lists the fields of a message, those of the JSON in its strings too, with the values that do not vary.
+func fieldsOf(t *testing.T, message string) (fields []string) {
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		var inner any
+		switch v := v.(type) {
+		case map[string]any:
+			for name, value := range v {
+				walk(path+"/"+name, value)
+			}
+			return
+		case string:
+			if strings.HasPrefix(v, "{") && json.Unmarshal([]byte(v), &inner) == nil {
+				walk(path, inner)
+				return
+			}
+			if strings.HasSuffix(path, "/Authorization") {
+				v, _, _ = strings.Cut(v, "Signature=")
+			}
+			if strings.HasSuffix(path, "/host") {
+				v, _, _ = strings.Cut(v, ":") // the library names the port
+			}
+			if !strings.HasSuffix(path, "/query") && path != "/id" {
+				path += "=" + v
+			}
+		}
+		fields = append(fields, path)
+	}
+	var v any
+	if err := json.Unmarshal([]byte(message), &v); err != nil {
+		t.Fatal(err)
+	}
+	walk("", v)
+	slices.Sort(fields)
+	return fields
+}
+
 // What goes out to a GraphQL API, field by field: the handshake, messages, and mutations, signed for what they are.
 func TestGraphQLSession(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
@@ -327,36 +425,49 @@ func TestGraphQLSession(t *testing.T) {
 	})
 }
 
-// Publishes to a GraphQL API are mutations on a connection that is kept, and again on a new one where that has died.
+// Publishes to a GraphQL API are mutations on a connection that is kept, until it has been idle or there is a new WebSocket:
+// what was before that may be dead.
 func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, ln := startTestAPI(t, eventAPIOptions{graphql: true})
+		var dials atomic.Int64
 		a := newTestAPI(ln)
 		a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
-		a.transport = &http.Transport{DialContext: ln.dial, IdleConnTimeout: staleAfter}
+		a.transport = &http.Transport{IdleConnTimeout: staleAfter, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			return ln.dial(ctx, network, address)
+		}}
 		defer a.transport.CloseIdleConnections()
-		s, err := a.connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.conn.close()
-		conns := map[string]bool{}
-		api.intercept(func(f apiFrame) apiVerdict { conns[fmt.Sprint(f.conn)] = true; return apiVerdict{} })
-		for i := range 50 {
-			if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true); err != nil {
-				t.Fatal(err)
+		publish := func(s *session, want int64) {
+			t.Helper()
+			for i := range 50 {
+				if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := dials.Load(); got != want {
+				t.Errorf("%d dials, want %d", got, want)
 			}
 		}
+		connect := func() *session {
+			s, err := a.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.conn.close)
+			return s
+		}
+		s := connect()
+		publish(s, 2)
+		time.Sleep(staleAfter)
+		publish(s, 3)
+		publish(connect(), 5)
 		api.wait(t.Context(), func(c *eventAPICounts) bool {
-			if c.publishes[0] != 50 || c.publishes[1] != 0 || c.events["/live-lambda/a"] != 50 {
-				t.Errorf("%d over HTTPS, %d over the WebSocket", c.publishes[0], c.publishes[1])
+			if c.publishes[0] != 150 || c.connections != 2 || len(c.publishes) != 1 || c.events["/live-lambda/a"] != 150 {
+				t.Errorf("publishes %v, events %v", c.publishes, c.events)
 			}
 			return true
 		})
-		time.Sleep(staleAfter) // the connection is closed
-		if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`1`}), true); err != nil {
-			t.Error(err)
-		}
 	})
 }
 

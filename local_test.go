@@ -188,15 +188,16 @@ func testDo(req *http.Request) {
 // localRig is a local end and an extension's tunnel, joined by an emulated Event API.
 type localRig struct {
 	*testing.T
-	ctx    context.Context
-	api    *eventAPI
-	client func() *appsync
-	tunnel *tunnel
-	local  *local
-	sub    *subscriber
-	out    *screen
-	lastID int
-	routes http.Handler // in a bubble: the attached worker's
+	ctx     context.Context
+	graphql bool // over a GraphQL API, not an Event API
+	api     *eventAPI
+	client  func() *appsync
+	tunnel  *tunnel
+	local   *local
+	sub     *subscriber
+	out     *screen
+	lastID  int
+	routes  http.Handler // in a bubble: the attached worker's
 }
 
 // screen is what the terminal has written.
@@ -274,16 +275,16 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 	return r
 }
 
-// connect joins the local end to an Event API on ln.
+// connect joins the local end to an AppSync API on ln.
 func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, string) (net.Conn, error)) {
 	keys := credentials{"AKIDEXAMPLE", "secret", ""}
-	r.api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{keys}, region: "eu-west-1"})
+	r.api = startEventAPI(ln, eventAPIOptions{graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1"})
 	r.Cleanup(r.api.close)
 	r.client = func() *appsync {
 		transport := &http.Transport{DialContext: dial}
 		r.Cleanup(transport.CloseIdleConnections)
-		base := "http://" + ln.Addr().String()
-		return &appsync{http: mustURL(base + "/event"), realtime: mustURL(base + "/event/realtime"), region: "eu-west-1",
+		base := "http://" + ln.Addr().String() + r.api.path()
+		return &appsync{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql, region: "eu-west-1",
 			namespace: "live-lambda", requests: "/live-lambda/requests", transport: transport,
 			credentials: func(context.Context) (credentials, error) { return keys, nil }, log: r.local.term.logger(slog.LevelDebug)}
 	}
@@ -303,10 +304,18 @@ func (r *localRig) background(f func(context.Context)) {
 	})
 }
 
-// localBubble runs a test in a bubble of fake time, where the test itself is the runtime.
+// localBubble runs a test in a bubble of fake time, where the test itself is the runtime, over an Event API and over a
+// GraphQL API.
 func localBubble(t *testing.T, test func(*localRig)) {
+	for _, graphql := range []bool{false, true} {
+		t.Run(eventAPIOptions{graphql: graphql}.protocol(), func(t *testing.T) { localBubbleOver(t, graphql, test) })
+	}
+}
+
+func localBubbleOver(t *testing.T, graphql bool, test func(*localRig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestLocal(t, localOptions{})
+		r.graphql = graphql
 		r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime"})
 		r.local.attachServer = &http.Server{}
 		r.routes = r.local.attach.routes()
@@ -434,7 +443,7 @@ func (r *localRig) newEar(link string) *ear {
 		r.Fatal(err)
 	}
 	r.Cleanup(e.session.conn.close)
-	err = e.session.subscribe(r.ctx, ackTimeout, "/live-lambda/response/"+link+"/*", func(event string) {
+	err = e.session.subscribe(r.ctx, ackTimeout, e.session.api.channel(link+"/*"), func(event string) {
 		if p, err := parsePart(event); err == nil && p != nil {
 			e.parts <- p
 		}

@@ -67,6 +67,18 @@ type wholePath struct {
 	shared []string // environment of the local end
 }
 
+// overBoth runs a test over an Event API and over a GraphQL API, for startPathOver.
+func overBoth(t *testing.T, test func(t *testing.T, over eventAPIOptions)) {
+	for _, over := range []eventAPIOptions{{}, {graphql: true}} {
+		t.Run(over.protocol(), func(t *testing.T) { test(t, over) })
+	}
+}
+
+// protocol is the value of LIVE_LAMBDA_APPSYNC_PROTOCOL for such an API.
+func (o eventAPIOptions) protocol() string {
+	return map[bool]string{false: "events", true: "graphql"}[o.graphql]
+}
+
 // startPath starts a function whose deployed code says that it is deployed. variables come on top of the layer's own.
 func startPath(t testing.TB, o lambdaOptions, variables map[string]string) *wholePath {
 	return startPathOver(t, eventAPIOptions{}, o, variables)
@@ -110,6 +122,7 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 	o.credentials = lambdaCredentials{accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken}
 	o.environment = map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  api.protocol(),
 		"LRAP_LISTENER_PORT":            port,
 		"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(layer, "live-lambda-runtime-wrapper.sh"),
 	}
@@ -123,7 +136,7 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.env.close() })
-	p.shared = append(os.Environ(), "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://"+ln.Addr().String(), "AWS_REGION=us-east-1",
+	p.shared = append(os.Environ(), "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://"+ln.Addr().String(), "LIVE_LAMBDA_APPSYNC_PROTOCOL="+api.protocol(), "AWS_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID="+keys.accessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.secretAccessKey, "AWS_SESSION_TOKEN="+keys.sessionToken)
 	return p
 }
@@ -189,8 +202,10 @@ func sameJSON(a, b []byte) bool {
 	return json.Valid(a) && json.Valid(b) && bytes.Equal(asciiJSON(a), asciiJSON(b))
 }
 
-func TestPathThousandInvocations(t *testing.T) {
-	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, nil)
+func TestPathThousandInvocations(t *testing.T) { overBoth(t, testPathThousandInvocations) }
+
+func testPathThousandInvocations(t *testing.T, over eventAPIOptions) {
+	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, nil)
 	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
 	for i := range 1000 {
 		event := fmt.Sprintf(`{"n":%d,"text":"<é😀>&='\u2028","big":12345678901234567890}`, i)
@@ -200,9 +215,62 @@ func TestPathThousandInvocations(t *testing.T) {
 	}
 }
 
+// A 6 MB event and its answer, and a stream: each of its pieces comes before the handler writes the next one.
+func TestPathLargeAndStreamed(t *testing.T) { overBoth(t, testPathLargeAndStreamed) }
+
+func testPathLargeAndStreamed(t *testing.T, over eventAPIOptions) {
+	p := startPathOver(t, over, lambdaOptions{timeout: time.Minute}, nil)
+	p.startLocal(t, append([]string{"--"}, testCommand("1")...)...)
+	event := incompressible(6<<20 - 100)
+	if got := p.invoke(t, event); string(got.payload) != event || got.functionError != "" {
+		t.Errorf("%d bytes came back, %s", len(got.payload), got.errorType)
+	}
+	file := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const size = 8 << 20
+	pieces := make(chan string)
+	done := async(func() (invokeResult, error) {
+		return p.env.invoke(t.Context(), invokeRequest{payload: mustJSON(task{Do: "stream", Type: "text/event-stream", Pieces: []string{"one", "two"}, Size: size, File: file}),
+			onResponse: func(http.Header) io.Writer {
+				return writerFunc(func(b []byte) (int, error) { pieces <- string(b); return len(b), nil })
+			}})
+	})
+	var streamed strings.Builder
+	for _, piece := range []string{"one", "onetwo"} {
+		for streamed.String() != piece {
+			select {
+			case b := <-pieces:
+				streamed.WriteString(b)
+			case r := <-done:
+				t.Fatalf("the stream has ended: %s %v", r.value.errorType, r.err)
+			}
+		}
+		gate, err := os.OpenFile(file, os.O_WRONLY, 0) // the handler goes on
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate.Close()
+	}
+	for {
+		select {
+		case b := <-pieces:
+			streamed.WriteString(b)
+		case r := <-done:
+			if r.err != nil || r.value.functionError != "" || streamed.Len() != size+len("onetwo") {
+				t.Errorf("%d bytes, %s, %v", streamed.Len(), r.value.errorType, r.err)
+			}
+			return
+		}
+	}
+}
+
 // Nobody listens: the deployed code answers, once with a wait and then without.
-func TestPathDeployed(t *testing.T) {
-	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"})
+func TestPathDeployed(t *testing.T) { overBoth(t, testPathDeployed) }
+
+func testPathDeployed(t *testing.T, over eventAPIOptions) {
+	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"})
 	for range 3 {
 		if got := p.invoke(t, `{"a":1}`); !sameJSON(got.payload, []byte(`{"event":{"a":1},"message":"hello from deployed"}`)) {
 			t.Fatalf("answer %s %s", got.payload, got.errorType)
@@ -211,7 +279,9 @@ func TestPathDeployed(t *testing.T) {
 }
 
 // Off, not configured and not usable: the function works as if the layer were not there.
-func TestPathOff(t *testing.T) {
+func TestPathOff(t *testing.T) { overBoth(t, testPathOff) }
+
+func testPathOff(t *testing.T, over eventAPIOptions) {
 	for name, variables := range map[string]map[string]string{
 		"off":            {"LIVE_LAMBDA": "off"},
 		"not configured": {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": ""},
@@ -219,7 +289,7 @@ func TestPathOff(t *testing.T) {
 		"bad values":     {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "maybe", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "soon", "LIVE_LAMBDA_DELIVERY": "?"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, variables)
+			p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, variables)
 			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 				t.Errorf("answer %s %s\n%s", got.payload, got.errorType, p.output)
 			}
@@ -238,14 +308,16 @@ func TestPathOff(t *testing.T) {
 }
 
 // A port that is taken is an init error that says which, and what to do.
-func TestPathPortTaken(t *testing.T) {
+func TestPathPortTaken(t *testing.T) { overBoth(t, testPathPortTaken) }
+
+func testPathPortTaken(t *testing.T, over eventAPIOptions) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LRAP_LISTENER_PORT": port})
+	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LRAP_LISTENER_PORT": port})
 	err = p.env.ready(t.Context())
 	if err == nil {
 		t.Fatal("the environment is ready")
@@ -259,8 +331,10 @@ func TestPathPortTaken(t *testing.T) {
 }
 
 // A function that sends its environment: secrets travel, but are in no log, at any level, at either end.
-func TestPathKeepsSecrets(t *testing.T) {
-	p := startPath(t, lambdaOptions{timeout: 30 * time.Second, noFreeze: true}, map[string]string{
+func TestPathKeepsSecrets(t *testing.T) { overBoth(t, testPathKeepsSecrets) }
+
+func testPathKeepsSecrets(t *testing.T, over eventAPIOptions) {
+	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second, noFreeze: true}, map[string]string{
 		"LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_FORWARD_ENV": "on", "MARKED": "marked-variable"})
 	p.shared = append(p.shared, "LIVE_LAMBDA_LOG_LEVEL=debug")
 	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
@@ -287,10 +361,12 @@ func TestPathKeepsSecrets(t *testing.T) {
 }
 
 // What passes through to the deployed code is byte for byte what it would be without the layer.
-func TestPathPassesThroughUnchanged(t *testing.T) {
+func TestPathPassesThroughUnchanged(t *testing.T) { overBoth(t, testPathPassesThroughUnchanged) }
+
+func testPathPassesThroughUnchanged(t *testing.T, over eventAPIOptions) {
 	exchange := func(layered bool) string {
 		variables := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://127.0.0.1:1"} // nobody there
-		p := startPath(t, lambdaOptions{timeout: 30 * time.Second, noFreeze: true, runtime: []string{"sleep", "60"}}, variables)
+		p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second, noFreeze: true, runtime: []string{"sleep", "60"}}, variables)
 		addr := p.env.addr
 		if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool { return e.name == "runtime started" }); err != nil {
 			t.Fatal(err)
@@ -381,7 +457,7 @@ func maskVarying(s string) string {
 
 // eachPath runs a kind of function twice, each time in an environment of its own that prepare makes ready: with a local
 // end, which answers, and without an API, so that the deployed code does.
-func eachPath(t *testing.T, prepare func(t *testing.T) (lambdaOptions, map[string]string), then func(t *testing.T, p *wholePath, local bool)) {
+func eachPath(t *testing.T, over eventAPIOptions, prepare func(t *testing.T) (lambdaOptions, map[string]string), then func(t *testing.T, p *wholePath, local bool)) {
 	t.Helper()
 	for _, local := range []bool{true, false} {
 		t.Run(map[bool]string{true: "local", false: "deployed"}[local], func(t *testing.T) {
@@ -391,7 +467,7 @@ func eachPath(t *testing.T, prepare func(t *testing.T) (lambdaOptions, map[strin
 			if !local {
 				variables["LIVE_LAMBDA_APPSYNC_HTTP_HOST"], want = "", `{"event":[1],"message":"hello from deployed"}`
 			}
-			p := startPath(t, o, variables)
+			p := startPathOver(t, over, o, variables)
 			if local {
 				p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
 			}
@@ -419,7 +495,9 @@ func deployedProgram(t *testing.T, name string) {
 
 // A function on provided.al2023 whose program the layer's bootstrap starts, and one with the bootstrap that the README
 // shows, which needs no handler.
-func TestPathOSOnly(t *testing.T) {
+func TestPathOSOnly(t *testing.T) { overBoth(t, testPathOSOnly) }
+
+func testPathOSOnly(t *testing.T, over eventAPIOptions) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -430,7 +508,7 @@ func TestPathOSOnly(t *testing.T) {
 		t.Fatalf("the README's bootstrap is %q", script)
 	}
 	t.Run("the layer's bootstrap", func(t *testing.T) {
-		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+		eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
 			task := t.TempDir()
 			deployedProgram(t, filepath.Join(task, "main"))
 			return lambdaOptions{osOnly: true, taskDir: task, handler: "main"}, map[string]string{}
@@ -446,7 +524,7 @@ func TestPathOSOnly(t *testing.T) {
 				}
 			}
 			writeScript(t, filepath.Join(task, "bootstrap"), "#!/bin/sh\n"+strings.Replace(script, "/opt/live-lambda-runtime-wrapper.sh", wrapper, 1), 0o755)
-			p := startPath(t, lambdaOptions{osOnly: true, taskDir: task, handler: "whatever", timeout: 30 * time.Second}, nil)
+			p := startPathOver(t, over, lambdaOptions{osOnly: true, taskDir: task, handler: "whatever", timeout: 30 * time.Second}, nil)
 			p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
 			want := map[bool]string{true: `[1]`, false: `{"event":[1],"message":"hello from deployed"}`}[layer] // past the proxy
 			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(want)) {
@@ -474,10 +552,12 @@ func startOtherProxy(t *testing.T, to func() string) (address string, forwarded 
 
 // Two Runtime API proxies: this one behind LRAP_RUNTIME_API_ENDPOINT nearer to the runtime, or the other one, by a wrapper
 // of its own. That variable may then name this one: it is meant for the other.
-func TestPathProxies(t *testing.T) {
+func TestPathProxies(t *testing.T) { overBoth(t, testPathProxies) }
+
+func testPathProxies(t *testing.T, over eventAPIOptions) {
 	var forwarded func() string
 	t.Run("this one nearer to the runtime", func(t *testing.T) {
-		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+		eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -492,7 +572,7 @@ func TestPathProxies(t *testing.T) {
 		})
 	})
 	t.Run("the other one nearer to the runtime", func(t *testing.T) {
-		eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+		eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
 			port, err := freePort()
 			if err != nil {
 				t.Fatal(err)
@@ -529,7 +609,9 @@ export AWS_LAMBDA_RUNTIME_API
 exec "$PROGRAM" sample deployed
 `
 
-func TestPathWebAdapter(t *testing.T) {
+func TestPathWebAdapter(t *testing.T) { overBoth(t, testPathWebAdapter) }
+
+func testPathWebAdapter(t *testing.T, over eventAPIOptions) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl")
 	}
@@ -537,7 +619,7 @@ func TestPathWebAdapter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eachPath(t, func(t *testing.T) (lambdaOptions, map[string]string) {
+	eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
 		port, err := freePort()
 		if err != nil {
 			t.Fatal(err)
@@ -600,7 +682,9 @@ func startWayOut(t *testing.T, user string, api *url.URL, leaf *certificate) (ad
 
 // A function in a VPC whose way out is a proxy: it takes WebSocket and HTTPS publishes, and the Runtime API never, which
 // goes by a name that no rule excepts (Go's own exception for localhost is in lower case).
-func TestPathHTTPSProxy(t *testing.T) {
+func TestPathHTTPSProxy(t *testing.T) { overBoth(t, testPathHTTPSProxy) }
+
+func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 	root := newCertificate(t, "Root", nil)
 	leaf := newCertificate(t, "events.example.com", root)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
@@ -622,7 +706,7 @@ func TestPathHTTPSProxy(t *testing.T) {
 			api := &url.URL{Scheme: "http"}
 			address, asked, served := startWayOut(t, test.wanted, api, leaf)
 			proxy := "http://" + test.given + address
-			p := startPath(t, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
+			p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
 				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", "SSL_CERT_FILE": roots, test.variable: proxy, "HTTP_PROXY": proxy,
 				"NO_PROXY": test.noProxy, "LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
 			api.Host = p.host
@@ -640,11 +724,11 @@ func TestPathHTTPSProxy(t *testing.T) {
 					if got := p.invoke(t, `[1]`); string(got.payload) != `[1]` {
 						t.Fatalf("answer %s %s\n%s", got.payload, got.errorType, p.output)
 					}
-					if strings.Contains(served(), "POST /event\n") {
+					if strings.Contains(served(), "POST "+p.api.path()+"\n") {
 						break
 					}
 				}
-				if got := served(); !strings.HasPrefix(got, "GET /event/realtime\n") || !strings.Contains(got, "POST /event\n") {
+				if got := served(); !strings.HasPrefix(got, "GET "+p.api.path()+"/realtime\n") || !strings.Contains(got, "POST "+p.api.path()+"\n") {
 					t.Errorf("through the proxy went %q", got)
 				}
 			}
@@ -657,13 +741,15 @@ func TestPathHTTPSProxy(t *testing.T) {
 
 // A function without a way out, whose packets nobody answers: one invocation waits, for no more than half of its time,
 // and the next do not wait again.
-func TestPathNoEgress(t *testing.T) {
+func TestPathNoEgress(t *testing.T) { overBoth(t, testPathNoEgress) }
+
+func testPathNoEgress(t *testing.T, over eventAPIOptions) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections stay in its queue
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	p := startPath(t, lambdaOptions{timeout: 4 * time.Second}, map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "https://" + silent.Addr().String()})
+	p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second}, map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "https://" + silent.Addr().String()})
 	for i := range 3 {
 		if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 			t.Fatalf("invocation %d: answer %s %s\n%s", i, got.payload, got.errorType, p.output)
@@ -682,7 +768,9 @@ func TestPathNoEgress(t *testing.T) {
 }
 
 // SnapStart: no credentials in the environment, other ones after the restore, and a connection that did not survive it.
-func TestPathSnapStart(t *testing.T) {
+func TestPathSnapStart(t *testing.T) { overBoth(t, testPathSnapStart) }
+
+func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl")
 	}
@@ -691,7 +779,7 @@ func TestPathSnapStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime := []string{"sh", "-c", "curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" && exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
-	p := startPath(t, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
+	p := startPathOver(t, over, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	links := func() (conns []int) {
@@ -721,7 +809,9 @@ func TestPathSnapStart(t *testing.T) {
 }
 
 // A hook that fails after the restore: the caller gets what the runtime says of it.
-func TestPathRestoreError(t *testing.T) {
+func TestPathRestoreError(t *testing.T) { overBoth(t, testPathRestoreError) }
+
+func testPathRestoreError(t *testing.T, over eventAPIOptions) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl")
 	}
@@ -729,7 +819,7 @@ func TestPathRestoreError(t *testing.T) {
 curl -sS -o /dev/null "$api/next"
 curl -sS -o /dev/null -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestore' -d '{"errorMessage":"hook"}' "$api/error"
 exit 1`
-	p := startPath(t, lambdaOptions{snapStart: true, runtime: []string{"sh", "-c", script}, timeout: 30 * time.Second}, nil)
+	p := startPathOver(t, over, lambdaOptions{snapStart: true, runtime: []string{"sh", "-c", script}, timeout: 30 * time.Second}, nil)
 	got, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(`[1]`)})
 	if err != nil || got.errorType != "Runtime.AfterRestore" || string(got.payload) != `{"errorMessage":"hook"}` {
 		t.Errorf("answer %s %s %v\n%s", got.payload, got.errorType, err, p.output)
@@ -738,13 +828,15 @@ exit 1`
 
 // Lambda Managed Instances: INVOKE is refused, several runtime processes ask for next at once, and each of several
 // invocations has its own answer, from a local end and from the deployed code.
-func TestPathManagedInstances(t *testing.T) {
+func TestPathManagedInstances(t *testing.T) { overBoth(t, testPathManagedInstances) }
+
+func testPathManagedInstances(t *testing.T, over eventAPIOptions) {
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	runtime := []string{"sh", "-c", `for i in 1 2 3 4 5 6 7; do "$0" sample deployed & done; exec "$0" sample deployed`, filepath.Join(dir, "live-lambda")}
-	eachPath(t, func(*testing.T) (lambdaOptions, map[string]string) {
+	eachPath(t, over, func(*testing.T) (lambdaOptions, map[string]string) {
 		return lambdaOptions{maxConcurrency: 8, runtime: runtime}, map[string]string{}
 	}, func(t *testing.T, p *wholePath, local bool) {
 		var wg sync.WaitGroup
@@ -781,7 +873,14 @@ func runDemo(t *testing.T, args ...string) string {
 }
 
 func TestDemo(t *testing.T) {
-	out := runDemo(t)
+	if out := runDemo(t); !strings.Contains(out, "AppSync Events, on loopback") {
+		t.Errorf("without a flag:\n%s", out)
+	}
+	overBoth(t, testDemo)
+}
+
+func testDemo(t *testing.T, over eventAPIOptions) {
+	out := runDemo(t, "--protocol", over.protocol())
 	for _, want := range []string{"AWS is emulated", `"message":"hello from this machine"`, `"message":"hello from the deployed code"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s in:\n%s", want, out)
@@ -807,13 +906,15 @@ func TestDemoShellRuntime(t *testing.T) {
 	}
 }
 
-func TestDemoLargeEvent(t *testing.T) {
+func TestDemoLargeEvent(t *testing.T) { overBoth(t, testDemoLargeEvent) }
+
+func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	file := filepath.Join(t.TempDir(), "event.json")
 	event := benchEvent(6<<20 - 100)
 	if err := os.WriteFile(file, event, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := runDemo(t, "--event", file); !strings.Contains(out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
+	if out := runDemo(t, "--protocol", over.protocol(), "--event", file); !strings.Contains(out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
 		t.Errorf("the event did not come back:\n%s", out)
 	}
 }

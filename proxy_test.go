@@ -2624,18 +2624,11 @@ func (r *rig) appSyncURL() string {
 	return cmp.Or(r.url, "http://"+rigAppSync)
 }
 
-func (r *rig) protocol() string {
-	if r.api.opts.graphql {
-		return "graphql"
-	}
-	return "events"
-}
-
 // config is the extension's configuration, changed by env.
 func (r *rig) config(env map[string]string) config {
 	all := map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "SSL_CERT_FILE": cmp.Or(r.roots, "/none"), "SSL_CERT_DIR": "/none",
-		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.protocol(),
+		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
 	}
 	maps.Copy(all, env)
 	cfg, problems := readConfig(func(name string) string { return all[name] })
@@ -2937,7 +2930,7 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), handle: l.handle, script: l.script, again: l.again, pieces: l.pieces,
 		parts: map[string][]*part{}, known: map[string]*delivery{}, done: map[string]string{}}
 	cfg, _ := readConfig(func(name string) string {
-		return map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.protocol()}[name]
+		return map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
 	})
 	a := cfg.api
 	a.transport, a.log = r.net.transport(), slog.New(slog.DiscardHandler)
