@@ -434,11 +434,13 @@ func sampleInvocation(base, where string) error {
 	if err != nil {
 		return err
 	}
-	event, err := io.ReadAll(resp.Body)
+	body := bytes.NewBuffer(make([]byte, 0, max(resp.ContentLength, 0)+bytes.MinRead))
+	_, err = body.ReadFrom(resp.Body)
 	resp.Body.Close()
 	if err != nil {
 		return err
 	}
+	event := body.Bytes()
 	answer := event
 	if where != sampleEcho {
 		if answer, err = json.Marshal(map[string]any{"message": "hello from " + where, "event": json.RawMessage(event)}); err != nil {

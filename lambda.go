@@ -1338,7 +1338,7 @@ func lambdaBroken(errorType, message string) invokeResult {
 
 // lambdaReadAnswer reads a completion: a streamed one goes where the invoker wants it, another one into the result.
 func lambdaReadAnswer(r *http.Request, inv *lambdaInvocation, ev *lambdaEvent) (invokeResult, lambdaReply) {
-	var body lambdaBuffer
+	body := make(lambdaBuffer, 0, min(max(r.ContentLength, 0), lambdaMaxPayload))
 	dst, limit := io.Writer(&body), int64(lambdaMaxPayload)
 	streamed := ev.kind == "response" && inv.sink.begin(r.Header)
 	if streamed {

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -1080,6 +1081,35 @@ func TestLocalDropsNonsense(t *testing.T) {
 			t.Errorf("the terminal got control characters: %q", r.out)
 		}
 	})
+}
+
+// The quick way through a request reads the same as encoding/json.
+func TestParseRequest(t *testing.T) {
+	for _, message := range []string{
+		`{"request_id":"a/1","event_payload":{"a":[1.0,"\ud800"]},"context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload": 7 ,"context":{"client_context":{"a":1,"context":{"b":2}}},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":{"a":1,"context":{"request_id":"inner"}},"context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":"x,\"context\":{","context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":{"a":1,"event_payload":2},"context":{},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":1,"context":{"request_id":"r"},"event_payload":2,"live_lambda":1}`,
+		`{"context":{"request_id":"r"},"live_lambda":1,"event_payload":1,"request_id":"a/1"}`,
+		`{"event_payload":1,"request_id":"a/1","context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":{"a":1,"context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":1,"context":{"request_id":7},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":1,2,"context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":,"context":{},"live_lambda":1}`,
+		`{"request_id":"a/1"}`, `[1,"event_payload":2,"context":{}]`, ``,
+	} {
+		var want extensionRequest
+		wantErr := json.Unmarshal([]byte(message), &want)
+		got, err := parseRequest([]byte(message))
+		if (err == nil) != (wantErr == nil) {
+			t.Errorf("%s: %v, want %v", message, err, wantErr)
+		}
+		if err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %s, want %s", message, mustJSON(got), mustJSON(want))
+		}
+	}
 }
 
 // FuzzLocalMessages gives the subscriber messages; whatever they are, it keeps to its bounds and goes on.
