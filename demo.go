@@ -32,7 +32,7 @@ const (
 	demoFunction  = "demo"
 	demoTimeout   = 30 * time.Second        // the function's
 	demoAccept    = 1500 * time.Millisecond // until the deployed code runs where nobody accepts
-	demoGoodbye   = 5 * time.Second         // for the local end to stop
+	demoGoodbye   = 5 * time.Second         // for the local end to stop, before it is told more firmly
 	demoShown     = 300                     // bytes of an event or answer that are printed
 	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
 )
@@ -231,14 +231,22 @@ func (d *demo) startLocal(ctx context.Context, program string, settings map[stri
 	return nil
 }
 
+// stopLocal ends the local end: what runs may come to its end, unless that takes long or there is an interrupt; then it
+// is to end everything now, because a handler outlives a local end that is killed.
 func (d *demo) stopLocal() {
-	d.local.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-d.exited:
-	case <-time.After(demoGoodbye):
-		d.local.Process.Kill()
-		<-d.exited
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupts)
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGTERM, os.Kill} {
+		d.local.Process.Signal(sig)
+		select {
+		case <-d.exited:
+			return
+		case <-interrupts:
+		case <-time.After(demoGoodbye):
+		}
 	}
+	<-d.exited
 }
 
 // tell invokes the function with the local end there, and again without it.

@@ -6,6 +6,7 @@ package main
 // local` and the handler; Lambda and AppSync are the emulators.
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -23,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -919,7 +921,15 @@ func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	}
 }
 
-func TestDemoListen(t *testing.T) {
+// listeningDemo is `demo --listen`, with handler where it is given.
+type listeningDemo struct {
+	*exec.Cmd
+	url string
+	out *bufio.Reader
+}
+
+func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
+	t.Helper()
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -928,37 +938,51 @@ func TestDemoListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "live-lambda"), "demo", "--listen", "127.0.0.1:"+port)
+	d := &listeningDemo{url: "http://127.0.0.1:" + port + "/2015-03-31/functions/demo/invocations"}
+	d.Cmd = exec.Command(filepath.Join(dir, "live-lambda"), append([]string{"demo", "--listen", "127.0.0.1:" + port}, handler...)...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
+	d.Stdout, d.Stderr, d.out = w, w, bufio.NewReader(r)
+	err = d.Start()
+	w.Close()
+	t.Cleanup(func() { r.Close() })
+	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
-	lines := make(chan struct{})
-	go func() { // the demo says when it takes invocations
-		defer close(lines)
-		var seen []byte
-		buf := make([]byte, 4096)
-		for told := false; ; {
-			n, err := r.Read(buf)
-			seen = append(seen, buf[:n]...)
-			if !told && bytes.Contains(seen, []byte("aws lambda invoke")) {
-				told = true
-				lines <- struct{}{}
-			}
-			if err != nil {
-				return
-			}
+	t.Cleanup(func() { d.Process.Signal(syscall.SIGTERM) })
+	d.await(t, "aws lambda invoke")
+	return d
+}
+
+// await reads what the demo prints up to a line with text, and returns the line.
+func (d *listeningDemo) await(t *testing.T, text string) string {
+	t.Helper()
+	for {
+		line, err := d.out.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the demo ended without %q", text)
 		}
-	}()
-	if _, ok := <-lines; !ok {
-		t.Fatal("the demo ended")
+		if strings.Contains(line, text) {
+			return line
+		}
 	}
-	resp, err := http.Post("http://127.0.0.1:"+port+"/2015-03-31/functions/demo/invocations", "application/json", strings.NewReader(`[1]`))
+}
+
+// end interrupts the demo and waits for its end.
+func (d *listeningDemo) end(t *testing.T) {
+	t.Helper()
+	d.Process.Signal(os.Interrupt)
+	io.Copy(io.Discard, d.out)
+	if err := d.Wait(); err != nil {
+		t.Errorf("demo --listen: %v", err)
+	}
+}
+
+func TestDemoListen(t *testing.T) {
+	d := startListeningDemo(t)
+	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -967,10 +991,36 @@ func TestDemoListen(t *testing.T) {
 	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) || resp.StatusCode != http.StatusOK {
 		t.Errorf("%s: %s", resp.Status, body)
 	}
-	cmd.Process.Signal(os.Interrupt)
-	for range lines {
+	d.end(t)
+}
+
+// A second interrupt reaches the local end, which ends a handler that would not come to its end.
+func TestDemoInterruptedTwice(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("demo --listen: %v", err)
+	d := startListeningDemo(t, "--", "sh", "-c", `curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo "process $$"; exec sleep 1000`)
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url, strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	})
+	_, text, _ := strings.Cut(strings.TrimSpace(d.await(t, "process ")), "process ")
+	handler, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Process.Signal(os.Interrupt)
+	d.await(t, "interrupt once more")
+	d.end(t)
+	if syscall.Kill(handler, 0) == nil {
+		t.Error("the handler outlived the demo")
+		syscall.Kill(handler, syscall.SIGKILL)
 	}
 }
