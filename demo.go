@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -54,9 +55,12 @@ func demoCommand(args []string) int {
 	if !ok {
 		return status
 	}
+	_, _, err := net.SplitHostPort(*listen)
 	switch {
 	case len(words) > 0:
 		return f.wrong("what is %q? A command goes after --", words[0])
+	case *listen != "" && (err != nil || !loopback(&url.URL{Host: *listen})):
+		return f.wrong("--listen is %q, not an address on loopback, like 127.0.0.1:9000", *listen)
 	case *protocol != "events" && *protocol != "graphql":
 		return f.wrong("--protocol is %q, not events or graphql", *protocol)
 	}
@@ -64,7 +68,7 @@ func demoCommand(args []string) int {
 	if *file != "" {
 		event, err := os.ReadFile(*file)
 		if err == nil && !json.Valid(event) {
-			err = errors.New("it is not JSON")
+			err = fmt.Errorf("%s is not JSON", *file)
 		}
 		if err != nil {
 			return f.wrong("--event: %v", err)
@@ -290,10 +294,6 @@ func (d *demo) invoke(ctx context.Context) (invokeResult, error) {
 
 // serve takes invocations as the Lambda API does, until ctx is done.
 func (d *demo) serve(ctx context.Context, listen string) error {
-	host, _, err := net.SplitHostPort(listen)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--listen %s: not an address on loopback, like 127.0.0.1:9000", listen)
-	}
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)

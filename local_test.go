@@ -1691,7 +1691,7 @@ func TestCommandLines(t *testing.T) {
 		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
 		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"}, {"local --host a --function [", 2, "syntax error"},
 		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
-		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`},
+		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"},
 	} {
 		c := r.command("", strings.Fields(tt.args)...)
 		c.exit(tt.status)
