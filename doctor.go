@@ -254,6 +254,13 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 			found += ", with user name"
 		}
 	}
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} { // net/http passes over in silence what is no URL
+		_, err := url.Parse(os.Getenv(name))
+		_, hostErr := url.Parse("http://" + os.Getenv(name))
+		if err != nil && hostErr != nil && found == "none" {
+			found = "none: " + name + " is not an URL like http://USER:PASSWORD@HOST:PORT (a % in it is written %25)"
+		}
+	}
 	return found, nil
 }
 

@@ -480,6 +480,26 @@ func TestDoctorProxy(t *testing.T) {
 	}
 }
 
+// net/http passes over a proxy that is no URL, and says nothing.
+func TestDoctorProxyPassedOver(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "example.com"}
+	d := &doctor{api: &appsync{http: u, realtime: u}, transport: new(http.Transport)}
+	for _, tt := range []struct{ name, value, want string }{
+		{"HTTPS_PROXY", "http://user:" + secretValue + "%@proxy.example", "none: HTTPS_PROXY is not an URL"},
+		{"https_proxy", "http://" + secretValue + "%@proxy.example", "none: https_proxy is not an URL"},
+		{"HTTPS_PROXY", "192.0.2.1:3128", "none"}, // which net/http understands
+		{"HTTPS_PROXY", "", "none"},
+	} {
+		t.Setenv("HTTPS_PROXY", "")
+		t.Setenv("https_proxy", "")
+		t.Setenv(tt.name, tt.value)
+		found, err := d.checkProxy(t.Context())
+		if err != nil || !strings.HasPrefix(found, tt.want) || tt.want == "none" && found != tt.want || strings.Contains(found, secretValue) {
+			t.Errorf("%s: got %q, %v; want %q", tt.name, found, err, tt.want)
+		}
+	}
+}
+
 // The whole command, configured by flags, by a stack, and not at all.
 func TestDoctorCommand(t *testing.T) {
 	f := newFakeAWS(t)
