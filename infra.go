@@ -473,7 +473,7 @@ func (a awsCLI) publishLayer(ctx context.Context, arch, name, file string) (arn 
 func checkLayerZip(file, arch string) error {
 	z, err := zip.OpenReader(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is not there; run ./build.sh first", file)
+		return fmt.Errorf("%s is not there; run ./build.sh first, or name the zip with --zip", file)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)

@@ -310,8 +310,8 @@ func TestPublishLayer(t *testing.T) {
 		{"another architecture", []string{"x86_64", "--zip", arm64}, 1, "x86_64: " + arm64 + " is for EM_AARCH64, not for x86_64\n"},
 		{"not executable", []string{"arm64", "--zip", layerZip(t, 0o644, header(62))}, 1, "arm64: ZIP has no executable extensions/live-lambda-extension; it is not a layer that ./build.sh has built\n"},
 		{"not a zip", []string{"arm64", "--zip", notZip}, 1, "arm64: " + notZip + ": zip: not a valid zip file\n"},
-		{"not built", []string{"arm64", "x86_64"}, 1, "arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first\n" +
-			"x86_64: dist/live-lambda-layer-amd64.zip is not there; run ./build.sh first\n"},
+		{"not built", []string{"arm64", "x86_64"}, 1, "arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first, or name the zip with --zip\n" +
+			"x86_64: dist/live-lambda-layer-amd64.zip is not there; run ./build.sh first, or name the zip with --zip\n"},
 		{"refused", []string{"arm64", "--zip", arm64, "--name", "a b"}, 1, "arm64: aws lambda publish-layer-version: ValidationException: 1 validation error detected\n"},
 	}
 	f := newFakeAWS(t)

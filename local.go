@@ -378,11 +378,11 @@ func (l *local) record(q *request) {
 	}
 }
 
-const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] -- COMMAND [ARGUMENT ...]
+const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
 
 Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints the answers. Without a
-FILE, or where it is -, the event is read from standard input. What COMMAND prints goes to standard error. The exit
-status is 1 where the function failed.`
+FILE, or where it is -, the event is read from standard input. What COMMAND prints goes to standard error. Without a
+COMMAND it waits for a runtime that a debugger starts, as local does. The exit status is 1 where the function failed.`
 
 // invokeCommand is the command invoke. It returns the exit status.
 func invokeCommand(args []string) int {
