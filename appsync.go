@@ -356,11 +356,16 @@ func (s *session) newID() string { return strconv.FormatUint(s.lastID.Add(1), 10
 
 // subscribe subscribes to channel; handle gets the text of each event, from the reader's goroutine. It returns when AppSync
 // has confirmed the subscription, which may be before events are delivered; without a word by timeout the connection is dead.
+// The subscription ends with ctx, as one connection has room for 200 of them.
 func (s *session) subscribe(ctx context.Context, timeout time.Duration, channel string, handle func(event string)) error {
 	d, id := s.api.dialect(), s.newID()
 	s.subs.Store(id, handle)
 	answer, err := s.start(ctx, d.subscribe, id, fmt.Appendf(nil, d.subscription, channel))
 	if err == nil {
+		context.AfterFunc(ctx, func() { // in a GraphQL API the connection has ended then
+			s.subs.Delete(id)
+			s.conn.send(s.conn.ctx, []byte(`{"type":"unsubscribe","id":"`+id+`"}`))
+		})
 		_, err = s.answer(ctx, answer, timeout, d.subscribed, "subscribe")
 	}
 	return err
@@ -382,12 +387,9 @@ func (s *session) listen(ctx context.Context, timeout time.Duration, requestID, 
 			close(probe.(chan struct{}))
 		}
 	})
-	for end := time.Now().Add(ackTimeout); err == nil; {
+	end := time.Now().Add(ackTimeout)
+	for again := err == nil; again; again = err == errNoProbe && time.Now().Before(end) {
 		err = s.probe(ctx, name, probeEvery)
-		if err != errNoProbe || time.Now().After(end) {
-			return err
-		}
-		err = nil
 	}
 	return err
 }
@@ -738,7 +740,7 @@ func (t *tunnel) lock() func() {
 func (t *tunnel) run(ctx context.Context) {
 	t.api.run(ctx, func(ctx context.Context, s *session) (up bool, err error) {
 		l := &link{session: s, ambiguous: t.api.graphql, subscribing: make(chan struct{}, 1)} // bare results need wildcards
-		if err = s.listen(ctx, ackTimeout, s.name+"/*", s.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
+		if err = s.listen(s.conn.ctx, ackTimeout, s.name+"/*", s.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
 			return false, err
 		}
 		debug.SetGCPercent(25) // with Go's usual 100 a 6 MB event and answer take twice the memory, and the function pays for it
@@ -996,14 +998,13 @@ func (t *tunnel) subscribe(l *link) {
 		}
 		c.own = l
 		wg.Go(func() {
-			if err := l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
+			err := l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
 				if p == nil { // parts come with the link's
 					defer t.lock()()
 					c.takeBare(l, event)
 				}
-			}); err != nil {
-				t.api.log.Debug("a local end that knows nothing of version 1 would not be heard", "error", err)
-			}
+			})
+			t.api.log.Debug("listening for a local end that knows nothing of version 1", "error", err)
 		})
 	}
 }
@@ -1085,7 +1086,7 @@ func (c *call) finish(outcome string) {
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a subscription of its own keeps c
+	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a subscription of its own keeps c for a while
 	unlock()
 	c.wg.Wait()
 	if c.heardOn != nil {

@@ -1188,6 +1188,11 @@ func TestBareResultsAreNobodyElses(t *testing.T) {
 		time.Sleep(2 * s)
 		wantOwn(r, r.invokeRequest(invokeRequest{payload: []byte(`3`), timeout: 30 * s}), `3`)
 	})
+	rigTest(t, "more of them than one connection has room for", rigOptions{events: true, local: &localEnd{script: own}}, func(r *rig) {
+		for i := range quotaSubscriptions + 10 {
+			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+		}
+	})
 	strays := func(d *delivery) {
 		d.local.publishTo(d.ctx, strings.Replace(d.requestID(), "/", "/9", 1), []byte(`"another's"`))
 		own(d)

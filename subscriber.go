@@ -116,10 +116,10 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // a request may come before its subscription is confirmed
 	defer s.set(nil)
-	if err := conn.subscribe(ctx, ackTimeout, s.api.requests, s.receive); err != nil {
+	if err := conn.subscribe(conn.conn.ctx, ackTimeout, s.api.requests, s.receive); err != nil {
 		return false, err
 	}
-	if err := conn.listen(ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil && err != errNoProbe {
+	if err := conn.listen(conn.conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil && err != errNoProbe {
 		return false, err
 	}
 	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
