@@ -459,7 +459,7 @@ func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 		}
 		s := connect()
 		publish(s, 2)
-		time.Sleep(staleAfter)
+		time.Sleep(staleAfter + time.Second)
 		publish(s, 3)
 		publish(connect(), 5)
 		api.wait(t.Context(), func(c *eventAPICounts) bool {
