@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,9 +41,7 @@ const (
 	causeHeader    = "Lambda-Runtime-Function-Xray-Error-Cause"
 	idHeader       = "Lambda-Runtime-Invocation-Id"
 	tooLargeType   = "Function.ResponseSizeTooLarge" // Lambda's type of the error of an answer that is larger than it allows
-)
 
-const (
 	linkTimeout   = 5 * time.Second        // for a connection to AppSync, before the invocation is offline
 	missTimeout   = 10 * time.Second       // after an invocation was offline, in which the next ones do not wait
 	goneTimeout   = 15 * time.Second       // without a word from the local end that accepted
@@ -63,6 +62,7 @@ type proxy struct {
 	ready     chan nextAnswer // to whichever of the runtime's calls of next takes it
 	missed    atomic.Int64    // when an invocation last waited in vain, Unix nanoseconds by the wall clock
 	last      atomic.Value    // key of the invocation completed last
+	served    sync.Map        // keys of those under way: calls of next at the same time may get the same one
 	wg        sync.WaitGroup
 	mu        sync.Mutex
 	orphans   int // calls of next to the Runtime API that no call of the runtime waits for; the mu guards it
@@ -135,9 +135,9 @@ func (p *proxy) wait() {
 func (p *proxy) poll(req *http.Request) {
 	for p.life.Err() == nil {
 		resp, err := p.transport.RoundTrip(req)
-		inv := newInvocation(resp)
-		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) {
-			continue
+		inv := newInvocation(cmp.Or(resp, &http.Response{}))
+		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) || p.life.Err() != nil {
+			continue // nobody is told that the Runtime API cannot be reached when the environment shuts down
 		}
 		select {
 		case p.ready <- func() (*http.Response, error) { return resp, err }:
@@ -158,12 +158,9 @@ type invocation struct {
 	next            *http.Response // the Runtime API's
 }
 
-// newInvocation makes one of the Runtime API's answer to next, if there is one.
+// newInvocation makes one of the Runtime API's answer to next.
 func newInvocation(next *http.Response) *invocation {
-	inv := &invocation{start: time.Now(), deadline: time.Now().Add(noDeadline), next: next}
-	if next != nil {
-		inv.header = next.Header
-	}
+	inv := &invocation{start: time.Now(), deadline: time.Now().Add(noDeadline), header: next.Header, next: next}
 	deadline := inv.header.Get("Lambda-Runtime-Deadline-Ms")
 	inv.id = inv.header.Get("Lambda-Runtime-Aws-Request-Id")
 	inv.key = inv.id + " " + inv.header.Get(idHeader) + " " + deadline
@@ -180,6 +177,12 @@ func (f *failure) Error() string { return f.message }
 
 // serve completes an invocation, or returns false: then inv.next is for the runtime.
 func (p *proxy) serve(inv *invocation) (completed bool) {
+	if _, twice := p.served.LoadOrStore(inv.key, true); twice { // it is not to be answered twice
+		inv.next.Body.Close()
+		sleep(p.life, retryRefused)
+		return true
+	}
+	defer p.served.Delete(inv.key)
 	switch {
 	case p.last.Load() == inv.key:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))

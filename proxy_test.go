@@ -863,6 +863,20 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		}
 		r.wantHandled(20)
 	})
+	// What a local end has accepted, and then says nothing of for a while, is not deployed for the other call's sake.
+	silent := &localEnd{script: func(d *delivery) {
+		d.say(localReply{part: part{Type: "accepted"}})
+		time.Sleep(10 * s)
+		d.say(respond(`{"by":"local"}`))
+	}, again: func(*delivery) {}}
+	rigTest(t, "without the first one ending, a local end there that hears the request once", rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}, func(r *rig) {
+		second := r.startRuntime()
+		synctest.Wait()
+		r.want(r.invoke(`1`), "local")
+		if n := len(r.runtime.got()) + len(second.got()); n > 0 {
+			r.t.Errorf("the deployed code ran %d times", n)
+		}
+	})
 }
 
 // ---- streams ----
