@@ -27,6 +27,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -639,13 +640,14 @@ func testPathWebAdapter(t *testing.T, over eventAPIOptions) {
 
 // startWayOut is an HTTP proxy, the only way to events.example.com, which is the API behind TLS. It wants the user where
 // one is given. asked are the tunnels it was asked for, served what went through them.
-func startWayOut(t *testing.T, user string, api *url.URL, leaf *certificate) (address string, asked, served func() string) {
+func startWayOut(t *testing.T, user string, api *atomic.Value, leaf *certificate) (address string, asked, served func() string) {
 	t.Helper()
 	var tunnels, requests syncBuffer
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	behind := httptest.NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
 		requests.Write([]byte(r.In.Method + " " + r.In.URL.Path + "\n"))
-		r.SetURL(api)
+		host, _ := api.Load().(string)
+		r.SetURL(&url.URL{Scheme: "http", Host: host})
 		r.Out.Host = r.In.Host
 	}})
 	behind.Config.ErrorLog, behind.TLS = quiet, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: leaf.key}}}
@@ -705,13 +707,13 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 				t.Fatal(err)
 			}
 			runtimeAPI, _ := startOtherProxy(t, ln.Addr().String)
-			api := &url.URL{Scheme: "http"}
-			address, asked, served := startWayOut(t, test.wanted, api, leaf)
+			var api atomic.Value // its host, which is known when the function has started
+			address, asked, served := startWayOut(t, test.wanted, &api, leaf)
 			proxy := "http://" + test.given + address
 			p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
 				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", "SSL_CERT_FILE": roots, test.variable: proxy, "HTTP_PROXY": proxy,
 				"NO_PROXY": test.noProxy, "LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
-			api.Host = p.host
+			api.Store(p.host)
 			if test.reason != "" {
 				if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 					t.Errorf("answer %s %s", got.payload, got.errorType)
