@@ -1979,6 +1979,15 @@ func TestShutdownDuringAnInvocation(t *testing.T) {
 			}
 		})
 	}
+	rigTest(t, "between invocations", rigOptions{}, func(r *rig) {
+		r.want(r.invoke(`1`), "local")
+		synctest.Wait()
+		r.stopExtension()
+		synctest.Wait()
+		if log := r.log.String(); strings.Contains(log, "level=ERROR") { // the runtime's call of next is held still
+			r.t.Errorf("the log has %s", log)
+		}
+	})
 }
 
 // The extension's whole life on loopback, in this process: registration, with INVOKE or where that is refused without,
