@@ -1069,3 +1069,38 @@ func rename(t *testing.T, dir, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// The README's line counts are true, and its bill of materials is go.mod's.
+func TestReadmeAudit(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, file := range []string{"main.go", "proxy.go", "appsync.go", "ws.go", "extapi.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for line := range strings.Lines(string(source)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+				lines++
+			}
+		}
+		total += lines
+		if want := fmt.Sprintf("\n| %s | %d |", file, lines); !bytes.Contains(readme, []byte(want)) {
+			t.Errorf("README does not say that %s has %d lines", file, lines)
+		}
+	}
+	if want := fmt.Sprintf("%d lines of code", total); !bytes.Contains(readme, []byte(want)) {
+		t.Errorf("README does not say %q", want)
+	}
+	sums, err := os.ReadFile("go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := strings.Fields(string(sums))[:3]; !bytes.Contains(readme, []byte(strings.Join(sum, "  "))) {
+		t.Errorf("README does not name %s", sum)
+	}
+}
