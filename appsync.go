@@ -489,13 +489,13 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	req, _ := http.NewRequest(http.MethodPost, a.http.String(), bytes.NewReader(body)) // the URL is valid
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, a.http.String(), bytes.NewReader(body)) // the URL is valid
 	// With that key, which is not sent, net/http tries again where the server has closed a connection that was kept.
 	req.Host, req.Header = a.http.Hostname(), http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
-	resp, err := a.transport.RoundTrip(req.WithContext(ctx))
+	resp, err := a.transport.RoundTrip(req)
 	if err == nil {
 		defer resp.Body.Close()
 		defer io.Copy(io.Discard, io.LimitReader(resp.Body, maxMessage)) // only then the connection is kept
@@ -1037,18 +1037,18 @@ func (c *call) take(l *link, p *part) error {
 		c.parts[p.Sender] = j
 	}
 	err := j.add(p)
-	switch {
-	case err == errTooBig && c.stream != nil: // what is too far ahead will be repeated
-		return nil
-	case err == errTooBig:
+	switch tooBig := err == errTooBig; {
+	case tooBig && c.stream == nil:
 		c.answer = tooLarge()
-		return nil
-	case err == nil && c.stream == nil && p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
+	case tooBig: // what is too far ahead of a stream will be repeated
+	case err != nil || c.stream != nil:
+		return err
+	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
 		j.limit, c.stream, c.answer = streamWindow, j, &part{Headers: p.Headers}
-	case err == nil && c.stream == nil && j.complete():
+	case j.complete():
 		return c.assemble(j)
 	}
-	return err
+	return nil
 }
 
 // assemble makes an answer of its parts. Where they do not fit together repetition gets another chance. The tunnel is

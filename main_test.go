@@ -477,7 +477,7 @@ func TestUntilShutdown(t *testing.T) {
 	})
 }
 
-// SIGTERM: the wait for the next event ends, and so does a pause.
+// Its context ends: so does the wait for the next event, and a pause.
 func TestUntilShutdownCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, hang := range []bool{true, false} {
