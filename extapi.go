@@ -21,9 +21,9 @@ type extensionsAPI struct {
 	transport  http.RoundTripper
 }
 
-// extensionAnswer is what the Extensions API says: of the function when the extension registers, of the extension's next event,
-// or of an error.
-type extensionAnswer struct{ FunctionName, Handler, EventType, ErrorType string }
+// extensionAnswer is what the Extensions API says: of the function when the extension registers, or of the extension's next
+// event.
+type extensionAnswer struct{ FunctionName, Handler, EventType string }
 
 // register registers the extension for INVOKE and SHUTDOWN; where that is refused, as on Lambda Managed Instances, for
 // SHUTDOWN alone.
@@ -57,7 +57,7 @@ func (x *extensionsAPI) call(ctx context.Context, method, path, body string, err
 	resp, err := x.transport.RoundTrip(req)
 	if err == nil {
 		x.id = cmp.Or(resp.Header.Get("Lambda-Extension-Identifier"), x.id)
-		answer, err = readAnswer(resp)
+		err = readAnswer(resp, &answer)
 	}
 	if err != nil {
 		err = fmt.Errorf("extension/%s: %w", path, err)
@@ -65,15 +65,17 @@ func (x *extensionsAPI) call(ctx context.Context, method, path, body string, err
 	return answer, err
 }
 
-// readAnswer reads an answer of the Runtime or Extensions API, and makes an error of one that is not a success.
-func readAnswer(resp *http.Response) (answer extensionAnswer, err error) {
+// readAnswer reads an answer of one of Lambda's APIs into answer, and makes an error of one that is not a success.
+func readAnswer(resp *http.Response, answer any) error {
 	defer resp.Body.Close()
-	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	switch {
 	case resp.StatusCode >= 300:
-		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(answer.ErrorType))
-	case resp.StatusCode == http.StatusAccepted: // which says it all
-		err = nil
+		var e struct{ ErrorType string }
+		json.Unmarshal(body, &e) // an answer that is not JSON has no error type
+		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(e.ErrorType))
+	case err == nil && resp.StatusCode != http.StatusAccepted: // which says it all
+		err = json.Unmarshal(body, answer)
 	}
-	return answer, err
+	return err
 }

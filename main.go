@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -198,15 +197,13 @@ func roleCredentials(transport http.RoundTripper) func(context.Context) (credent
 			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
 		}
 		req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			return c, fmt.Errorf("container credentials: %w", err)
-		}
-		defer resp.Body.Close()
 		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
-		err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer)
-		if err != nil || resp.StatusCode != http.StatusOK || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
-			return c, fmt.Errorf("container credentials: there are none in the answer: %s", resp.Status)
+		resp, err := transport.RoundTrip(req)
+		if err == nil {
+			err = readAnswer(resp, &answer)
+		}
+		if err != nil || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
+			return c, fmt.Errorf("container credentials: there are none in the answer: %w", cmp.Or(err, errors.New("a key is missing")))
 		}
 		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 	}

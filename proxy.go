@@ -332,7 +332,7 @@ func (p *proxy) post(inv *invocation, what string, header http.Header, body io.R
 	}
 	resp, err := p.transport.RoundTrip(req)
 	if err == nil {
-		_, err = readAnswer(resp)
+		err = readAnswer(resp, new(any))
 	}
 	if err != nil {
 		p.log.Error("the Runtime API did not take the answer", "request_id", inv.id, "error", err)
