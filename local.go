@@ -440,7 +440,7 @@ func invokeCommand(args []string) int {
 // readFile is os.ReadFile, and reads standard input for -.
 func readFile(file string) ([]byte, error) {
 	if file == "-" {
-		return io.ReadAll(os.Stdin)
+		return io.ReadAll(io.LimitReader(os.Stdin, 2*maxPayload))
 	}
 	return os.ReadFile(file)
 }
