@@ -248,13 +248,7 @@ func TestEventAPIHandshake(t *testing.T) {
 	for _, tt := range tests {
 		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.clientWith(t, tt.protocols)
-			if strings.HasPrefix(tt.want, "connection_error") {
-				c.want(tt.want)
-				c.wantEnd(errGoodbye)
-				return
-			}
-			c.send(`{"type":"connection_init"}`)
-			c.want(tt.want)
+			c.wantConnection(tt.want)
 		})
 	}
 	eventAPITest(t, "without the sub-protocol", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
@@ -971,6 +965,18 @@ func (c *eventAPIClient) receive() []byte {
 		c.t.Fatal(err)
 	}
 	return raw
+}
+
+// wantConnection expects that the handshake is refused, or how the connection begins.
+func (c *eventAPIClient) wantConnection(want string) {
+	c.t.Helper()
+	if strings.HasPrefix(want, "connection_error") {
+		c.want(want)
+		c.wantEnd(errGoodbye)
+		return
+	}
+	c.send(`{"type":"connection_init"}`)
+	c.want(want)
 }
 
 // want receives messages and compares their digests; other keep-alives than the first are passed over.

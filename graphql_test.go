@@ -229,13 +229,7 @@ func TestGraphQLHandshake(t *testing.T) {
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 			c := ln.graphqlClient(t, tt.path, tt.protocols)
-			if strings.HasPrefix(tt.want, "connection_error") {
-				c.want(tt.want)
-				c.wantEnd(errGoodbye)
-				return
-			}
-			c.send(`{"type":"connection_init"}`)
-			c.want(tt.want)
+			c.wantConnection(tt.want)
 		})
 	}
 }

@@ -82,6 +82,14 @@ func (o eventAPIOptions) protocol() string {
 	return map[bool]string{false: "events", true: "graphql"}[o.graphql]
 }
 
+// needCurl skips a test of shell programs where their HTTP client is missing; .ci/run installs it.
+func needCurl(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("there is no curl")
+	}
+}
+
 // startPath starts a function whose deployed code says that it is deployed. variables come on top of the layer's own.
 func startPath(t testing.TB, o lambdaOptions, variables map[string]string) *wholePath {
 	return startPathOver(t, eventAPIOptions{}, o, variables)
@@ -615,9 +623,7 @@ exec "$PROGRAM" sample deployed
 func TestPathWebAdapter(t *testing.T) { overBoth(t, testPathWebAdapter) }
 
 func testPathWebAdapter(t *testing.T, over eventAPIOptions) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
-	}
+	needCurl(t)
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -775,9 +781,7 @@ func testPathNoEgress(t *testing.T, over eventAPIOptions) {
 func TestPathSnapStart(t *testing.T) { overBoth(t, testPathSnapStart) }
 
 func testPathSnapStart(t *testing.T, over eventAPIOptions) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
-	}
+	needCurl(t)
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -816,9 +820,7 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 func TestPathRestoreError(t *testing.T) { overBoth(t, testPathRestoreError) }
 
 func testPathRestoreError(t *testing.T, over eventAPIOptions) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
-	}
+	needCurl(t)
 	const script = `api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore
 curl -sS -o /dev/null "$api/next"
 curl -sS -o /dev/null -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestore' -d '{"errorMessage":"hook"}' "$api/error"
@@ -902,9 +904,7 @@ while event=$(curl -sS -D "$headers" "$api/next"); do
 done`
 
 func TestDemoShellRuntime(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
-	}
+	needCurl(t)
 	if out := runDemo(t, "--", "sh", "-c", shellRuntime); !strings.Contains(out, `{"shell":{"name":"you"}}`) {
 		t.Errorf("the shell runtime did not answer:\n%s", out)
 	}
@@ -998,9 +998,7 @@ func TestDemoListen(t *testing.T) {
 
 // A second interrupt reaches the local end, which ends a handler that would not come to its end.
 func TestDemoInterruptedTwice(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl")
-	}
+	needCurl(t)
 	d := startListeningDemo(t, "--", "sh", "-c", `curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo "process $$"; exec sleep 1000`)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
