@@ -461,6 +461,7 @@ type apiConn struct {
 	number int
 	host   string // its upgrade's Host header
 	nc     net.Conn
+	below  net.Conn        // nc, or below its TLS, whose Close would say goodbye and wait for a client that takes nothing
 	ws     *websocket.Conn // for reading, and for the pongs that x/net sends while it reads; the writer uses nc
 	in     chan apiItem
 	out    chan apiItem
@@ -495,11 +496,14 @@ type apiItem struct {
 var closing = apiItem{verdict: &apiVerdict{replace: dropped, after: closePolitely}}
 
 func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket.Conn) *apiConn {
-	c := &apiConn{api: a, number: number, host: host, nc: nc, ws: ws, subs: map[string]apiSubscription{}}
+	c := &apiConn{api: a, number: number, host: host, nc: nc, below: nc, ws: ws, subs: map[string]apiSubscription{}}
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		c.below = t.NetConn()
+	}
 	c.in, c.out = make(chan apiItem, inQueue), make(chan apiItem, outQueue)
 	c.done, c.mute = make(chan struct{}), make(chan struct{})
 	c.silence = sync.OnceFunc(func() { close(c.mute) })
-	c.end = sync.OnceFunc(func() { c.silence(); close(c.done); nc.Close() })
+	c.end = sync.OnceFunc(func() { c.silence(); close(c.done); c.below.Close() })
 	return c
 }
 
@@ -538,14 +542,9 @@ func (c *apiConn) finish(e apiEnding) {
 		c.nc.Write(webSocketFrame(true, websocket.CloseFrame, binary.BigEndian.AppendUint16(nil, 1000)))
 		c.nc.SetReadDeadline(time.Now().Add(goodbye))
 	case resetConnection:
-		nc := c.nc
-		if t, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS, whose Close would say goodbye
-			nc = t.NetConn()
-		}
-		if t, ok := nc.(*net.TCPConn); ok {
+		if t, ok := c.below.(*net.TCPConn); ok {
 			t.SetLinger(0)
 		}
-		nc.Close()
 		c.end()
 	}
 	c.silence()
