@@ -50,16 +50,14 @@ const (
 	ackTimeout     = 15 * time.Second       // for connection_ack and subscribe_success, as AWS's own client waits
 	publishTimeout = 2 * time.Second        // for publish_success and for probes: the connection counts as dead without
 	slowestUplink  = 128 << 10              // bytes a second: large publishes get so much more time
-	doneTimeout    = time.Second            // for writing what ends an invocation
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
-	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
-	firstBackoff   = 100 * time.Millisecond // between dials: doubles with each failure, drawn with full jitter
-	maxBackoff     = 10 * time.Second
-	refusedPause   = 10 * time.Second // between dials that AppSync refuses
+	// Between dials, drawn with full jitter: doubles with each failure.
+	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
+	refusedPause             = 10 * time.Second // between dials that AppSync refuses
 )
 
 // Sizes of this program's own messages, in bytes.
@@ -68,7 +66,6 @@ const (
 	maxPayload   = 6*1024*1024 + 100 // Lambda's limit for events and buffered responses
 	maxStream    = 200 << 20         // and for streamed ones
 	streamWindow = 8 << 20           // of a stream's parts kept while an earlier one is missing
-	maxIndex     = 1 << 20           // of a part
 )
 
 // credentials are AWS credentials as SigV4 uses them; sessionToken is empty for long-lived keys.
@@ -230,11 +227,16 @@ type session struct {
 	born    time.Time
 	name    string        // LINK: of the channel of answers that come back over this connection
 	lastID  atomic.Uint64 // of an operation
-	subs    sync.Map      // by subscription ID: func(event string), called by the reader, must not block
-	waits   sync.Map      // operations that AppSync has not answered yet, by ID: chan serverMessage
-	probes  sync.Map      // those that have not come back, by name: chan struct{}
-	slots   chan struct{} // publishes of the last second
 	unacked atomic.Int64  // bytes of publishes under way
+	slots   chan struct{} // publishes of the last second
+	// By subscription ID: func(event string), called by the reader, must not block. By ID, operations that AppSync has not
+	// answered yet: chan serverMessage. By name, probes that have not come back: chan struct{}.
+	subs, waits, probes sync.Map
+
+	// Of a link, guarded by the tunnel's mu: whether a local end of version 1 has been heard, and whether a bare result may
+	// belong to a call that is over.
+	versioned, ambiguous bool
+	subscribing          chan struct{} // a link's, to channels of single calls; has room for one
 }
 
 // connect opens a WebSocket and waits for connection_ack.
@@ -246,7 +248,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
 	// The name is new for every WebSocket: copies of one snapshot must not share it.
-	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes)}
+	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes), ambiguous: a.graphql, subscribing: make(chan struct{}, 1)} // bare results need wildcards
 	ack := s.expect("")
 	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
@@ -262,8 +264,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		s.conn.close()
 		return nil, err
 	}
-	timeout := time.Duration(min(m.ConnectionTimeoutMs, 1e9)) * time.Millisecond
-	s.conn.idle.Store(int64(cmp.Or(max(timeout, 0), firstIdle)))
+	s.conn.idle.Store(cmp.Or(max(min(m.ConnectionTimeoutMs, 1e9), 0)*int64(time.Millisecond), int64(firstIdle)))
 	return s, nil
 }
 
@@ -277,8 +278,7 @@ func (s *session) expect(id string) <-chan serverMessage {
 // answer waits for AppSync's answer to an operation and makes an error of any but the wanted one. Without an answer in
 // time the connection counts as dead.
 func (s *session) answer(ctx context.Context, answer <-chan serverMessage, timeout time.Duration, want, operation string) (serverMessage, error) {
-	late := time.AfterFunc(timeout, func() { s.conn.fail(fmt.Errorf("no %s within %s", want, timeout)) })
-	defer late.Stop()
+	defer time.AfterFunc(timeout, func() { s.conn.fail(fmt.Errorf("no %s within %s", want, timeout)) }).Stop()
 	m, err := await(ctx, s.conn.ctx, answer)
 	if err == nil && (m.Type != want || len(m.Failed) > 0) {
 		err = s.api.refusal(operation, append(m.Errors, m.Failed...)...)
@@ -304,7 +304,7 @@ func (s *session) receive(decoder *json.Decoder) error {
 	if err := decoder.Decode(&m); errors.As(err, new(*json.UnmarshalTypeError)) {
 		m = serverMessage{Type: "error", Errors: []apiError{{ErrorType: "a message that is not valid"}}}
 	} else if err != nil {
-		return err
+		return fmt.Errorf("the connection ended: %w", err)
 	}
 	if p := m.Payload; s.api.graphql && p != nil {
 		m.Event, m.Errors, m.ConnectionTimeoutMs = p.Data["subscribe"].Data, p.Errors, p.ConnectionTimeoutMs
@@ -371,10 +371,8 @@ func (s *session) subscribe(ctx context.Context, timeout time.Duration, channel 
 	return err
 }
 
-var (
-	errNoProbe = errors.New("the subscription does not deliver")
-	errRetired = errors.New("replaced by a new connection")
-)
+var errNoProbe = errors.New("the subscription does not deliver")
+var errRetired = errors.New("replaced by a new connection")
 
 // listen subscribes to the channel of a request's answers and returns when it delivers, which AppSync confirms before:
 // when a probe called name has come back. handle gets every other event: as a part, or nil where it is a bare result.
@@ -421,11 +419,9 @@ func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)
 // their way. The publishes do not wait for each other; what is over the WebSocket's rate goes out over HTTPS.
 func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
 	var answers []<-chan serverMessage
-	total := int64(0)
-	defer func() { s.unacked.Add(-total) }()
 	for body := range s.api.publishes(channel, events) {
-		total += int64(len(body))
 		s.unacked.Add(int64(len(body)))
+		defer s.unacked.Add(-int64(len(body)))
 		var answer <-chan serverMessage
 		var err error
 		select {
@@ -449,12 +445,10 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 }
 
 // patience is how long to wait for a publish_success or a probe: longer while much is on its way.
-func (s *session) patience() time.Duration {
-	return publishTimeout + transferTime(int(s.unacked.Load()))
-}
+func (s *session) patience() time.Duration { return publishTimeout + transferTime(s.unacked.Load()) }
 
 // transferTime is how long so many bytes may be on their way.
-func transferTime(size int) time.Duration { return time.Duration(size) * time.Second / slowestUplink }
+func transferTime(size int64) time.Duration { return time.Duration(size) * time.Second / slowestUplink }
 
 // publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are ASCII.
 func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
@@ -489,21 +483,15 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, a.http.String(), bytes.NewReader(body)) // the URL is valid
 	// With that key, which is not sent, net/http tries again where the server has closed a connection that was kept.
-	req.Host, req.Header = a.http.Hostname(), http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
+	header := http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
 	for name, value := range headers {
-		req.Header.Set(name, value)
+		header.Set(name, value)
 	}
-	resp, err := a.transport.RoundTrip(req)
-	if err == nil {
-		defer resp.Body.Close()
-		defer io.Copy(io.Discard, io.LimitReader(resp.Body, maxMessage)) // only then the connection is kept
-		var m serverMessage
-		err = json.NewDecoder(io.LimitReader(resp.Body, maxMessage)).Decode(&m)
-		if errs := append(m.Errors, m.Failed...); resp.StatusCode != http.StatusOK || len(errs) > 0 || a.graphql && err == nil && m.Data["publish"].Data == nil {
-			return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
-		}
+	var m serverMessage
+	resp, err := exchange(ctx, a.transport, http.MethodPost, a.http.String(), header, nil, bytes.NewReader(body), &m)
+	if errs := append(m.Errors, m.Failed...); resp != nil && (resp.StatusCode != http.StatusOK || len(errs) > 0 || a.graphql && err == nil && m.Data["publish"].Data == nil) {
+		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
 	}
 	if err != nil {
 		err = fmt.Errorf("publish over HTTPS: %w", err)
@@ -615,7 +603,7 @@ func parsePart(event string) (*part, error) {
 	if err == nil {
 		p.data, err = base64.RawURLEncoding.Strict().DecodeString(p.Data)
 	}
-	if p.Data = ""; err != nil || p.Index < 0 || p.Index >= maxIndex || p.Encoding != "" && p.Encoding != "gzip" {
+	if p.Data = ""; err != nil || p.Index < 0 || p.Index >= 1<<20 || p.Encoding != "" && p.Encoding != "gzip" {
 		return p, errors.New("a field has a value that it must not have")
 	}
 	return p, nil
@@ -660,9 +648,7 @@ func (j *joiner) add(p *part) error {
 }
 
 // complete reports whether all parts have come.
-func (j *joiner) complete() bool {
-	return j.waiting != nil && j.last >= 0 && len(j.waiting) == j.last+1-j.next
-}
+func (j *joiner) complete() bool { return j.last >= 0 && len(j.waiting) == j.last+1-j.next }
 
 // errMissing says that the next part has not come yet.
 var errMissing = errors.New("a part is missing")
@@ -711,48 +697,36 @@ type tunnel struct {
 	buffered bool // streamed answers are collected
 
 	mu    sync.Mutex
-	link  *link // nil while there is none that delivers; err then says why
+	link  *session // nil while there is none that delivers; err then says why
 	err   error
 	calls map[uint64]*call
 	lastN uint64
 }
 
-// link is one session of the tunnel. The tunnel's mu guards what is not the session's.
-type link struct {
-	*session
-	versioned   bool          // a local end of version 1 has been heard
-	ambiguous   bool          // a bare result may belong to a call that is over
-	subscribing chan struct{} // to channels of single calls; has room for one
-}
-
 // newTunnel returns a tunnel that is not connected yet; run connects it.
-func newTunnel(api *appsync) *tunnel {
-	return &tunnel{api: api, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+func newTunnel(api *appsync, buffered bool) *tunnel {
+	return &tunnel{api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
 }
 
 // lock locks the tunnel and returns what unlocks it.
-func (t *tunnel) lock() func() {
-	t.mu.Lock()
-	return t.mu.Unlock
-}
+func (t *tunnel) lock() func() { t.mu.Lock(); return t.mu.Unlock }
 
 // run keeps a link up until ctx is done.
 func (t *tunnel) run(ctx context.Context) {
-	t.api.run(ctx, func(ctx context.Context, s *session) (up bool, err error) {
-		l := &link{session: s, ambiguous: t.api.graphql, subscribing: make(chan struct{}, 1)} // bare results need wildcards
-		if err = s.listen(s.conn.ctx, ackTimeout, s.name+"/*", s.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
+	t.api.run(ctx, func(ctx context.Context, l *session) (up bool, err error) {
+		if err = l.listen(l.conn.ctx, ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
 			return false, err
 		}
 		debug.SetGCPercent(25) // with Go's usual 100 a 6 MB event and answer take twice the memory, and the function pays for it
 		t.set(l, nil)
-		t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(s.born).Milliseconds())
-		<-s.conn.ctx.Done()
-		return true, context.Cause(s.conn.ctx)
+		t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(l.born).Milliseconds())
+		<-l.conn.ctx.Done()
+		return true, context.Cause(l.conn.ctx)
 	}, func(err error) { t.set(nil, err) })
 }
 
 // set tells the calls that there is a link, or none.
-func (t *tunnel) set(l *link, err error) {
+func (t *tunnel) set(l *session, err error) {
 	defer t.lock()()
 	t.link, t.err = l, err
 	for _, c := range t.calls {
@@ -761,10 +735,11 @@ func (t *tunnel) set(l *link, err error) {
 }
 
 // receive takes an event from the link's answers. It runs in the reader's goroutine.
-func (t *tunnel) receive(l *link, event string, p *part, err error) {
+func (t *tunnel) receive(l *session, event string, p *part, err error) {
 	defer t.lock()()
 	if p == nil { // a bare result counts only while it can be nobody else's
-		if out := slices.DeleteFunc(t.out(l), func(c *call) bool { return c.held }); len(out) == 1 && !l.ambiguous {
+		out := slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.held })
+		if len(out) == 1 && !l.ambiguous {
 			out[0].takeBare(l, event)
 		}
 		return
@@ -783,12 +758,8 @@ func (t *tunnel) receive(l *link, event string, p *part, err error) {
 	}
 }
 
-// out lists the calls whose request goes out over l. The tunnel is locked.
-func (t *tunnel) out(l *link) []*call {
-	return slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.link != l })
-}
-
-func (l *link) id(n uint64) string { return l.name + "/" + strconv.FormatUint(n, 10) }
+// id is the ID of request n, as it goes out over s.
+func (s *session) id(n uint64) string { return s.name + "/" + strconv.FormatUint(n, 10) }
 
 // call is one request and its answer.
 type call struct {
@@ -797,7 +768,7 @@ type call struct {
 	event, context []byte          // valid JSON in UTF-8
 	accept         time.Duration   // to wait for `accepted` once the request is out
 	ctx            context.Context // ends with the call
-	cancel         context.CancelFunc
+	cancel         context.CancelCauseFunc
 	wg             sync.WaitGroup
 	start          time.Time
 	changed        chan struct{}           // has room for one
@@ -805,10 +776,9 @@ type call struct {
 	broken         atomic.Pointer[failure] // why this end broke it
 
 	// Under the tunnel's mu.
-	link, own, heardOn *link     // over which it goes out; that listens for it alone; over which a local end was heard last
-	held, late         bool      // it is not out yet: subscriptions come first; nobody waits for an answer any more
-	due                time.Time // when the call ends with why
-	why                error
+	link, own, heardOn *session           // over which it goes out; that listens for it alone; over which a local end was heard last
+	held               bool               // it is not out yet: subscriptions come first
+	timer              *time.Timer        // of what the call waits for: it ends the call
 	parts              map[string]*joiner // of answers, by sender
 	answer             *part              // its data whole, or nil: to be read as it comes
 	stream             *joiner            // the one that streams
@@ -818,9 +788,8 @@ type call struct {
 // send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish is
 // called. ctx ends shortly before the invocation's deadline; its cause says so.
 func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
-	c := &call{t: t, event: event, context: eventContext, accept: accept, start: time.Now(), changed: make(chan struct{}, 1),
-		parts: map[string]*joiner{}, trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+	c := &call{t: t, event: event, context: eventContext, accept: accept, start: time.Now(), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, timer: time.NewTimer(offline), trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer t.lock()()
 	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
 		t.link.conn.fail(errRetired)
@@ -841,7 +810,7 @@ func (c *call) relink() {
 	switch {
 	case l != nil:
 		c.wg.Go(func() { c.publish(l) })
-		c.arm(linkTimeout+transferTime(len(c.event)), errors.New("AppSync did not take the request"))
+		c.arm(linkTimeout+transferTime(int64(len(c.event))), errors.New("AppSync did not take the request"))
 	case errors.Is(c.t.err, errRefused):
 		c.arm(0, c.t.err)
 	case lost:
@@ -853,7 +822,8 @@ func (c *call) relink() {
 // tunnel is locked.
 func (c *call) arm(d time.Duration, why error) {
 	if _, gone := why.(*failure); gone || c.heardOn == nil {
-		c.due, c.why = time.Now().Add(d), why
+		c.timer.Stop()
+		c.timer = time.AfterFunc(d, func() { c.cancel(why) })
 	}
 	select {
 	case c.changed <- struct{}{}:
@@ -861,40 +831,30 @@ func (c *call) arm(d time.Duration, why error) {
 	}
 }
 
-// wait returns the answer when it is there or, as a stream, has begun; a *failure where there will be none; another error
-// where the invocation is offline: nobody has accepted it.
+// wait returns the answer when it is there or, as a stream, has begun; without one a *failure where there will be none, or
+// another error where the invocation is offline: nobody has accepted it.
 func (c *call) wait() (_ *part, err error) {
 	defer c.t.lock()()
 	for c.answer == nil && err == nil {
 		err = c.pause()
-	}
-	if c.late = true; c.answer != nil {
-		err = nil
 	}
 	return c.answer, err
 }
 
 // pause unlocks the tunnel until the call has changed. It returns why there will be no answer, or no end of it.
 func (c *call) pause() error {
-	due := time.After(time.Until(c.due))
 	c.t.mu.Unlock()
-	select {
-	case <-c.changed:
-	case <-due:
-	case <-c.ctx.Done():
-	}
+	_, err := await(c.ctx, c.ctx, c.changed)
 	c.t.mu.Lock()
 	what := "no local end (is `live-lambda local` running?) accepted the invocation"
-	switch {
-	case c.ctx.Err() == nil && time.Now().Before(c.due):
-		return nil
-	case c.ctx.Err() == nil:
-		c.cancel()
-		return c.why
-	case c.heardOn != nil:
+	if c.heardOn != nil {
 		what = "the local end accepted the invocation but did not answer"
 	}
-	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), context.Cause(c.ctx))}
+	// A local end may have accepted in the instant when its time was up.
+	if _, gone := err.(*failure); err != nil && !gone && (c.heardOn != nil || errors.Is(c.ctx.Err(), context.DeadlineExceeded)) {
+		err = &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), err)}
+	}
+	return err
 }
 
 // Read reads a streamed answer. It ends where the local end has ended it and where it has to be given up: then with the
@@ -926,7 +886,7 @@ func (c *call) Read(b []byte) (n int, err error) {
 }
 
 // publish publishes the request over l until l ends, or the call.
-func (c *call) publish(l *link) {
+func (c *call) publish(l *session) {
 	c.t.subscribe(l)
 	var sent, inParts bool
 	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
@@ -941,13 +901,13 @@ func (c *call) publish(l *link) {
 		unlock()
 		switch {
 		case events != nil:
-			err = l.session.publish(c.ctx, c.t.api.requests, events, true)
+			err = l.publish(c.ctx, c.t.api.requests, events, true)
 		case l.quiet() >= quietTimeout:
 			if err = l.probe(c.ctx, l.name+"/probe", l.patience()); err == errNoProbe {
 				l.conn.fail(err)
 			}
 		}
-		pause := repeatRequest
+		pause := 2 * time.Second // without `accepted`
 		unlock = c.t.lock()
 		switch {
 		case c.ctx.Err() != nil || l.conn.ctx.Err() != nil:
@@ -955,9 +915,7 @@ func (c *call) publish(l *link) {
 			c.arm(0, err)
 		case err != nil:
 			c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
-			if pause = retryPublish; !sent {
-				c.arm(time.Until(c.due), err)
-			}
+			pause = retryPublish
 		case !sent:
 			sent = true
 			c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time
@@ -970,7 +928,7 @@ func (c *call) publish(l *link) {
 // request encodes the request for a link: as one event, or in parts where it is too large for one, or would be parsed and
 // written anew on its way, as AWSJSON is: numbers lose digits then. The tunnel is locked.
 // https://docs.aws.amazon.com/appsync/latest/devguide/scalars.html
-func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
+func (c *call) request(l *session) (events iter.Seq[[]byte], inParts bool) {
 	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
 	if len(bytes.TrimSpace(c.event)) == 0 {
 		pieces[1] = []byte("null")
@@ -985,15 +943,14 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 
 // subscribe gives each call that is out over l a subscription to its own channel, where a bare result on the link's could
 // be another call's.
-func (t *tunnel) subscribe(l *link) {
+func (t *tunnel) subscribe(l *session) {
 	l.subscribing <- struct{}{} // who comes second waits for the first one's
 	defer func() { <-l.subscribing }()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer t.lock()()
-	out := t.out(l)
-	for _, c := range out {
-		if c.own == l || t.api.graphql || l.versioned || !l.ambiguous && len(out) == 1 {
+	for _, c := range t.calls {
+		if c.link != l || c.own == l || t.api.graphql || l.versioned || !l.ambiguous && len(t.calls) == 1 {
 			continue
 		}
 		c.own = l
@@ -1010,7 +967,7 @@ func (t *tunnel) subscribe(l *link) {
 }
 
 // takeBare takes a bare result; the first answer counts. The tunnel is locked.
-func (c *call) takeBare(l *link, event string) {
+func (c *call) takeBare(l *session, event string) {
 	if c.link == l && c.heardOn == nil && c.answer == nil && json.Valid([]byte(event)) {
 		l.ambiguous = true
 		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}
@@ -1019,7 +976,7 @@ func (c *call) takeBare(l *link, event string) {
 }
 
 // take takes a part that a local end sent for this call. The tunnel is locked.
-func (c *call) take(l *link, p *part) error {
+func (c *call) take(l *session, p *part) error {
 	j := c.parts[p.Sender]
 	switch {
 	case p.Type != "accepted" && p.Type != "response" && p.Type != "error":
@@ -1028,8 +985,8 @@ func (c *call) take(l *link, p *part) error {
 		return nil // another local end's answer counts, or this is a third
 	}
 	l.versioned, c.heardOn = true, l
-	c.arm(goneTimeout, &failure{"LiveLambda.Gone", fmt.Sprintf("the local end accepted the invocation and then was not heard of for %s", goneTimeout)})
-	if p.Type == "accepted" || c.stream == nil && (c.answer != nil || c.late) {
+	c.arm(15*time.Second, &failure{"LiveLambda.Gone", "the local end accepted the invocation and then was not heard of for 15s"})
+	if p.Type == "accepted" || c.stream == nil && (c.answer != nil || c.ctx.Err() != nil) {
 		return nil
 	}
 	if j == nil {
@@ -1079,8 +1036,9 @@ func tooLarge() *part {
 // finish ends the call; outcome is answered, timeout or deployed. A local end that has accepted has been told when
 // finish returns, as far as a write to the connection tells.
 func (c *call) finish(outcome string) {
-	c.cancel()
+	c.cancel(nil)
 	unlock := c.t.lock()
+	c.timer.Stop()
 	l := cmp.Or(c.link, c.heardOn)
 	delete(c.t.calls, c.n)
 	if l != nil && c.answer == nil {
@@ -1090,9 +1048,9 @@ func (c *call) finish(outcome string) {
 	unlock()
 	c.wg.Wait()
 	if c.heardOn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), doneTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		done := part{Type: "done", RequestID: l.id(c.n), Last: true, Outcome: outcome}.encode(nil)
-		l.session.publish(ctx, l.api.requests, slices.Values([][]byte{done}), false) // the environment may be frozen before AppSync answers
+		// Without a wait: the environment may be frozen before AppSync answers.
+		l.publish(ctx, l.api.requests, slices.Values([][]byte{part{Type: "done", RequestID: l.id(c.n), Last: true, Outcome: outcome}.encode(nil)}), false)
 	}
 }

@@ -597,8 +597,8 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
-		l := &link{session: &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", slots: make(chan struct{}, 1<<20)}, subscribing: make(chan struct{}, 1)}
-		p.tunnel = newTunnel(a)
+		l := &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", slots: make(chan struct{}, 1<<20), subscribing: make(chan struct{}, 1)}
+		p.tunnel = newTunnel(a, false)
 		p.tunnel.set(l, nil)
 		l.subs.Store("s", func(event string) {
 			part, err := parsePart(event)

@@ -212,7 +212,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "publish", "FAIL  publish          closed by the server\n" +
+		}, "publish", "FAIL  publish          the connection ended: EOF\n" +
 			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
 	}
 	for _, tt := range tests {

@@ -529,11 +529,10 @@ func (rep *reply) copyTo(w io.Writer, written int64, ended bool) (int64, error) 
 // profile is asked for, else the AWS CLI's, which knows profiles, SSO and the rest.
 // https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html
 func developerCredentials(profile string, transport http.RoundTripper) func(context.Context) (credentials, error) {
-	environment := roleCredentials(transport)
 	cli := &cliCredentials{profile: profile}
 	return func(ctx context.Context) (credentials, error) {
 		if profile == "" && (os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "") {
-			return environment(ctx)
+			return roleCredentials(ctx, transport)
 		}
 		return cli.get(ctx)
 	}

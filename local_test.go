@@ -271,7 +271,7 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 	}
 	r := newTestLocal(t, opts)
 	r.connect(ln, nil)
-	r.tunnel = newTunnel(r.client())
+	r.tunnel = newTunnel(r.client(), false)
 	r.background(r.tunnel.run)
 	return r
 }

@@ -56,19 +56,17 @@ type config struct {
 // readConfig reads the configuration through getenv. It never fails: each problem is a line that names the variable,
 // what is wrong with it and what is done instead.
 func readConfig(getenv func(string) string) (cfg config, problems []string) {
-	// read returns the value of a variable, or where that is not usable its default.
-	read := func(name, byDefault, want string, usable func(value string) bool) string {
-		value := cmp.Or(getenv(name), byDefault)
-		if !usable(value) {
+	// read has set take the value of a variable, or where it does not take that its default.
+	read := func(name, byDefault, want string, set func(value string) bool) {
+		if value := cmp.Or(getenv(name), byDefault); !set(value) {
 			problems = append(problems, fmt.Sprintf("%s is %q, not %s; using %s", name, value, want, byDefault))
-			return byDefault
+			set(byDefault)
 		}
-		return value
 	}
 	// second reports whether a variable has the second of its two values, not the first, its default.
-	second := func(name, first, second string) bool {
-		usable := func(s string) bool { return strings.EqualFold(s, first) || strings.EqualFold(s, second) }
-		return strings.EqualFold(second, read(name, first, first+" or "+second, usable))
+	second := func(name, first, second string) (is bool) {
+		read(name, first, first+" or "+second, func(s string) bool { is = strings.EqualFold(s, second); return is || strings.EqualFold(s, first) })
+		return is
 	}
 	cfg.off = second("LIVE_LAMBDA", "on", "off")
 	cfg.offlineError = second("LIVE_LAMBDA_OFFLINE", "deployed", "error")
@@ -77,28 +75,26 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	cfg.logJSON = strings.EqualFold(getenv("AWS_LAMBDA_LOG_FORMAT"), "JSON")
 	// Lambda's own levels have two more. https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
 	level := strings.NewReplacer("TRACE", "debug", "FATAL", "error").Replace(getenv("AWS_LAMBDA_LOG_LEVEL"))
-	level = read("LIVE_LAMBDA_LOG_LEVEL", cmp.Or(level, "info"), "one of debug, info, warn, error", func(s string) bool { return new(slog.Level).UnmarshalText([]byte(s)) == nil })
-	cfg.logLevel.UnmarshalText([]byte(level)) // info, where Lambda's own is not valid
-	duration := read("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", func(s string) bool { d, err := time.ParseDuration(s); return err == nil && d >= 0 })
-	cfg.acceptTimeout, _ = time.ParseDuration(duration)
-	cfg.port = read("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", func(s string) bool { port, err := strconv.ParseUint(s, 10, 16); return err == nil && port > 0 })
+	read("LIVE_LAMBDA_LOG_LEVEL", cmp.Or(level, "info"), "one of debug, info, warn, error", func(s string) bool { return cfg.logLevel.UnmarshalText([]byte(s)) == nil })
+	read("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", func(s string) bool {
+		d, err := time.ParseDuration(s)
+		cfg.acceptTimeout = d
+		return err == nil && d >= 0
+	})
+	read("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", func(s string) bool { cfg.port = s; n, err := strconv.ParseUint(s, 10, 16); return err == nil && n > 0 })
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
-	cfg.runtimeAPI = read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port", func(s string) bool {
+	read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port", func(s string) bool {
 		u, err := url.Parse("http://" + s)
+		cfg.runtimeAPI = s
 		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != "" && (u.Port() != cfg.port || !loopback(u))
 	})
 	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
-	cfg.roots = rootFiles{"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"}
-	if file := getenv("SSL_CERT_FILE"); file != "" {
-		cfg.roots = rootFiles{file}
-	}
+	cfg.roots = strings.Split(cmp.Or(getenv("SSL_CERT_FILE"), "/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"), ":")
 	cfg.extensionName = cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension")
 	cfg.function = map[string]any{"aws_region": getenv("AWS_REGION")}
 	cfg.function["memory_size_mb"], _ = strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
 	for _, key := range []string{"function_name", "function_version", "log_group_name", "log_stream_name"} {
-		if value := getenv("AWS_LAMBDA_" + strings.ToUpper(key)); value != "" {
-			cfg.function[key] = value
-		}
+		cfg.function[key] = getenv("AWS_LAMBDA_" + strings.ToUpper(key))
 	}
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		var err error
@@ -112,11 +108,11 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 // readAPI reads which AppSync API to use, and how. A host that ends in /graphql is a GraphQL API's.
 func readAPI(getenv func(string) string) (*appsync, error) {
 	const httpName, realtimeName = "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST"
-	a := &appsync{apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY"), region: cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"))}
-	var err, realtimeErr error
-	a.http, err = parseHost(httpName, getenv(httpName))
-	realtime := strings.Replace(a.http.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
-	a.realtime, realtimeErr = parseHost(realtimeName, cmp.Or(getenv(realtimeName), a.http.Scheme+"://"+realtime))
+	host, err := parseHost(httpName, getenv(httpName))
+	realtime := host.Scheme + "://" + strings.Replace(host.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
+	realtimeHost, realtimeErr := parseHost(realtimeName, cmp.Or(getenv(realtimeName), realtime))
+	a := &appsync{http: host, realtime: realtimeHost, apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY"), namespace: cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")}
+	a.region = cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"))
 	a.realtime.Scheme = a.http.Scheme
 	protocol := strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL"))
 	if a.graphql = protocol == "graphql" || protocol == "" && (a.http.Path == "graphql" || a.realtime.Path == "graphql"); !a.graphql {
@@ -124,7 +120,6 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 	} else if a.http.Path, a.realtime.Path = "/graphql", "/graphql"; a.http.Host == a.realtime.Host { // a custom domain
 		a.realtime.Path = "/graphql/realtime"
 	}
-	a.namespace = cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
 	stage := getenv("LIVE_LAMBDA_STAGE")
 	a.requests = strings.TrimSuffix("/"+a.namespace+"/requests/"+stage, "/")
 	switch {
@@ -176,44 +171,34 @@ func loopback(u *url.URL) bool {
 // newLogger logs lines of text, or of JSON, to w.
 func newLogger(cfg config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: cfg.logLevel}
-	handler := slog.Handler(slog.NewTextHandler(w, opts))
-	if cfg.logJSON {
-		handler = slog.NewJSONHandler(w, opts)
-	}
-	return slog.New(handler).With("source", "live-lambda") // among the function's lines
+	handlers := map[bool]slog.Handler{false: slog.NewTextHandler(w, opts), true: slog.NewJSONHandler(w, opts)}
+	return slog.New(handlers[cfg.logJSON]).With("source", "live-lambda") // among the function's lines
 }
 
 // roleCredentials returns the credentials of the function's role as they are now: those in the environment, else, under
 // SnapStart, those of the container credential endpoint.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
-func roleCredentials(transport http.RoundTripper) func(context.Context) (credentials, error) {
-	return func(ctx context.Context) (c credentials, err error) {
-		c = credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
-		if c.accessKeyID != "" && c.secretAccessKey != "" {
-			return c, nil
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), nil)
-		if err != nil || req.URL.Host == "" {
-			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
-		}
-		req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
-		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
-		resp, err := transport.RoundTrip(req)
-		if err == nil {
-			err = readAnswer(resp, &answer)
-		}
-		if err != nil || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
-			return c, fmt.Errorf("container credentials: there are none in the answer: %w", cmp.Or(err, errors.New("a key is missing")))
-		}
-		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
+func roleCredentials(ctx context.Context, transport http.RoundTripper) (c credentials, err error) {
+	c = credentials{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
+	if c.accessKeyID != "" && c.secretAccessKey != "" {
+		return c, nil
 	}
+	uri, err := url.Parse(os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+	if err != nil || uri.Host == "" {
+		return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
+	}
+	var answer struct{ AccessKeyID, SecretAccessKey, Token string }
+	_, err = exchange(ctx, transport, http.MethodGet, uri.String(), http.Header{"Authorization": {os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")}}, nil, nil, &answer)
+	if err != nil || answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
+		return c, fmt.Errorf("container credentials: there are none in the answer: %w", cmp.Or(err, errors.New("a key is missing")))
+	}
+	return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 }
 
 // newTransport is the way to AppSync. Dials end by themselves: net/http detaches them from the request that began them.
 // With a TLS configuration of its own it speaks no HTTP/2, which has no WebSockets here.
 func newTransport(cfg *tls.Config) *http.Transport {
-	return &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig: cfg, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: staleAfter}
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSClientConfig: cfg, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: staleAfter}
 }
 
 // extension is the program in the layer. It returns the exit status.
@@ -245,57 +230,34 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	lambda := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	x := &extensionsAPI{base: "http://" + cfg.extensionsAPI, name: cfg.extensionName, transport: lambda}
 	if cfg.off {
-		_, err := x.register(ctx)
-		if err == nil {
-			untilShutdown(ctx, x, log)
-		}
-		return err
+		return x.run(ctx, log, func(extensionAnswer) error { return nil })
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cfg.port))
 	if err != nil {
 		err = fmt.Errorf("cannot listen for the runtime on port %s: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, err)
-		_, registerErr := x.register(ctx)
-		return errors.Join(err, registerErr, x.initError(ctx, "LiveLambda.PortTaken", err))
+		return x.run(ctx, log, func(extensionAnswer) error { return x.initError(ctx, "LiveLambda.PortTaken", err) })
 	}
-	p := &proxy{cfg: cfg, log: log, transport: lambda, ready: make(chan nextAnswer)}
-	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
-	var stopInvocations context.CancelCauseFunc
-	p.life, stopInvocations = context.WithCancelCause(linkCtx)
+	life, stopInvocations := context.WithCancelCause(linkCtx)
+	p := &proxy{cfg: cfg, log: log, transport: lambda, life: life, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
+	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	if cfg.api != nil {
-		cfg.api.log, cfg.api.credentials = log, roleCredentials(lambda)
-		cfg.api.transport = newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
-		p.tunnel = newTunnel(cfg.api)
-		p.tunnel.buffered = cfg.toRuntime
+		cfg.api.log, cfg.api.transport = log, newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
+		cfg.api.credentials = func(ctx context.Context) (credentials, error) { return roleCredentials(ctx, lambda) }
+		p.tunnel = newTunnel(cfg.api, cfg.toRuntime)
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
-	fn, err := x.register(ctx)
-	if err == nil {
+	err = x.run(ctx, log, func(fn extensionAnswer) error {
 		cfg.function["handler"] = fn.Handler
 		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
 		wg.Go(func() { server.Serve(ln) })
-		untilShutdown(ctx, x, log)
-	}
-	stopInvocations(errors.New("until the execution environment shut down"))
-	p.wait() // local ends are told, so the link comes last
+		return nil
+	})
+	stopInvocations(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
+	p.wg.Wait() // local ends are told, so the link comes last
 	server.Close()
 	return err
-}
-
-// untilShutdown asks for the extension's events until SHUTDOWN. INVOKE needs nothing: the runtime's call of next, which
-// the proxy holds, keeps the environment from freezing.
-func untilShutdown(ctx context.Context, x *extensionsAPI, log *slog.Logger) {
-	for ctx.Err() == nil {
-		e, err := x.next(ctx)
-		switch {
-		case e.EventType == "SHUTDOWN":
-			return
-		case err != nil:
-			log.Error("cannot get the extension's next event; trying again", "error", err)
-			sleep(ctx, retryRefused)
-		}
-	}
 }

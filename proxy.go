@@ -42,14 +42,11 @@ const (
 	idHeader       = "Lambda-Runtime-Invocation-Id"
 	tooLargeType   = "Function.ResponseSizeTooLarge" // Lambda's type of the error of an answer that is larger than it allows
 
-	linkTimeout   = 5 * time.Second        // for a connection to AppSync, before the invocation is offline
-	missTimeout   = 10 * time.Second       // after an invocation was offline, in which the next ones do not wait
-	goneTimeout   = 15 * time.Second       // without a word from the local end that accepted
-	lastChance    = 500 * time.Millisecond // for an answer that is late, or the last
-	retryRefused  = time.Second            // before an event is taken again that the Runtime API did not let us answer
-	noDeadline    = 15 * time.Minute       // where an event names none: the longest timeout a function can have
-	largeEvent    = 1 << 20                // bytes of event and answer from which on memory is given back afterwards
-	maxHeaderText = 64 << 10               // bytes of a header value from a local end
+	linkTimeout   = 5 * time.Second  // for a connection to AppSync, before the invocation is offline
+	missTimeout   = 10 * time.Second // after an invocation was offline, in which the next ones do not wait
+	retryRefused  = time.Second      // before an event is taken again that the Runtime API did not let us answer
+	noDeadline    = 15 * time.Minute // where an event names none: the longest timeout a function can have
+	maxHeaderText = 64 << 10         // bytes of a header value from a local end
 )
 
 // proxy stands between the runtime and the Runtime API.
@@ -57,27 +54,21 @@ type proxy struct {
 	cfg       config
 	log       *slog.Logger
 	transport http.RoundTripper
-	tunnel    *tunnel         // nil: there is no AppSync API to use
-	life      context.Context // of the calls of next, which outlive the runtime's: ends with the environment
-	ready     chan nextAnswer // to whichever of the runtime's calls of next takes it
-	missed    atomic.Int64    // when an invocation last waited in vain, Unix nanoseconds by the wall clock
-	last      atomic.Value    // key of the invocation completed last
-	served    sync.Map        // keys of those under way: calls of next at the same time may get the same one
+	tunnel    *tunnel                             // nil: there is no AppSync API to use
+	life      context.Context                     // of the calls of next, which outlive the runtime's: ends with the environment
+	ready     chan func() (*http.Response, error) // what the runtime gets, for whichever of its calls of next takes it
+	missed    atomic.Int64                        // when an invocation last waited in vain, Unix nanoseconds by the wall clock
+	last      atomic.Value                        // key of the invocation completed last
+	served    sync.Map                            // keys of those under way: calls of next at the same time may get the same one
 	wg        sync.WaitGroup
-	mu        sync.Mutex
-	orphans   int // calls of next to the Runtime API that no call of the runtime waits for; the mu guards it
+	orphans   chan struct{} // has one for each call of next to the Runtime API that no call of the runtime waits for
 }
-
-// nextAnswer returns what the runtime gets for its call of next.
-type nextAnswer func() (*http.Response, error)
 
 // handler forwards everything unchanged, in both directions; the way there is p itself, a RoundTripper that keeps back
 // the events that go to AppSync.
 func (p *proxy) handler() http.Handler {
 	reverse := &httputil.ReverseProxy{
-		Transport:     p,
-		FlushInterval: -1, // at once
-		ErrorLog:      slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		Transport: p, FlushInterval: -1, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), // flushes at once
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil { // the runtime is still there
 				p.log.Error("cannot reach the Runtime API", "endpoint", p.cfg.runtimeAPI, "error", err)
@@ -106,29 +97,19 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet || req.URL.Path != nextPath || p.tunnel == nil && !p.cfg.offlineError {
 		return p.transport.RoundTrip(req)
 	}
-	p.mu.Lock()
-	if p.orphans--; p.orphans < 0 {
-		p.orphans = 0
+	select {
+	case <-p.orphans:
+	case <-p.life.Done():
+	default:
 		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
 	}
-	p.mu.Unlock()
 	select {
 	case next := <-p.ready:
 		return next()
 	case <-req.Context().Done():
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.orphans++
+		p.orphans <- struct{}{}
 		return nil, context.Cause(req.Context())
 	}
-}
-
-// wait waits for the calls to the Runtime API, when life has ended. There are no more.
-func (p *proxy) wait() {
-	p.mu.Lock()
-	p.orphans = 1 << 30
-	p.mu.Unlock()
-	p.wg.Wait()
 }
 
 // poll asks the Runtime API for events and completes them, until there is something for the runtime and it has taken it.
@@ -150,20 +131,17 @@ func (p *proxy) poll(req *http.Request) {
 
 // invocation is one event.
 type invocation struct {
-	id              string // Lambda-Runtime-Aws-Request-Id
-	key             string // what tells it from another attempt at the same event
+	id, key         string // Lambda-Runtime-Aws-Request-Id, and what tells it from another attempt at the same event
 	start, deadline time.Time
 	size            int64          // bytes of the event, and of the answer
-	header          http.Header    // of next
 	next            *http.Response // the Runtime API's
 }
 
 // newInvocation makes one of the Runtime API's answer to next.
 func newInvocation(next *http.Response) *invocation {
-	inv := &invocation{start: time.Now(), deadline: time.Now().Add(noDeadline), header: next.Header, next: next}
-	deadline := inv.header.Get("Lambda-Runtime-Deadline-Ms")
-	inv.id = inv.header.Get("Lambda-Runtime-Aws-Request-Id")
-	inv.key = inv.id + " " + inv.header.Get(idHeader) + " " + deadline
+	inv := &invocation{id: next.Header.Get("Lambda-Runtime-Aws-Request-Id"), start: time.Now(), deadline: time.Now().Add(noDeadline), next: next}
+	deadline := next.Header.Get("Lambda-Runtime-Deadline-Ms")
+	inv.key = inv.id + " " + next.Header.Get(idHeader) + " " + deadline
 	if ms, err := strconv.ParseInt(deadline, 10, 64); err == nil {
 		inv.deadline = time.UnixMilli(ms)
 	}
@@ -197,7 +175,7 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	if completed {
 		inv.next.Body.Close()
 		p.last.Store(inv.key)
-		if inv.size > largeEvent {
+		if inv.size > 1<<20 {
 			debug.FreeOSMemory() // the environment may be frozen with what is left, for long
 		}
 	}
@@ -207,8 +185,8 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 // carry takes an invocation to the developer and completes it, or returns false: inv.next is for the runtime then.
 func (p *proxy) carry(inv *invocation) (completed bool) {
 	body := bytes.NewBuffer(make([]byte, 0, max(inv.next.ContentLength, 0)+bytes.MinRead))
-	var err error
-	if inv.size, err = body.ReadFrom(inv.next.Body); err != nil {
+	size, err := body.ReadFrom(inv.next.Body)
+	if inv.size = size; err != nil {
 		p.log.Error("cannot read the event; asking for it again", "request_id", inv.id, "error", err)
 		inv.key = "" // it is not the last one
 		return true
@@ -226,12 +204,11 @@ func (p *proxy) carry(inv *invocation) (completed bool) {
 	// Half of a short timeout stays for the deployed code.
 	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.cfg.acceptTimeout, min(linkTimeout, left/2))
 	a, err := c.wait()
-	f, ended := err.(*failure)
-	switch {
-	case ended:
+	switch f, ended := err.(*failure); {
+	case a == nil && ended:
 		p.fail(inv, f)
 		c.finish("timeout")
-	case err != nil:
+	case a == nil:
 		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
 		c.finish("deployed")
 		p.missed.Store(time.Now().UnixNano())
@@ -239,12 +216,18 @@ func (p *proxy) carry(inv *invocation) (completed bool) {
 	case p.cfg.toRuntime && a.Type != "error":
 		c.finish("answered")
 		p.report(inv, "answer for the runtime", nil)
-		inv.header.Set("Content-Length", strconv.Itoa(len(a.data)))
+		inv.next.Header.Set("Content-Length", strconv.Itoa(len(a.data)))
 		inv.next.ContentLength, inv.next.Body = int64(len(a.data)), io.NopCloser(bytes.NewReader(a.data))
 		return false
 	default:
 		inv.size += int64(len(a.data))
-		c.finish(p.complete(inv, c, a))
+		how, err := p.answer(inv, c, a)
+		outcome := "answered"
+		if f := c.broken.Load(); f != nil {
+			outcome, err = "timeout", f
+		}
+		p.report(inv, how, err)
+		c.finish(outcome)
 	}
 	return true
 }
@@ -270,8 +253,7 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 // fail completes the invocation with an error of this program's own.
 func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 	io.Copy(io.Discard, inv.next.Body) // the Runtime API may want to be rid of it first
-	header := http.Header{"Content-Type": {"application/json"}, typeHeader: {f.errorType}}
-	p.post(inv, "error", header, bytes.NewReader(errorJSON(f.errorType, "live-lambda: "+f.message)))
+	p.answer(inv, nil, &part{Type: "error", ErrorType: f.errorType, data: errorJSON(f.errorType, "live-lambda: "+f.message)})
 	p.report(inv, f.errorType, f)
 	return true
 }
@@ -283,9 +265,10 @@ func errorJSON(errorType, message string) []byte {
 	return body
 }
 
-// complete completes the invocation with a local end's answer and says how that went, answered or timeout.
-func (p *proxy) complete(inv *invocation, c *call, a *part) (outcome string) {
-	header, what, how, body := http.Header{}, "response", "answered", io.Reader(bytes.NewReader(a.data))
+// answer sends an answer to the Runtime API, where a has no data as the stream c, and says how. An error says that the API
+// did not take it.
+func (p *proxy) answer(inv *invocation, c *call, a *part) (string, error) {
+	header, trailer, what, how, body := http.Header{}, http.Header(nil), "response", "answered", io.Reader(bytes.NewReader(a.data))
 	set := func(name, value string) {
 		if printable(value) {
 			header.Set(name, value)
@@ -300,44 +283,47 @@ func (p *proxy) complete(inv *invocation, c *call, a *part) (outcome string) {
 		set(causeHeader, string(asciiJSON([]byte(a.XRayCause))))
 	case a.data == nil:
 		header.Set(modeHeader, "streaming")
-		how, body = "answered with a stream", c
+		how, body, trailer = "answered with a stream", c, c.trailers
 	}
-	outcome = "answered"
-	err := p.post(inv, what, header, body)
-	if f := c.broken.Load(); f != nil {
-		outcome, err = "timeout", f
-	}
-	p.report(inv, how, err)
-	return outcome
-}
-
-// post sends an answer to the Runtime API. An error says that the API did not take it.
-func (p *proxy) post(inv *invocation, what string, header http.Header, body io.Reader) error {
+	header[idHeader] = inv.next.Header[idHeader]
 	// What is under way may go on until the deadline; what is late, or said while the environment shuts down, is tried
 	// all the same.
 	end := inv.deadline
-	if soon := time.Now().Add(lastChance); end.Before(soon) || p.life.Err() != nil {
+	if soon := time.Now().Add(500 * time.Millisecond); end.Before(soon) || p.life.Err() != nil {
 		end = soon
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(p.life), end)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.cfg.runtimeAPI+invocationPath+url.PathEscape(inv.id)+"/"+what, body)
-	if err != nil {
-		return err
-	}
-	header[idHeader] = inv.header[idHeader]
-	req.Header = header
-	if c, stream := body.(*call); stream {
-		req.Trailer = c.trailers
-	}
-	resp, err := p.transport.RoundTrip(req)
-	if err == nil {
-		err = readAnswer(resp, new(any))
-	}
+	_, err := exchange(ctx, p.transport, http.MethodPost, "http://"+p.cfg.runtimeAPI+invocationPath+url.PathEscape(inv.id)+"/"+what, header, trailer, body, new(any))
 	if err != nil {
 		p.log.Error("the Runtime API did not take the answer", "request_id", inv.id, "error", err)
 	}
-	return err
+	return how, err
+}
+
+// exchange makes one request and reads the JSON of its answer into answer. It returns an error where there is no answer, and
+// one beside the answer that is not a success or not JSON. A host among the headers is sent instead of the URL's.
+func exchange(ctx context.Context, transport http.RoundTripper, method, target string, header, trailer http.Header, body io.Reader, answer any) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header, req.Trailer, req.Host = header, trailer, header.Get("Host")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	read, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
+	if err == nil && resp.StatusCode != http.StatusAccepted { // which says it all
+		err = json.Unmarshal(read, answer)
+	}
+	if resp.StatusCode >= 300 {
+		var e struct{ ErrorType string }
+		json.Unmarshal(read, &e) // an answer that is not JSON has no error type
+		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(e.ErrorType))
+	}
+	return resp, err
 }
 
 // printable reports whether s may be the value of a header.
@@ -347,23 +333,21 @@ func printable(s string) bool {
 
 // context encodes the context of a request: what the developer's end needs to know of the invocation.
 func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
-	h, c := inv.header, maps.Clone(p.cfg.function)
+	h, c := inv.next.Header, maps.Clone(p.cfg.function)
+	c["tenant_id"] = h.Get("Lambda-Runtime-Aws-Tenant-Id")
+	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
 	c["request_id"], c["deadline_ms"] = inv.id, inv.deadline.UnixMilli()
 	c["invoked_function_arn"], c["trace_id"] = h.Get("Lambda-Runtime-Invoked-Function-Arn"), h.Get("Lambda-Runtime-Trace-Id")
-	if id := h.Get("Lambda-Runtime-Aws-Tenant-Id"); id != "" {
-		c["tenant_id"] = id
-	}
 	for key, name := range map[string]string{"identity": "Lambda-Runtime-Cognito-Identity", "client_context": "Lambda-Runtime-Client-Context"} {
 		if value := h.Get(name); json.Valid([]byte(value)) && utf8.ValidString(value) && strings.HasPrefix(strings.TrimSpace(value), "{") {
 			c[key] = json.RawMessage(value)
 		}
 	}
-	if env, ok := c["environment"].(map[string]string); ok && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: not in the environment
-		if k, err := p.tunnel.api.credentials(ctx); err == nil {
-			env = maps.Clone(env)
-			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
-			c["environment"] = env
-		}
+	if env, ok := c["environment"].(map[string]string); ok {
+		env = maps.Clone(env)
+		k, _ := p.tunnel.api.credentials(ctx) // under SnapStart they are not in the environment
+		env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
+		c["environment"] = env
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal
 	return encoded

@@ -1361,7 +1361,7 @@ func TestLinkFaults(t *testing.T) {
 		{"cut off at the upgrade", at("extension upgrade", drop), "deployed", 5 * s, "EOF"},
 		{"connection_error", at("extension connection_ack", instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`, closePolitely)), "deployed", 0, "grant appsync:EventConnect"},
 		{"no connection_ack", at("extension connection_ack", drop), "deployed", 5 * s, "still connecting"},
-		{"closed before connection_ack", at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)), "deployed", 5 * s, "closed by the server"},
+		{"closed before connection_ack", at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)), "deployed", 5 * s, "the connection ended: EOF"},
 		{"no subscribe_success", at("extension subscribe_success", drop), "deployed", 5 * s, "still connecting"},
 		{"subscribe_error", at("extension subscribe", reject("Unauthorized")), "deployed", 0, "grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda"},
 		{"subscribe_error that passes", at("extension subscribe", reject("SubscriptionProcessingError")), "deployed", 5 * s, "SubscriptionProcessingError"},
@@ -1868,7 +1868,7 @@ func TestFrozen(t *testing.T) {
 			unlock()
 			conns, _ := r.api.subscribers(r.ctx, "/live-lambda/response/*", 1)
 			r.api.do(conns[0], apiVerdict{after: ending})
-			l.session.conn.lastFrame.Add(-int64(5 * time.Minute)) // as it looks to whoever wakes up
+			l.conn.lastFrame.Add(-int64(5 * time.Minute)) // as it looks to whoever wakes up
 			o := r.invoke(`2`)
 			r.want(o, "local")
 			if o.took > time.Second {
@@ -1888,7 +1888,7 @@ func TestCopiesOfASnapshot(t *testing.T) {
 		defer wg.Wait()
 		defer cancel()
 		for i := range copies {
-			copies[i] = newTunnel(r.proxy.tunnel.api)
+			copies[i] = newTunnel(r.proxy.tunnel.api, false)
 			wg.Go(func() { copies[i].run(ctx) })
 		}
 		r.local.handle = func(d *delivery) localReply { return respond(string(d.event)) }
@@ -1909,7 +1909,7 @@ func TestCopiesOfASnapshot(t *testing.T) {
 					r.t.Errorf("copy %d got the answer %q", i, a.data)
 				}
 				call.finish("answered")
-				l.session.conn.fail(errRetired)
+				l.conn.fail(errRetired)
 				synctest.Wait()
 			}
 		}
@@ -2346,7 +2346,7 @@ func FuzzProxy(f *testing.F) {
 				}
 			}), DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0)}
 			transport := n.transport()
-			p := &proxy{cfg: config{runtimeAPI: api, offlineError: true}, log: slog.New(slog.DiscardHandler), transport: transport, ready: make(chan nextAnswer)}
+			p := &proxy{cfg: config{runtimeAPI: api, offlineError: true}, log: slog.New(slog.DiscardHandler), transport: transport, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
 			var end context.CancelFunc
 			p.life, end = context.WithCancel(t.Context())
 			handler := p.handler()
@@ -2371,7 +2371,7 @@ func FuzzProxy(f *testing.F) {
 			io.Copy(io.Discard, conn)
 			conn.Close()
 			end()
-			p.wait()
+			p.wg.Wait()
 			server.Close()
 			upstream.Close()
 			wg.Wait()
@@ -2676,7 +2676,7 @@ func (r *rig) config(env map[string]string) config {
 func (r *rig) startExtension(opts rigOptions) {
 	cfg := r.config(opts.env)
 	lambda := r.net.transport()
-	p := &proxy{cfg: cfg, log: newLogger(cfg, r.log), transport: lambda, ready: make(chan nextAnswer)}
+	p := &proxy{cfg: cfg, log: newLogger(cfg, r.log), transport: lambda, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
 	var wg sync.WaitGroup
 	life, stopInvocations := context.WithCancelCause(context.Background())
 	linkCtx, stopLink := context.WithCancel(context.Background())
@@ -2695,8 +2695,7 @@ func (r *rig) startExtension(opts rigOptions) {
 			r.startHTTPSProxy()
 			cfg.api.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
-		p.tunnel = newTunnel(cfg.api)
-		p.tunnel.buffered = cfg.toRuntime
+		p.tunnel = newTunnel(cfg.api, cfg.toRuntime)
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
 	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
@@ -2705,8 +2704,8 @@ func (r *rig) startExtension(opts rigOptions) {
 	wg.Go(func() { server.Serve(ln) })
 	r.proxy = p
 	r.stopExtension = sync.OnceFunc(func() {
-		stopInvocations(errors.New("until the execution environment shut down"))
-		p.wait()
+		stopInvocations(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
+		p.wg.Wait()
 		server.Close()
 		stopLink()
 		wg.Wait()

@@ -18,9 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -41,27 +39,24 @@ const (
 	closeTimeout = 250 * time.Millisecond // for the closing frame, and for what is being written then
 )
 
-var (
-	errNoUpgrade = errors.New("the server refuses the WebSocket")
-	errClosed    = errors.New("closed by this end")
-	errEnded     = errors.New("closed by the server")
-	errTooLarge  = fmt.Errorf("incoming message larger than %d bytes", maxMessage)
-)
+// errNoUpgrade is part of errors that say with which HTTP status a server refused.
+var errNoUpgrade = errors.New("the server refuses the WebSocket")
 
 // wsConn is one open WebSocket. Its Read, Write and Close are for x/net/websocket, which does the framing above them.
 type wsConn struct {
-	ws        *websocket.Conn
-	ctx       context.Context         // ends with the connection; its cause says why
-	fail      context.CancelCauseFunc // ends the connection; the first error is kept
-	out       chan []byte
-	wg        sync.WaitGroup
-	idle      atomic.Int64 // nanoseconds without a frame after which the connection counts as dead
-	lastFrame atomic.Int64 // when something came last, Unix nanoseconds by the wall clock
+	ws   *websocket.Conn
+	ctx  context.Context         // ends with the connection; its cause says why
+	fail context.CancelCauseFunc // ends the connection; the first error is kept
+	out  chan []byte
+	wg   sync.WaitGroup
+	// Nanoseconds without a frame after which the connection counts as dead; when something came last, Unix nanoseconds by
+	// the wall clock.
+	idle, lastFrame atomic.Int64
+	silence         *time.Timer // ends the connection
 
-	nc        net.Conn           // below stream: for deadlines, and to end it
 	stream    io.ReadWriteCloser // after the handshake
 	handshake bytes.Buffer       // x/net's request until it is sent, then net/http's answer until it is read
-	upgrade   func(*http.Request) (*http.Response, error)
+	upgrade   func() error
 }
 
 // dialWebSocket opens a WebSocket to target (http or https) through transport, which knows proxies and certificates,
@@ -72,10 +67,26 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 	c.idle.Store(int64(firstIdle))
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c.upgrade = func(req *http.Request) (*http.Response, error) {
+	// net/http sends x/net's handshake, because it knows proxies and tells why a server refuses; what it got is for x/net to read.
+	c.upgrade = func() error {
+		req, err := http.ReadRequest(bufio.NewReader(&c.handshake))
+		if err != nil {
+			return err
+		}
 		req.RequestURI, req.URL = "", target
-		trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { c.nc = info.Conn }}
-		return transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(dialCtx, trace)))
+		resp, err := transport.RoundTrip(req.WithContext(dialCtx))
+		if err != nil {
+			return err
+		}
+		var upgraded bool
+		if c.stream, upgraded = resp.Body.(io.ReadWriteCloser); !upgraded {
+			defer resp.Body.Close()
+			text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+			return fmt.Errorf("%w: %d %s: %q", errNoUpgrade, resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(string(text)))
+		}
+		head, err := httputil.DumpResponse(resp, false)
+		c.handshake.Write(head)
+		return err
 	}
 	// A Config is good for one dial: the handshake overwrites Protocol.
 	config := &websocket.Config{Location: target, Origin: &url.URL{Scheme: target.Scheme, Host: target.Host}, Protocol: protocols, Version: websocket.ProtocolVersionHybi13}
@@ -85,11 +96,9 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 		}
 		return nil, err
 	}
-	if t, ok := c.nc.(*tls.Conn); ok {
-		c.nc = t.NetConn() // TLS would say goodbye before it closes, and wait for a peer that takes nothing
-	}
 	c.ctx, c.fail = context.WithCancelCause(ctx)
-	context.AfterFunc(c.ctx, func() { time.AfterFunc(closeTimeout, func() { c.nc.Close() }) })
+	c.silence = time.AfterFunc(firstIdle, func() { c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load()))) })
+	context.AfterFunc(c.ctx, func() { c.silence.Stop(); time.AfterFunc(closeTimeout, func() { c.Close() }) })
 	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
 	c.wg.Go(func() { c.fail(c.writeLoop()) })
 	return c, nil
@@ -127,52 +136,24 @@ func (files rootFiles) verify(host string, chain []*x509.Certificate) error {
 		}
 	}
 	_, err := chain[0].Verify(opts)
-	if opts.Roots = nil; err != nil {
-		if _, again := chain[0].Verify(opts); again == nil {
-			return nil
-		}
+	if opts.Roots = nil; errors.As(err, new(x509.UnknownAuthorityError)) {
+		_, err = chain[0].Verify(opts)
 	}
-	return err
-}
-
-// shakeHands has net/http send x/net's handshake, because it knows proxies and tells why a server refuses; what it got is
-// for x/net to read.
-func (c *wsConn) shakeHands() error {
-	req, err := http.ReadRequest(bufio.NewReader(&c.handshake))
-	if err != nil {
-		return err
-	}
-	resp, err := c.upgrade(req)
-	if err != nil {
-		return err
-	}
-	var upgraded bool
-	if c.stream, upgraded = resp.Body.(io.ReadWriteCloser); !upgraded {
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("%w: %d %s: %q", errNoUpgrade, resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(string(text)))
-	}
-	head, err := httputil.DumpResponse(resp, false)
-	c.handshake.Write(head)
 	return err
 }
 
 func (c *wsConn) Read(p []byte) (int, error) {
 	if c.stream == nil {
-		if err := c.shakeHands(); err != nil {
+		if err := c.upgrade(); err != nil {
 			return 0, err
 		}
 	}
 	if c.handshake.Len() > 0 {
 		return c.handshake.Read(p)
 	}
-	idle := time.Duration(c.idle.Load())
-	c.nc.SetReadDeadline(time.Now().Add(idle))
 	n, err := c.stream.Read(p)
 	c.lastFrame.Store(time.Now().UnixNano())
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("nothing received for %s", idle)
-	}
+	c.silence.Reset(time.Duration(c.idle.Load()))
 	return n, err
 }
 
@@ -180,17 +161,13 @@ func (c *wsConn) Write(p []byte) (int, error) {
 	if c.stream == nil {
 		return c.handshake.Write(p)
 	}
-	c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	return c.stream.Write(p)
 }
 
 func (c *wsConn) Close() error { return c.stream.Close() }
 
 // firstLine is the beginning of a text from outside, short enough for a log line.
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s[:min(len(s), 160)]
-}
+func firstLine(s string) string { s, _, _ = strings.Cut(s, "\n"); return s[:min(len(s), 160)] }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
 	limited := &io.LimitedReader{R: c.ws}
@@ -198,22 +175,21 @@ func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
 		limited.N = maxMessage
 		err = handle(decoder)
 	}
-	switch {
-	case limited.N <= 0:
-		return errTooLarge
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errEnded
+	if limited.N <= 0 {
+		err = fmt.Errorf("incoming message larger than %d bytes", maxMessage)
 	}
 	return err
 }
 
 func (c *wsConn) writeLoop() (err error) {
-	defer c.nc.Close()
+	defer c.Close()
 	for err == nil {
 		select {
 		case msg := <-c.out:
 			if len(msg) > 0 {
+				late := time.AfterFunc(writeTimeout, func() { c.fail(fmt.Errorf("nothing taken for %s", writeTimeout)) })
 				_, err = c.ws.Write(msg)
+				late.Stop()
 			}
 		case <-c.ctx.Done():
 			return c.ws.WriteClose(1000)
@@ -238,7 +214,4 @@ func (c *wsConn) send(ctx context.Context, msg []byte) error {
 
 // close ends the connection, with a closing frame where the peer still listens, and waits for its goroutines. Not to be
 // called from handle.
-func (c *wsConn) close() {
-	c.fail(errClosed)
-	c.wg.Wait()
-}
+func (c *wsConn) close() { c.fail(errors.New("closed by this end")); c.wg.Wait() }
