@@ -968,7 +968,11 @@ func (t *tunnel) subscribe(l *session) {
 
 // takeBare takes a bare result; the first answer counts. The tunnel is locked.
 func (c *call) takeBare(l *session, event string) {
-	if c.link == l && c.heardOn == nil && c.answer == nil && json.Valid([]byte(event)) {
+	switch {
+	case c.link != l || c.heardOn != nil || c.answer != nil:
+	case !json.Valid([]byte(event)):
+		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
+	default:
 		l.ambiguous = true
 		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}
 		c.arm(noDeadline, nil)

@@ -2315,6 +2315,44 @@ func TestCallBareResult(t *testing.T) {
 	}
 }
 
+// JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own bytes it is none of
+// this program's business.
+func TestCallDeepJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`{}`)
+		id := c.request().RequestID
+		nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+		answer := func(field string) string {
+			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` + field + `}`
+		}
+		for _, event := range []string{
+			nested(20_000),
+			`{"live_lambda":` + nested(20_000) + `}`,
+			answer(`"x":` + nested(20_000)),
+			answer(`"headers":` + nested(9_000)),
+			answer(`"data":` + nested(9_000)),
+			answer(`"index":` + strings.Repeat(`{"a":`, 9_000) + "1" + strings.Repeat("}", 9_000)),
+		} {
+			before := strings.Count(c.logs.String(), "\n")
+			c.api.publish("/live-lambda/response/"+id, event)
+			synctest.Wait()
+			if _, a, err := c.look(out); a != nil || err != nil {
+				t.Fatalf("%.80s: %+v, %v", event, a, err)
+			}
+			if said := strings.Split(c.logs.String(), "\n")[before:]; len(said) != 2 || !strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
+				t.Errorf("%.80s: said %q, want one line", event, said)
+			}
+		}
+		deep := nested(1_000_000)
+		c.local(part{Type: "response", RequestID: id}, []byte(deep))
+		if got := c.await(out); got.body != deep {
+			t.Errorf("the answer has %d bytes, want %d", len(got.body), len(deep))
+		}
+		out.finish("answered")
+	})
+}
+
 // Several invocations out at once: each has its own bare result, whatever the order.
 func TestCallBareResultsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
