@@ -493,9 +493,6 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if errs := append(m.Errors, m.Failed...); resp != nil && (resp.StatusCode != http.StatusOK || len(errs) > 0 || a.graphql && err == nil && m.Data["publish"].Data == nil) {
 		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
 	}
-	if err != nil {
-		err = fmt.Errorf("publish over HTTPS: %w", err)
-	}
 	return err
 }
 
@@ -691,7 +688,8 @@ func (j *joiner) message(limit int) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// tunnel is the extension's side: it keeps one link to AppSync, sends requests over it and takes in their answers.
+// tunnel is the extension's side: it keeps one link to AppSync, sends requests over it and takes in their answers. It needs
+// an api, an err for the time before the first link, and calls that is not nil.
 type tunnel struct {
 	api      *appsync
 	buffered bool // streamed answers are collected
@@ -701,11 +699,6 @@ type tunnel struct {
 	err   error
 	calls map[uint64]*call
 	lastN uint64
-}
-
-// newTunnel returns a tunnel that is not connected yet; run connects it.
-func newTunnel(api *appsync, buffered bool) *tunnel {
-	return &tunnel{api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
 }
 
 // lock locks the tunnel and returns what unlocks it.
@@ -776,9 +769,10 @@ type call struct {
 	broken         atomic.Pointer[failure] // why this end broke it
 
 	// Under the tunnel's mu.
-	link, own, heardOn *session           // over which it goes out; that listens for it alone; over which a local end was heard last
-	held               bool               // it is not out yet: subscriptions come first
-	timer              *time.Timer        // of what the call waits for: it ends the call
+	link, own, heardOn *session    // over which it goes out; that listens for it alone; over which a local end was heard last
+	held               bool        // it is not out yet: subscriptions come first
+	timer              *time.Timer // of what the call waits for: it ends the call with why
+	why                error
 	parts              map[string]*joiner // of answers, by sender
 	answer             *part              // its data whole, or nil: to be read as it comes
 	stream             *joiner            // the one that streams
@@ -823,7 +817,12 @@ func (c *call) relink() {
 func (c *call) arm(d time.Duration, why error) {
 	if _, gone := why.(*failure); gone || c.heardOn == nil {
 		c.timer.Stop()
-		c.timer = time.AfterFunc(d, func() { c.cancel(why) })
+		c.why, c.timer = why, time.AfterFunc(d, func() {
+			defer c.t.lock()()
+			if c.why == why { // not armed anew in this instant
+				c.cancel(why)
+			}
+		})
 	}
 	select {
 	case c.changed <- struct{}{}:
@@ -850,8 +849,7 @@ func (c *call) pause() error {
 	if c.heardOn != nil {
 		what = "the local end accepted the invocation but did not answer"
 	}
-	// A local end may have accepted in the instant when its time was up.
-	if _, gone := err.(*failure); err != nil && !gone && (c.heardOn != nil || errors.Is(c.ctx.Err(), context.DeadlineExceeded)) {
+	if errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
 		err = &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), err)}
 	}
 	return err
@@ -985,12 +983,12 @@ func (c *call) take(l *session, p *part) error {
 	switch {
 	case p.Type != "accepted" && p.Type != "response" && p.Type != "error":
 		return errors.New("its type is unknown")
-	case c.stream != nil && c.stream != j, j == nil && len(c.parts) == 2:
-		return nil // another local end's answer counts, or this is a third
+	case c.ctx.Err() != nil, c.stream != nil && c.stream != j, j == nil && len(c.parts) == 2:
+		return nil // it comes too late, another local end's answer counts, or this is a third
 	}
 	l.versioned, c.heardOn = true, l
 	c.arm(15*time.Second, &failure{"LiveLambda.Gone", "the local end accepted the invocation and then was not heard of for 15s"})
-	if p.Type == "accepted" || c.stream == nil && (c.answer != nil || c.ctx.Err() != nil) {
+	if p.Type == "accepted" || c.stream == nil && c.answer != nil {
 		return nil
 	}
 	if j == nil {
@@ -998,29 +996,29 @@ func (c *call) take(l *session, p *part) error {
 		c.parts[p.Sender] = j
 	}
 	err := j.add(p)
-	switch tooBig := err == errTooBig; {
-	case tooBig && c.stream == nil:
-		c.answer = tooLarge()
-	case tooBig: // what is too far ahead of a stream will be repeated
-	case err != nil || c.stream != nil:
+	switch {
+	case c.stream != nil && err == errTooBig: // what is too far ahead of a stream will be repeated
+	case c.stream != nil, err != nil && err != errTooBig:
 		return err
 	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
 		j.limit, c.stream, c.answer = streamWindow, j, &part{Headers: p.Headers}
-	case j.complete():
-		return c.assemble(j)
+	case err != nil || j.complete():
+		return c.assemble(j, err)
 	}
 	return nil
 }
 
-// assemble makes an answer of its parts. Where they do not fit together repetition gets another chance. The tunnel is
-// locked.
-func (c *call) assemble(j *joiner) (err error) {
+// assemble makes an answer of its parts, or where err is errTooBig what Lambda itself answers then. Where they do not fit
+// together repetition gets another chance. The tunnel is locked.
+func (c *call) assemble(j *joiner, err error) error {
 	c.event = nil // it will not go out again: that much memory less
 	a := *j.first
-	a.data, err = j.message(maxPayload)
+	if err == nil {
+		a.data, err = j.message(maxPayload)
+	}
 	switch errorType := j.trailers[typeHeader]; {
 	case err == errTooBig:
-		a = *tooLarge()
+		a = part{Type: "error", ErrorType: tooLargeType, data: errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload))}
 	case err != nil:
 		clear(c.parts)
 		return fmt.Errorf("its parts do not fit together: %w", err)
@@ -1030,11 +1028,6 @@ func (c *call) assemble(j *joiner) (err error) {
 	}
 	c.answer = &a
 	return nil
-}
-
-// tooLarge is the answer that Lambda itself gives to one that is larger than it allows.
-func tooLarge() *part {
-	return &part{Type: "error", ErrorType: tooLargeType, data: errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload))}
 }
 
 // finish ends the call; outcome is answered, timeout or deployed. A local end that has accepted has been told when

@@ -26,17 +26,15 @@ type extensionsAPI struct {
 // event.
 type extensionAnswer struct{ FunctionName, Handler, EventType string }
 
-// run registers the extension, tells registered of the function and then asks for the extension's events until SHUTDOWN or
-// the end of ctx, each for as long as the environment may be frozen. INVOKE needs nothing: the runtime's call of next,
-// which the proxy holds, keeps the environment from freezing. Errors are the registration's and those of registered.
-func (x *extensionsAPI) run(ctx context.Context, log *slog.Logger, registered func(extensionAnswer) error) error {
+// run registers the extension, tells registered of the function or why it is refused, and then asks for the extension's
+// events until SHUTDOWN or the end of ctx, each for as long as the environment may be frozen. INVOKE needs nothing: the
+// runtime's call of next, which the proxy holds, keeps the environment from freezing. An error of registered ends it all.
+func (x *extensionsAPI) run(ctx context.Context, log *slog.Logger, registered func(extensionAnswer, error) error) error {
 	answer, err := x.call(ctx, http.MethodPost, "register", `{"events":["INVOKE","SHUTDOWN"]}`)
 	if err != nil { // Lambda Managed Instances have no INVOKE
 		answer, err = x.call(ctx, http.MethodPost, "register", `{"events":["SHUTDOWN"]}`)
 	}
-	if err == nil {
-		err = registered(answer)
-	}
+	err = registered(answer, err)
 	for lost := error(nil); err == nil && answer.EventType != "SHUTDOWN" && ctx.Err() == nil; {
 		if answer, lost = x.call(ctx, http.MethodGet, "event/next", ""); lost != nil {
 			log.Error("cannot get the extension's next event; trying again", "error", lost)
@@ -46,7 +44,7 @@ func (x *extensionsAPI) run(ctx context.Context, log *slog.Logger, registered fu
 	return err
 }
 
-// initError reports why the extension, which has registered, cannot start, and returns that; the process has to exit.
+// initError reports why the extension cannot start, and returns that; the process has to exit.
 func (x *extensionsAPI) initError(ctx context.Context, errorType string, cause error) error {
 	_, err := x.call(ctx, http.MethodPost, "init/error", string(errorJSON(errorType, cause.Error())), errorType)
 	return errors.Join(cause, err)

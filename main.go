@@ -29,6 +29,7 @@ import (
 // program carries what only some builds have: the developer's commands. The layer's build has none.
 type program struct{}
 
+// main is the extension where Lambda has started it, which is without arguments.
 func main() {
 	if len(os.Args) == 1 && os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
 		os.Exit(extension())
@@ -44,7 +45,7 @@ func main() {
 // config is what the environment says.
 type config struct {
 	off, offlineError, toRuntime, forwardEnv, logJSON bool // LIVE_LAMBDA=off, _OFFLINE=error, _DELIVERY=runtime, …
-	acceptTimeout                                     time.Duration
+	accept                                            time.Duration
 	extensionsAPI, runtimeAPI, port                   string // host:port; the proxy forwards to runtimeAPI and listens on port
 	extensionName                                     string
 	logLevel                                          slog.Level
@@ -76,11 +77,7 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	// Lambda's own levels have two more. https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
 	level := strings.NewReplacer("TRACE", "debug", "FATAL", "error").Replace(getenv("AWS_LAMBDA_LOG_LEVEL"))
 	read("LIVE_LAMBDA_LOG_LEVEL", cmp.Or(level, "info"), "one of debug, info, warn, error", func(s string) bool { return cfg.logLevel.UnmarshalText([]byte(s)) == nil })
-	read("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", func(s string) bool {
-		d, err := time.ParseDuration(s)
-		cfg.acceptTimeout = d
-		return err == nil && d >= 0
-	})
+	read("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", func(s string) bool { d, err := time.ParseDuration(s); cfg.accept = d; return err == nil && d >= 0 })
 	read("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", func(s string) bool { cfg.port = s; n, err := strconv.ParseUint(s, 10, 16); return err == nil && n > 0 })
 	cfg.extensionsAPI = getenv("AWS_LAMBDA_RUNTIME_API")
 	read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port", func(s string) bool {
@@ -91,11 +88,9 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
 	cfg.roots = strings.Split(cmp.Or(getenv("SSL_CERT_FILE"), "/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"), ":")
 	cfg.extensionName = cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension")
-	cfg.function = map[string]any{"aws_region": getenv("AWS_REGION")}
-	cfg.function["memory_size_mb"], _ = strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
-	for _, key := range []string{"function_name", "function_version", "log_group_name", "log_stream_name"} {
-		cfg.function[key] = getenv("AWS_LAMBDA_" + strings.ToUpper(key))
-	}
+	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"))
+	cfg.function = map[string]any{"aws_region": getenv("AWS_REGION"), "memory_size_mb": memory, "function_name": getenv("AWS_LAMBDA_FUNCTION_NAME"),
+		"function_version": getenv("AWS_LAMBDA_FUNCTION_VERSION"), "log_group_name": getenv("AWS_LAMBDA_LOG_GROUP_NAME"), "log_stream_name": getenv("AWS_LAMBDA_LOG_STREAM_NAME")}
 	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		var err error
 		if cfg.api, err = readAPI(getenv); err != nil {
@@ -230,12 +225,14 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	lambda := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	x := &extensionsAPI{base: "http://" + cfg.extensionsAPI, name: cfg.extensionName, transport: lambda}
 	if cfg.off {
-		return x.run(ctx, log, func(extensionAnswer) error { return nil })
+		return x.run(ctx, log, func(_ extensionAnswer, err error) error { return err })
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cfg.port))
 	if err != nil {
 		err = fmt.Errorf("cannot listen for the runtime on port %s: %w; set LRAP_LISTENER_PORT to a port that is free", cfg.port, err)
-		return x.run(ctx, log, func(extensionAnswer) error { return x.initError(ctx, "LiveLambda.PortTaken", err) })
+		return x.run(ctx, log, func(_ extensionAnswer, refused error) error {
+			return x.initError(ctx, "LiveLambda.PortTaken", errors.Join(err, refused))
+		})
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -247,16 +244,20 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if cfg.api != nil {
 		cfg.api.log, cfg.api.transport = log, newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
 		cfg.api.credentials = func(ctx context.Context) (credentials, error) { return roleCredentials(ctx, lambda) }
-		p.tunnel = newTunnel(cfg.api, cfg.toRuntime)
+		p.tunnel = &tunnel{api: cfg.api, buffered: cfg.toRuntime, err: errors.New("still connecting"), calls: map[uint64]*call{}}
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
-	err = x.run(ctx, log, func(fn extensionAnswer) error {
-		cfg.function["handler"] = fn.Handler
-		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
-		wg.Go(func() { server.Serve(ln) })
-		return nil
+	err = x.run(ctx, log, func(fn extensionAnswer, err error) error {
+		if err == nil {
+			cfg.function["handler"] = fn.Handler
+			log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
+			wg.Go(func() { server.Serve(ln) })
+		}
+		return err
 	})
+	p.mu.Lock()
 	stopInvocations(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
+	p.mu.Unlock()
 	p.wg.Wait() // local ends are told, so the link comes last
 	server.Close()
 	return err

@@ -49,6 +49,7 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+	"weak"
 
 	"golang.org/x/net/websocket"
 )
@@ -60,7 +61,7 @@ func TestReadConfig(t *testing.T) {
 	offlineError := func(c config) any { return c.offlineError }
 	toRuntime := func(c config) any { return c.toRuntime }
 	forwardEnv := func(c config) any { return c.forwardEnv }
-	acceptTimeout := func(c config) any { return c.acceptTimeout }
+	accept := func(c config) any { return c.accept }
 	port := func(c config) any { return c.port }
 	runtimeAPI := func(c config) any { return c.extensionsAPI + " " + c.runtimeAPI }
 	name := func(c config) any { return c.extensionName }
@@ -89,10 +90,10 @@ func TestReadConfig(t *testing.T) {
 		{"", forwardEnv, false},
 		{"LIVE_LAMBDA_FORWARD_ENV=off", forwardEnv, false},
 		{"LIVE_LAMBDA_FORWARD_ENV=on", forwardEnv, true},
-		{"", acceptTimeout, time.Duration(0)},
-		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=0s", acceptTimeout, time.Duration(0)},
-		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s", acceptTimeout, 3 * time.Second},
-		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=1500ms", acceptTimeout, 1500 * time.Millisecond},
+		{"", accept, time.Duration(0)},
+		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=0s", accept, time.Duration(0)},
+		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s", accept, 3 * time.Second},
+		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=1500ms", accept, 1500 * time.Millisecond},
 		{"", port, "8082"},
 		{"LRAP_LISTENER_PORT=1", port, "1"},
 		{"LRAP_LISTENER_PORT=65535", port, "65535"},
@@ -299,8 +300,8 @@ func FuzzReadConfig(f *testing.F) {
 				t.Errorf("%q is more than one line", p)
 			}
 		}
-		if cfg.port == "" || len(strings.TrimLeft(cfg.port, "0")) > 5 || cfg.acceptTimeout < 0 || cfg.extensionName == "" {
-			t.Errorf("port %s, accept timeout %v, name %q", cfg.port, cfg.acceptTimeout, cfg.extensionName)
+		if cfg.port == "" || len(strings.TrimLeft(cfg.port, "0")) > 5 || cfg.accept < 0 || cfg.extensionName == "" {
+			t.Errorf("port %s, accept timeout %v, name %q", cfg.port, cfg.accept, cfg.extensionName)
 		}
 		if a := cfg.api; a != nil {
 			for _, u := range []*url.URL{a.http, a.realtime} {
@@ -437,6 +438,19 @@ func TestRunPortTaken(t *testing.T) {
 	}
 }
 
+// Neither the port nor the registration: both are told.
+func TestRunPortTakenAndRefused(t *testing.T) {
+	taken := listen(t)
+	api := startExtensionsAPI(t, `500 {}`, `500 {}`, `403 {}`)
+	err := run(t.Context(), config{port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "x"}, slog.New(slog.DiscardHandler))
+	api.want("POST register", "POST register", "POST init/error")
+	for _, s := range []string{"LRAP_LISTENER_PORT", "extension/register: 500", "extension/init/error: 403"} {
+		if err == nil || !strings.Contains(err.Error(), s) {
+			t.Errorf("error %v does not tell of %s", err, s)
+		}
+	}
+}
+
 func TestRunRefused(t *testing.T) {
 	for _, answer := range []string{`403 {"errorType":"Extension.AlreadyRegistered"}`, `500 {}`} {
 		api := startExtensionsAPI(t, answer, answer)
@@ -463,7 +477,7 @@ func TestExtensionEventsUntilShutdown(t *testing.T) {
 			return httpAnswer(status, body), nil
 		})}
 		logs := new(logLines)
-		if err := x.run(t.Context(), logs.logger(), func(extensionAnswer) error { return nil }); err != nil {
+		if err := x.run(t.Context(), logs.logger(), func(_ extensionAnswer, err error) error { return err }); err != nil {
 			t.Error(err)
 		}
 		var pauses []time.Duration
@@ -495,7 +509,7 @@ func TestExtensionEventsCancelled(t *testing.T) {
 			})}
 			done := make(chan bool)
 			go func() {
-				x.run(ctx, slog.New(slog.DiscardHandler), func(extensionAnswer) error { return nil })
+				x.run(ctx, slog.New(slog.DiscardHandler), func(_ extensionAnswer, err error) error { return err })
 				close(done)
 			}()
 			time.Sleep(time.Minute)
@@ -546,9 +560,9 @@ func TestTransportGivesUpDials(t *testing.T) {
 // register registers x and goes no further.
 func register(ctx context.Context, x *extensionsAPI) (fn extensionAnswer, err error) {
 	registered := errors.New("registered")
-	err = x.run(ctx, slog.New(slog.DiscardHandler), func(answer extensionAnswer) error {
+	err = x.run(ctx, slog.New(slog.DiscardHandler), func(answer extensionAnswer, refused error) error {
 		fn = answer
-		return registered
+		return cmp.Or(refused, registered)
 	})
 	if err == registered {
 		err = nil
@@ -1835,10 +1849,10 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 		{"busy without a word", `429 `, `AppSync failed to publish: Too Many Requests ""`, false},
 		{"broken", `503 no`, `AppSync failed to publish: Service Unavailable ""`, false},
 		{"redirected", `302 `, `AppSync failed to publish: Found ""`, false},
-		{"not JSON", `200 <html>`, "publish over HTTPS: invalid character", false},
-		{"endless", `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`, "publish over HTTPS: unexpected end of JSON input", false},
-		{"cut off", ``, "publish over HTTPS: ", false},
-		{"silence", `-`, "publish over HTTPS: context deadline exceeded", false},
+		{"not JSON", `200 <html>`, "invalid character", false},
+		{"endless", `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`, "unexpected end of JSON input", false},
+		{"cut off", ``, "EOF", false},
+		{"silence", `-`, "context deadline exceeded", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -1936,6 +1950,11 @@ func TestSessionQuietAfterAck(t *testing.T) {
 }
 
 // ---- appsync.go: the tunnel's link ----
+
+// newTunnel returns a tunnel that is not connected yet, as run makes it.
+func newTunnel(api *appsync, buffered bool) *tunnel {
+	return &tunnel{api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+}
 
 // A subscription may be confirmed before it delivers: the link is ready when a probe has come back.
 func TestTunnelReady(t *testing.T) {
@@ -2313,6 +2332,33 @@ func TestCallBareResult(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A local end accepts in the very instant in which the wait for that ends: it has accepted.
+func TestCallAcceptedInTheLastInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		out := c.tunnel.send(t.Context(), []byte(`1`), []byte(`{}`), time.Second, linkTimeout)
+		id := c.request().RequestID
+		waited := async(out.wait)
+		synctest.Wait()
+		unlock := c.tunnel.lock()
+		time.Sleep(time.Second) // the timer has fired, and needs the lock
+		err := out.take(out.link, &part{Type: "accepted", RequestID: id, Last: true})
+		unlock()
+		time.Sleep(time.Second)
+		if err != nil || out.ctx.Err() != nil {
+			t.Errorf("%v, ended with %v", err, context.Cause(out.ctx))
+		}
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		if r := <-waited; r.err != nil || string(r.value.data) != "2" {
+			t.Errorf("got %v, %v", r.value, r.err)
+		}
+		out.finish("answered")
+	})
 }
 
 // JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own bytes it is none of
@@ -3017,6 +3063,40 @@ func TestWebSocketIdle(t *testing.T) {
 	})
 }
 
+// A connection that has ended is kept by nothing.
+func TestWebSocketIsCollected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended []weak.Pointer[wsConn]
+		for range 3 {
+			ln := newPipeListener("example.com")
+			dialled := dial(t.Context(), &http.Transport{DialContext: ln.dial}, "http://example.com/event/realtime", nil)
+			p := acceptPeer(t, ln)
+			p.upgrade("chat")
+			r := <-dialled
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			go p.drain()
+			r.value.close()
+			p.nc.Close()
+			ended = append(ended, weak.Make(r.value))
+		}
+		time.Sleep(2 * closeTimeout)
+		synctest.Wait()
+		runtime.GC()
+		runtime.GC()
+		held := 0
+		for _, c := range ended {
+			if c.Value() != nil {
+				held++
+			}
+		}
+		if held > 1 { // the last one may still be on the stack
+			t.Errorf("%d of %d are still held", held, len(ended))
+		}
+	})
+}
+
 // A ping is answered, however long ago the last message was sent.
 func TestWebSocketLatePing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -3271,7 +3351,7 @@ func TestCertificates(t *testing.T) {
 		for _, c := range test.chain {
 			chain = append(chain, c.Certificate)
 		}
-		if err := test.roots.verify(test.host, chain); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+		if err := test.roots.tlsConfig("").VerifyConnection(tls.ConnectionState{ServerName: test.host, PeerCertificates: chain}); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}

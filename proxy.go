@@ -60,8 +60,9 @@ type proxy struct {
 	missed    atomic.Int64                        // when an invocation last waited in vain, Unix nanoseconds by the wall clock
 	last      atomic.Value                        // key of the invocation completed last
 	served    sync.Map                            // keys of those under way: calls of next at the same time may get the same one
-	wg        sync.WaitGroup
-	orphans   chan struct{} // has one for each call of next to the Runtime API that no call of the runtime waits for
+	wg        sync.WaitGroup                      // of the calls of next
+	mu        sync.Mutex                          // guards wg: life ends under it, and then there are no more
+	orphans   chan struct{}                       // has one for each call of next to the Runtime API that no call of the runtime waits for
 }
 
 // handler forwards everything unchanged, in both directions; the way there is p itself, a RoundTripper that keeps back
@@ -97,12 +98,14 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet || req.URL.Path != nextPath || p.tunnel == nil && !p.cfg.offlineError {
 		return p.transport.RoundTrip(req)
 	}
+	p.mu.Lock()
 	select {
 	case <-p.orphans:
 	case <-p.life.Done():
 	default:
 		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
 	}
+	p.mu.Unlock()
 	select {
 	case next := <-p.ready:
 		return next()
@@ -202,7 +205,7 @@ func (p *proxy) carry(inv *invocation) (completed bool) {
 	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), errors.New("shortly before its deadline"))
 	defer cancel()
 	// Half of a short timeout stays for the deployed code.
-	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.cfg.acceptTimeout, min(linkTimeout, left/2))
+	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.cfg.accept, min(linkTimeout, left/2))
 	a, err := c.wait()
 	switch f, ended := err.(*failure); {
 	case a == nil && ended:
@@ -345,8 +348,9 @@ func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
 	}
 	if env, ok := c["environment"].(map[string]string); ok {
 		env = maps.Clone(env)
-		k, _ := p.tunnel.api.credentials(ctx) // under SnapStart they are not in the environment
-		env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
+		if k, err := p.tunnel.api.credentials(ctx); err == nil { // under SnapStart they are not in the environment
+			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
+		}
 		c["environment"] = env
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal

@@ -98,7 +98,7 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 	}
 	c.ctx, c.fail = context.WithCancelCause(ctx)
 	c.silence = time.AfterFunc(firstIdle, func() { c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load()))) })
-	context.AfterFunc(c.ctx, func() { c.silence.Stop(); time.AfterFunc(closeTimeout, func() { c.Close() }) })
+	context.AfterFunc(c.ctx, func() { time.AfterFunc(closeTimeout, func() { c.Close() }) })
 	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
 	c.wg.Go(func() { c.fail(c.writeLoop()) })
 	return c, nil
@@ -110,36 +110,36 @@ type rootFiles []string
 // tlsConfig verifies servers as crypto/tls does by itself, but mostly at less cost: that parses all of the system's
 // certificates, which takes longer than everything else this program does when it starts. TLS names no server that is an
 // IP address, so there the certificate has to be host's.
+//
+// Only those roots are parsed that name an issuer of a certificate in the server's chain: the others cannot have signed it.
+// Where these are not enough, crypto/x509 looks for all that there are.
 func (files rootFiles) tlsConfig(host string) *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { // which does what is skipped
-		return files.verify(cmp.Or(cs.ServerName, host), cs.PeerCertificates)
-	}}
-}
-
-// verify checks a server's chain, name, dates and usage. Only those roots are parsed that name an issuer of a certificate
-// in the chain: the others cannot have signed it. Where these are not enough, crypto/x509 looks for all that there are.
-func (files rootFiles) verify(host string, chain []*x509.Certificate) error {
-	opts := x509.VerifyOptions{DNSName: host, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
-	for _, c := range chain[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	var bundle []byte
-	for i := 0; i < len(files) && bundle == nil; i++ {
-		bundle, _ = os.ReadFile(files[i])
-	}
-	der := make([]byte, len(bundle))
-	for block := range bytes.SplitAfterSeq(bundle, []byte("-----END CERTIFICATE-----")) {
-		_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
-		n, _ := base64.StdEncoding.Decode(der, text) // up to the END, in a quarter of the time that encoding/pem takes
-		if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Contains(der[:n], c.RawIssuer) }) {
-			opts.Roots.AppendCertsFromPEM(block)
+		chain := cs.PeerCertificates
+		opts := x509.VerifyOptions{DNSName: cmp.Or(cs.ServerName, host), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+		for _, c := range chain[1:] {
+			opts.Intermediates.AddCert(c)
 		}
-	}
-	_, err := chain[0].Verify(opts)
-	if opts.Roots = nil; errors.As(err, new(x509.UnknownAuthorityError)) {
-		_, err = chain[0].Verify(opts)
-	}
-	return err
+		var bundle []byte
+		for i := 0; i < len(files) && bundle == nil; i++ {
+			bundle, _ = os.ReadFile(files[i])
+		}
+		der := make([]byte, len(bundle))
+		for block := range bytes.SplitAfterSeq(bundle, []byte("-----END CERTIFICATE-----")) {
+			_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
+			n, _ := base64.StdEncoding.Decode(der, text) // up to the END, in a quarter of the time that encoding/pem takes
+			if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Contains(der[:n], c.RawIssuer) }) {
+				opts.Roots.AppendCertsFromPEM(block)
+			}
+		}
+		_, err := chain[0].Verify(opts)
+		if opts.Roots = nil; err != nil {
+			if _, again := chain[0].Verify(opts); again == nil {
+				return nil
+			}
+		}
+		return err
+	}}
 }
 
 func (c *wsConn) Read(p []byte) (int, error) {
@@ -170,6 +170,7 @@ func (c *wsConn) Close() error { return c.stream.Close() }
 func firstLine(s string) string { s, _, _ = strings.Cut(s, "\n"); return s[:min(len(s), 160)] }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
+	defer c.silence.Stop()
 	limited := &io.LimitedReader{R: c.ws}
 	for decoder := json.NewDecoder(limited); err == nil; {
 		limited.N = maxMessage
