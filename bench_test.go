@@ -678,9 +678,11 @@ func BenchmarkDistance(b *testing.B) {
 			for range 10 {
 				small, large = append(small, took("{}")), append(large, took(event))
 			}
+			roundTrip := 4 * delay.Seconds() * 1e3 // there and back: four messages
 			b.ReportMetric(median(small), "small-ms")
 			b.ReportMetric(median(large), "large-ms")
-			b.ReportMetric((median(large)-median(small))/(4*delay.Seconds()*1e3), "round-trips-more") // there and back: four messages
+			b.ReportMetric(median(small)/roundTrip, "round-trips")
+			b.ReportMetric((median(large)-median(small))/roundTrip, "round-trips-more")
 			p.api.wait(b.Context(), func(c *eventAPICounts) bool {
 				b.ReportMetric(float64(c.busiest), "publishes/s")
 				return true
