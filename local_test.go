@@ -1500,6 +1500,38 @@ func TestLocalRuntimeAPI(t *testing.T) {
 	}
 }
 
+// A process answers its own invocation and no other, though others are under way.
+func TestLocalAnswersItsOwn(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: []string{"c"}})
+	p := &pool{local: r.local, name: "orders", command: r.local.opts.command, seen: map[[32]byte]int{}, workers: []*worker{nil, nil}}
+	for i := range p.workers { // as if its process were starting
+		p.workers[i] = newWorker(p)
+		p.workers[i].identity, p.workers[i].generation = "$LATEST\n256\neu-west-1\nindex.handler", 1
+	}
+	r.local.pools[p.name] = p
+	asked := []*request{r.direct([]byte("0"), r.context()), r.direct([]byte("1"), r.context())}
+	for i, w := range p.workers {
+		r.routes = w.routes()
+		if id, event := r.next(); id != asked[i].id || string(event) != strconv.Itoa(i) {
+			t.Fatalf("worker %d got %s of %s", i, event, id)
+		}
+	}
+	for _, what := range []string{"response", "error"} { // posted to the worker that was asked last
+		if rec := r.call(r.ctx, "POST", "invocation/"+asked[0].id+"/"+what, strings.NewReader(`"of another"`)); rec.Code != http.StatusBadRequest || !strings.Contains(rec.Body.String(), "InvalidRequestID") {
+			t.Fatalf("%s with another's ID: %d %s", what, rec.Code, rec.Body)
+		}
+	}
+	for i, w := range p.workers {
+		r.routes = w.routes()
+		r.respond(asked[i].id, strings.NewReader(fmt.Sprint("answer ", i)), http.StatusAccepted)
+	}
+	for i, q := range asked {
+		if rep, body := r.reply(q); rep.kind != "response" || body != fmt.Sprint("answer ", i) {
+			t.Errorf("invocation %d got %s %q", i, rep.kind, body)
+		}
+	}
+}
+
 // What a page in a browser can send is refused, whatever it does with host names.
 func TestLocalRefusesBrowsers(t *testing.T) {
 	r := newTestLocal(t, localOptions{})
