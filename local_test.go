@@ -1555,6 +1555,23 @@ func TestLocalRefusesBrowsers(t *testing.T) {
 	}
 }
 
+// So is what comes from another machine, though it listens on loopback alone.
+func TestLocalRefusesOtherMachines(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	addr, err := r.local.serveAttached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for peer, want := range map[string]int{"192.0.2.1:1": http.StatusForbidden, "[2001:db8::1]:1": http.StatusForbidden, "": http.StatusForbidden,
+		"127.0.0.1:1": http.StatusOK, "[::1]:1": http.StatusOK} {
+		req, rec := httptest.NewRequest("GET", "/2018-06-01/ping", nil), httptest.NewRecorder()
+		req.Host, req.RemoteAddr = addr, peer
+		if r.local.attachServer.Handler.ServeHTTP(rec, req); rec.Code != want {
+			t.Errorf("%q: %d, want %d", peer, rec.Code, want)
+		}
+	}
+}
+
 // ---- the commands, as processes of their own ----
 
 // started is a command that runs.
