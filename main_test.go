@@ -451,6 +451,26 @@ func TestRunPortTakenAndRefused(t *testing.T) {
 	}
 }
 
+// The port is taken at another of this machine's addresses: that matters only to who listens on all of them.
+func TestRunListensOnLoopback(t *testing.T) {
+	ln := listen(t)
+	for _, host := range []string{"127.0.0.2", "::1"} { // all interfaces of IPv4, or of both, and of IPv6
+		other, err := net.Listen("tcp", net.JoinHostPort(host, port(ln)))
+		if err != nil {
+			t.Log("not shown with "+host+":", err) // which not every machine has
+			continue
+		}
+		defer other.Close()
+	}
+	ln.Close()
+	api := startExtensionsAPI(t, `200 {"functionName":"f"}`, `200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
+	cfg := config{port: port(ln), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension", function: map[string]any{}}
+	if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	api.want("POST register", "GET event/next")
+}
+
 func TestRunRefused(t *testing.T) {
 	for _, answer := range []string{`403 {"errorType":"Extension.AlreadyRegistered"}`, `500 {}`} {
 		api := startExtensionsAPI(t, answer, answer)
