@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -705,13 +706,18 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 	if err := os.WriteFile(roots, []byte(root.pem()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ name, variable, given, wanted, noProxy, reason string }{
-		{"no password", "HTTPS_PROXY", "", "", "", ""},
-		{"password", "https_proxy", "me:p%40ss@", "me:p@ss", "other.example.com", ""},
-		{"wrong password", "HTTPS_PROXY", "me:marked@", "me:p@ss", "", "Proxy Authentication Required"},
-		{"excepted", "HTTPS_PROXY", "", "", ".example.com", "events.example.com"},
+	certFile, certDir := "SSL_CERT_FILE="+roots, "SSL_CERT_DIR="+filepath.Dir(roots) // which crypto/x509 alone reads
+	for _, test := range []struct{ name, roots, variable, given, wanted, noProxy, reason string }{
+		{"no password", certFile, "HTTPS_PROXY", "", "", "", ""},
+		{"password", certFile, "https_proxy", "me:p%40ss@", "me:p@ss", "other.example.com", ""},
+		{"roots in a directory", certDir, "HTTPS_PROXY", "", "", "", ""},
+		{"wrong password", certFile, "HTTPS_PROXY", "me:marked@", "me:p@ss", "", "Proxy Authentication Required"},
+		{"excepted", certFile, "HTTPS_PROXY", "", "", ".example.com", "events.example.com"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.roots == certDir && runtime.GOOS == "darwin" {
+				t.Skip("crypto/x509 has the keychain's roots there")
+			}
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -720,8 +726,9 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 			var api atomic.Value // its host, which is known when the function has started
 			address, asked, served := startWayOut(t, test.wanted, &api, leaf)
 			proxy := "http://" + test.given + address
+			rootsVariable, where, _ := strings.Cut(test.roots, "=")
 			p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
-				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", "SSL_CERT_FILE": roots, test.variable: proxy, "HTTP_PROXY": proxy,
+				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", rootsVariable: where, test.variable: proxy, "HTTP_PROXY": proxy,
 				"NO_PROXY": test.noProxy, "LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
 			api.Store(p.host)
 			if test.reason != "" {
