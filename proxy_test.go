@@ -2024,7 +2024,7 @@ func TestShutdownDuringAnInvocation(t *testing.T) {
 }
 
 // The extension's whole life on loopback, in this process: registration, with INVOKE or where that is refused without,
-// an invocation, and SHUTDOWN in the middle of another one.
+// an invocation, and SHUTDOWN in the middle of another one, which the emulated environment fails itself.
 func TestRunUntilShutdown(t *testing.T) {
 	for _, concurrency := range []int{1, 2} {
 		t.Run(fmt.Sprint("concurrency ", concurrency), func(t *testing.T) {
@@ -2070,13 +2070,85 @@ func TestRunUntilShutdown(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Errorf("run ended with %v", err)
 			}
-			if cut.what != "Sandbox.Failure" && cut.what != "LiveLambda.NoAnswer" {
+			if cut.what != "Sandbox.Failure" {
 				t.Errorf("the invocation cut short ended with %s: %s", cut.what, cut.payload)
 			}
 			if err := r.api.wait(t.Context(), func(n *eventAPICounts) bool { return n.open == 1 && n.events["/live-lambda/requests"] >= 3 }); err != nil {
 				t.Error(err) // two requests, and done where the extension has heard of accepted
 			}
 		})
+	}
+}
+
+// SHUTDOWN while a local end has an invocation and has not answered it: before run returns, the Runtime API has an error.
+// The emulated environment fails such an invocation itself, so this one gives SHUTDOWN and takes what comes.
+func TestRunTellsOfShutdown(t *testing.T) {
+	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{}, handled: map[string]int{}}
+	defer r.close()
+	ln := listen(t)
+	r.url = "http://" + ln.Addr().String()
+	r.api = startEventAPI(ln, eventAPIOptions{apiKey: "da2-key"})
+	r.stops = append(r.stops, r.api.close)
+	taken := make(chan struct{})
+	r.local = r.startLocal(&localEnd{handle: func(d *delivery) localReply {
+		close(taken)
+		<-d.ctx.Done()
+		return respond(`1`)
+	}})
+
+	registered, shutdown, told := make(chan struct{}), make(chan struct{}), make(chan string, 10)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /2020-01-01/extension/register", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"functionName":"f"}`)
+		close(registered)
+	})
+	mux.HandleFunc("GET /2020-01-01/extension/event/next", func(w http.ResponseWriter, _ *http.Request) {
+		<-shutdown
+		io.WriteString(w, `{"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
+	})
+	mux.HandleFunc("GET "+nextPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "id-1")
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
+		io.WriteString(w, `1`)
+	})
+	mux.HandleFunc("POST "+invocationPath+"{id}/{what}", func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		told <- fmt.Sprintf("%s %s %s %s %v", req.PathValue("id"), req.PathValue("what"), req.Header.Get(typeHeader), body, err)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	lambda := httptest.NewServer(mux)
+	defer lambda.Close()
+
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := r.config(map[string]string{"AWS_LAMBDA_RUNTIME_API": lambda.Listener.Addr().String(), "LRAP_LISTENER_PORT": port})
+	ended := async(func() (bool, error) { return true, run(r.ctx, cfg, newLogger(cfg, r.log)) })
+	select {
+	case <-registered:
+	case got := <-ended:
+		t.Fatal(got.err)
+	}
+	next := async(func() (*http.Response, error) { return http.Get("http://127.0.0.1:" + port + nextPath) })
+	select {
+	case <-taken:
+	case got := <-next:
+		t.Errorf("the runtime got %v, %v; the log:\n%s", got.value, got.err, r.log)
+	}
+	close(shutdown)
+	if got := <-ended; got.err != nil {
+		t.Errorf("run ended with %v", got.err)
+	}
+	lambda.Close()
+	close(told)
+	var got []string
+	for call := range told {
+		got = append(got, call)
+	}
+	want := `id-1 error LiveLambda.NoAnswer {"errorMessage":"live-lambda: the execution environment shut down before there was an answer","errorType":"LiveLambda.NoAnswer"} <nil>`
+	if !slices.Equal(got, []string{want}) {
+		t.Errorf("the Runtime API was told %q, want %q", got, want)
 	}
 }
 
