@@ -481,7 +481,14 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 // accept writes `accepted`; without a connection it does not wait for one.
 func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	conn, _ := s.current()
-	return conn != nil && s.sayAccepted(ctx, conn, t) == nil
+	if conn == nil {
+		return false
+	}
+	err := s.sayAccepted(ctx, conn, t)
+	if err != nil { // AppSync may have taken it all the same, and an extension that has heard it does not ask again
+		err = s.sayAccepted(ctx, conn, t)
+	}
+	return err == nil
 }
 
 func (s *subscriber) current() (*session, <-chan struct{}) {
