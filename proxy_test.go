@@ -1338,9 +1338,11 @@ func TestLinkEndsAtEveryStep(t *testing.T) {
 					continue // what is large takes long, and is no different
 				}
 				name := fmt.Sprintf("%s %s %s of %d bytes", []string{"", "closed", "reset", "half-open"}[ending], when, s.step, len(s.event))
-				rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, func(r *rig) { // each answer has three
-					endAtStep(r, ending, when == "before", s.step, s.event)
-				})
+				test := func(r *rig) { endAtStep(r, ending, when == "before", s.step, s.event) }
+				rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, test)                     // each answer has three
+				if s.step != "extension data response 1" && s.step != "extension data response 2" { // it has one
+					rigTest(t, name+" (real)", rigOptions{local: &localEnd{real: true}}, test)
+				}
 			}
 		}
 	}
@@ -1894,13 +1896,10 @@ func TestStrayAnswers(t *testing.T) {
 // The environment was frozen for minutes: the socket is dead, nobody has said so, and the wall clock is ahead.
 func TestFrozen(t *testing.T) {
 	for _, ending := range []apiEnding{stayOpen, goHalfOpen, resetConnection, closePolitely} {
-		rigTest(t, fmt.Sprint(ending), rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}}, func(r *rig) {
+		frozen := func(r *rig) {
 			r.want(r.invoke(`1`), "local")
-			unlock := r.proxy.tunnel.lock()
-			l := r.proxy.tunnel.link
-			unlock()
-			conns, _ := r.api.subscribers(r.ctx, "/live-lambda/response/*", 1)
-			r.api.do(conns[0], apiVerdict{after: ending})
+			l, conn := r.link()
+			r.api.do(conn, apiVerdict{after: ending})
 			l.conn.lastFrame.Add(-int64(5 * time.Minute)) // as it looks to whoever wakes up
 			o := r.invoke(`2`)
 			r.want(o, "local")
@@ -1908,7 +1907,11 @@ func TestFrozen(t *testing.T) {
 				r.t.Errorf("it took %v to find out", o.took)
 			}
 			r.wantHandled(2)
-		})
+		}
+		for _, real := range []bool{false, true} {
+			opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}, local: &localEnd{real: real}}
+			rigTest(t, fmt.Sprint(ending, " real ", real), opts, frozen)
+		}
 	}
 }
 
@@ -2194,7 +2197,12 @@ func TestManyAtOnce(t *testing.T) {
 // ---- a soak ----
 
 // TestSoak invokes again and again with faults drawn at random. SOAK=10000 is its full length; SOAK_SEED=N draws others.
-func TestSoak(t *testing.T) {
+func TestSoak(t *testing.T) { soakWith(t, &localEnd{}) }
+
+// The same with the developer's end that users have.
+func TestSoakReal(t *testing.T) { soakWith(t, &localEnd{real: true}) }
+
+func soakWith(t *testing.T, local *localEnd) {
 	n, seed := 60, uint64(1)
 	if s := os.Getenv("SOAK"); s != "" {
 		n, _ = strconv.Atoi(s)
@@ -2205,7 +2213,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("SOAK=%d SOAK_SEED=%d", n, seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var apiFault atomic.Pointer[lambdaFault] // of the next answer
-	opts := rigOptions{}
+	opts := rigOptions{local: local}
 	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
 		if r.Method == http.MethodPost {
 			if next := apiFault.Swap(nil); next != nil {
@@ -2255,7 +2263,12 @@ type soak struct {
 
 // round invokes once, with a fault or without. Whatever happened, it leaves everything as it was.
 func (s *soak) round(i int) {
-	s.local.handle = func(d *delivery) localReply { return respond(`{"by":"local","event":` + string(d.event) + `}`) }
+	timeout := time.Duration(1+s.rng.IntN(60)) * time.Second
+	work := timeout * time.Duration(max(0, s.rng.IntN(8)-4)) / 8 // most handlers take no time
+	s.local.handle = func(d *delivery) localReply {
+		time.Sleep(work)
+		return respond(`{"by":"local","event":` + string(d.event) + `}`)
+	}
 	s.fault = "no fault"
 	s.heard.Store(false)
 	undo := func() {}
@@ -2264,7 +2277,7 @@ func (s *soak) round(i int) {
 		undo = s.draw()
 	}
 	event := fmt.Sprintf(`{"n":%d,"filler":"%s"}`, i, strings.Repeat("x", []int{0, 1, 10, 100, 1000, 1000, 1000, 20_000}[s.rng.IntN(8)]))
-	o := s.invokeRequest(invokeRequest{payload: []byte(event), timeout: time.Duration(1+s.rng.IntN(60)) * time.Second})
+	o := s.invokeRequest(invokeRequest{payload: []byte(event), timeout: timeout})
 	undo()
 	s.outcomes[o.what]++
 	s.check(o, event)
@@ -2356,9 +2369,12 @@ func (s *soak) draw() (undo func()) {
 	}
 	idle := func(name string, end apiEnding) func() {
 		s.fault = name
-		side := []string{"/live-lambda/response/*", "/live-lambda/requests"}[s.rng.IntN(2)]
-		conns, _ := s.api.subscribers(s.ctx, side, 1)
-		s.api.do(conns[0], apiVerdict{after: end})
+		_, conn := s.link()
+		if s.rng.IntN(2) == 0 {
+			conns, _ := s.api.subscribers(s.ctx, "/live-lambda/requests", 1)
+			conn = conns[0]
+		}
+		s.api.do(conn, apiVerdict{after: end})
 		return func() {}
 	}
 	switch s.rng.IntN(14) {
@@ -2398,7 +2414,7 @@ func (s *soak) draw() (undo func()) {
 		done := after(pause/10, func() {
 			s.local.stop()
 			old := s.local
-			s.local = s.startLocal(&localEnd{handle: old.handle})
+			s.local = s.startLocal(&localEnd{real: old.real, handle: old.handle})
 		})
 		return func() { <-done }
 	case 13:
@@ -2686,6 +2702,16 @@ func (r *rig) ready() {
 	}
 }
 
+// link is the extension's link, and its connection's number.
+func (r *rig) link() (l *session, conn int) {
+	r.ready()
+	unlock := r.proxy.tunnel.lock()
+	l = r.proxy.tunnel.link
+	unlock()
+	conns, _ := r.api.subscribers(r.ctx, "/live-lambda/response/"+l.name+"*", 1)
+	return l, conns[0]
+}
+
 // mend takes back every fault.
 func (r *rig) mend() {
 	synctest.Wait() // for frames on their way
@@ -2767,7 +2793,7 @@ func (r *rig) appSyncURL() string {
 func (r *rig) config(env map[string]string) config {
 	all := map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "SSL_CERT_FILE": cmp.Or(r.roots, "/none"), "SSL_CERT_DIR": "/none",
-		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
+		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_LAMBDA_FUNCTION_NAME": "function", "AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
 	}
 	maps.Copy(all, env)
 	cfg, problems := readConfig(func(name string) string { return all[name] })
@@ -2922,7 +2948,7 @@ func (r *rig) startRuntime() *deployedRuntime {
 	transport := r.net.transport()
 	var wg sync.WaitGroup
 	for range r.concurrency {
-		wg.Go(func() { d.run(ctx, transport, r.proxyAddr) })
+		wg.Go(func() { runRuntime(ctx, transport, r.proxyAddr, d.handle) })
 	}
 	d.stop = sync.OnceFunc(func() {
 		cancel()
@@ -2933,8 +2959,15 @@ func (r *rig) startRuntime() *deployedRuntime {
 	return d
 }
 
-// run is a runtime's loop. It ends with ctx alone.
-func (d *deployedRuntime) run(ctx context.Context, transport http.RoundTripper, addr string) {
+func (d *deployedRuntime) handle(header http.Header, event []byte) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.events, d.header = append(d.events, string(event)), append(d.header, header)
+	return `{"by":"deployed"}`
+}
+
+// runRuntime is a runtime's loop. It ends with ctx alone.
+func runRuntime(ctx context.Context, transport http.RoundTripper, addr string, handle func(http.Header, []byte) string) {
 	for ctx.Err() == nil {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+nextPath, nil)
 		resp, err := transport.RoundTrip(req)
@@ -2947,10 +2980,8 @@ func (d *deployedRuntime) run(ctx context.Context, transport http.RoundTripper, 
 		if err != nil || resp.StatusCode != http.StatusOK {
 			continue
 		}
-		d.mu.Lock()
-		d.events, d.header = append(d.events, string(event)), append(d.header, resp.Header)
-		d.mu.Unlock()
-		req, _ = http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", strings.NewReader(`{"by":"deployed"}`))
+		answer := strings.NewReader(handle(resp.Header, event))
+		req, _ = http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", answer)
 		req.Header.Set(idHeader, resp.Header.Get(idHeader))
 		if resp, err = transport.RoundTrip(req); err == nil {
 			io.Copy(io.Discard, resp.Body)
@@ -3034,10 +3065,12 @@ func messageIn(event string) string {
 
 // ---- local ends ----
 
-// localEnd is a local end of version 1 with a handler of its own, as `live-lambda local` has it.
+// localEnd is a local end of version 1 with a handler of its own, as `live-lambda local` has it, or that itself.
 type localEnd struct {
 	rig    *rig
 	name   string
+	real   bool // it is the program's own; of what follows it has the handler alone
+	up     chan struct{}
 	stop   func()
 	handle func(*delivery) localReply // the handler; nil: answers {"by":"local"}
 	script func(*delivery)            // instead of all that a local end does with a request
@@ -3067,8 +3100,8 @@ type delivery struct {
 // startLocal starts a local end like l.
 func (r *rig) startLocal(l *localEnd) *localEnd {
 	r.t.Helper()
-	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), handle: l.handle, script: l.script, again: l.again, pieces: l.pieces,
-		parts: map[string][]*part{}, known: map[string]*delivery{}, done: map[string]string{}}
+	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), real: l.real, handle: l.handle, script: l.script, again: l.again, pieces: l.pieces,
+		up: make(chan struct{}, 1), parts: map[string][]*part{}, known: map[string]*delivery{}, done: map[string]string{}}
 	cfg, _ := readConfig(func(name string) string {
 		return map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
 	})
@@ -3076,19 +3109,12 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 	a.transport, a.log = r.net.transport(), slog.New(slog.DiscardHandler)
 	a.transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	ctx, cancel := context.WithCancel(context.Background())
-	up := make(chan struct{}, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		a.run(ctx, func(sessionCtx context.Context, s *session) (bool, error) {
-			if err := s.subscribe(sessionCtx, ackTimeout, a.requests, func(event string) { l.receive(ctx, event) }); err != nil {
-				return false, err
-			}
-			l.use(s)
-			notify(up)
-			<-s.conn.ctx.Done()
-			return true, context.Cause(s.conn.ctx)
-		}, func(error) { l.use(nil) })
-	})
+	if l.real {
+		wg.Go(func() { l.runReal(ctx, a) })
+	} else {
+		wg.Go(func() { l.run(ctx, a) })
+	}
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
@@ -3097,11 +3123,54 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 	})
 	r.stops = append(r.stops, l.stop)
 	select {
-	case <-up:
+	case <-l.up:
 	case <-time.After(time.Minute):
 		r.t.Fatal("the local end does not connect")
 	}
 	return l
+}
+
+func (l *localEnd) run(ctx context.Context, a *appsync) {
+	a.run(ctx, func(sessionCtx context.Context, s *session) (bool, error) {
+		if err := s.subscribe(sessionCtx, ackTimeout, a.requests, func(event string) { l.receive(ctx, event) }); err != nil {
+			return false, err
+		}
+		l.use(s)
+		notify(l.up)
+		<-s.conn.ctx.Done()
+		return true, context.Cause(s.conn.ctx)
+	}, func(error) { l.use(nil) })
+}
+
+// runReal runs what `live-lambda local` runs. Its runtime is a goroutine that came by itself, as from a debugger, and asks
+// over the rig's network, whose connections have no address to be known for this machine's (guarded).
+func (l *localEnd) runReal(ctx context.Context, a *appsync) {
+	term := &terminal{out: l, errors: l, columns: func() int { return 0 }, chunks: make(chan chunk, waitingLines)}
+	term.start()
+	defer term.close()
+	a.log = term.logger(slog.LevelDebug)
+	real := newLocal(localOptions{}, term)
+	real.attach = newWorker(&pool{local: real, name: "attached runtime"})
+	real.attachServer = &http.Server{Handler: real.attach.routes(), ErrorLog: real.quiet}
+	ln, transport := l.rig.net.listen(l.name+":80"), l.rig.net.transport()
+	defer transport.CloseIdleConnections()
+	real.wg.Go(func() { real.attachServer.Serve(ln) })
+	l.wg.Go(func() {
+		runRuntime(ctx, transport, ln.host, func(header http.Header, event []byte) string {
+			d := &delivery{local: l, event: event, context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")}}
+			return string(d.run().body)
+		})
+	})
+	newSubscriber(a, real).run(ctx)
+	real.close()
+}
+
+// Write takes what the real one's terminal shows.
+func (l *localEnd) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("waiting for invocations")) {
+		notify(l.up)
+	}
+	return l.rig.log.Write(p)
 }
 
 func (l *localEnd) use(s *session) {
