@@ -489,6 +489,7 @@ func TestLambdaExtensionInitError(t *testing.T) {
 // The runtime waits for external extensions; init and each phase wait for everyone's next; then comes the freeze.
 func TestLambdaPhases(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours", "quiet"}})
+	p.await("init start", "")
 	quiet := p.register("quiet")
 	id := p.register("ours", "INVOKE", "SHUTDOWN")
 	p.await("runtime started", "")
