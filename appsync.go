@@ -316,7 +316,7 @@ func (s *session) receive(decoder *json.Decoder) error {
 	}
 	event, text := m.Event.(string)
 	if m.Type == "data" && !text {
-		m = serverMessage{Errors: []apiError{{ErrorType: "an event that is not valid"}}}
+		m = serverMessage{Type: "broadcast_error", Errors: []apiError{{ErrorType: "an event that is not valid"}}}
 	} else if s.api.graphql && strings.HasPrefix(event, `"`) {
 		// AWSJSON has been seen to arrive encoded twice. https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
 		json.Unmarshal([]byte(event), &event)

@@ -1922,6 +1922,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(data(string(part{Type: "probe", RequestID: id + "/probe"}.event())))
 	f.Add(data(string(part{Type: "response", RequestID: id + "/9", Last: true}.event())))
 	f.Add([]byte(`{"type":"data","id":"3","event":"null"}`))
+	f.Add([]byte(`{"type":"data","id":"2"}`)) // the ID of an operation that waits
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
 		f.Add(mustJSON(map[string]any{"type": "error", "errors": []apiError{{strings.Repeat(kind, 200), "", strings.Repeat("\x01", 500)}}}))
 	}
