@@ -478,17 +478,30 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	s.mu.Unlock()
 }
 
-// accept writes `accepted`; without a connection it does not wait for one.
+// accept writes `accepted`; without a connection it does not wait for one. Where that fails AppSync may have taken it all the
+// same, and an extension that has heard it does not ask again: it is said once more, over the next connection if this one
+// has ended, if that comes in the time after which an extension that has heard nothing asks again itself.
 func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	conn, _ := s.current()
 	if conn == nil {
 		return false
 	}
-	err := s.sayAccepted(ctx, conn, t)
-	if err != nil { // AppSync may have taken it all the same, and an extension that has heard it does not ask again
-		err = s.sayAccepted(ctx, conn, t)
+	if s.sayAccepted(ctx, conn, t) == nil {
+		return true
 	}
-	return err == nil
+	soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for {
+		conn, changed := s.current()
+		if conn != nil && conn.conn.ctx.Err() == nil {
+			return s.sayAccepted(ctx, conn, t) == nil
+		}
+		select {
+		case <-changed:
+		case <-soon.Done():
+			return false
+		}
+	}
 }
 
 func (s *subscriber) current() (*session, <-chan struct{}) {
