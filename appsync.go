@@ -53,6 +53,7 @@ const (
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
 	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
+	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
 	// Between dials, drawn with full jitter: doubles with each failure.
@@ -885,11 +886,12 @@ func (c *call) Read(b []byte) (n int, err error) {
 
 // publish publishes the request over l until l ends, or the call.
 func (c *call) publish(l *session) {
+	start := time.Now()
 	c.t.subscribe(l)
 	var sent, inParts bool
 	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
 		var events iter.Seq[[]byte]
-		var err error
+		pause, err := repeatRequest, error(nil)
 		unlock := c.t.lock()
 		c.held = false
 		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
@@ -905,7 +907,6 @@ func (c *call) publish(l *session) {
 				l.conn.fail(err)
 			}
 		}
-		pause := 2 * time.Second // without `accepted`
 		unlock = c.t.lock()
 		switch {
 		case c.ctx.Err() != nil || l.conn.ctx.Err() != nil:
@@ -913,7 +914,9 @@ func (c *call) publish(l *session) {
 			c.arm(0, err)
 		case err != nil:
 			c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
-			pause = retryPublish
+			if pause = retryPublish; !sent {
+				c.arm(linkTimeout+transferTime(int64(len(c.event)))-time.Since(start), err)
+			}
 		case !sent:
 			sent = true
 			c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time

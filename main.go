@@ -107,8 +107,7 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 	realtime := host.Scheme + "://" + strings.Replace(host.Host, ".appsync-api.", ".appsync-realtime-api.", 1) // a custom domain has one host
 	realtimeHost, realtimeErr := parseHost(realtimeName, cmp.Or(getenv(realtimeName), realtime))
 	a := &appsync{http: host, realtime: realtimeHost, apiKey: getenv("LIVE_LAMBDA_APPSYNC_API_KEY"), namespace: cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")}
-	a.region = cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION"))
-	a.realtime.Scheme = a.http.Scheme
+	a.region, a.realtime.Scheme = cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION")), a.http.Scheme
 	protocol := strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL"))
 	if a.graphql = protocol == "graphql" || protocol == "" && (a.http.Path == "graphql" || a.realtime.Path == "graphql"); !a.graphql {
 		a.http.Path, a.realtime.Path = "/event", "/event/realtime"

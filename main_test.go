@@ -2636,9 +2636,8 @@ func TestCallNotTaken(t *testing.T) {
 				}
 			} else {
 				_, err := out.wait()
-				// What passes may have been logged, tries ago; the call only knows that it was in vain.
-				if said := fmt.Sprint(err, c.logs); err == nil || !strings.Contains(said, test.err) && !strings.Contains(said, strings.ReplaceAll(test.err, `"`, `\"`)) {
-					t.Errorf("%s: %s", test.answer, said)
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("%s: %v", test.answer, err)
 				}
 				if took := time.Since(start); errors.Is(err, errRefused) != (took == 0) || took > linkTimeout+time.Second {
 					t.Errorf("%s: told after %v, %d tries", test.answer, took, asked.Load())

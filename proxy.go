@@ -346,12 +346,12 @@ func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
 			c[key] = json.RawMessage(value)
 		}
 	}
-	if env, ok := c["environment"].(map[string]string); ok {
-		env = maps.Clone(env)
-		if k, err := p.tunnel.api.credentials(ctx); err == nil { // under SnapStart they are not in the environment
+	if env, ok := c["environment"].(map[string]string); ok && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: not in the environment
+		if k, err := p.tunnel.api.credentials(ctx); err == nil {
+			env = maps.Clone(env)
 			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
+			c["environment"] = env
 		}
-		c["environment"] = env
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal
 	return encoded

@@ -489,7 +489,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	if s.sayAccepted(ctx, conn, t) == nil {
 		return true
 	}
-	soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+	soon, cancel := context.WithTimeout(ctx, repeatRequest)
 	defer cancel()
 	for {
 		conn, changed := s.current()

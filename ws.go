@@ -78,8 +78,7 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 		if err != nil {
 			return err
 		}
-		var upgraded bool
-		if c.stream, upgraded = resp.Body.(io.ReadWriteCloser); !upgraded {
+		if c.stream, _ = resp.Body.(io.ReadWriteCloser); c.stream == nil { // not upgraded
 			defer resp.Body.Close()
 			text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 			return fmt.Errorf("%w: %d %s: %q", errNoUpgrade, resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(string(text)))
