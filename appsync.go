@@ -612,10 +612,10 @@ var errTooBig = fmt.Errorf("larger than %d bytes", maxPayload)
 
 // joiner puts the parts of one message together again, whatever order they come in. It is not safe for concurrent use.
 type joiner struct {
-	limit, size int           // bytes of parts that may wait, and that do
-	waiting     map[int]*part // by index, parts that have come and were not read
-	next, last  int           // index of the part to read next; of the last part once it has come, else -1
-	first       *part         // part 0, once it has come, else any: what all parts have in common
+	limit, size int            // bytes of parts that may wait, and that do
+	waiting     map[int][]byte // by index, data of parts that have come and were not read; of the others no more is kept
+	next, last  int            // index of the part to read next; of the last part once it has come, else -1
+	first       *part          // part 0, once it has come, else any: what all parts have in common
 	trailers    map[string]string
 	rest        []byte // of the part that is being read
 }
@@ -624,18 +624,19 @@ type joiner struct {
 // more than the limit; the part that is read next always has a place.
 func (j *joiner) add(p *part) error {
 	if j.waiting == nil {
-		j.waiting, j.last, j.first = map[int]*part{}, -1, p
+		j.waiting, j.last, j.first = map[int][]byte{}, -1, p
 	}
+	_, twice := j.waiting[p.Index]
 	size := j.size + len(p.data) + 512 // for the part itself
 	switch {
-	case p.Index < j.next || j.waiting[p.Index] != nil:
+	case p.Index < j.next || twice:
 		return nil
 	case p.Type != j.first.Type, p.Encoding != j.first.Encoding, j.last >= 0 && (p.Index > j.last || p.Last):
 		return errors.New("it contradicts the other parts")
 	case size > j.limit && p.Index != j.next:
 		return errTooBig
 	}
-	j.waiting[p.Index], j.size = p, size
+	j.waiting[p.Index], j.size = p.data, size
 	if p.Index == 0 {
 		j.first = p
 	}
@@ -654,15 +655,15 @@ var errMissing = errors.New("a part is missing")
 // Read reads the data of the parts in order, as they are; errMissing where one has to come first.
 func (j *joiner) Read(b []byte) (int, error) {
 	for len(j.rest) == 0 {
-		p := j.waiting[j.next]
+		data, there := j.waiting[j.next]
 		switch {
-		case p == nil && j.last >= 0 && j.next > j.last:
+		case !there && j.last >= 0 && j.next > j.last:
 			return 0, io.EOF
-		case p == nil:
+		case !there:
 			return 0, errMissing
 		}
 		delete(j.waiting, j.next)
-		j.rest, j.size, j.next = p.data, j.size-len(p.data)-512, j.next+1
+		j.rest, j.size, j.next = data, j.size-len(data)-512, j.next+1
 	}
 	n := copy(b, j.rest)
 	j.rest = j.rest[n:]
@@ -674,7 +675,7 @@ func (j *joiner) message(limit int) ([]byte, error) {
 	r, size, err := io.Reader(j), j.size, error(nil)
 	if j.first.Encoding == "gzip" {
 		// Its last four bytes say how much it is (RFC 1952, ISIZE); where that is not true it takes more memory to read.
-		if end := j.waiting[j.last].data; len(end) >= 4 {
+		if end := j.waiting[j.last]; len(end) >= 4 {
 			size = int(binary.LittleEndian.Uint32(end[len(end)-4:]))
 		}
 		if r, err = gzip.NewReader(j); err != nil {
@@ -982,11 +983,11 @@ func (c *call) takeBare(l *session, event string) {
 
 // take takes a part that a local end sent for this call. The tunnel is locked.
 func (c *call) take(l *session, p *part) error {
-	j := c.parts[p.Sender]
+	j := cmp.Or(c.parts[p.Sender], &joiner{limit: maxPayload + maxEvent})
 	switch {
 	case p.Type != "accepted" && p.Type != "response" && p.Type != "error":
 		return errors.New("its type is unknown")
-	case c.ctx.Err() != nil, c.stream != nil && c.stream != j, j == nil && len(c.parts) == 2:
+	case c.ctx.Err() != nil, c.stream != nil && c.stream != j, c.parts[p.Sender] == nil && len(c.parts) == 2:
 		return nil // it comes too late, another local end's answer counts, or this is a third
 	}
 	l.versioned, c.heardOn = true, l
@@ -994,10 +995,7 @@ func (c *call) take(l *session, p *part) error {
 	if p.Type == "accepted" || c.stream == nil && c.answer != nil {
 		return nil
 	}
-	if j == nil {
-		j = &joiner{limit: maxPayload + maxEvent}
-		c.parts[p.Sender] = j
-	}
+	c.parts[p.Sender] = j
 	err := j.add(p)
 	switch {
 	case c.stream != nil && err == errTooBig: // what is too far ahead of a stream will be repeated

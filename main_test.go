@@ -1369,6 +1369,28 @@ func TestJoinerLimit(t *testing.T) {
 	}
 }
 
+// Of a part that waits nothing is kept but its data: what else it may hold is in no limit.
+func TestJoinerKeepsDataAlone(t *testing.T) {
+	before := heap()
+	j := joiner{limit: maxPayload}
+	long := strings.Repeat("x", 100<<10)
+	for index := range 100 {
+		p, err := parsePart(string(part{Type: "response", Index: index, Headers: map[string]string{"Content-Type": long}, ErrorType: long}.encode([]byte("x"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := int64(heap() - before); got > 4<<20 {
+		t.Errorf("100 parts of 200 KB keep %d bytes", got)
+	}
+	if body, err := io.ReadAll(&j); len(body) != 100 || j.first.ErrorType != long {
+		t.Errorf("read %d bytes, %v", len(body), err)
+	}
+}
+
 // Lambda's limit counts what a message is when it is joined and decompressed.
 func TestJoinLimit(t *testing.T) {
 	content := make([]byte, maxPayload+1)
@@ -1472,8 +1494,8 @@ func FuzzParts(f *testing.F) {
 				j.add(p)
 			}
 			size := 0
-			for index, p := range j.waiting {
-				size += len(p.data) + 512
+			for index, data := range j.waiting {
+				size += len(data) + 512
 				if index < j.next || j.last >= 0 && index > j.last {
 					t.Fatalf("part %d waits, of %d to %d", index, j.next, j.last)
 				}
