@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,11 +56,12 @@ func demoCommand(args []string) int {
 	if !ok {
 		return status
 	}
-	_, _, err := net.SplitHostPort(*listen)
+	_, port, err := net.SplitHostPort(*listen)
+	_, portErr := strconv.ParseUint(port, 10, 16)
 	switch {
 	case len(words) > 0:
 		return f.wrong("what is %q? A command goes after --", words[0])
-	case *listen != "" && (err != nil || !loopback(&url.URL{Host: *listen})):
+	case *listen != "" && (err != nil || portErr != nil || !loopback(&url.URL{Host: *listen})):
 		return f.wrong("--listen is %q, not an address on loopback, like 127.0.0.1:9000", *listen)
 	case *protocol != "events" && *protocol != "graphql":
 		return f.wrong("--protocol is %q, not events or graphql", *protocol)
@@ -266,7 +268,7 @@ func (d *demo) tell(ctx context.Context) error {
 		d.say("               it equals the event, token for token (%d bytes)", len(result.payload))
 	}
 	if result.functionError != "" {
-		return fmt.Errorf("the function failed: %s", result.errorType)
+		return errors.New("the function answered with an error")
 	}
 	if !d.legs.answered() {
 		return errors.New("the local handler did not answer; the deployed code did")
@@ -308,6 +310,10 @@ func (d *demo) serve(ctx context.Context, listen string) error {
 	wg.Go(func() { server.Serve(ln) })
 	select {
 	case <-ctx.Done():
+		d.stopLocal()
+		goodbye, cancel := context.WithTimeout(context.Background(), demoGoodbye)
+		defer cancel()
+		server.Shutdown(goodbye) // with the answers of what was under way
 		err = nil
 	case <-d.exited:
 		err = errors.New("the local end has exited")

@@ -1007,6 +1007,41 @@ func TestDemoListen(t *testing.T) {
 	d.end(t)
 }
 
+// An interrupt leaves an invocation the time to be answered.
+func TestDemoInterruptedOnce(t *testing.T) {
+	needCurl(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startListeningDemo(t, "--", "sh", "-c", `api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip'); cat <'`+fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		resp, err := http.Post(d.url, "application/json", strings.NewReader(`{}`))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != `"done"` {
+			t.Errorf("the caller got %q, %v", body, err)
+		}
+	})
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // when the handler is at work
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Process.Signal(os.Interrupt)
+	d.await(t, "interrupt once more")
+	f.Close()
+	io.Copy(io.Discard, d.out)
+	if err := d.Wait(); err != nil {
+		t.Errorf("demo --listen: %v", err)
+	}
+}
+
 // A second interrupt reaches the local end, which ends a handler that would not come to its end.
 func TestDemoInterruptedTwice(t *testing.T) {
 	needCurl(t)
