@@ -18,6 +18,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Lambda's limits. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -32,7 +33,8 @@ const (
 	furtherVariable = "LIVE_LAMBDA_EXEC_WRAPPER"
 	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY" // https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
 	memoryVariable  = "LIVE_LAMBDA_ATTACHED"             // an attachment
-	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN"  // known from a stack's outputs
+	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
+	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // known from a stack's outputs
 )
 
 // ---- functions ----
@@ -735,6 +737,9 @@ func (c *change) remark(o attachOptions) {
 	}
 	if strings.EqualFold(c.variables["LIVE_LAMBDA"], "off") {
 		c.note("its variable LIVE_LAMBDA is off, so the layer does nothing")
+	}
+	if d, err := time.ParseDuration(c.variables[acceptVariable]); err != nil || d == 0 {
+		c.note("while no `live-lambda local` is there, callers wait and then get an error; with --set %s=3s the deployed code answers", acceptVariable)
 	}
 	if o.policy != "" && !o.attachPolicy && c.variables[apiKeyVariable] == "" {
 		c.note("its role needs the stack's policy, unless it has it: --attach-policy, or aws iam attach-role-policy --role-name %s --policy-arn %s", f.roleName(), o.policy)

@@ -131,6 +131,7 @@ func TestAttachShowsAndAsks(t *testing.T) {
   + LIVE_LAMBDA_ATTACHED (what detach restores)
   + LIVE_LAMBDA_EXEC_WRAPPER (the wrapper that was there)
   + LIVE_LAMBDA_STAGE="alice"
+  note: while no ` + "`live-lambda local`" + ` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers
 `
 	const detached = `orders (nodejs22.x, arm64)
   - layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2
@@ -386,6 +387,7 @@ func TestAttachRefuses(t *testing.T) {
 }
 
 func TestAttachNotes(t *testing.T) {
+	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
 	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
 	tests := []struct {
 		name string
@@ -393,7 +395,8 @@ func TestAttachNotes(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"usual", map[string]any{}, "", []string{hint}},
+		{"usual", map[string]any{}, "", []string{wait, hint}},
+		{"no wait", map[string]any{}, "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=0s", []string{wait}},
 		{"API key", map[string]any{}, "--api-key da2-x", nil},
 		{"policy", map[string]any{}, "--attach-policy", nil},
 		{"OS-only", map[string]any{"Runtime": "provided.al2023", "Handler": "main"}, "--attach-policy",
@@ -414,6 +417,9 @@ func TestAttachNotes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
 			f.function("orders", tt.kind)
+			if tt.want == nil || tt.want[0] != wait {
+				tt.args += " --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s"
+			}
 			r := f.run("attach", append(strings.Fields(tt.args), "orders", "--stack", "dev", "--yes")...)
 			var got []string
 			for _, m := range regexp.MustCompile(`(?m)^  note: (.*)$`).FindAllStringSubmatch(r.out, -1) {
