@@ -1542,7 +1542,7 @@ func TestLocalRefusesBrowsers(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	for _, headers := range [][]string{
 		{"Origin", "http://example.com"}, {"Origin", "http://" + addr}, {"Origin", "null"}, {"Referer", "http://example.com/"},
-		{"Sec-Fetch-Site", "cross-site"}, {"Cookie", "a=b"}, {"Host", "example.com"}, {"Host", "example.com:" + port}, {"Host", "localhost"},
+		{"Sec-Fetch-Site", "cross-site"}, {"Cookie", "a=b"}, {"User-Agent", "Mozilla/5.0 (Macintosh)"}, {"Host", "example.com"}, {"Host", "example.com:" + port}, {"Host", "localhost"},
 	} {
 		if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusForbidden {
 			t.Errorf("%v: %d", headers, status)

@@ -257,7 +257,7 @@ func guarded(addr string, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(addr)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
-		browser := r.Host != addr && r.Host != "localhost:"+port
+		browser := r.Host != addr && r.Host != "localhost:"+port || strings.HasPrefix(r.UserAgent(), "Mozilla/") // as all of them begin
 		for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site"} {
 			browser = browser || r.Header.Get(name) != ""
 		}
