@@ -907,6 +907,41 @@ func TestLocalStreams(t *testing.T) {
 	})
 }
 
+// AWS's Go client streams without saying so: its content types do, where there is no length.
+func TestLocalStreamsOfGo(t *testing.T) {
+	for _, test := range []struct {
+		contentType string
+		length      int64
+		streamed    bool
+	}{
+		{"application/octet-stream", -1, true},
+		{"application/vnd.awslambda.http-integration-response", -1, true},
+		{"application/octet-stream", 5, false},
+		{"application/json", -1, false},
+		{"", -1, false},
+	} {
+		localBubble(t, func(r *localRig) {
+			e := r.newEar("aaaa")
+			e.ask(1, []byte("1"), r.context())
+			e.hear(1, "accepted")
+			id, _ := r.next()
+			var body io.Reader = io.MultiReader(strings.NewReader("hel"), strings.NewReader("lo"))
+			if test.length >= 0 {
+				body = strings.NewReader("hello")
+			}
+			r.respond(id, body, 202, "Content-Type", test.contentType)
+			mode := ""
+			if test.streamed {
+				mode = "streaming"
+			}
+			p := e.hear(1, "response")
+			if p.Headers[modeHeader] != mode || p.Headers["Content-Type"] != test.contentType || !strings.HasPrefix("hello", string(p.data)) {
+				t.Errorf("%q, length %d: %+v", test.contentType, test.length, p)
+			}
+		})
+	}
+}
+
 // A stream that moves to another channel is sent again there from its beginning.
 func TestLocalStreamMoves(t *testing.T) {
 	localBubble(t, func(r *localRig) {

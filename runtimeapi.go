@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -459,7 +460,11 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 	if t := r.Header.Get("Content-Type"); len(t) <= maxContentType && printable(t) {
 		headers["Content-Type"] = t
 	}
-	switch mode := r.Header.Get(modeHeader); mode {
+	mode := r.Header.Get(modeHeader)
+	if mode == "" && r.ContentLength < 0 && slices.Contains(streamedTypes, headers["Content-Type"]) {
+		mode = "streaming"
+	}
+	switch mode {
 	case "":
 		w.buffered(rw, r, q, headers)
 	case "streaming":
@@ -470,6 +475,11 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 		refuse(rw, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
 	}
 }
+
+// streamedTypes are the content types that AWS's Go client gives to what a handler streams. It never names the mode, and
+// gives no response a length. On Lambda the caller's way of invoking decides then, which no runtime is told.
+// https://github.com/aws/aws-lambda-go/blob/v1.55.1/lambda/invoke_loop.go
+var streamedTypes = []string{"application/octet-stream", "application/vnd.awslambda.http-integration-response"}
 
 // buffered reads a whole response. Its trailers may say that it is none but an error: AWS's Go client declares them with
 // every response.
