@@ -400,7 +400,13 @@ func invokeCommand(args []string) int {
 	var texts [][]byte
 	for _, file := range files { // before signals are caught: standard input may never end
 		text, err := readFile(file)
-		if err != nil {
+		if err == nil {
+			_, err = f.readEvent(file, text)
+		}
+		switch {
+		case err != nil && len(f.opts.command) == 0 && len(files) > 1:
+			return f.wrong("%v; does a command follow? It goes after --", err)
+		case err != nil:
 			return f.wrong("%v", err)
 		}
 		texts = append(texts, text)
@@ -417,12 +423,13 @@ func invokeCommand(args []string) int {
 	if len(f.opts.command) == 0 {
 		addr, err := l.serveAttached()
 		if err != nil {
-			return f.wrong("%v", err)
+			term.note("%v", err)
+			return 1
 		}
 		term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
 	}
 	for i, file := range files {
-		q, err := f.readEvent(file, texts[i])
+		q, err := f.readEvent(file, texts[i]) // anew: its deadline counts from here
 		if err != nil {
 			return f.wrong("%v", err)
 		}
@@ -608,6 +615,8 @@ func (c *cliCredentials) export(ctx context.Context) (keys credentials, expires 
 		return keys, expires, errors.New("neither AWS_ACCESS_KEY_ID nor the AWS CLI is there; set the one or install the other")
 	case err != nil && strings.Contains(strings.ToUpper(stderr.String()), "SSO"):
 		return keys, expires, fmt.Errorf("the SSO session has expired: run %s (aws says %q)", login, said)
+	case err != nil && strings.Contains(stderr.String(), "AWS CLI version 2"): // version 1 has no such command, and says so in passing
+		return keys, expires, errors.New("the AWS CLI is version 1, which cannot export credentials: install version 2, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	case err != nil:
 		return keys, expires, fmt.Errorf("aws configure export-credentials: %w, %q; run aws configure or %s", err, said, login)
 	}

@@ -1781,6 +1781,10 @@ func TestInvoke(t *testing.T) {
 
 func TestCommandLines(t *testing.T) {
 	r := newTestLocal(t, localOptions{})
+	event, notJSON := filepath.Join(t.TempDir(), "event"), filepath.Join(t.TempDir(), "command")
+	if err := errors.Join(os.WriteFile(event, []byte("1"), 0o600), os.WriteFile(notJSON, []byte("#!/bin/sh"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args   string
 		status int
@@ -1790,8 +1794,8 @@ func TestCommandLines(t *testing.T) {
 		{"local --help", 0, "--max-processes"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
 		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
 		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"}, {"local --host a --function [", 2, "syntax error"},
-		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
-		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"},
+		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"}, {"invoke " + event + " " + notJSON, 2, "It goes after --"}, {"invoke " + event + " " + notJSON + " -- true", 2, "is not JSON"},
+		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"}, {"demo --listen 127.0.0.1:99999", 2, "not an address on loopback"},
 	} {
 		c := r.command("", strings.Fields(tt.args)...)
 		c.exit(tt.status)
@@ -1850,6 +1854,9 @@ func TestCLICredentials(t *testing.T) {
 	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(string(calls), "configure export-credentials --format process --profile dev\n") {
 		t.Errorf("called with %s", calls)
 	}
+	cli = &cliCredentials{}
+	answer(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now stable\\nusage: aws [options]\\n' >&2; exit 2`)
+	get("", "install version 2, or set AWS_ACCESS_KEY_ID")
 	cli = &cliCredentials{}
 	answer("echo nonsense")
 	get("", "printed no credentials")
