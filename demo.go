@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -195,15 +196,20 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 	return settings, err
 }
 
-// freePort is a port that was free a moment ago.
+// freePort is a port that was free a moment ago. It is below those that systems give to whoever asks for any, and so to the
+// next connection.
 func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var ln net.Listener
+	err := errors.New("none was tried")
+	var port string
+	for try := 0; try < 100 && err != nil; try++ {
+		port = strconv.Itoa(10_000 + mathrand.IntN(20_000))
+		ln, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	}
 	if err != nil {
 		return "", err
 	}
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	return port, err
+	return port, ln.Close()
 }
 
 // startLocal starts `live-lambda local` and returns when it has subscribed.

@@ -122,7 +122,12 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
-	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &syncBuffer{}}
+	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &syncBuffer{news: make(chan struct{}, 1)}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the processes have printed:\n%s", p.output)
+		}
+	})
 	api.credentials, api.region = []credentials{keys}, "us-east-1"
 	p.api = startEventAPI(ln, api)
 	t.Cleanup(p.api.close)
@@ -166,9 +171,6 @@ func (p *wholePath) startLocal(t testing.TB, args ...string) *exec.Cmd {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("live-lambda local: %v", err)
 		}
-		if t.Failed() {
-			t.Logf("the processes have printed:\n%s", p.output)
-		}
 	})
 	if _, err := p.api.subscribers(t.Context(), "/live-lambda/requests", 1); err != nil {
 		t.Fatal(err)
@@ -193,14 +195,28 @@ func (p *wholePath) invoke(t testing.TB, payload string) invokeResult {
 
 // syncBuffer is a bytes.Buffer for several writers.
 type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	news chan struct{} // for await
 }
 
 func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	notify(b.news)
 	return b.buf.Write(p)
+}
+
+// await waits until text has been written. One caller at a time.
+func (b *syncBuffer) await(t testing.TB, text string) {
+	t.Helper()
+	for !strings.Contains(b.String(), text) {
+		select {
+		case <-b.news:
+		case <-time.After(time.Minute):
+			t.Fatalf("%q was not printed", text)
+		}
+	}
 }
 
 func (b *syncBuffer) String() string {
@@ -797,7 +813,11 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime := []string{"sh", "-c", "curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" && exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
+	fifo := filepath.Join(t.TempDir(), "fifo") // the runtime waits: a snapshot may be taken before there is a link
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runtime := []string{"sh", "-c", "cat '" + fifo + "' && curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" && exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
 	p := startPathOver(t, over, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -810,6 +830,10 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 		return conns
 	}
 	before := links()
+	p.output.await(t, "msg=connected") // with the credentials from before the snapshot
+	if err := os.WriteFile(fifo, nil, 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.env.ready(ctx); err != nil { // the snapshot is taken
 		t.Fatal(err)
 	}
