@@ -177,9 +177,7 @@ func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSo
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
 	headers := [][2]string{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}, {"x-amz-security-token", c.sessionToken}}
-	if c.sessionToken == "" {
-		headers = headers[:3]
-	}
+	headers = slices.DeleteFunc(headers, func(h [2]string) bool { return h[1] == "" }) // long-lived keys have no token
 	if webSocket {
 		headers[0][1] = "application/json; charset=UTF-8"
 		headers = slices.Insert(headers, 0, [2]string{"accept", "application/json, text/javascript"}, [2]string{"content-encoding", "amz-1.0"})
@@ -199,11 +197,10 @@ var errRefused = errors.New("AppSync refused")
 func (a *appsync) refusal(operation string, errs ...apiError) error {
 	e := append(errs, apiError{})[0]
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
-	for _, s := range []string{"Unauthorized", "Forbidden", "AccessDenied", "BadRequest", "Bad Request", "UnrecognizedClient", "ExpiredToken"} {
-		if strings.Contains(kind, s) {
-			grant := fmt.Sprintf(a.dialect().grants[operation], "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
-			return fmt.Errorf("%w to %s: %s %q; grant %s, and check host, region, clock and key", errRefused, operation, kind, firstLine(e.Message), grant)
-		}
+	refused := []string{"Unauthorized", "Forbidden", "AccessDenied", "BadRequest", "Bad Request", "UnrecognizedClient", "ExpiredToken"}
+	if slices.ContainsFunc(refused, func(s string) bool { return strings.Contains(kind, s) }) {
+		grant := fmt.Sprintf(a.dialect().grants[operation], "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
+		return fmt.Errorf("%w to %s: %s %q; grant %s, and check host, region, clock and key", errRefused, operation, kind, firstLine(e.Message), grant)
 	}
 	return fmt.Errorf("AppSync failed to %s: %s %q", operation, kind, firstLine(e.Message))
 }
@@ -237,7 +234,6 @@ type session struct {
 	// Of a link, guarded by the tunnel's mu: whether a local end of version 1 has been heard, and whether a bare result may
 	// belong to a call that is over.
 	versioned, ambiguous bool
-	subscribing          chan struct{} // a link's, to channels of single calls; has room for one
 }
 
 // connect opens a WebSocket and waits for connection_ack.
@@ -249,7 +245,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
 	// The name is new for every WebSocket: copies of one snapshot must not share it.
-	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes), ambiguous: a.graphql, subscribing: make(chan struct{}, 1)} // bare results need wildcards
+	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes), ambiguous: a.graphql} // bare results need wildcards
 	ack := s.expect("")
 	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
@@ -405,13 +401,12 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 	return err
 }
 
-// quiet is how long nothing has come, by the wall clock: the monotonic one may stand still while this end is frozen.
-func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.lastFrame.Load())) }
+// quiet is how long nothing has come, by the wall clock, which may be set back: the monotonic one may stand still while this
+// end is frozen.
+func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.heard.Load())).Abs() }
 
 // spent reports whether AppSync has not been heard for so long that this end was frozen, or will end the connection soon.
-func (s *session) spent() bool {
-	return s.quiet() > staleAfter || time.Now().Round(0).Sub(s.born) > retireAfter
-}
+func (s *session) spent() bool { return s.quiet() > staleAfter || time.Since(s.born) > retireAfter }
 
 // sleep waits for d, or until ctx is done.
 func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)) }
@@ -423,13 +418,12 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 	for body := range s.api.publishes(channel, events) {
 		s.unacked.Add(int64(len(body)))
 		defer s.unacked.Add(-int64(len(body)))
-		var answer <-chan serverMessage
 		var err error
 		select {
 		case s.slots <- struct{}{}:
 			time.AfterFunc(time.Second, func() { <-s.slots })
-			answer, err = s.start(ctx, "publish", s.newID(), body)
-			answers = append(answers, answer)
+			answers = append(answers, nil)
+			answers[len(answers)-1], err = s.start(ctx, "publish", s.newID(), body)
 		default:
 			err = s.api.publishHTTPS(ctx, s.patience(), body)
 		}
@@ -589,8 +583,7 @@ func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 // parsePart reads an event. It returns nil where the event is not a message of version 1 but a bare result, and an error
 // where it claims to be one and is not valid.
 func parsePart(event string) (*part, error) {
-	p := new(part)
-	var exact map[string]json.RawMessage // encoding/json takes a struct's keys in any case
+	p, exact := new(part), map[string]json.RawMessage{} // encoding/json takes a struct's keys in any case
 	if !strings.HasPrefix(event, `{"live_lambda":1,`) && (json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1") {
 		return nil, nil
 	}
@@ -761,7 +754,6 @@ type call struct {
 	t              *tunnel
 	n              uint64
 	event, context []byte          // valid JSON in UTF-8
-	accept         time.Duration   // to wait for `accepted` once the request is out
 	ctx            context.Context // ends with the call
 	cancel         context.CancelCauseFunc
 	wg             sync.WaitGroup
@@ -771,20 +763,22 @@ type call struct {
 	broken         atomic.Pointer[failure] // why this end broke it
 
 	// Under the tunnel's mu.
-	link, own, heardOn *session    // over which it goes out; that listens for it alone; over which a local end was heard last
-	held               bool        // it is not out yet: subscriptions come first
-	timer              *time.Timer // of what the call waits for: it ends the call with why
-	why                error
-	parts              map[string]*joiner // of answers, by sender
-	answer             *part              // its data whole, or nil: to be read as it comes
-	stream             *joiner            // the one that streams
-	size               int                // of the stream, in bytes
+	link, heardOn *session        // over which it goes out; over which a local end was heard last
+	own           context.Context // ends when it has a subscription of its own on that link; nil: it has asked for none
+	accept        time.Duration   // to wait for `accepted` once the request is out
+	held          bool            // it is not out yet: subscriptions come first
+	timer         *time.Timer     // of what the call waits for: it ends the call with why
+	why           error
+	parts         map[string]*joiner // of answers, by sender
+	answer        *part              // its data whole, or nil: to be read as it comes
+	stream        *joiner            // the one that streams
+	size          int                // of the stream, in bytes
 }
 
 // send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish is
 // called. ctx ends shortly before the invocation's deadline; its cause says so.
 func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
-	c := &call{t: t, event: event, context: eventContext, accept: accept, start: time.Now(), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, timer: time.NewTimer(offline), trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
+	c := &call{t: t, event: event, context: eventContext, accept: cmp.Or(accept, noDeadline), start: time.Now(), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, timer: time.NewTimer(offline), trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	defer t.lock()()
 	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
@@ -792,8 +786,7 @@ func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, o
 		t.link, t.err = nil, errRetired
 	}
 	t.lastN++
-	c.n = t.lastN
-	t.calls[c.n] = c
+	c.n, t.calls[t.lastN] = t.lastN, c
 	c.arm(offline, fmt.Errorf("no connection to AppSync within %s: %w", offline, t.err))
 	c.relink()
 	return c
@@ -802,7 +795,7 @@ func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, o
 // relink sends the request over the tunnel's link, or waits for one. The tunnel is locked.
 func (c *call) relink() {
 	l, lost := c.t.link, c.link != nil
-	c.link, c.held = l, true
+	c.link, c.own, c.held = l, nil, true
 	switch {
 	case l != nil:
 		c.wg.Go(func() { c.publish(l) })
@@ -847,10 +840,7 @@ func (c *call) pause() error {
 	c.t.mu.Unlock()
 	_, err := await(c.ctx, c.ctx, c.changed)
 	c.t.mu.Lock()
-	what := "no local end (is `live-lambda local` running?) accepted the invocation"
-	if c.heardOn != nil {
-		what = "the local end accepted the invocation but did not answer"
-	}
+	what := map[bool]string{false: "no local end (is `live-lambda local` running?) accepted the invocation", true: "the local end accepted the invocation but did not answer"}[c.heardOn != nil]
 	if errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
 		err = &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), err)}
 	}
@@ -862,10 +852,10 @@ func (c *call) pause() error {
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func (c *call) Read(b []byte) (n int, err error) {
 	defer c.t.lock()()
-	n, err = c.stream.Read(b)
-	for err == errMissing {
-		if err = c.pause(); err == nil {
-			n, err = c.stream.Read(b)
+	for err = errMissing; err == errMissing; {
+		n, err = c.stream.Read(b)
+		if err == errMissing || err == nil && c.ctx.Err() != nil { // who reads slowly does not keep it alive
+			n, err = 0, cmp.Or(c.pause(), errMissing)
 		}
 	}
 	if c.size += n; c.size > maxStream {
@@ -887,23 +877,23 @@ func (c *call) Read(b []byte) (n int, err error) {
 
 // publish publishes the request over l until l ends, or the call.
 func (c *call) publish(l *session) {
-	start := time.Now()
-	c.t.subscribe(l)
+	start := time.Now() // and once it is out, when it went out: a large request takes its time
+	c.t.subscribe(c.ctx, l)
 	var sent, inParts bool
 	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
 		var events iter.Seq[[]byte]
-		pause, err := repeatRequest, error(nil)
 		unlock := c.t.lock()
+		pause, err := min(repeatRequest, time.Until(start.Add(c.accept))), error(nil)
 		c.held = false
 		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
-		if c.event != nil && (!sent || l.quiet() < quietTimeout && c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
+		if c.event != nil && (!sent || pause > 0 && l.quiet() < quietTimeout && c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
 			events, inParts = c.request(l)
 		}
 		unlock()
 		switch {
 		case events != nil:
 			err = l.publish(c.ctx, c.t.api.requests, events, true)
-		case l.quiet() >= quietTimeout:
+		case pause <= 0 || l.quiet() >= quietTimeout: // what is on its way, an accepted say, comes before a probe
 			if err = l.probe(c.ctx, l.name+"/probe", l.patience()); err == errNoProbe {
 				l.conn.fail(err)
 			}
@@ -919,8 +909,10 @@ func (c *call) publish(l *session) {
 				c.arm(linkTimeout+transferTime(int64(len(c.event)))-time.Since(start), err)
 			}
 		case !sent:
-			sent = true
-			c.arm(cmp.Or(c.accept, noDeadline), fmt.Errorf("no local end accepted within %s", c.accept)) // a large request took its time
+			sent, start, pause = true, time.Now(), min(repeatRequest, c.accept)
+			c.arm(c.accept+linkTimeout, fmt.Errorf("no local end accepted within %s", c.accept))
+		case pause <= 0:
+			c.arm(0, fmt.Errorf("no local end accepted within %s", c.accept))
 		}
 		unlock()
 		sleep(c.ctx, min(pause, max(quietTimeout-l.quiet(), probeEvery)))
@@ -944,28 +936,29 @@ func (c *call) request(l *session) (events iter.Seq[[]byte], inParts bool) {
 }
 
 // subscribe gives each call that is out over l a subscription to its own channel, where a bare result on the link's could
-// be another call's.
-func (t *tunnel) subscribe(l *session) {
-	l.subscribing <- struct{}{} // who comes second waits for the first one's
-	defer func() { <-l.subscribing }()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer t.lock()()
+// be another call's, and waits for them all.
+func (t *tunnel) subscribe(ctx context.Context, l *session) {
+	unlock := t.lock()
 	for _, c := range t.calls {
-		if c.link != l || c.own == l || t.api.graphql || l.versioned || !l.ambiguous && len(t.calls) == 1 {
+		if c.link != l || t.api.graphql || l.versioned || !l.ambiguous && len(t.calls) == 1 {
 			continue
 		}
-		c.own = l
-		wg.Go(func() {
-			err := l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
-				if p == nil { // parts come with the link's
-					defer t.lock()()
-					c.takeBare(l, event)
-				}
+		if c.own == nil {
+			var done func()
+			c.own, done = context.WithCancel(l.conn.ctx)
+			c.wg.Go(func() {
+				defer done()
+				l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
+					if p == nil { // parts come with the link's
+						defer t.lock()()
+						c.takeBare(l, event)
+					}
+				})
 			})
-			t.api.log.Debug("listening for a local end that knows nothing of version 1", "error", err)
-		})
+		}
+		defer await[any](ctx, c.own, nil) // with the tunnel unlocked
 	}
+	unlock()
 }
 
 // takeBare takes a bare result; the first answer counts. The tunnel is locked.
@@ -990,7 +983,10 @@ func (c *call) take(l *session, p *part) error {
 	case c.ctx.Err() != nil, c.stream != nil && c.stream != j, c.parts[p.Sender] == nil && len(c.parts) == 2:
 		return nil // it comes too late, another local end's answer counts, or this is a third
 	}
-	l.versioned, c.heardOn = true, l
+	if c.heardOn == nil && isSegment(p.Sender) { // no other one is to run it when it goes out again
+		c.context = fmt.Appendf(slices.Clip(c.context[:len(c.context)-1]), `,"accepted_by":"%s"}`, p.Sender)
+	}
+	l.versioned, c.heardOn, c.accept = true, l, noDeadline
 	c.arm(15*time.Second, &failure{"LiveLambda.Gone", "the local end accepted the invocation and then was not heard of for 15s"})
 	if p.Type == "accepted" || c.stream == nil && c.answer != nil {
 		return nil

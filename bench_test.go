@@ -599,7 +599,7 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
-		l := &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", born: time.Now(), slots: make(chan struct{}, 1<<20), subscribing: make(chan struct{}, 1)}
+		l := &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", born: time.Now(), slots: make(chan struct{}, 1<<20)}
 		p.tunnel = newTunnel(a, false)
 		p.tunnel.set(l, nil)
 		l.subs.Store("s", func(event string) {
@@ -607,12 +607,12 @@ func BenchmarkInvocation(b *testing.B) {
 			p.tunnel.receive(l, event, part, err)
 		})
 		say := func(format string, args ...any) {
-			l.conn.lastFrame.Store(time.Now().UnixNano())
+			l.conn.heard.Store(time.Now().UnixNano())
 			if err := l.receive(json.NewDecoder(strings.NewReader(fmt.Sprintf(format, args...)))); err != nil {
 				b.Error(err)
 			}
 		}
-		l.conn.lastFrame.Store(time.Now().UnixNano())
+		l.conn.heard.Store(time.Now().UnixNano())
 		answer := base64.RawURLEncoding.EncodeToString(event)
 		go func() {
 			for n := 0; ctx.Err() == nil; {

@@ -782,6 +782,7 @@ func TestLocalSaysItAgain(t *testing.T) {
 		if string(event) != `{"a":1}` {
 			t.Errorf("the event is %q", event)
 		}
+		at("500ms", e.hear(1, "accepted"))
 		at("5s", e.hear(1, "accepted"))
 		at("10s", e.hear(1, "accepted"))
 		time.Sleep(time.Second)
@@ -805,6 +806,25 @@ func TestLocalSaysItAgain(t *testing.T) {
 		time.Sleep(time.Minute)
 		e.ask(3, []byte("3"), r.context())
 		at("1m21s", e.hear(3, "accepted"))
+	})
+}
+
+// A request that goes out again because the local end that has it may have lost the link is nobody else's.
+func TestLocalAcceptedByAnother(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		c := r.context()
+		c.AcceptedBy = "another"
+		e.ask(1, []byte("1"), c)
+		synctest.Wait()
+		c = r.context()
+		e.ask(2, []byte("2"), c)
+		e.hear(2, "accepted")
+		r.next()
+		c.AcceptedBy = r.sub.sender
+		moved := r.newEar("bbbb")
+		moved.ask(2, []byte("2"), c)
+		moved.hear(2, "accepted")
 	})
 }
 
@@ -847,7 +867,7 @@ func TestLocalStreams(t *testing.T) {
 		e := r.newEar("aaaa")
 		var lose atomic.Bool
 		r.api.intercept(func(f apiFrame) apiVerdict {
-			if f.out && f.typ == "data" && strings.Contains(f.channel, "/response/") && lose.CompareAndSwap(true, false) {
+			if f.out && f.typ == "data" && strings.Contains(f.events[0], `"type":"response"`) && lose.CompareAndSwap(true, false) {
 				return apiVerdict{replace: dropped}
 			}
 			return apiVerdict{}
@@ -876,12 +896,12 @@ func TestLocalStreams(t *testing.T) {
 			time.Sleep(9 * time.Millisecond)
 		}
 		want(1, "0123456789", 100*time.Millisecond)
-		time.Sleep(400 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 		lose.Store(true)
 		io.WriteString(pw, "lost")
 		synctest.Wait()
 		io.WriteString(pw, "four")
-		want(3, "four", 600*time.Millisecond)
+		want(3, "four", 400*time.Millisecond)
 		seen := map[int]int{}
 		for seen[2] == 0 { // accepted, and what was out at 2 s once more
 			select {

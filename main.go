@@ -83,7 +83,7 @@ func readConfig(getenv func(string) string) (cfg config, problems []string) {
 	read("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port", func(s string) bool {
 		u, err := url.Parse("http://" + s)
 		cfg.runtimeAPI = s
-		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != "" && (u.Port() != cfg.port || !loopback(u))
+		return s == cfg.extensionsAPI || err == nil && u.Host == s && u.Hostname() != "" && u.Port() != "" && (u.Port() != cfg.port || net.ParseIP(u.Hostname()).IsGlobalUnicast() || net.ParseIP(u.Hostname()).IsLinkLocalUnicast())
 	})
 	// Where Amazon Linux and Debian keep them. crypto/x509 knows more places, and reads SSL_CERT_FILE too.
 	cfg.roots = strings.Split(cmp.Or(getenv("SSL_CERT_FILE"), "/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"), ":")
@@ -136,8 +136,7 @@ func readAPI(getenv func(string) string) (*appsync, error) {
 // isSegment reports whether s may be one segment of a channel.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
 func isSegment(s string) bool {
-	rest := strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
-	return s != "" && len(s) <= 50 && rest == "" && strings.Trim(s, "-") == s
+	return s != "" && len(s) <= 50 && strings.Trim(s, "-") == s && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-") == ""
 }
 
 // parseHost reads a variable that is a host, a host with a port, or an URL, of which it returns scheme, host and the first
@@ -164,7 +163,12 @@ func loopback(u *url.URL) bool {
 
 // newLogger logs lines of text, or of JSON, to w.
 func newLogger(cfg config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.logLevel}
+	opts := &slog.HandlerOptions{Level: cfg.logLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if before, _, quotes := strings.Cut(a.Value.String(), "malformed "); quotes { // net/http's errors quote what they could not read
+			a.Value = slog.StringValue(before + "malformed message")
+		}
+		return a
+	}}
 	handlers := map[bool]slog.Handler{false: slog.NewTextHandler(w, opts), true: slog.NewJSONHandler(w, opts)}
 	return slog.New(handlers[cfg.logJSON]).With("source", "live-lambda") // among the function's lines
 }

@@ -169,6 +169,11 @@ func TestReadConfigProblems(t *testing.T) {
 		{"LRAP_RUNTIME_API_ENDPOINT=a/b:1", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082", "LRAP_RUNTIME_API_ENDPOINT", "not another server's host:port; using 127.0.0.1:9001"}, // itself
 		{"LRAP_RUNTIME_API_ENDPOINT=localhost:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=LocalHost:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=0.0.0.0:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=[::]:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=[::ffff:127.0.0.1]:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=127.1:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ftp://a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
@@ -1927,6 +1932,50 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 	}
 }
 
+// A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the deadline.
+func TestCallReadEnds(t *testing.T) {
+	ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
+	defer cancel()
+	tn := newTunnel(newTestAPI(nil), false)
+	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+	unlock := tn.lock()
+	err := c.take(&session{}, &part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}, data: []byte("some of it")})
+	unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 4)); n != 4 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	c.cancel(&failure{"LiveLambda.NoAnswer", "it is over"})
+	if n, err := c.Read(make([]byte, 4)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if f := c.broken.Load(); f == nil || c.trailers.Get(typeHeader) != "LiveLambda.NoAnswer" {
+		t.Errorf("broken %v, trailers %v", f, c.trailers)
+	}
+}
+
+// net/http's errors quote what they could not read; no line of the log does.
+func TestLogQuotesNothing(t *testing.T) {
+	for _, answer := range []string{"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nmarked\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n"} {
+		_, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
+		if err == nil {
+			t.Errorf("%q can be read", answer)
+			continue
+		}
+		var lines strings.Builder
+		for _, json := range []bool{false, true} {
+			log := newLogger(config{logJSON: json, logLevel: slog.LevelDebug}, &lines)
+			log.Error("a message", "error", fmt.Errorf("transport: %w", err), "reason", err.Error())
+			slog.NewLogLogger(log.Handler(), slog.LevelDebug).Printf("reverse proxy: %v", err)
+		}
+		if got := lines.String(); strings.Contains(got, "marked") || strings.Count(got, "malformed message") != 6 {
+			t.Errorf("%v: logged\n%s", err, got)
+		}
+	}
+}
+
 // FuzzReceive: whatever AppSync sends, the reader lives, and the log has no more than a short line of it, which tells
 // nothing of an event.
 func FuzzReceive(f *testing.F) {
@@ -1958,7 +2007,7 @@ func FuzzReceive(f *testing.F) {
 		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan []byte)}, name: id}
 		s.expect("")
 		s.expect("2")
-		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0), changed: make(chan struct{}, 1), parts: map[string]*joiner{}}
+		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
 		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(s, event, p, err) })
 		s.subs.Store("3", func(event string) { tn.mu.Lock(); defer tn.mu.Unlock(); c.takeBare(s, event) })
@@ -3110,8 +3159,8 @@ func TestWebSocketIdle(t *testing.T) {
 			time.Sleep(time.Minute - 1)
 			p.frame(true, websocket.PongFrame, "")
 			synctest.Wait()
-			if got := time.Now().UnixNano(); c.lastFrame.Load() != got {
-				t.Errorf("last frame %d, now %d", c.lastFrame.Load(), got)
+			if got := time.Now().UnixNano(); c.heard.Load() != got {
+				t.Errorf("last frame %d, now %d", c.heard.Load(), got)
 			}
 		}
 		start := time.Now()

@@ -98,6 +98,7 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet || req.URL.Path != nextPath || p.tunnel == nil && !p.cfg.offlineError {
 		return p.transport.RoundTrip(req)
 	}
+	io.Copy(io.Discard, cmp.Or[io.ReadCloser](req.Body, http.NoBody)) // net/http notices the runtime's end only behind its body
 	p.mu.Lock()
 	select {
 	case <-p.orphans:
@@ -117,7 +118,7 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // poll asks the Runtime API for events and completes them, until there is something for the runtime and it has taken it.
 func (p *proxy) poll(req *http.Request) {
-	for p.life.Err() == nil {
+	for req.Body = http.NoBody; p.life.Err() == nil; { // no body: it may be sent again
 		resp, err := p.transport.RoundTrip(req)
 		inv := newInvocation(cmp.Or(resp, &http.Response{}))
 		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) || p.life.Err() != nil {
@@ -187,7 +188,7 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 
 // carry takes an invocation to the developer and completes it, or returns false: inv.next is for the runtime then.
 func (p *proxy) carry(inv *invocation) (completed bool) {
-	body := bytes.NewBuffer(make([]byte, 0, max(inv.next.ContentLength, 0)+bytes.MinRead))
+	body := bytes.NewBuffer(make([]byte, 0, min(max(inv.next.ContentLength, 0), maxPayload)+bytes.MinRead))
 	size, err := body.ReadFrom(inv.next.Body)
 	if inv.size = size; err != nil {
 		p.log.Error("cannot read the event; asking for it again", "request_id", inv.id, "error", err)

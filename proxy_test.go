@@ -1240,6 +1240,13 @@ func TestBareResultsAreNobodyElses(t *testing.T) {
 			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
 		}
 	})
+	rigTest(t, "one every 100 ms, of 6 seconds, activation 2s", rigOptions{events: true, api: eventAPIOptions{activation: 2 * s}, local: &localEnd{script: own}, lambda: lambdaOptions{maxConcurrency: 64}}, func(r *rig) {
+		time.Sleep(2 * s)
+		r.each(60, func(i int) {
+			time.Sleep(time.Duration(i) * s / 10)
+			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 6 * s}), fmt.Sprint(i))
+		})
+	})
 	strays := func(d *delivery) {
 		d.local.publishTo(d.ctx, strings.Replace(d.requestID(), "/", "/9", 1), []byte(`"another's"`))
 		own(d)
@@ -1372,6 +1379,28 @@ func (r *rig) endAt(step string, ending apiEnding, before bool) (hit *atomic.Boo
 		return v
 	})
 	return hit
+}
+
+// A runtime's next may have a body, which is of no use to the calls that follow from it.
+func TestNextWithBody(t *testing.T) {
+	for _, body := range []string{"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"} {
+		rigTest(t, body, rigOptions{noRuntime: true}, func(r *rig) {
+			conn, in := r.connect8082()
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\n%s", nextPath, body)
+			if err := r.lambda.ready(r.ctx); err != nil {
+				r.t.Fatal(err)
+			}
+			for range 3 {
+				r.want(r.invoke(`1`), "local")
+			}
+			conn.Close()
+			if _, err := in.ReadByte(); err == nil {
+				r.t.Error("the runtime got an answer to next")
+			}
+			r.runtime = r.startRuntime()
+			r.want(r.invoke(`2`), "local")
+		})
+	}
 }
 
 // Faults that are there when the extension dials, or that its first invocation meets.
@@ -1709,8 +1738,10 @@ func incompressible(n int) string {
 
 func TestLocalEndGoes(t *testing.T) {
 	const s = time.Second
-	slow := func(*delivery) localReply {
-		time.Sleep(40 * s)
+	slow := func(d *delivery) localReply {
+		if string(d.event) == `1` {
+			time.Sleep(40 * s)
+		}
 		return respond(`{"by":"local"}`)
 	}
 	connections := func(r *rig, ending apiEnding) {
@@ -1729,9 +1760,16 @@ func TestLocalEndGoes(t *testing.T) {
 		took    time.Duration
 		next    time.Duration
 	}{
-		{"in the middle, for good", nil, func(r *rig) { r.local.stop() }, 900 * s, "LiveLambda.Gone", 25 * s, 0}, // it was heard after 10 s
-		{"in the middle, and starts again", nil, func(r *rig) { r.local.stop(); again(r) }, 900 * s, "LiveLambda.Gone", 25 * s, 0},
-		{"in the middle, the deadline near", nil, func(r *rig) { r.local.stop() }, 20 * s, "LiveLambda.NoAnswer", 19 * s, 0},
+		{"in the middle, for good", nil, func(r *rig) { r.local.leave() }, 900 * s, "LiveLambda.Gone", 25 * s, 0}, // it was heard after 10 s
+		{"in the middle, and starts again", nil, func(r *rig) { r.local.leave(); again(r) }, 900 * s, "LiveLambda.Gone", 25 * s, 0},
+		{"in the middle, starts again, and the link is new", nil, func(r *rig) {
+			r.local.leave()
+			again(r)
+			time.Sleep(s)
+			_, conn := r.link()
+			r.api.do(conn, apiVerdict{after: resetConnection})
+		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
+		{"in the middle, the deadline near", nil, func(r *rig) { r.local.leave() }, 20 * s, "LiveLambda.NoAnswer", 19 * s, 0},
 		{"before it accepted, and comes back", func(r *rig) { r.local.stop() }, again, 900 * s, "local", 12 * s, 0}, // the request goes out every two seconds
 		{"its connection resets", nil, func(r *rig) { connections(r, resetConnection) }, 900 * s, "local", 40 * s, 0},
 		{"its connection dies", nil, func(r *rig) { connections(r, goHalfOpen) }, 900 * s, "local", 40 * s, 0},
@@ -1748,9 +1786,8 @@ func TestLocalEndGoes(t *testing.T) {
 		}, 900 * s, "LiveLambda.Gone", 25 * s, 2 * time.Hour},
 	}
 	for _, tt := range tests {
-		rigTest(t, tt.name, rigOptions{}, func(r *rig) {
+		rigTest(t, tt.name, rigOptions{local: &localEnd{handle: slow}}, func(r *rig) {
 			r.want(r.invoke(`0`), "local")
-			r.local.handle = slow
 			if tt.first != nil {
 				tt.first(r)
 			}
@@ -1758,19 +1795,120 @@ func TestLocalEndGoes(t *testing.T) {
 			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: tt.timeout})
 			<-done
 			r.want(o, tt.want)
+			if r.wantHandled(2); len(r.handled) != 2 {
+				r.t.Errorf("several local ends' handlers ran: %v", r.handled)
+			}
 			if took := o.took.Round(s); took != tt.took && !(r.api.opts.graphql && took == tt.took+2*s) { // a probe takes a request's turn
 				r.t.Errorf("it took %v, want %v", o.took, tt.took)
 			}
 			time.Sleep(tt.next)
 			if tt.want != "local" && tt.next == 0 {
-				r.startLocal(&localEnd{name: "another"}).handle = nil
+				r.startLocal(&localEnd{name: "another"})
 			}
-			r.local.handle = nil
 			r.want(r.invoke(`2`), "local")
 			r.wantHandled(3)
 			if len(r.runtime.got()) > 0 {
 				r.t.Errorf("the deployed code got %q", r.runtime.got())
 			}
+		})
+	}
+}
+
+// With LIVE_LAMBDA_ACCEPT_TIMEOUT the deployed code runs where nobody accepts in that time, but not where accepted was lost,
+// or is only late: what a local end has accepted is never also given to the deployed code.
+func TestAcceptTimeout(t *testing.T) {
+	const s = time.Second
+	atLink := func(step string) func(*rig) {
+		return func(r *rig) {
+			_, conn := r.link()
+			var hit atomic.Bool
+			r.intercept(func(f rigFrame) (v apiVerdict) {
+				switch {
+				case f.step != step || hit.Swap(true):
+				case f.conn == 0: // over HTTPS
+					r.api.do(conn, apiVerdict{after: goHalfOpen})
+				default:
+					v.after = goHalfOpen
+				}
+				return v
+			})
+		}
+	}
+	once := func(step string, judge fault) func(*rig) {
+		return func(r *rig) {
+			var hit atomic.Bool
+			r.intercept(func(f rigFrame) (v apiVerdict) {
+				if f.step == step && !hit.Swap(true) {
+					v = judge(r, f)
+				}
+				return v
+			})
+		}
+	}
+	lastFrame := func(ago time.Duration) func(*rig) {
+		return func(r *rig) {
+			l, conn := r.link()
+			r.api.do(conn, apiVerdict{after: goHalfOpen})
+			synctest.Wait() // whatever was on its way has come
+			l.conn.heard.Add(-int64(ago))
+		}
+	}
+	tests := []struct {
+		name   string
+		accept string
+		first  bool // invocation over the link
+		fault  func(*rig)
+		want   string
+		took   time.Duration // 0: any
+	}{
+		{"nobody is there", "3s", true, func(r *rig) { r.local.stop() }, "deployed", 3 * s},
+		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) { r.local.stop() }, "deployed", 1500 * time.Millisecond},
+		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s},
+		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local", 4 * s},
+		{"AppSync has no capacity for accepted", "3s", false, once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s},
+		{"accepted dies with its connection", "3s", false, once("local publish accepted 0", func(*rig, rigFrame) apiVerdict {
+			return apiVerdict{replace: dropped, after: goHalfOpen}
+		}), "local", 0},
+		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0},
+		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"), "local", 0},
+		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0},
+		{"the link died while frozen for 10 seconds", "1500ms", true, lastFrame(10 * s), "local", 0},
+		{"the link died while frozen for 80 seconds", "1500ms", true, lastFrame(80 * s), "local", 0},
+		{"the link died, and the clock is set back", "3s", true, lastFrame(-300 * s), "local", 0},
+		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s), "local", 0},
+		{"accepted is on its way", "3s", false, once("local data request 0", func(*rig, rigFrame) apiVerdict {
+			late := make(chan struct{})
+			time.AfterFunc(2960*time.Millisecond, func() { close(late) })
+			return apiVerdict{until: late}
+		}), "local", 0},
+	}
+	for _, tt := range tests {
+		opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept}, local: &localEnd{real: true}}
+		opts.api.delay = map[bool]time.Duration{true: 25 * time.Millisecond}[tt.name == "accepted is on its way"]
+		rigTest(t, tt.name, opts, func(r *rig) {
+			handled := 0
+			if tt.first {
+				handled++
+				r.want(r.invoke(`1`), "local")
+			}
+			r.local.handle = func(*delivery) localReply {
+				time.Sleep(4 * s)
+				return respond(`{"by":"local"}`)
+			}
+			tt.fault(r)
+			o := r.invokeRequest(invokeRequest{payload: []byte(`2`), timeout: time.Minute})
+			r.want(o, tt.want)
+			if tt.took != 0 && o.took.Round(s/10) != tt.took {
+				r.t.Errorf("it took %v, want %v", o.took, tt.took)
+			}
+			if tt.want == "local" {
+				handled++
+				if got := r.runtime.got(); len(got) > 0 {
+					r.t.Errorf("the deployed code got %q", got)
+				}
+			}
+			time.Sleep(time.Minute)
+			r.wantHandled(handled)
 		})
 	}
 }
@@ -1900,7 +2038,8 @@ func TestFrozen(t *testing.T) {
 			r.want(r.invoke(`1`), "local")
 			l, conn := r.link()
 			r.api.do(conn, apiVerdict{after: ending})
-			l.conn.lastFrame.Add(-int64(5 * time.Minute)) // as it looks to whoever wakes up
+			synctest.Wait()                           // whatever was on its way has come
+			l.conn.heard.Add(-int64(5 * time.Minute)) // as it looks to whoever wakes up
 			o := r.invoke(`2`)
 			r.want(o, "local")
 			if o.took > time.Second {
@@ -3071,7 +3210,8 @@ type localEnd struct {
 	name   string
 	real   bool // it is the program's own; of what follows it has the handler alone
 	up     chan struct{}
-	stop   func()
+	leave  func()                     // ends it, but for its handlers
+	stop   func()                     // and waits for those
 	handle func(*delivery) localReply // the handler; nil: answers {"by":"local"}
 	script func(*delivery)            // instead of all that a local end does with a request
 	again  func(*delivery)            // where the request comes again
@@ -3115,6 +3255,7 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 	} else {
 		wg.Go(func() { l.run(ctx, a) })
 	}
+	l.leave = cancel
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
@@ -3220,6 +3361,9 @@ func (l *localEnd) receive(ctx context.Context, event string) {
 		return
 	}
 	key := fmt.Sprint(request.Context.RequestID, request.Context.DeadlineMs)
+	if by := request.Context.AcceptedBy; by != "" && by != l.name {
+		return
+	}
 	if d := l.known[key]; d != nil {
 		d.id = request.RequestID
 		notify(d.again)

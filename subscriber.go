@@ -28,6 +28,7 @@ import (
 
 const (
 	acceptEvery  = 5 * time.Second        // `accepted`, while a handler works; the extension gives up after 15 s
+	acceptAgain  = 500 * time.Millisecond // and once so soon: where the first is lost, LIVE_LAMBDA_ACCEPT_TIMEOUT may end before the next
 	repeatAnswer = 2 * time.Second        // until the extension says that it has it
 	maxLife      = 20 * time.Minute       // of a request: Lambda's longest timeout and clocks that differ
 	pingAfter    = 65 * time.Second       // without a frame: AppSync sends one every 60 s
@@ -293,6 +294,8 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 		return errors.New("a request whose parts name another")
 	case string(m.Version) != "1":
 		return errors.New("a request in parts that is not of version 1")
+	case m.Context.AcceptedBy != "" && m.Context.AcceptedBy != s.sender:
+		return nil // it comes again, for the local end that runs it, or did when it ended
 	}
 	if _, served := s.local.serves(m.Context.FunctionName); !served {
 		s.once("function "+m.Context.FunctionName, "left alone: invocations of "+clip(m.Context.FunctionName, 64)+", which is not served here")
@@ -346,6 +349,7 @@ type eventContext struct {
 	ClientContext      json.RawMessage   `json:"client_context,omitempty"`
 	TenantID           string            `json:"tenant_id,omitempty"`
 	Environment        map[string]string `json:"environment,omitempty"`
+	AcceptedBy         string            `json:"accepted_by,omitempty"` // the sender of the local end that has it, where it comes again
 }
 
 // newRequestFrom checks what came as an event and its context: nothing of it may break a line or a header.
@@ -486,7 +490,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	if conn == nil {
 		return false
 	}
-	if s.sayAccepted(ctx, conn, t) == nil {
+	if s.sayAccepted(ctx, conn, t, false) == nil {
 		return true
 	}
 	soon, cancel := context.WithTimeout(ctx, repeatRequest)
@@ -494,7 +498,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	for {
 		conn, changed := s.current()
 		if conn != nil && conn.conn.ctx.Err() == nil {
-			return s.sayAccepted(ctx, conn, t) == nil
+			return s.sayAccepted(ctx, conn, t, false) == nil
 		}
 		select {
 		case <-changed:
@@ -510,10 +514,12 @@ func (s *subscriber) current() (*session, <-chan struct{}) {
 	return s.session, s.changed
 }
 
-func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk) error {
+// sayAccepted publishes `accepted`. With wait the connection ends where AppSync does not confirm that it has it: the next one
+// says it again.
+func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, wait bool) error {
 	name := s.name(t)
 	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
-	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), false)
+	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), wait)
 }
 
 // name is the request ID to answer with.
@@ -527,7 +533,8 @@ func (s *subscriber) name(t *talk) string {
 func (s *subscriber) converse(ctx context.Context, t *talk) {
 	timer := time.NewTimer(acceptEvery)
 	defer timer.Stop()
-	accepted := time.Now()
+	began := time.Now()
+	due := began.Add(acceptAgain) // of the next `accepted`
 	last, _ := s.current()
 	var out *transfer
 	for {
@@ -542,9 +549,9 @@ func (s *subscriber) converse(ctx context.Context, t *talk) {
 			if conn != last { // what was written last may have gone with the old connection
 				repeated, last = repeated || !ended, conn
 			}
-			if now := time.Now(); !ended && (repeated || now.Sub(accepted) >= acceptEvery) {
-				s.sayAccepted(ctx, conn, t) // said again in time if it was lost
-				accepted = now
+			if now := time.Now(); !ended && (repeated || !now.Before(due)) {
+				s.wg.Go(func() { s.sayAccepted(ctx, conn, t, true) })
+				due = began.Add((now.Sub(began)/acceptEvery + 1) * acceptEvery)
 			}
 			if rep != nil && (ended || rep.streamed) {
 				if out == nil {
@@ -553,7 +560,7 @@ func (s *subscriber) converse(ctx context.Context, t *talk) {
 				wait = out.step(ctx, conn, t, repeated && (moved || ended))
 			}
 			if !ended {
-				wait = min(wait, time.Until(accepted.Add(acceptEvery)))
+				wait = min(wait, time.Until(due))
 			}
 		}
 		timer.Reset(max(wait, time.Millisecond))

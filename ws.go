@@ -51,8 +51,8 @@ type wsConn struct {
 	wg   sync.WaitGroup
 	// Nanoseconds without a frame after which the connection counts as dead; when something came last, Unix nanoseconds by
 	// the wall clock.
-	idle, lastFrame atomic.Int64
-	silence         *time.Timer // ends the connection
+	idle, heard atomic.Int64
+	silence     *time.Timer // ends the connection
 
 	stream    io.ReadWriteCloser // after the handshake
 	handshake bytes.Buffer       // x/net's request until it is sent, then net/http's answer until it is read
@@ -151,7 +151,7 @@ func (c *wsConn) Read(p []byte) (int, error) {
 		return c.handshake.Read(p)
 	}
 	n, err := c.stream.Read(p)
-	c.lastFrame.Store(time.Now().UnixNano())
+	c.heard.Store(time.Now().UnixNano())
 	c.silence.Reset(time.Duration(c.idle.Load()))
 	return n, err
 }
