@@ -189,6 +189,7 @@ func localCommand(args []string) int {
 	f.variable("protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "events or graphql: an Event API or a GraphQL API")
 	f.handlers()
 	stack := f.String("stack", "", "take what is not set from the outputs of this CloudFormation stack")
+	f.BoolVar(&f.opts.ownEnv, "own-env", false, "leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
 	f.BoolVar(&f.term.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.StringVar(&f.opts.record, "record", "", "keep each event with its context in a file in this `directory`")
 	f.BoolFunc("watch", "restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' ...)", func(s string) error {

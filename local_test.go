@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -1431,7 +1432,103 @@ func TestLocalEnvironment(t *testing.T) {
 	if strings.HasSuffix(env["AWS_LAMBDA_RUNTIME_API"], ":9001") {
 		t.Error("the runtime was sent to Lambda's own address")
 	}
+
+	// What would load code, run commands or lead traffic elsewhere is not the function's to set; the rest is.
+	t.Setenv("HTTPS_PROXY", "http://mine.example.com:3128")
+	t.Setenv("GOFLAGS", "-mod=mod")
+	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
+	c = r.context()
+	c.Environment = map[string]string{}
+	for _, name := range strings.Fields(notTheFunctions) {
+		c.Environment[name] = "evil"
+	}
+	for _, name := range strings.Fields(theFunctions) {
+		c.Environment[name] = "the function's"
+	}
+	maps.Copy(c.Environment, map[string]string{"ENV": "prod", "NODE_ENV": "eu-1.test", "GOMEMLIMIT": "1GiB"})
+	env = environ(c)
+	for _, name := range strings.Fields(notTheFunctions) {
+		wanted := os.Getenv(name)
+		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") {
+			wanted = "" // nor the developer's
+		}
+		if name != "AWS_LAMBDA_RUNTIME_API" && name != "LAMBDA_TASK_ROOT" && name != "_" {
+			want(env, name, wanted)
+		}
+	}
+	for name, value := range env {
+		if value == "evil" {
+			t.Errorf("%s is the function's", name)
+		}
+	}
+	for _, name := range strings.Fields(theFunctions) {
+		want(env, name, "the function's")
+	}
+	want(env, "ENV", "prod", "NODE_ENV", "eu-1.test", "GOMEMLIMIT", "1GiB", "HTTPS_PROXY", "http://mine.example.com:3128", "GOFLAGS", "-mod=mod")
+	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
+	want(environ(c), "ENV", os.Getenv("ENV"), "NODE_ENV", os.Getenv("NODE_ENV"), "A", "1")
+
+	// With --own-env nothing is the function's, and new credentials restart nothing.
+	r = newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
+	c = r.context()
+	c.Environment = map[string]string{"TABLE": "t", "OF_THE_DEVELOPER": "2", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SESSION_TOKEN": "1"}
+	env = environ(c)
+	want(env, "TABLE", "", "OF_THE_DEVELOPER", "1", "AWS_ACCESS_KEY_ID", "MINE", "AWS_SESSION_TOKEN", os.Getenv("AWS_SESSION_TOKEN"),
+		"AWS_PROFILE", "dev", "AWS_ENDPOINT_URL", "http://mine.example.com", "AWS_LAMBDA_FUNCTION_NAME", "orders")
+	address := env["AWS_LAMBDA_RUNTIME_API"] // of this process alone
+	c = r.context()
+	c.Environment = map[string]string{"AWS_SESSION_TOKEN": "2"}
+	want(environ(c), "AWS_LAMBDA_RUNTIME_API", address)
 }
+
+// notTheFunctions are variables that TestLocalEnvironment wants to be left out of what a function sends.
+const notTheFunctions = `
+	PATH HOME PWD TMPDIR TMP USER _ LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR LIVE_LAMBDA_STAGE LRAP_LISTENER_PORT XDG_CONFIG_HOME XDG_DATA_DIRS
+	AWS_LAMBDA_RUNTIME_API AWS_LAMBDA_EXEC_WRAPPER AWS_LWA_LAMBDA_RUNTIME_API_PROXY AWS_XRAY_DAEMON_ADDRESS
+	AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_DYNAMODB AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_EC2_METADATA_SERVICE_ENDPOINT
+	AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_WEB_IDENTITY_TOKEN_FILE AWS_PROFILE AWS_DEFAULT_PROFILE AWS_CA_BUNDLE AWS_DATA_PATH
+	AWS_CSM_HOST AWS_PAGER BOTO_CONFIG BOTOCORE_EXPERIMENTAL__PLUGINS NETRC NOPROXY
+	HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY https_proxy http_proxy all_proxy no_proxy Https_Proxy GLOBAL_AGENT_HTTP_PROXY HOSTALIASES
+	SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF OPENSSL_MODULES OPENSSL_ENGINES REQUESTS_CA_BUNDLE CURL_CA_BUNDLE CURL_HOME WGETRC
+	LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT DYLD_INSERT_LIBRARIES GCONV_PATH GLIBC_TUNABLES LOCPATH MAGICK_CONFIGURE_PATH DBUS_SESSION_BUS_ADDRESS
+	SHELL SHELLOPTS SHLVL IFS BASH_ENV BASH_FUNC_ls%% BASHOPTS PROMPT_COMMAND PS0 PS1 PS2 PS3 PS4 PROMPT4 CDPATH ZDOTDIR FPATH MODULE_PATH
+	NULLCMD HISTFILE fish_function_path
+	LESS LESSOPEN LESSCLOSE MANPAGER PAGER EDITOR SUDO_EDITOR VISUAL BROWSER TERM TERMINFO TERMINFO_DIRS TERMCAP DOCKER_HOST KUBECONFIG
+	SSH_AUTH_SOCK SSH_ASKPASS PUPPETEER_EXECUTABLE_PATH TAR_OPTIONS RSYNC_RSH SVN_SSH HGRCPATH
+	GIT_SSH_COMMAND GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_SSL_NO_VERIFY GIT_DIR GIT_EXEC_PATH GIT_EXTERNAL_DIFF GIT_TRACE GIT_ALLOW_PROTOCOL
+	NVM_DIR VOLTA_HOME PYENV_HOOK_PATH RBENV_HOOK_PATH rvm_path ASDF_DIR MISE_ENV_FILE VIRTUAL_ENV
+	NODE_OPTIONS NODE_PATH NODE_TLS_REJECT_UNAUTHORIZED NODE_EXTRA_CA_CERTS NODE_REDIRECT_WARNINGS NODE_V8_COVERAGE NODE_CONFIG_DIR NODE_DEBUG
+	NODE_CHANNEL_FD TS_NODE_REQUIRE TS_NODE_COMPILER ESBUILD_BINARY_PATH SWC_BINARY_PATH NAPI_RS_NATIVE_LIBRARY_PATH PRISMA_QUERY_ENGINE_LIBRARY
+	npm_config_registry NPM_CONFIG_REGISTRY Npm_Config_Script_Shell npm_execpath YARN_RC_FILENAME yarn_registry pnpm_config_registry
+	COREPACK_NPM_REGISTRY NODEJS_ORG_MIRROR DENO_DIR DENO_CERT BUN_INSTALL BUN_OPTIONS
+	PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHON PY_SAX_PARSER PIP_INDEX_URL UV_INDEX_URL UV_PYTHON COVERAGE_PROCESS_START
+	RUBYOPT RUBYLIB RUBYSHELL RUBYGEMS_GEMDEPS GEM_HOME GEM_PATH GEMRC BUNDLE_GEMFILE BUNDLER_ORIG_RUBYOPT
+	PHPRC PHP_INI_SCAN_DIR COMPOSER_HOME XDEBUG_CONFIG BREF_AUTOLOAD_PATH PERL5OPT PERL5LIB PERL LUA_INIT LUA_PATH_5_4 R_PROFILE_USER ERL_FLAGS
+	JAVA_TOOL_OPTIONS JAVA_HOME _JAVA_OPTIONS JDK_JAVA_OPTIONS JVM_OPTS SBT_OPTS MAVEN_OPTS MAVEN_ARGS MVNW_REPOURL GRADLE_OPTS GRADLE_USER_HOME
+	ORG_GRADLE_PROJECT_x CLASSPATH JAVACMD LOG4J_CONFIGURATION_FILE
+	DOTNET_STARTUP_HOOKS DOTNET_ROOT DOTNET_GCName DOTNET_CLI_HOME CORECLR_PROFILER_PATH COR_ENABLE_PROFILING COMPlus_GCName
+	ASPNETCORE_HOSTINGSTARTUPASSEMBLIES MSBuildSDKsPath MSBUILDEXTENSIONSPATH msbuildloadallfiles NUGET_PACKAGES NuGetPackageRoot
+	PreBuildEvent PREBUILDEVENT PostBuildEvent RunCommand RUNCOMMAND RunArguments RunWorkingDirectory StartProgram RestoreSources
+	RestoreConfigFile CustomBeforeMicrosoftCommonProps CustomAfterMicrosoftCommonTargets BeforeMicrosoftNETSdkTargets DirectoryBuildPropsPath
+	_DirectoryBuildPropsFile ImportDirectoryBuildProps AlternateCommonProps LanguageTargets CscToolPath CscToolExe CSharpCoreTargetsPath
+	BaseIntermediateOutputPath OutputPath OutDir VCTargetsPath CompilerResponseFile MicrosoftNETBuildTasksAssembly NetCoreTargetingPackRoot
+	GOFLAGS GOENV GOROOT GOPATH GOPROXY GOSUMDB GONOSUMDB GONOSUMCHECK GOTOOLCHAIN GOINSECURE GOPRIVATE GOWORK GOVCS GOAUTH GOBIN GOCACHE
+	GOCACHEPROG GOMODCACHE GOTMPDIR GOTOOLDIR GOOS GOARCH GODEBUG GOCOVERDIR GO111MODULE GOEXPERIMENT GO_EXTLINK_ENABLED GCCGO CGO_CFLAGS
+	CARGO CARGO_HOME CARGO_BUILD_RUSTC_WRAPPER RUSTC RUSTC_WRAPPER RUSTFLAGS RUSTDOC RUSTDOCFLAGS RUSTUP_TOOLCHAIN RUSTUP_DIST_SERVER
+	RUSTUP_HOME RUST_TARGET_PATH PROTOC LIBCLANG_PATH BINDGEN_EXTRA_CLANG_ARGS CCACHE_PREFIX PYO3_PYTHON X86_64_UNKNOWN_LINUX_GNU_OPENSSL_DIR
+	CC CXX CPP AR AS LD FC NM RANLIB CFLAGS CXXFLAGS LDFLAGS CC_x86_64-unknown-linux-gnu CXXFLAGS_aarch64_apple_darwin HOST_CC TARGET_AR
+	PKG_CONFIG PKG_CONFIG_PATH HOST_PKG_CONFIG CMAKE CMAKE_TOOLCHAIN_FILE NINJA_STATUS MAKE MAKEFLAGS MAKEFILES GNUMAKEFLAGS MFLAGS
+	CONFIG_SHELL COMPILER_PATH LIBRARY_PATH CPATH C_INCLUDE_PATH GCC_EXEC_PREFIX CCC_OVERRIDE_OPTIONS SDKROOT DEVELOPER_DIR`
+
+// theFunctions are variables that handlers need, some of which look like others.
+const theFunctions = `
+	TABLE_NAME TableName LOG_LEVEL DATABASE_URL STAGE ENVIRONMENT RUNTIME REGION DEBUG PORT API_KEY ConnectionStrings__Default ASPNETCORE_ENVIRONMENT
+	POWERTOOLS_SERVICE_NAME POWERTOOLS_METRICS_NAMESPACE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_EXECUTION_ENV
+	AWS_LAMBDA_LOG_LEVEL AWS_NODEJS_CONNECTION_REUSE_ENABLED AWS_RETRY_MODE AWS_MAX_ATTEMPTS AWS_USE_FIPS_ENDPOINT TZ LANG LC_ALL
+	NODE_CONFIG UV_THREADPOOL_SIZE DOTNET_ENVIRONMENT GOMAXPROCS RUST_LOG RUST_BACKTRACE RAILS_ENV DJANGO_SETTINGS_MODULE APP_ENV
+	SPRING_PROFILES_ACTIVE GOOGLE_API_KEY GIT_SHA GIT_COMMIT GIT_BRANCH DOCKER_IMAGE SSH_HOST HISTORY_TABLE LESSON_TABLE PROMPT_BUCKET CC_EMAIL
+	GST_RATE TERMS_URL N_RETRIES COLLECT_METRICS COVERAGE_TABLE MAKER_ID PATH_PREFIX HOME_URL RESTORE_BUCKET RUN_COMMAND OUTPUT_PATH
+	ALARM_TARGETS DB_PROXY RDS_PROXY_ENDPOINT HOSTNAME DD_ENV OTEL_SERVICE_NAME MALLOC_ARENA_MAX StartDate ImportBucket`
 
 // New credentials restart a function's process; those of an older environment, which lives on beside it, do not.
 func TestLocalCredentialsRestart(t *testing.T) {
@@ -1811,7 +1908,7 @@ func TestCommandLines(t *testing.T) {
 		want   string
 	}{
 		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "}, {"nonsense", 2, `there is no command "nonsense"`},
-		{"local --help", 0, "--max-processes"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
+		{"local --help", 0, "--max-processes"}, {"local --help", 0, "  --own-env\n        leave out the environment"}, {"invoke --own-env", 2, "not defined"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
 		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
 		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"}, {"local --host a --function [", 2, "syntax error"},
 		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"}, {"invoke " + event + " " + notJSON, 2, "It goes after --"}, {"invoke " + event + " " + notJSON + " -- true", 2, "is not JSON"},
