@@ -418,12 +418,13 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 	for body := range s.api.publishes(channel, events) {
 		s.unacked.Add(int64(len(body)))
 		defer s.unacked.Add(-int64(len(body)))
+		var answer <-chan serverMessage
 		var err error
 		select {
 		case s.slots <- struct{}{}:
 			time.AfterFunc(time.Second, func() { <-s.slots })
-			answers = append(answers, nil)
-			answers[len(answers)-1], err = s.start(ctx, "publish", s.newID(), body)
+			answer, err = s.start(ctx, "publish", s.newID(), body)
+			answers = append(answers, answer)
 		default:
 			err = s.api.publishHTTPS(ctx, s.patience(), body)
 		}
@@ -583,7 +584,8 @@ func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 // parsePart reads an event. It returns nil where the event is not a message of version 1 but a bare result, and an error
 // where it claims to be one and is not valid.
 func parsePart(event string) (*part, error) {
-	p, exact := new(part), map[string]json.RawMessage{} // encoding/json takes a struct's keys in any case
+	p := new(part)
+	var exact map[string]json.RawMessage // encoding/json takes a struct's keys in any case
 	if !strings.HasPrefix(event, `{"live_lambda":1,`) && (json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1") {
 		return nil, nil
 	}

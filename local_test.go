@@ -202,7 +202,7 @@ type localRig struct {
 	routes  http.Handler // in a bubble: the attached worker's
 }
 
-// screen is what the terminal has written.
+// screen is what a terminal, or processes, have written.
 type screen struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -231,11 +231,17 @@ func (b *screen) wait(t *localRig, text string) {
 // waitTimes waits until it has written text so many times.
 func (b *screen) waitTimes(t *localRig, text string, times int) {
 	t.Helper()
+	b.await(t.ctx, t, text, times)
+}
+
+// await does it for whoever has no rig, until ctx is done.
+func (b *screen) await(ctx context.Context, t testing.TB, text string, times int) {
+	t.Helper()
 	for strings.Count(b.String(), text) < times {
 		select {
 		case <-b.new:
-		case <-t.ctx.Done():
-			t.Fatalf("the terminal did not write %q but\n%s", text, b)
+		case <-ctx.Done():
+			t.Fatalf("not written: %q, but\n%s", text, b)
 		}
 	}
 }

@@ -67,7 +67,7 @@ type wholePath struct {
 	env    *lambdaEnv
 	host   string // of the API
 	dir    string
-	output *syncBuffer
+	output *screen
 	shared []string // environment of the local end
 }
 
@@ -122,7 +122,7 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
-	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &syncBuffer{news: make(chan struct{}, 1)}}
+	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &screen{new: make(chan struct{}, 1)}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the processes have printed:\n%s", p.output)
@@ -191,38 +191,6 @@ func (p *wholePath) invoke(t testing.TB, payload string) invokeResult {
 		t.Errorf("%d completions of one invocation", n)
 	}
 	return result
-}
-
-// syncBuffer is a bytes.Buffer for several writers.
-type syncBuffer struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	news chan struct{} // for await
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	notify(b.news)
-	return b.buf.Write(p)
-}
-
-// await waits until text has been written. One caller at a time.
-func (b *syncBuffer) await(t testing.TB, text string) {
-	t.Helper()
-	for !strings.Contains(b.String(), text) {
-		select {
-		case <-b.news:
-		case <-time.After(time.Minute):
-			t.Fatalf("%q was not printed", text)
-		}
-	}
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // sameJSON compares two JSON texts token for token.
@@ -569,7 +537,7 @@ func testPathOSOnly(t *testing.T, over eventAPIOptions) {
 // startOtherProxy is another Runtime API proxy, which forwards to whatever to returns and records what it forwarded.
 func startOtherProxy(t *testing.T, to func() string) (address string, forwarded func() string) {
 	t.Helper()
-	var seen syncBuffer
+	var seen screen
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: to()})
 		seen.Write([]byte(r.In.Method + " " + r.In.URL.Path[strings.LastIndexByte(r.In.URL.Path, '/')+1:] + "\n"))
@@ -669,7 +637,7 @@ func testPathWebAdapter(t *testing.T, over eventAPIOptions) {
 // one is given. asked are the tunnels it was asked for, served what went through them.
 func startWayOut(t *testing.T, user string, api *atomic.Value, leaf *certificate) (address string, asked, served func() string) {
 	t.Helper()
-	var tunnels, requests syncBuffer
+	var tunnels, requests screen
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	behind := httptest.NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
 		requests.Write([]byte(r.In.Method + " " + r.In.URL.Path + "\n"))
@@ -830,7 +798,7 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 		return conns
 	}
 	before := links()
-	p.output.await(t, "msg=connected") // with the credentials from before the snapshot
+	p.output.await(ctx, t, "msg=connected", 1) // with the credentials from before the snapshot
 	if err := os.WriteFile(fifo, nil, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -1834,16 +1834,9 @@ func TestAcceptTimeout(t *testing.T) {
 			})
 		}
 	}
-	once := func(step string, judge fault) func(*rig) {
-		return func(r *rig) {
-			var hit atomic.Bool
-			r.intercept(func(f rigFrame) (v apiVerdict) {
-				if f.step == step && !hit.Swap(true) {
-					v = judge(r, f)
-				}
-				return v
-			})
-		}
+	once := func(step string, f fault) func(*rig) {
+		judge := at(step, times(1, f)).fault
+		return func(r *rig) { r.intercept(func(f rigFrame) apiVerdict { return judge(r, f) }) }
 	}
 	lastFrame := func(ago time.Duration) func(*rig) {
 		return func(r *rig) {
@@ -1866,9 +1859,7 @@ func TestAcceptTimeout(t *testing.T) {
 		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s},
 		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local", 4 * s},
 		{"AppSync has no capacity for accepted", "3s", false, once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s},
-		{"accepted dies with its connection", "3s", false, once("local publish accepted 0", func(*rig, rigFrame) apiVerdict {
-			return apiVerdict{replace: dropped, after: goHalfOpen}
-		}), "local", 0},
+		{"accepted dies with its connection", "3s", false, func(r *rig) { r.endAt("local publish accepted 0", goHalfOpen, true) }, "local", 0},
 		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0},
 		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"), "local", 0},
 		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0},
