@@ -2477,6 +2477,7 @@ func TestCallDeepJSON(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`{}`)
 		id := c.request().RequestID
+		synctest.Wait() // the link is there before the log says so
 		nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 		answer := func(field string) string {
 			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` + field + `}`

@@ -1549,6 +1549,7 @@ func (r *rig) wantLogged(text string) {
 			text = "grant appsync:GraphQL on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID" + text
 		}
 	}
+	synctest.Wait() // an invocation may end before the log tells why
 	if !strings.Contains(r.log.String(), text) {
 		r.t.Errorf("the log lacks %q:\n%s", text, r.log)
 	}
@@ -2395,10 +2396,13 @@ type soak struct {
 func (s *soak) round(i int) {
 	timeout := time.Duration(1+s.rng.IntN(60)) * time.Second
 	work := timeout * time.Duration(max(0, s.rng.IntN(8)-4)) / 8 // most handlers take no time
+	// The local end may still be at what the round before has given up.
+	s.mu.Lock()
 	s.local.handle = func(d *delivery) localReply {
 		time.Sleep(work)
 		return respond(`{"by":"local","event":` + string(d.event) + `}`)
 	}
+	s.mu.Unlock()
 	s.fault = "no fault"
 	s.heard.Store(false)
 	undo := func() {}
@@ -3452,9 +3456,10 @@ func (d *delivery) run() localReply {
 	r := d.local.rig
 	r.mu.Lock()
 	r.handled[d.local.name+" "+d.context.RequestID]++
+	handle := d.local.handle
 	r.mu.Unlock()
-	if d.local.handle != nil {
-		return d.local.handle(d)
+	if handle != nil {
+		return handle(d)
 	}
 	return respond(fmt.Sprintf(`{"by":"local","got":%d}`, len(d.event)))
 }
