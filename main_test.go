@@ -1992,6 +1992,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(data(string(part{Type: "error", RequestID: id + "/1", Encoding: "gzip", ErrorType: "T", Last: true}.encode(gzipTimes([]byte("{}"), 1)))))
 	f.Add(data(string(part{Type: "probe", RequestID: id + "/probe"}.event())))
 	f.Add(data(string(part{Type: "response", RequestID: id + "/9", Last: true}.event())))
+	f.Add(data(string(part{Type: "acce\x7fted", RequestID: id + "/1", Last: true}.event())))
 	f.Add([]byte(`{"type":"data","id":"3","event":"null"}`))
 	f.Add([]byte(`{"type":"data","id":"2"}`)) // the ID of an operation that waits
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
@@ -3597,7 +3598,8 @@ func TestDialsBackOff(t *testing.T) {
 }
 
 func TestFirstLine(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "", strings.Repeat("x", 161): strings.Repeat("x", 160), strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160)} {
+	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "", strings.Repeat("x", 161): strings.Repeat("x", 160), strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160),
+		"é\tb\x7fc\n": "é\tb"} {
 		if got := firstLine(in); got != want {
 			t.Errorf("%.10q: got %q", in, got)
 		}

@@ -2648,6 +2648,7 @@ func FuzzAnswer(f *testing.F) {
 		`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true,"trailers":{"Lambda-Runtime-Function-Error-Type":"E\n","X-Evil":"1"},"headers":{"Lambda-Runtime-Function-Response-Mode":"streaming"}}`,
 		`{"live_lambda":1,"type":"error","request_id":"ID","index":0,"last":true,"error_type":"E\u0000","xray_cause":"{\"a\":\"é\"}","data":"e30"}`,
 		`{"live_lambda":1,"type":"response","request_id":"../../../x","index":-1,"last":false}`, `{"live_lambda":1,"type":"response","request_id":"ID","index":1048575,"encoding":"gzip","last":true,"data":"H4sI"}`,
+		"{\"live_lambda\":1,\"type\":\"res\x7fponse\",\"request_id\":\"ID\",\"index\":0,\"last\":true}",
 		`null`, `"x"`, `{"live_lambda":2}`, `{"live_lambda":1}`, `[[[[[[[[`, `{"live_lambda":1,"live_lambda":2,"type":"response"}`, `{`, ``,
 	} {
 		f.Add(seed, seed)

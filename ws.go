@@ -165,8 +165,9 @@ func (c *wsConn) Write(p []byte) (int, error) {
 
 func (c *wsConn) Close() error { return c.stream.Close() }
 
-// firstLine is the beginning of a text from outside, short enough for a log line.
-func firstLine(s string) string { s, _, _ = strings.Cut(s, "\n"); return s[:min(len(s), 160)] }
+// firstLine is the beginning of a text from outside, short enough for a log line. It ends before DEL, too, which log/slog does
+// not escape.
+func firstLine(s string) string { return s[:strings.IndexAny(s[:min(len(s), 160)]+"\n", "\n\x7f")] }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
 	defer c.silence.Stop()
