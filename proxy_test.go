@@ -1854,29 +1854,29 @@ func TestAcceptTimeout(t *testing.T) {
 		fault  func(*rig)
 		want   string
 		took   time.Duration // 0: any
+		delay  time.Duration // of every frame
 	}{
-		{"nobody is there", "3s", true, func(r *rig) { r.local.stop() }, "deployed", 3 * s},
-		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) { r.local.stop() }, "deployed", 1500 * time.Millisecond},
-		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s},
-		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local", 4 * s},
-		{"AppSync has no capacity for accepted", "3s", false, once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s},
-		{"accepted dies with its connection", "3s", false, func(r *rig) { r.endAt("local publish accepted 0", goHalfOpen, true) }, "local", 0},
-		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0},
-		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"), "local", 0},
-		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0},
-		{"the link died while frozen for 10 seconds", "1500ms", true, lastFrame(10 * s), "local", 0},
-		{"the link died while frozen for 80 seconds", "1500ms", true, lastFrame(80 * s), "local", 0},
-		{"the link died, and the clock is set back", "3s", true, lastFrame(-300 * s), "local", 0},
-		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s), "local", 0},
+		{"nobody is there", "3s", true, func(r *rig) { r.local.stop() }, "deployed", 3 * s, 0},
+		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) { r.local.stop() }, "deployed", 1500 * time.Millisecond, 0},
+		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s, 0},
+		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local", 4 * s, 0},
+		{"AppSync has no capacity for accepted", "3s", false, once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s, 0},
+		{"accepted dies with its connection", "3s", false, func(r *rig) { r.endAt("local publish accepted 0", goHalfOpen, true) }, "local", 0, 0},
+		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0, 0},
+		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"), "local", 0, 0},
+		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0, 0},
+		{"the link died while frozen for 10 seconds", "1500ms", true, lastFrame(10 * s), "local", 0, 0},
+		{"the link died while frozen for 80 seconds", "1500ms", true, lastFrame(80 * s), "local", 0, 0},
+		{"the link died, and the clock is set back", "3s", true, lastFrame(-300 * s), "local", 0, 0},
+		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s), "local", 0, 0},
 		{"accepted is on its way", "3s", false, once("local data request 0", func(*rig, rigFrame) apiVerdict {
 			late := make(chan struct{})
 			time.AfterFunc(2960*time.Millisecond, func() { close(late) })
 			return apiVerdict{until: late}
-		}), "local", 0},
+		}), "local", 0, 25 * time.Millisecond},
 	}
 	for _, tt := range tests {
-		opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept}, local: &localEnd{real: true}}
-		opts.api.delay = map[bool]time.Duration{true: 25 * time.Millisecond}[tt.name == "accepted is on its way"]
+		opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept}, api: eventAPIOptions{delay: tt.delay}, local: &localEnd{real: true}}
 		rigTest(t, tt.name, opts, func(r *rig) {
 			handled := 0
 			if tt.first {
