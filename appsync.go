@@ -734,11 +734,10 @@ func (t *tunnel) receive(l *session, event string, p *part, err error) {
 		}
 		return
 	}
-	name, number, _ := strings.Cut(p.RequestID, "/")
-	n, numberErr := strconv.ParseUint(number, 10, 64)
+	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
 	switch c := t.calls[n]; {
 	case err != nil, p.Type == "probe":
-	case name != l.name || numberErr != nil || n > t.lastN:
+	case p.RequestID != l.id(n) || n > t.lastN:
 		err = errors.New("its request is unknown")
 	case c != nil:
 		err = c.take(l, p)

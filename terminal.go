@@ -392,7 +392,8 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 	colour, text := green, t.head(q, "ok")+durationText(took)+", "+bytesText(rep.size)+" out"
 	if failed {
 		e.Outcome, e.ErrorType, e.Message = "error", rep.errorType, clip(rep.message, 200)
-		colour, text = red, t.head(q, "error")+durationText(took)+"  "+clip(plainText(firstLine(rep.summary(q))), 160)
+		summary, _, _ := strings.Cut(rep.summary(q), "\n")
+		colour, text = red, t.head(q, "error")+durationText(took)+"  "+clip(plainText(summary), 160)
 	}
 	if queue > 0 {
 		text += fmt.Sprintf(", %d queued", queue)

@@ -165,9 +165,11 @@ func (c *wsConn) Write(p []byte) (int, error) {
 
 func (c *wsConn) Close() error { return c.stream.Close() }
 
-// firstLine is the beginning of a text from outside, short enough for a log line. It ends before DEL, too, which log/slog does
-// not escape.
-func firstLine(s string) string { return s[:strings.IndexAny(s[:min(len(s), 160)]+"\n", "\n\x7f")] }
+// isControl reports whether r is a control character. Not all of them does log/slog escape.
+func isControl(r rune) bool { return r < ' ' || r > '~' && r < '\u00a0' }
+
+// firstLine is the beginning of a text from outside, up to a control character, short enough for a log line.
+func firstLine(s string) string { return s[:strings.IndexFunc(s[:min(len(s), 160)]+"\n", isControl)] }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
 	defer c.silence.Stop()
