@@ -626,7 +626,8 @@ func (j *joiner) add(p *part) error {
 	switch {
 	case p.Index < j.next || twice:
 		return nil
-	case p.Type != j.first.Type, p.Encoding != j.first.Encoding, j.last >= 0 && (p.Index > j.last || p.Last):
+	case p.Type != j.first.Type, p.Encoding != j.first.Encoding, j.last >= 0 && (p.Index > j.last || p.Last),
+		p.Last && slices.ContainsFunc(slices.Collect(maps.Keys(j.waiting)), func(index int) bool { return index > p.Index }):
 		return errors.New("it contradicts the other parts")
 	case size > j.limit && p.Index != j.next:
 		return errTooBig
@@ -728,8 +729,7 @@ func (t *tunnel) set(l *session, err error) {
 func (t *tunnel) receive(l *session, event string, p *part, err error) {
 	defer t.lock()()
 	if p == nil { // a bare result counts only while it can be nobody else's
-		out := slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.held })
-		if len(out) == 1 && !l.ambiguous {
+		if out := slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.held }); len(out) == 1 && !l.ambiguous {
 			out[0].takeBare(l, event)
 		}
 		return

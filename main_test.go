@@ -1315,6 +1315,7 @@ func TestJoinerRefuses(t *testing.T) {
 		{"it contradicts", []*part{p(2, true)}, p(3, false), "it contradicts"},
 		{"a second last beyond", []*part{p(2, true)}, p(3, true), "it contradicts"},
 		{"a second last before", []*part{p(2, true)}, p(1, true), "it contradicts"},
+		{"a last before another", []*part{p(2, false)}, p(1, true), "it contradicts"},
 		{"a duplicate", []*part{p(1, false)}, p(1, false), ""},
 		{"a duplicate that says it is the last", []*part{p(1, false)}, p(1, true), ""},
 		{"the last again", []*part{p(1, true)}, p(1, true), ""},
@@ -1479,6 +1480,7 @@ func FuzzParts(f *testing.F) {
 	f.Add(events(part{Type: "error", Encoding: "gzip", ErrorType: "T"}, gzipTimes([]byte("hello"), 3)))
 	f.Add(string(part{Type: "response", Index: 1, Last: true}.encode([]byte("b"))) + "\n" + string(part{Type: "response"}.encode([]byte("a"))))
 	f.Add(`{"live_lambda":1,"index":1048575,"last":true}` + "\n" + `{"live_lambda":1,"index":1048575}` + "\n" + `{"live_lambda":1,"index":0}`)
+	f.Add(`{"live_lambda":1,"index":2}` + "\n" + `{"live_lambda":1,"index":1,"last":true}`)
 	f.Add(`{"live_lambda":1,"data":"YQ","encoding":"gzip","last":true}` + "\n" + `[{"live_lambda":1}]` + "\n" + `{"live_lambda":2}`)
 	f.Fuzz(func(t *testing.T, lines string) {
 		j := joiner{limit: 4096}
