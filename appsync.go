@@ -382,8 +382,7 @@ func (s *session) listen(ctx context.Context, timeout time.Duration, requestID, 
 			close(probe.(chan struct{}))
 		}
 	})
-	end := time.Now().Add(ackTimeout)
-	for again := err == nil; again; again = err == errNoProbe && time.Now().Before(end) {
+	for end, again := time.Now().Add(ackTimeout), err == nil; again; again = err == errNoProbe && time.Now().Before(end) {
 		err = s.probe(ctx, name, probeEvery)
 	}
 	return err
@@ -418,13 +417,12 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 	for body := range s.api.publishes(channel, events) {
 		s.unacked.Add(int64(len(body)))
 		defer s.unacked.Add(-int64(len(body)))
-		var answer <-chan serverMessage
 		var err error
 		select {
 		case s.slots <- struct{}{}:
 			time.AfterFunc(time.Second, func() { <-s.slots })
-			answer, err = s.start(ctx, "publish", s.newID(), body)
-			answers = append(answers, answer)
+			answers = append(answers, nil)
+			answers[len(answers)-1], err = s.start(ctx, "publish", s.newID(), body)
 		default:
 			err = s.api.publishHTTPS(ctx, s.patience(), body)
 		}
@@ -730,7 +728,7 @@ func (t *tunnel) receive(l *session, event string, p *part, err error) {
 	defer t.lock()()
 	if p == nil { // a bare result counts only while it can be nobody else's
 		if out := slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.held }); len(out) == 1 && !l.ambiguous {
-			out[0].takeBare(l, event)
+			out[0].takeBare(l, event, !l.versioned)
 		}
 		return
 	}
@@ -952,7 +950,7 @@ func (t *tunnel) subscribe(ctx context.Context, l *session) {
 				l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
 					if p == nil { // parts come with the link's
 						defer t.lock()()
-						c.takeBare(l, event)
+						c.takeBare(l, event, true)
 					}
 				})
 			})
@@ -962,12 +960,15 @@ func (t *tunnel) subscribe(ctx context.Context, l *session) {
 	unlock()
 }
 
-// takeBare takes a bare result; the first answer counts. The tunnel is locked.
-func (c *call) takeBare(l *session, event string) {
+// takeBare takes a bare result; the first answer counts. Where it may be the second answer to a call before, and so not sure,
+// a local end of version 1 has some time to accept. The tunnel is locked.
+func (c *call) takeBare(l *session, event string, sure bool) {
 	switch {
 	case c.link != l || c.heardOn != nil || c.answer != nil:
 	case !json.Valid([]byte(event)):
 		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
+	case !sure:
+		time.AfterFunc(time.Second, func() { defer c.t.lock()(); c.takeBare(l, event, true) })
 	default:
 		l.ambiguous = true
 		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}

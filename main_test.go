@@ -2013,7 +2013,7 @@ func FuzzReceive(f *testing.F) {
 		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
 		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(s, event, p, err) })
-		s.subs.Store("3", func(event string) { tn.mu.Lock(); defer tn.mu.Unlock(); c.takeBare(s, event) })
+		s.subs.Store("3", func(event string) { tn.mu.Lock(); defer tn.mu.Unlock(); c.takeBare(s, event, true) })
 		marked := "marked, not to be told " + string(raw)
 		cut := part{Type: "response", RequestID: id + "/1", Encoding: "gzip", Last: true, Headers: map[string]string{"Content-Type": marked}}
 		messages := [][]byte{raw, data(marked), data(string(cut.encode([]byte(marked)))), data([]string{marked, marked}), mustJSON(map[string]any{"type": "data", "id": "3", "event": marked})}
@@ -2563,6 +2563,37 @@ func TestCallLateBareResult(t *testing.T) {
 			t.Errorf("got %s", a.body)
 		}
 		second.finish("answered")
+	})
+	// Nor is that of a second server, which comes before the local end has accepted the next one.
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		first := c.send(`1`)
+		old := c.request().RequestID
+		c.local(part{Type: "response", RequestID: old}, []byte(`"own"`))
+		c.await(first)
+		first.finish("answered")
+		c.done()
+		second := c.send(`2`)
+		id := c.request().RequestID
+		c.api.publish("/live-lambda/response/"+old, `"late"`)
+		time.Sleep(time.Second / 2)
+		c.local(part{Type: "accepted", RequestID: id}, nil)
+		time.Sleep(time.Second)
+		if _, a, _ := c.look(second); a != nil {
+			t.Fatalf("got %+v", a)
+		}
+		c.local(part{Type: "response", RequestID: id}, []byte(`"own"`))
+		if a := c.await(second); a.body != `"own"` {
+			t.Errorf("got %s", a.body)
+		}
+		second.finish("answered")
+		c.done()
+		third := c.send(`3`) // a server that knows nothing of version 1 is alone now
+		c.api.publish("/live-lambda/response/"+c.request().RequestID, `"alone"`)
+		if a := c.await(third); a.body != `"alone"` {
+			t.Errorf("got %s", a.body)
+		}
+		third.finish("answered")
 	})
 }
 

@@ -2653,6 +2653,7 @@ func FuzzAnswer(f *testing.F) {
 	} {
 		f.Add(seed, seed)
 	}
+	f.Add(`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true}`, `"late"`)
 	known := []string{"Content-Type", "Content-Length", "User-Agent", "Accept-Encoding", modeHeader, typeHeader, causeHeader, idHeader}
 	f.Fuzz(func(t *testing.T, first, second string) {
 		synctest.Test(t, func(t *testing.T) {
