@@ -412,17 +412,17 @@ func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)
 
 // publish publishes events to channel, and returns when AppSync has taken them all or, with no wait, when they are on
 // their way. The publishes do not wait for each other; what is over the WebSocket's rate goes out over HTTPS.
-func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
+func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) (err error) {
 	var answers []<-chan serverMessage
 	for body := range s.api.publishes(channel, events) {
 		s.unacked.Add(int64(len(body)))
 		defer s.unacked.Add(-int64(len(body)))
-		var err error
+		var answer <-chan serverMessage
 		select {
 		case s.slots <- struct{}{}:
 			time.AfterFunc(time.Second, func() { <-s.slots })
-			answers = append(answers, nil)
-			answers[len(answers)-1], err = s.start(ctx, "publish", s.newID(), body)
+			answer, err = s.start(ctx, "publish", s.newID(), body)
+			answers = append(answers, answer)
 		default:
 			err = s.api.publishHTTPS(ctx, s.patience(), body)
 		}
