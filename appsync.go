@@ -231,8 +231,8 @@ type session struct {
 	// answered yet: chan serverMessage. By name, probes that have not come back: chan struct{}.
 	subs, waits, probes sync.Map
 
-	// Of a link, guarded by the tunnel's mu: whether a local end of version 1 has been heard, and whether a bare result may
-	// belong to a call that is over.
+	// Of a link, guarded by the tunnel's mu: whether a local end of version 1 has been heard, and no bare result has answered a
+	// call since; whether a bare result may belong to a call that is over.
 	versioned, ambiguous bool
 }
 
@@ -970,7 +970,7 @@ func (c *call) takeBare(l *session, event string, sure bool) {
 	case !sure:
 		time.AfterFunc(time.Second, func() { defer c.t.lock()(); c.takeBare(l, event, true) })
 	default:
-		l.ambiguous = true
+		l.versioned, l.ambiguous = false, true
 		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}
 		c.arm(noDeadline, nil)
 	}
