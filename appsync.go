@@ -766,7 +766,7 @@ type call struct {
 	own           context.Context // ends when it has a subscription of its own on that link; nil: it has asked for none
 	accept        time.Duration   // to wait for `accepted` once the request is out
 	held          bool            // it is not out yet: subscriptions come first
-	timer         *time.Timer     // of what the call waits for: it ends the call with why
+	timer, bare   *time.Timer     // of what the call waits for: it ends the call with why; of a bare result, the one that is held back
 	why           error
 	parts         map[string]*joiner // of answers, by sender
 	answer        *part              // its data whole, or nil: to be read as it comes
@@ -794,7 +794,7 @@ func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, o
 // relink sends the request over the tunnel's link, or waits for one. The tunnel is locked.
 func (c *call) relink() {
 	l, lost := c.t.link, c.link != nil
-	c.link, c.own, c.held = l, nil, true
+	c.link, c.own, c.held, c.bare = l, nil, true, nil
 	switch {
 	case l != nil:
 		c.wg.Go(func() { c.publish(l) })
@@ -964,11 +964,11 @@ func (t *tunnel) subscribe(ctx context.Context, l *session) {
 // a local end of version 1 has some time to accept. The tunnel is locked.
 func (c *call) takeBare(l *session, event string, sure bool) {
 	switch {
-	case c.link != l || c.heardOn != nil || c.answer != nil:
+	case c.link != l || c.heardOn != nil || c.answer != nil || !sure && c.bare != nil:
 	case !json.Valid([]byte(event)):
 		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
 	case !sure:
-		time.AfterFunc(time.Second, func() { defer c.t.lock()(); c.takeBare(l, event, true) })
+		c.bare = time.AfterFunc(time.Second, func() { defer c.t.lock()(); c.takeBare(l, event, true) })
 	default:
 		l.versioned, l.ambiguous = false, true
 		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}

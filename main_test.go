@@ -2589,7 +2589,15 @@ func TestCallLateBareResult(t *testing.T) {
 		second.finish("answered")
 		c.done()
 		third := c.send(`3`) // a server that knows nothing of version 1 is alone now
-		c.api.publish("/live-lambda/response/"+c.request().RequestID, `"alone"`)
+		id = c.request().RequestID
+		c.api.publish("/live-lambda/response/"+id, `"alone"`)
+		synctest.Wait()
+		kept := third.bare // alone: who may publish must not fill the memory
+		c.api.publish("/live-lambda/response/"+id, `"again"`)
+		synctest.Wait()
+		if kept == nil || third.bare != kept {
+			t.Error("not one bare result is held back")
+		}
 		if a := c.await(third); a.body != `"alone"` {
 			t.Errorf("got %s", a.body)
 		}
