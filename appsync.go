@@ -643,21 +643,32 @@ func (j *joiner) add(p *part) error {
 // complete reports whether all parts have come.
 func (j *joiner) complete() bool { return j.last >= 0 && len(j.waiting) == j.last+1-j.next }
 
+// ended reports whether all of the message has been read.
+func (j *joiner) ended() bool { return len(j.rest) == 0 && j.last >= 0 && j.next > j.last }
+
+// ready reports whether Read has something to say: data, or the end.
+func (j *joiner) ready() bool {
+	for len(j.rest) == 0 && !j.ended() {
+		data, there := j.waiting[j.next]
+		if !there {
+			return false
+		}
+		delete(j.waiting, j.next)
+		j.rest, j.size, j.next = data, j.size-len(data)-512, j.next+1
+	}
+	return true
+}
+
 // errMissing says that the next part has not come yet.
 var errMissing = errors.New("a part is missing")
 
 // Read reads the data of the parts in order, as they are; errMissing where one has to come first.
 func (j *joiner) Read(b []byte) (int, error) {
-	for len(j.rest) == 0 {
-		data, there := j.waiting[j.next]
-		switch {
-		case !there && j.last >= 0 && j.next > j.last:
-			return 0, io.EOF
-		case !there:
-			return 0, errMissing
-		}
-		delete(j.waiting, j.next)
-		j.rest, j.size, j.next = data, j.size-len(data)-512, j.next+1
+	switch {
+	case !j.ready():
+		return 0, errMissing
+	case j.ended():
+		return 0, io.EOF
 	}
 	n := copy(b, j.rest)
 	j.rest = j.rest[n:]
@@ -834,11 +845,17 @@ func (c *call) wait() (_ *part, err error) {
 	return c.answer, err
 }
 
-// pause unlocks the tunnel until the call has changed. It returns why there will be no answer, or no end of it.
+// pause unlocks the tunnel until the call has changed, and returns what over returns then.
 func (c *call) pause() error {
 	c.t.mu.Unlock()
-	_, err := await(c.ctx, c.ctx, c.changed)
+	await(c.ctx, c.ctx, c.changed)
 	c.t.mu.Lock()
+	return c.over()
+}
+
+// over returns why there will be no answer, or no end of it; nil while the call goes on.
+func (c *call) over() error {
+	err := context.Cause(c.ctx)
 	what := map[bool]string{false: "no local end (is `live-lambda local` running?) accepted the invocation", true: "the local end accepted the invocation but did not answer"}[c.heardOn != nil]
 	if errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
 		err = &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), err)}
@@ -851,11 +868,15 @@ func (c *call) pause() error {
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func (c *call) Read(b []byte) (n int, err error) {
 	defer c.t.lock()()
-	for err = errMissing; err == errMissing; {
+	// Look before taking: what has been taken and then is given up would be missing in a stream that ends as if it were whole.
+	for !c.stream.ready() && err == nil {
+		err = c.pause()
+	}
+	if err == nil && !c.stream.ended() { // who reads slowly does not keep the call alive
+		err = c.over()
+	}
+	if err == nil {
 		n, err = c.stream.Read(b)
-		if err == errMissing || err == nil && c.ctx.Err() != nil { // who reads slowly does not keep it alive
-			n, err = 0, cmp.Or(c.pause(), errMissing)
-		}
 	}
 	if c.size += n; c.size > maxStream {
 		n, err = 0, &failure{tooLargeType, fmt.Sprintf("the stream is larger than %d bytes", maxStream)}

@@ -1958,6 +1958,50 @@ func TestCallReadEnds(t *testing.T) {
 	}
 }
 
+// A stream whose last part has come and is not read to its end is given up with its call all the same: what of it is not
+// passed on must not be missing in a response that looks whole. The runs differ in which of two ready channels is drawn.
+func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
+	for range 30 {
+		tn := newTunnel(newTestAPI(nil), false)
+		c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+		unlock := tn.lock()
+		err := c.take(&session{}, &part{Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"}, data: []byte("all of it")})
+		unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+		c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
+			t.Errorf("read %d, %v", n, err)
+		}
+		if f := c.broken.Load(); f == nil || c.trailers.Get(typeHeader) != "LiveLambda.Gone" {
+			t.Fatalf("broken %v, trailers %v", f, c.trailers)
+		}
+	}
+}
+
+// A stream that has been read to its end is whole, whatever becomes of its call then.
+func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
+	tn := newTunnel(newTestAPI(nil), false)
+	c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+	unlock := tn.lock()
+	err := c.take(&session{}, &part{Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"}, data: []byte("all of it")})
+	unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.broken.Load() != nil || c.trailers.Get(typeHeader) != "" {
+		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.broken.Load(), c.trailers)
+	}
+}
+
 // net/http's errors quote what they could not read; no line of the log does.
 func TestLogQuotesNothing(t *testing.T) {
 	for _, answer := range []string{"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nmarked\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n"} {
@@ -2925,6 +2969,32 @@ func TestCallStream(t *testing.T) {
 		}
 		out.finish("answered")
 		c.done()
+	})
+}
+
+// A part of a stream without data is waited behind, not taken for its end or for a fault.
+func TestCallStreamEmptyParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id, l := c.request().RequestID, c.link()
+		say := func(index int, data string) {
+			p := part{Type: "response", RequestID: id, Index: index, Last: index == 3, Headers: map[string]string{modeHeader: "streaming"}}
+			c.receive(l, string(p.encode([]byte(data))))
+		}
+		say(0, "")
+		read := async(func() (string, error) {
+			all, err := io.ReadAll(out)
+			return string(all), err
+		})
+		for index, data := range []string{"", "", "data", ""} {
+			synctest.Wait()
+			say(index, data)
+		}
+		if got := <-read; got.value != "data" || got.err != nil || len(out.trailers.Get(typeHeader)) > 0 {
+			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.trailers)
+		}
+		out.finish("answered")
 	})
 }
 
