@@ -2,12 +2,14 @@
 
 package main
 
-// attach.go sets on functions what makes them live, and takes it back. In: names of functions, and their configurations
-// as the AWS CLI prints them. Out: what will change, for the developer to confirm, and updates.
+// attach.go sets on functions what makes them live, and takes it back. In: names of functions, and their
+// configurations as the AWS CLI prints them. Out: what will change, for the developer to confirm, and
+// updates.
 //
-// A function changes in one call, what detach needs to know included: so nothing is left halfway, whatever interrupts
-// it, and an interrupt may end the program at once. No value of a function's variable is ever printed unless attach sets
-// it, and none stands on a command line of `aws`, where other users of the machine could read it.
+// A function changes in one call, what detach needs to know included: so nothing is left halfway, whatever
+// interrupts it, and an interrupt may end the program at once. No value of a function's variable is ever
+// printed unless attach sets it, and none stands on a command line of `aws`, where other users of the machine
+// could read it.
 
 import (
 	"bufio"
@@ -31,8 +33,9 @@ const (
 	wrapperPath     = "/opt/live-lambda-runtime-wrapper.sh"
 	wrapperVariable = "AWS_LAMBDA_EXEC_WRAPPER"
 	furtherVariable = "LIVE_LAMBDA_EXEC_WRAPPER"
-	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY" // https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
-	memoryVariable  = "LIVE_LAMBDA_ATTACHED"             // an attachment
+	// https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
+	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY"
+	memoryVariable  = "LIVE_LAMBDA_ATTACHED" // an attachment
 	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
 	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // known from a stack's outputs
 )
@@ -76,25 +79,34 @@ func (f *functionConfig) layers() []string {
 // readable says why the configuration must not be written back.
 func (f *functionConfig) readable() error {
 	if e := f.Environment.Error; e != nil {
-		return fmt.Errorf("its variables cannot be read (%s), and an update would lose them; it takes kms:Decrypt on the function's key", e.ErrorCode)
+		return fmt.Errorf(
+			"its variables cannot be read (%s), and an update would lose them; it takes kms:Decrypt on the "+
+				"function's key", e.ErrorCode)
 	}
 	return nil
 }
 
 // Runtimes without Amazon Linux 2 or later have no exec wrapper.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
-var withoutWrapper = strings.Fields("nodejs nodejs4.3 nodejs4.3-edge nodejs6.10 nodejs8.10 python2.7 python3.6 python3.7 " +
-	"java8 dotnetcore1.0 dotnetcore2.0 dotnetcore2.1 ruby2.5 go1.x")
+var withoutWrapper = strings.
+	Fields("nodejs nodejs4.3 nodejs4.3-edge nodejs6.10 nodejs8.10 python2.7 python3.6 python3.7 " +
+		"java8 dotnetcore1.0 dotnetcore2.0 dotnetcore2.1 ruby2.5 go1.x")
 
 // fits says why live-lambda cannot be attached to the function.
 func (f *functionConfig) fits() error {
 	switch {
 	case f.PackageType == "Image":
-		return errors.New("it is a container image, and images take no layers: copy the layer's files into the image, as the README shows under Container images")
+		return errors.New(
+			"it is a container image, and images take no layers: copy the layer's files into the image, as " +
+				"the README shows under Container images")
 	case slices.Contains(withoutWrapper, f.Runtime):
-		return fmt.Errorf("its runtime %s starts no wrapper (%s), so the function would not use the proxy: choose a newer runtime first", f.Runtime, wrapperVariable)
+		return fmt.Errorf(
+			"its runtime %s starts no wrapper (%s), so the function would not use the proxy: choose a "+
+				"newer runtime first", f.Runtime, wrapperVariable)
 	case goArch[f.arch()] == "":
-		return fmt.Errorf("its architecture %s is neither x86_64 nor arm64, and the layer has binaries for these only", f.arch())
+		return fmt.Errorf(
+			"its architecture %s is neither x86_64 nor arm64, and the layer has binaries for these only",
+			f.arch())
 	}
 	return f.readable()
 }
@@ -141,7 +153,9 @@ func readAttachment(variables map[string]string) (*attachment, error) {
 	}
 	a := &attachment{}
 	if err := json.Unmarshal([]byte(text), a); err != nil || a.Layer == "" {
-		return nil, fmt.Errorf("its variable %s, which attach wrote, is damaged: take the layer, the wrapper and the LIVE_LAMBDA variables out by hand", memoryVariable)
+		return nil, fmt.Errorf(
+			"its variable %s, which attach wrote, is damaged: take the layer, the wrapper and the "+
+				"LIVE_LAMBDA variables out by hand", memoryVariable)
 	}
 	return a, nil
 }
@@ -151,7 +165,8 @@ func (a *attachment) layerIn(layers []string) int {
 	return slices.IndexFunc(layers, func(arn string) bool { return layerOf(arn) == layerOf(a.Layer) })
 }
 
-// further is what attach left in LIVE_LAMBDA_EXEC_WRAPPER: the wrapper that was there, else what was there already.
+// further is what attach left in LIVE_LAMBDA_EXEC_WRAPPER: the wrapper that was there, else what was there
+// already.
 func (a *attachment) further() string {
 	if s := a.Before[wrapperVariable]; s != nil && *s != "" && *s != wrapperPath {
 		return *s
@@ -191,8 +206,8 @@ func (a *attachment) undo(layers []string, variables map[string]string) []string
 	return layers
 }
 
-// do adds the layer and sets variables, and keeps in a what was there. The layer comes first, since later layers
-// overwrite files of earlier ones: a bootstrap that another layer brings stays in force.
+// do adds the layer and sets variables, and keeps in a what was there. The layer comes first, since later
+// layers overwrite files of earlier ones: a bootstrap that another layer brings stays in force.
 func (a *attachment) do(layers []string, variables, set map[string]string) []string {
 	if i := a.layerIn(layers); i >= 0 {
 		a.Replaced = layers[i]
@@ -277,7 +292,9 @@ func (c *change) diff() []string {
 		lines = append(lines, "+ policy "+c.grant.policy+" on role "+c.grant.role)
 	}
 	if c.revoke != nil {
-		lines = append(lines, "- policy "+c.revoke.policy+" on role "+c.revoke.role+", unless another attached function has the role")
+		lines = append(
+			lines, "- policy "+c.revoke.policy+" on role "+c.revoke.role+
+				", unless another attached function has the role")
 	}
 	return lines
 }
@@ -297,9 +314,11 @@ func shownValue(name, value string) string {
 	return fmt.Sprintf("=%q", value)
 }
 
-// ownVariable tells variables that attach may set: the layer's, and the one by which Lambda Web Adapter finds the proxy.
+// ownVariable tells variables that attach may set: the layer's, and the one by which Lambda Web Adapter finds
+// the proxy.
 func ownVariable(name string) bool {
-	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") || name == adapterVariable
+	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") ||
+		name == adapterVariable
 }
 
 // planner works out a change from a function's configuration.
@@ -315,9 +334,10 @@ func (a awsCLI) plan(ctx context.Context, name string, p planner) (*change, erro
 	return c, p(ctx, c)
 }
 
-// changeAll plans, shows, asks and carries out what is to become of several functions. One that fails does not keep the
-// others from being done. It returns the exit status.
-func (t *console) changeAll(ctx context.Context, a awsCLI, names []string, yes bool, p planner, done string) (status int) {
+// changeAll plans, shows, asks and carries out what is to become of several functions. One that fails does
+// not keep the others from being done. It returns the exit status.
+func (t *console) changeAll(ctx context.Context, a awsCLI, names []string, yes bool, p planner, done string) (
+	status int) {
 	var changes []*change
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
@@ -367,7 +387,8 @@ func (t *console) show(c *change) {
 
 func (t *console) confirm(functions int) bool {
 	if !t.asks {
-		fmt.Fprintln(t.err, "nothing was changed: standard input is not a terminal to ask on; --yes goes ahead")
+		fmt.Fprintln(
+			t.err, "nothing was changed: standard input is not a terminal to ask on; --yes goes ahead")
 		return false
 	}
 	what := "this function"
@@ -383,8 +404,8 @@ func (t *console) confirm(functions int) bool {
 	return false
 }
 
-// carryOut makes one change. A policy is granted after the update and revoked before: while it may be there, the function
-// remembers it.
+// carryOut makes one change. A policy is granted after the update and revoked before: while it may be there,
+// the function remembers it.
 func (a awsCLI) carryOut(ctx context.Context, c *change, p planner) error {
 	var revokeErr error
 	if c.revoke != nil {
@@ -394,7 +415,9 @@ func (a awsCLI) carryOut(ctx context.Context, c *change, p planner) error {
 		return err
 	}
 	if c.grant != nil {
-		err := a.run(ctx, nil, nil, "iam", "attach-role-policy", "--role-name", c.grant.role, "--policy-arn", c.grant.policy)
+		err := a.run(
+			ctx, nil, nil, "iam", "attach-role-policy", "--role-name", c.grant.role, "--policy-arn",
+			c.grant.policy)
 		if err != nil {
 			return fmt.Errorf("attached, but its role cannot reach AppSync: %w", err)
 		}
@@ -402,8 +425,8 @@ func (a awsCLI) carryOut(ctx context.Context, c *change, p planner) error {
 	return revokeErr
 }
 
-// update changes the function's configuration, if nobody else has since it was read; if somebody has, and the change is
-// still the same, it is made to the new one.
+// update changes the function's configuration, if nobody else has since it was read; if somebody has, and the
+// change is still the same, it is made to the new one.
 func (a awsCLI) update(ctx context.Context, c *change, p planner) error {
 	for range 5 {
 		if c.configured() {
@@ -430,7 +453,8 @@ func (a awsCLI) update(ctx context.Context, c *change, p planner) error {
 
 // configured reports whether the function's configuration is what it is to be.
 func (c *change) configured() bool {
-	return slices.Equal(c.layers, c.before.layers()) && maps.Equal(c.variables, c.before.Environment.Variables)
+	return slices.Equal(c.layers, c.before.layers()) &&
+		maps.Equal(c.variables, c.before.Environment.Variables)
 }
 
 // updateOnce passes the variables through standard input, in ASCII, so that no locale matters.
@@ -438,8 +462,10 @@ func (c *change) configured() bool {
 func (a awsCLI) updateOnce(ctx context.Context, c *change) error {
 	layers, _ := json.Marshal(c.layers) // strings always marshal
 	environment, _ := json.Marshal(map[string]any{"Variables": c.variables})
-	return a.run(ctx, nil, asciiJSON(environment), "lambda", "update-function-configuration", "--function-name", c.name,
-		"--revision-id", c.before.RevisionID, "--layers", string(layers), "--environment", "file:///dev/stdin")
+	return a.run(ctx, nil, asciiJSON(environment), "lambda", "update-function-configuration",
+		"--function-name", c.name,
+		"--revision-id", c.before.RevisionID, "--layers", string(layers), "--environment",
+		"file:///dev/stdin")
 }
 
 // settled waits until the update is active, and says why where it will not be.
@@ -449,7 +475,9 @@ func (a awsCLI) settled(ctx context.Context, name string) error {
 		return nil
 	}
 	var f functionConfig
-	if err := a.run(ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name); err == nil && f.LastUpdateStatus == "Failed" {
+	if err := a.run(
+		ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name); err == nil &&
+		f.LastUpdateStatus == "Failed" {
 		return fmt.Errorf("updated, and then the update failed: %s", plainText(f.LastUpdateStatusReason))
 	}
 	return fmt.Errorf("updated, but not known to be active: %w", waitErr)
@@ -464,21 +492,27 @@ func (a awsCLI) revoke(ctx context.Context, c *change) error {
 	case err == nil && len(others) > 0:
 		err = fmt.Errorf("%s, attached without --attach-policy, needs it", others[0])
 	case err == nil:
-		err = a.run(ctx, nil, nil, "iam", "detach-role-policy", "--role-name", c.revoke.role, "--policy-arn", c.revoke.policy)
+		err = a.run(
+			ctx, nil, nil, "iam", "detach-role-policy", "--role-name", c.revoke.role, "--policy-arn",
+			c.revoke.policy)
 	}
 	if err != nil && !hasCode(err, "NoSuchEntity") {
-		return fmt.Errorf("the policy stays on its role: %w; take it off later with `aws iam detach-role-policy --role-name %s --policy-arn %s`",
+		return fmt.Errorf("the policy stays on its role: %w; take it off later with `aws iam "+
+			"detach-role-policy --role-name %s --policy-arn %s`",
 			err, c.revoke.role, c.revoke.policy)
 	}
 	return nil
 }
 
-// sharing names the other functions of the region that are attached and have the same role, and tells whether one of them
-// remembers that attach has put the policy there.
-func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (names []string, remembered bool, err error) {
+// sharing names the other functions of the region that are attached and have the same role, and tells whether
+// one of them remembers that attach has put the policy there.
+func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (
+	names []string, remembered bool, err error) {
 	const memory = "Environment.Variables." + memoryVariable
 	var functions [][3]string
-	if err := a.run(ctx, &functions, nil, "lambda", "list-functions", "--query", "Functions[?"+memory+"].[FunctionName, Role, "+memory+"]"); err != nil {
+	if err := a.run(
+		ctx, &functions, nil, "lambda", "list-functions", "--query",
+		"Functions[?"+memory+"].[FunctionName, Role, "+memory+"]"); err != nil {
 		return nil, false, err
 	}
 	for _, row := range functions {
@@ -498,7 +532,8 @@ func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (names
 const attachHelp = `usage: live-lambda attach [flags] FUNCTION ...
 
 Attaches the layer to functions: adds the layer, sets its variables and the wrapper, and keeps all else. Shows what it
-will change and asks. ` + "`live-lambda detach`" + ` undoes it exactly. Attaching again brings a function up to date with the
+will change and asks. ` + "`live-lambda detach`" +
+	` undoes it exactly. Attaching again brings a function up to date with the
 flags and the newest layer. Only $LATEST changes, not published versions.
 
   --layer LAYER         name or ARN of the layer, with or without version; else the newest that publish-layer published
@@ -551,7 +586,9 @@ func (t *console) attach(args []string) int {
 		return f.wrong("--attach-policy takes the policy from a stack: give --stack")
 	}
 	cli := awsCLI{f.profile}
-	return t.changeAll(context.Background(), cli, names, *yes, func(ctx context.Context, c *change) error { return cli.attach(ctx, c, o) }, "attached")
+	return t.changeAll(context.Background(), cli, names, *yes, func(ctx context.Context, c *change) error {
+		return cli.attach(ctx, c, o)
+	}, "attached")
 }
 
 func (t *console) detach(args []string) int {
@@ -580,13 +617,16 @@ func functionNames(names []string) error {
 			parts = parts[i+1:]
 		}
 		if strings.HasPrefix(name, "-") || len(parts) > 1 {
-			return fmt.Errorf("%q is not a function's name or ARN without version or alias; published versions cannot be changed", name)
+			return fmt.Errorf(
+				"%q is not a function's name or ARN without version or alias; published versions cannot be "+
+					"changed", name)
 		}
 	}
 	return nil
 }
 
-// functionVariables are the variables to set on functions. The extension's own reading of them must find nothing wrong.
+// functionVariables are the variables to set on functions. The extension's own reading of them must find
+// nothing wrong.
 func functionVariables(getenv func(string) string, extra map[string]string) (map[string]string, error) {
 	variables := map[string]string{}
 	for _, a := range apiFlags {
@@ -656,7 +696,8 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions) error {
 	return c.withinLimits()
 }
 
-// toSet returns the variables that make the function live. An empty value is not set, but what is there remembered.
+// toSet returns the variables that make the function live. An empty value is not set, but what is there
+// remembered.
 func (c *change) toSet(o attachOptions) map[string]string {
 	set := maps.Clone(o.variables)
 	if c.before.osOnly() {
@@ -671,28 +712,32 @@ func (c *change) toSet(o attachOptions) map[string]string {
 
 func (c *change) withinLimits() error {
 	if len(c.layers) > maxLayers {
-		return fmt.Errorf("it has %d layers, and Lambda allows no more than %d: take one off, or merge two", len(c.layers)-1, maxLayers)
+		return fmt.Errorf(
+			"it has %d layers, and Lambda allows no more than %d: take one off, or merge two",
+			len(c.layers)-1, maxLayers)
 	}
 	size := 0
 	for name, value := range c.variables {
 		size += len(name) + len(value)
 	}
 	if size > maxVariablesBytes {
-		return fmt.Errorf("its variables would take %d bytes, and Lambda allows no more than %d: shorten some by %d",
+		return fmt.Errorf("its variables would take %d bytes, and Lambda allows no more than %d: shorten "+
+			"some by %d",
 			size, maxVariablesBytes, size-maxVariablesBytes)
 	}
 	return nil
 }
 
-// grant plans the policy on the function's role. attach remembers one that was not there, or that another function's
-// attach has brought there.
+// grant plans the policy on the function's role. attach remembers one that was not there, or that another
+// function's attach has brought there.
 func (a awsCLI) grant(ctx context.Context, c *change, now *attachment, want rolePolicy) error {
 	if old := (rolePolicy{now.Role, now.Policy}); now.Policy != "" && old != want {
 		c.revoke = &old
 		now.Role, now.Policy = "", ""
 	}
 	var list struct{ AttachedPolicies []struct{ PolicyArn string } }
-	if err := a.run(ctx, &list, nil, "iam", "list-attached-role-policies", "--role-name", want.role); err != nil {
+	if err := a.run(
+		ctx, &list, nil, "iam", "list-attached-role-policies", "--role-name", want.role); err != nil {
 		return err
 	}
 	ours := now.Policy != ""
@@ -721,9 +766,11 @@ func (c *change) remark(o attachOptions) {
 	f := c.before
 	switch {
 	case f.osOnly() && strings.TrimPrefix(f.Handler, "./") == "bootstrap":
-		c.note("%s starts the package's own bootstrap: name it otherwise and make that name the handler, or have it start through %s", f.Runtime, wrapperPath)
+		c.note("%s starts the package's own bootstrap: name it otherwise and make that name the handler, "+
+			"or have it start through %s", f.Runtime, wrapperPath)
 	case f.osOnly():
-		c.note("%s starts the layer's /opt/bootstrap, which runs %q, only if the package has no bootstrap of its own", f.Runtime, f.Handler)
+		c.note("%s starts the layer's /opt/bootstrap, which runs %q, only if the package has no bootstrap "+
+			"of its own", f.Runtime, f.Handler)
 	}
 	if f.SnapStart.ApplyOn == "PublishedVersions" {
 		c.note("SnapStart is for published versions: publish a new one for the layer to be in it")
@@ -733,16 +780,19 @@ func (c *change) remark(o attachOptions) {
 	}
 	isAdapter := func(arn string) bool { return strings.Contains(arn, ":layer:LambdaAdapterLayer") }
 	if slices.ContainsFunc(c.layers, isAdapter) && c.variables[adapterVariable] == "" {
-		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://127.0.0.1:8082", adapterVariable)
+		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://"+
+			"127.0.0.1:8082", adapterVariable)
 	}
 	if strings.EqualFold(c.variables["LIVE_LAMBDA"], "off") {
 		c.note("its variable LIVE_LAMBDA is off, so the layer does nothing")
 	}
 	if d, err := time.ParseDuration(c.variables[acceptVariable]); err != nil || d == 0 {
-		c.note("while no `live-lambda local` is there, callers wait and then get an error; with --set %s=3s the deployed code answers", acceptVariable)
+		c.note("while no `live-lambda local` is there, callers wait and then get an error; with --set "+
+			"%s=3s the deployed code answers", acceptVariable)
 	}
 	if o.policy != "" && !o.attachPolicy && c.variables[apiKeyVariable] == "" {
-		c.note("its role needs the stack's policy, unless it has it: --attach-policy, or aws iam attach-role-policy --role-name %s --policy-arn %s", f.roleName(), o.policy)
+		c.note("its role needs the stack's policy, unless it has it: --attach-policy, or aws iam "+
+			"attach-role-policy --role-name %s --policy-arn %s", f.roleName(), o.policy)
 	}
 }
 

@@ -22,25 +22,37 @@ var functionKinds = map[string]map[string]any{
 	"plain": {},
 	"with everything": {
 		"Layers": []any{layerRef("insights:38"), layerRef("datadog:12"), layerRef("own:3")},
-		"Environment": map[string]any{"Variables": map[string]any{"TABLE": secretValue, "AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper",
-			"EMPTY": "", "UNICODE": "Grüße <&'\"\\ 漢字 \u2028 😀 \t", "JSON": `{"a":["` + secretValue + `"]}`}},
-		"KMSKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k", "VpcConfig": map[string]any{"SubnetIds": []any{"subnet-1"}},
+		"Environment": map[string]any{"Variables": map[string]any{"TABLE": secretValue,
+			"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper",
+			"EMPTY":                   "", "UNICODE": "Grüße <&'\"\\ 漢字 \u2028 😀 \t",
+			"JSON": `{"a":["` + secretValue + `"]}`}},
+		"KMSKeyArn":     "arn:aws:kms:eu-west-1:123456789012:key/k",
+		"VpcConfig":     map[string]any{"SubnetIds": []any{"subnet-1"}},
 		"LoggingConfig": map[string]any{"LogFormat": "JSON"}, "Timeout": 900,
 	},
 	"OS-only": {"Runtime": "provided.al2023", "Handler": "main", "Layers": []any{layerRef("own:3")},
-		"Environment": map[string]any{"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/ignored", "A1": secretValue}}},
+		"Environment": map[string]any{
+			"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/ignored", "A1": secretValue}}},
 	"x86_64": {"Architectures": []any{"x86_64"}, "Runtime": "python3.13"},
-	"without architecture": {"Architectures": nil, "Layers": []any{layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3")},
+	"without architecture": {"Architectures": nil,
+		"Layers":      []any{layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3")},
 		"Environment": map[string]any{"Variables": map[string]any{"A1": "x"}}},
-	"with variables of ours": {"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error",
+	"with variables of ours": {"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA_STAGE": "old",
+		"LIVE_LAMBDA_OFFLINE":      "error",
 		"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale", "LRAP_LISTENER_PORT": "9009"}}},
 	"with both wrappers": {"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale",
 		"AWS_LAMBDA_EXEC_WRAPPER": "/opt/otel-handler"}}},
-	"with an empty wrapper": {"Environment": map[string]any{"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "", "LIVE_LAMBDA_EXEC_WRAPPER": ""}}},
-	"attached by hand": {"Layers": []any{layerRef("own:3"), layerRef("live-lambda-arm64:1"), layerRef("own2:3")},
-		"Environment": map[string]any{"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": wrapperPath, "LIVE_LAMBDA_EXEC_WRAPPER": "/opt/otel-handler",
+	"with an empty wrapper": {
+		"Environment": map[string]any{
+			"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "", "LIVE_LAMBDA_EXEC_WRAPPER": ""}}},
+	"attached by hand": {"Layers": []any{
+		layerRef("own:3"), layerRef("live-lambda-arm64:1"), layerRef("own2:3")},
+		"Environment": map[string]any{"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": wrapperPath,
+			"LIVE_LAMBDA_EXEC_WRAPPER":      "/opt/otel-handler",
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "old.example"}}},
-	"SnapStart": {"Runtime": "java21", "SnapStart": map[string]any{"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}},
+	"SnapStart": {
+		"Runtime":   "java21",
+		"SnapStart": map[string]any{"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}},
 }
 
 func layerRef(name string) map[string]any {
@@ -58,19 +70,23 @@ func attachThenDetach(t *testing.T, kind string, flags ...string) {
 	f := newFakeAWS(t)
 	f.function("orders", functionKinds[kind])
 	before := f.snapshot()
-	attach := append(flags, "orders", "--stack", "dev", "--yes", "--stage", "alice", "--set", "LIVE_LAMBDA_OFFLINE=error")
+	attach := append(
+		flags, "orders", "--stack", "dev", "--yes", "--stage", "alice", "--set", "LIVE_LAMBDA_OFFLINE=error")
 	if r := f.run("attach", attach...); r.status != 0 || !strings.HasSuffix(r.out, "orders: attached\n") {
 		t.Fatalf("attach: got %+v", r)
 	}
 	f.wantAttached("orders", kind, len(flags) > 0)
-	if r := f.run("attach", attach...); r.status != 0 || !strings.Contains(r.out, "orders: nothing to change\n") {
+	if r := f.run("attach", attach...); r.status != 0 ||
+		!strings.Contains(r.out, "orders: nothing to change\n") {
 		t.Errorf("attach again: got %+v", r)
 	}
-	if r := f.run("detach", "orders", "--yes"); r.status != 0 || !strings.HasSuffix(r.out, "orders: detached\n") {
+	if r := f.run("detach", "orders", "--yes"); r.status != 0 ||
+		!strings.HasSuffix(r.out, "orders: detached\n") {
 		t.Fatalf("detach: got %+v", r)
 	}
 	f.want(before)
-	if r := f.run("detach", "orders"); r.status != 0 || !strings.HasPrefix(r.out, "orders: nothing to change\n") {
+	if r := f.run("detach", "orders"); r.status != 0 ||
+		!strings.HasPrefix(r.out, "orders: nothing to change\n") {
 		t.Errorf("detach again: got %+v", r)
 	}
 }
@@ -85,8 +101,9 @@ func (f *fakeAWS) wantAttached(name, kind string, policy bool) {
 	wrapper, _ := old[wrapperVariable].(string)
 	want := map[string]any{hostVariable: "label.appsync-api.eu-west-1.amazonaws.com",
 		"LIVE_LAMBDA_APPSYNC_REALTIME_HOST": "label.appsync-realtime-api.eu-west-1.amazonaws.com",
-		"LIVE_LAMBDA_APPSYNC_REGION":        "eu-west-1", "LIVE_LAMBDA_STAGE": "alice", "LIVE_LAMBDA_OFFLINE": "error",
-		memoryVariable: variables[memoryVariable]}
+		"LIVE_LAMBDA_APPSYNC_REGION":        "eu-west-1", "LIVE_LAMBDA_STAGE": "alice",
+		"LIVE_LAMBDA_OFFLINE": "error",
+		memoryVariable:        variables[memoryVariable]}
 	if !osOnly {
 		want[wrapperVariable] = wrapperPath
 		if wrapper != "" && wrapper != wrapperPath {
@@ -105,7 +122,9 @@ func (f *fakeAWS) wantAttached(name, kind string, policy bool) {
 	newest := "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-" + arch + ":2"
 	position := map[bool]int{true: 1}[kind == "attached by hand"]
 	oldLayers, _ := functionKinds[kind]["Layers"].([]any)
-	rest := slices.DeleteFunc(slices.Clone(layers), func(arn string) bool { return layerOf(arn) == layerOf(newest) })
+	rest := slices.DeleteFunc(slices.Clone(layers), func(arn string) bool {
+		return layerOf(arn) == layerOf(newest)
+	})
 	others := []string{}
 	for _, l := range oldLayers {
 		if arn := l.(map[string]any)["Arn"].(string); layerOf(arn) != layerOf(newest) {
@@ -131,7 +150,8 @@ func TestAttachShowsAndAsks(t *testing.T) {
   + LIVE_LAMBDA_ATTACHED (what detach restores)
   + LIVE_LAMBDA_EXEC_WRAPPER (the wrapper that was there)
   + LIVE_LAMBDA_STAGE="alice"
-  note: while no ` + "`live-lambda local`" + ` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers
+  note: while no ` + "`live-lambda local`" +
+		` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers
 `
 	const detached = `orders (nodejs22.x, arm64)
   - layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2
@@ -154,12 +174,15 @@ func TestAttachShowsAndAsks(t *testing.T) {
 		status                int
 		out, err              string
 	}{
-		{"no terminal", "attach", "y\n", false, 1, shown, "nothing was changed: standard input is not a terminal to ask on; --yes goes ahead\n"},
+		{"no terminal", "attach", "y\n", false, 1, shown,
+			"nothing was changed: standard input is not a terminal to ask on; --yes goes ahead\n"},
 		{"no", "attach", "n\n", true, 1, shown + "Change this function? [y/N] ", "nothing was changed\n"},
 		{"nothing", "attach", "", true, 1, shown + "Change this function? [y/N] ", "nothing was changed\n"},
 		{"yes", "attach", "y\n", true, 0, shown + "Change this function? [y/N] orders: attached\n", ""},
-		{"no detach", "detach", "\n", true, 1, detached + "Change this function? [y/N] ", "nothing was changed\n"},
-		{"detach", "detach", " YES \n", true, 0, detached + "Change this function? [y/N] orders: detached\n", ""},
+		{"no detach", "detach", "\n", true, 1, detached + "Change this function? [y/N] ",
+			"nothing was changed\n"},
+		{"detach", "detach", " YES \n", true, 0, detached + "Change this function? [y/N] orders: detached\n",
+			""},
 	}
 	for _, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
@@ -176,7 +199,8 @@ func TestAttachShowsAndAsks(t *testing.T) {
 	}
 }
 
-// Whatever ends attach at whichever call, detach finds its way back; and so it does after a detach that was ended.
+// Whatever ends attach at whichever call, detach finds its way back; and so it does after a detach that was
+// ended.
 func TestInterruptedAttach(t *testing.T) {
 	attach := []string{"orders", "--stack", "dev", "--yes", "--attach-policy", "--stage", "alice"}
 	for _, done := range []bool{false, true} { // the call that is the last one has been carried out
@@ -209,7 +233,8 @@ func TestInterruptedAttach(t *testing.T) {
 
 func (f *fakeAWS) wantAttachedAtAll() {
 	f.t.Helper()
-	if f.variablesOf("orders")[memoryVariable] == nil || !slices.Contains(f.roles["orders-role"], stackPolicy) {
+	if f.variablesOf("orders")[memoryVariable] == nil ||
+		!slices.Contains(f.roles["orders-role"], stackPolicy) {
 		f.t.Error("attached again: it is not attached")
 	}
 }
@@ -259,7 +284,9 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			clear(v)
 			return []string{l[3], l[0], l[2]}
 		}, []string{own, datadog}, map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper"}},
-		{"the layer is gone", "plain", func(l []string, v map[string]any) []string { return nil }, nil, map[string]any{}},
+		{"the layer is gone", "plain", func(l []string, v map[string]any) []string {
+			return nil
+		}, nil, map[string]any{}},
 		{"another version of the layer", "plain", func(l []string, v map[string]any) []string {
 			return []string{"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1", own}
 		}, []string{own}, map[string]any{}},
@@ -283,7 +310,8 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			v["LIVE_LAMBDA_STAGE"], v["LIVE_LAMBDA_DELIVERY"] = "other", "runtime"
 			delete(v, "LIVE_LAMBDA_APPSYNC_REGION")
 			return l
-		}, nil, map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error", furtherVariable: "/opt/stale",
+		}, nil, map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error",
+			furtherVariable:      "/opt/stale",
 			"LRAP_LISTENER_PORT": "9009", "LIVE_LAMBDA_DELIVERY": "runtime"}},
 	}
 	for _, tt := range tests {
@@ -295,9 +323,12 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			}
 			variables := f.variablesOf("orders")
 			layers := tt.change(f.layersOf("orders"), variables)
-			if tt.name == "layers in another order" { // but for what it cleared: other variables may go, ours may not
+			// but for what it cleared: other variables may go, ours may not
+			if tt.name == "layers in another order" {
 				variables = f.variablesOf("orders")
-				maps.DeleteFunc(variables, func(name string, _ any) bool { return !strings.HasPrefix(name, "LIVE_") && name != wrapperVariable })
+				maps.DeleteFunc(variables, func(name string, _ any) bool {
+					return !strings.HasPrefix(name, "LIVE_") && name != wrapperVariable
+				})
 			}
 			f.configure("orders", layers, variables)
 			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
@@ -306,7 +337,8 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			if got := f.layersOf("orders"); !slices.Equal(got, tt.layers) {
 				t.Errorf("layers: got %q, want %q", got, tt.layers)
 			}
-			if got, want := indentJSON(f.variablesOf("orders")), indentJSON(tt.want); !bytes.Equal(got, want) {
+			if got, want := indentJSON(f.variablesOf("orders")),
+				indentJSON(tt.want); !bytes.Equal(got, want) {
 				t.Errorf("variables: got %s, want %s", got, want)
 			}
 		})
@@ -318,15 +350,22 @@ func TestAttachAgain(t *testing.T) {
 	f := newFakeAWS(t)
 	f.function("orders", functionKinds["with everything"])
 	before := f.snapshot()
-	for i, args := range []string{"--stage alice", "--stage bob --layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
-		"--attach-policy --layer merged", "--set LIVE_LAMBDA_FORWARD_ENV=on --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"} {
-		if r := f.run("attach", append(strings.Fields(args), "orders", "--stack", "dev", "--yes")...); r.status != 0 {
+	for i, args := range []string{"--stage alice",
+		"--stage bob --layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
+		"--attach-policy --layer merged",
+		"--set LIVE_LAMBDA_FORWARD_ENV=on --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"} {
+		if r := f.run(
+			"attach", append(strings.Fields(args), "orders", "--stack", "dev", "--yes")...); r.status != 0 {
 			t.Fatalf("%s: %+v", args, r)
 		}
 		v, layers := f.variablesOf("orders"), f.layersOf("orders")
-		got := fmt.Sprint(v["LIVE_LAMBDA_STAGE"], " ", v["LIVE_LAMBDA_FORWARD_ENV"], " ", v[furtherVariable], " ", strings.TrimPrefix(layers[0], "arn:aws:lambda:eu-west-1:123456789012:layer:"), " ", len(layers))
-		want := []string{"alice <nil> /opt/datadog_wrapper live-lambda-arm64:2 4", "bob <nil> /opt/datadog_wrapper live-lambda-arm64:1 4",
-			"<nil> <nil> /opt/datadog_wrapper merged:1 4", "<nil> on /opt/datadog_wrapper live-lambda-arm64:2 4"}[i]
+		got := fmt.Sprint(
+			v["LIVE_LAMBDA_STAGE"], " ", v["LIVE_LAMBDA_FORWARD_ENV"], " ", v[furtherVariable], " ",
+			strings.TrimPrefix(layers[0], "arn:aws:lambda:eu-west-1:123456789012:layer:"), " ", len(layers))
+		want := []string{"alice <nil> /opt/datadog_wrapper live-lambda-arm64:2 4",
+			"bob <nil> /opt/datadog_wrapper live-lambda-arm64:1 4",
+			"<nil> <nil> /opt/datadog_wrapper merged:1 4",
+			"<nil> on /opt/datadog_wrapper live-lambda-arm64:2 4"}[i]
 		if got != want {
 			t.Errorf("%s: got %s, want %s", args, got, want)
 		}
@@ -338,7 +377,8 @@ func TestAttachAgain(t *testing.T) {
 }
 
 func TestAttachRefuses(t *testing.T) {
-	big := map[string]any{"Environment": map[string]any{"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}}}
+	big := map[string]any{
+		"Environment": map[string]any{"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}}}
 	tests := []struct {
 		name string
 		kind map[string]any
@@ -346,24 +386,45 @@ func TestAttachRefuses(t *testing.T) {
 		want string
 	}{
 		{"image", map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil}, "",
-			"it is a container image, and images take no layers: copy the layer's files into the image, as the README shows under Container images"},
+			"it is a container image, and images take no layers: copy the layer's files into the image, as " +
+				"the README shows under Container images"},
 		{"old runtime", map[string]any{"Runtime": "python3.7"}, "",
-			"its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function would not use the proxy: choose a newer runtime first"},
+			"its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function would not " +
+				"use the proxy: choose a newer runtime first"},
 		{"unknown architecture", map[string]any{"Architectures": []any{"riscv64"}}, "",
 			"its architecture riscv64 is neither x86_64 nor arm64, and the layer has binaries for these only"},
-		{"a layer of another architecture", map[string]any{"Architectures": []any{"x86_64"}}, "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
-			"its architecture is x86_64, and layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one with `live-lambda publish-layer x86_64`"},
+		{"a layer of another architecture", map[string]any{"Architectures": []any{"x86_64"}},
+			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
+			"its architecture is x86_64, and layer " +
+				"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one " +
+				"with `live-lambda publish-layer x86_64`"},
 		{"no layer of the architecture", map[string]any{}, "--layer live-lambda-amd64",
 			"there is no layer live-lambda-amd64 for arm64: publish it with `live-lambda publish-layer arm64`"},
-		{"no such layer version", map[string]any{}, "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
-			"aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you requested does not exist."},
-		{"five layers", map[string]any{"Layers": []any{layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3"), layerRef("insights:38")}}, "",
+		{"no such layer version", map[string]any{},
+			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
+			"aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you requested " +
+				"does not exist."},
+		{"five layers",
+			map[string]any{
+				"Layers": []any{
+					layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3"),
+					layerRef("insights:38")}}, "",
 			"it has 5 layers, and Lambda allows no more than 5: take one off, or merge two"},
-		{"4 KB of variables", big, "", "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some by 134"},
-		{"unreadable variables", map[string]any{"Environment": map[string]any{"Error": map[string]any{"ErrorCode": "AccessDeniedException", "Message": secretValue}}}, "",
-			"its variables cannot be read (AccessDeniedException), and an update would lose them; it takes kms:Decrypt on the function's key"},
-		{"damaged memory", map[string]any{"Environment": map[string]any{"Variables": map[string]any{memoryVariable: "{" + secretValue}}}, "",
-			"its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the wrapper and the LIVE_LAMBDA variables out by hand"},
+		{"4 KB of variables", big, "",
+			"its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some by 134"},
+		{"unreadable variables",
+			map[string]any{
+				"Environment": map[string]any{
+					"Error": map[string]any{"ErrorCode": "AccessDeniedException", "Message": secretValue}}},
+			"",
+			"its variables cannot be read (AccessDeniedException), and an update would lose them; it takes " +
+				"kms:Decrypt on the function's key"},
+		{"damaged memory",
+			map[string]any{
+				"Environment": map[string]any{
+					"Variables": map[string]any{memoryVariable: "{" + secretValue}}}, "",
+			"its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the " +
+				"wrapper and the LIVE_LAMBDA variables out by hand"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -387,8 +448,10 @@ func TestAttachRefuses(t *testing.T) {
 }
 
 func TestAttachNotes(t *testing.T) {
-	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
-	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
+	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set " +
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
+	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam " +
+		"attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
 	tests := []struct {
 		name string
 		kind map[string]any
@@ -400,17 +463,36 @@ func TestAttachNotes(t *testing.T) {
 		{"API key", map[string]any{}, "--api-key da2-x", nil},
 		{"policy", map[string]any{}, "--attach-policy", nil},
 		{"OS-only", map[string]any{"Runtime": "provided.al2023", "Handler": "main"}, "--attach-policy",
-			[]string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if the package has no bootstrap of its own`}},
-		{"OS-only with bootstrap", map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"}, "--attach-policy",
-			[]string{"provided.al2 starts the package's own bootstrap: name it otherwise and make that name the handler, or have it start through /opt/live-lambda-runtime-wrapper.sh"}},
-		{"SnapStart", functionKinds["SnapStart"], "--attach-policy", []string{"SnapStart is for published versions: publish a new one for the layer to be in it"}},
-		{"Managed Instances", map[string]any{"CapacityProviderConfig": map[string]any{"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}}, "--attach-policy",
+			[]string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if the ` +
+				`package has no bootstrap of its own`}},
+		{"OS-only with bootstrap", map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"},
+			"--attach-policy",
+			[]string{"provided.al2 starts the package's own bootstrap: name it otherwise and make that " +
+				"name the handler, or have it start through /opt/live-lambda-runtime-wrapper.sh"}},
+		{"SnapStart", functionKinds["SnapStart"], "--attach-policy",
+			[]string{"SnapStart is for published versions: publish a new one for the layer to be in it"}},
+		{"Managed Instances",
+			map[string]any{
+				"CapacityProviderConfig": map[string]any{
+					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}}, "--attach-policy",
 			[]string{"Managed Instances run published versions: publish a new one for the layer to be in it"}},
-		{"Lambda Web Adapter", map[string]any{"Layers": []any{map[string]any{"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerArm64:27"}}}, "--attach-policy",
-			[]string{"Lambda Web Adapter is its runtime and goes past the proxy without --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"}},
-		{"Lambda Web Adapter with its variable", map[string]any{"Layers": []any{map[string]any{"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerX86:27"}}},
+		{"Lambda Web Adapter",
+			map[string]any{
+				"Layers": []any{
+					map[string]any{
+						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerArm64:27"}}},
+			"--attach-policy",
+			[]string{"Lambda Web Adapter is its runtime and goes past the proxy without --set " +
+				"AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"}},
+		{"Lambda Web Adapter with its variable",
+			map[string]any{
+				"Layers": []any{
+					map[string]any{
+						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerX86:27"}}},
 			"--attach-policy --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082", nil},
-		{"off", map[string]any{"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}}, "--attach-policy",
+		{"off", map[string]any{
+			"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}},
+			"--attach-policy",
 			[]string{"its variable LIVE_LAMBDA is off, so the layer does nothing"}},
 	}
 	for _, tt := range tests {
@@ -432,7 +514,8 @@ func TestAttachNotes(t *testing.T) {
 	}
 	f := newFakeAWS(t)
 	f.function("orders", functionKinds["attached by hand"])
-	const want = "orders: nothing to change\n  note: it was not attached by `live-lambda attach`: take the layer out where it was put in\n"
+	const want = "orders: nothing to change\n  note: it was not attached by `live-lambda attach`: take the " +
+		"layer out where it was put in\n"
 	if r := f.run("detach", "orders", "--yes"); r != (result{0, want, ""}) {
 		t.Errorf("detach of what attach has not attached: got %+v", r)
 	}
@@ -447,14 +530,17 @@ func TestAttachSeveral(t *testing.T) {
 	before := f.snapshot()
 	names := []string{"a", "gone", "b", "c", "a"}
 	r := f.run("attach", append(names, "--stack", "dev", "--yes")...)
-	const failed = "gone: aws lambda get-function-configuration: ResourceNotFoundException: Function not found: arn:aws:lambda:eu-west-1:123456789012:function:gone\n" +
-		"b: it is a container image, and images take no layers: copy the layer's files into the image, as the README shows under Container images\n"
+	const failed = "gone: aws lambda get-function-configuration: ResourceNotFoundException: Function not " +
+		"found: arn:aws:lambda:eu-west-1:123456789012:function:gone\n" +
+		"b: it is a container image, and images take no layers: copy the layer's files into the image, as " +
+		"the README shows under Container images\n"
 	if r.status != 1 || r.err != failed || !strings.HasSuffix(r.out, "a: attached\nc: attached\n") {
 		t.Errorf("got %+v", r)
 	}
 	f.answer, f.terminal = "y\n", true
 	r = f.run("detach", names...)
-	if r.status != 1 || !strings.HasPrefix(r.err, "gone: ") || !strings.HasSuffix(r.out, "Change these 2 functions? [y/N] a: detached\nc: detached\n") {
+	if r.status != 1 || !strings.HasPrefix(r.err, "gone: ") ||
+		!strings.HasSuffix(r.out, "Change these 2 functions? [y/N] a: detached\nc: detached\n") {
 		t.Errorf("got %+v", r)
 	}
 	f.want(before)
@@ -484,18 +570,25 @@ func TestAttachMeetsOtherUpdates(t *testing.T) {
 	t.Run("another variable", func(t *testing.T) {
 		f := newFakeAWS(t)
 		f.function("orders", nil)
-		f.before("update-function-configuration", func() { f.configure("orders", nil, map[string]any{"THEIRS": "kept"}) })
+		f.before("update-function-configuration", func() {
+			f.configure("orders", nil, map[string]any{"THEIRS": "kept"})
+		})
 		r := f.run("attach", attach...)
-		if r.status != 0 || f.variablesOf("orders")["THEIRS"] != "kept" || f.variablesOf("orders")[memoryVariable] == nil {
+		if r.status != 0 || f.variablesOf("orders")["THEIRS"] != "kept" ||
+			f.variablesOf("orders")[memoryVariable] == nil {
 			t.Errorf("got %+v and %v", r, f.variablesOf("orders"))
 		}
 	})
 	t.Run("the same variable", func(t *testing.T) {
 		f := newFakeAWS(t)
 		f.function("orders", nil)
-		f.before("update-function-configuration", func() { f.configure("orders", nil, map[string]any{hostVariable: "theirs.example"}) })
+		f.before("update-function-configuration", func() {
+			f.configure("orders", nil, map[string]any{hostVariable: "theirs.example"})
+		})
 		r := f.run("attach", attach...)
-		if r.status != 1 || r.err != "orders: somebody else has changed it meanwhile, so nothing was done; run this again\n" || f.variablesOf("orders")[hostVariable] != "theirs.example" {
+		if r.status != 1 ||
+			r.err != "orders: somebody else has changed it meanwhile, so nothing was done; run this again\n" ||
+			f.variablesOf("orders")[hostVariable] != "theirs.example" {
 			t.Errorf("got %+v", r)
 		}
 	})
@@ -528,7 +621,9 @@ func TestAttachMeetsOtherUpdates(t *testing.T) {
 }
 
 func TestAttachPolicy(t *testing.T) {
-	attach := func(names ...string) []string { return append(names, "--stack", "dev", "--yes", "--attach-policy") }
+	attach := func(names ...string) []string {
+		return append(names, "--stack", "dev", "--yes", "--attach-policy")
+	}
 	t.Run("functions that share a role", func(t *testing.T) {
 		for _, order := range [][]string{{"a", "b"}, {"b", "a"}, {"a b"}} {
 			f := newFakeAWS(t)
@@ -544,7 +639,8 @@ func TestAttachPolicy(t *testing.T) {
 				if r := f.run("detach", append(strings.Fields(names), "--yes")...); r.status != 0 {
 					t.Fatalf("detach %s: %+v", names, r)
 				}
-				if got, want := slices.Contains(f.roles["orders-role"], stackPolicy), i < len(order)-1; got != want {
+				if got, want := slices.Contains(f.roles["orders-role"], stackPolicy),
+					i < len(order)-1; got != want {
 					t.Errorf("%v: policy after detach %s: got %t, want %t", order, names, got, want)
 				}
 			}
@@ -559,8 +655,10 @@ func TestAttachPolicy(t *testing.T) {
 		f.run("attach", "b", "--stack", "dev", "--yes")
 		r := f.run("detach", "a", "--yes")
 		const want = "a: the policy stays on its role: b, attached without --attach-policy, needs it; " +
-			"take it off later with `aws iam detach-role-policy --role-name orders-role --policy-arn " + stackPolicy + "`\n"
-		if r.status != 1 || r.err != want || !slices.Contains(f.roles["orders-role"], stackPolicy) || f.variablesOf("a")[memoryVariable] != nil {
+			"take it off later with `aws iam detach-role-policy --role-name orders-role --policy-arn " +
+			stackPolicy + "`\n"
+		if r.status != 1 || r.err != want || !slices.Contains(f.roles["orders-role"], stackPolicy) ||
+			f.variablesOf("a")[memoryVariable] != nil {
 			t.Errorf("got %+v", r)
 		}
 	})
@@ -580,7 +678,8 @@ func TestAttachPolicy(t *testing.T) {
 		f.function("orders", nil)
 		f.run("attach", attach("orders")...)
 		f.roles["new"] = nil
-		f.functions["orders"].config = bytes.ReplaceAll(f.functions["orders"].config, []byte("role/service/orders-role"), []byte("role/new"))
+		f.functions["orders"].config = bytes.ReplaceAll(
+			f.functions["orders"].config, []byte("role/service/orders-role"), []byte("role/new"))
 		if r := f.run("attach", attach("orders")...); r.status != 0 {
 			t.Errorf("got %+v", r)
 		}
@@ -598,7 +697,10 @@ func TestAttachPolicy(t *testing.T) {
 		before := f.snapshot()
 		f.denied = "attach-role-policy"
 		r := f.run("attach", attach("orders")...)
-		if r.status != 1 || !strings.HasPrefix(r.err, "orders: attached, but its role cannot reach AppSync: aws iam attach-role-policy: AccessDenied: User: ") ||
+		if r.status != 1 ||
+			!strings.HasPrefix(
+				r.err, "orders: attached, but its role cannot reach AppSync: aws iam attach-role-policy: "+
+					"AccessDenied: User: ") ||
 			!strings.Contains(r.err, "iam:AttachRolePolicy") {
 			t.Errorf("got %+v", r)
 		}
@@ -611,8 +713,12 @@ func TestAttachPolicy(t *testing.T) {
 		f.run("attach", attach("orders")...)
 		f.denied = "detach-role-policy"
 		r := f.run("detach", "orders", "--yes")
-		const todo = "; take it off later with `aws iam detach-role-policy --role-name orders-role --policy-arn " + stackPolicy + "`\n"
-		if r.status != 1 || !strings.HasPrefix(r.err, "orders: the policy stays on its role: aws iam detach-role-policy: AccessDenied: ") || !strings.HasSuffix(r.err, todo) {
+		const todo = "; take it off later with `aws iam detach-role-policy --role-name orders-role " +
+			"--policy-arn " + stackPolicy + "`\n"
+		if r.status != 1 ||
+			!strings.HasPrefix(
+				r.err, "orders: the policy stays on its role: aws iam detach-role-policy: AccessDenied: ") ||
+			!strings.HasSuffix(r.err, todo) {
 			t.Errorf("got %+v", r)
 		}
 		if f.variablesOf("orders")[memoryVariable] != nil {

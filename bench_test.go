@@ -4,9 +4,10 @@ package main
 
 // What the extension costs, as ratios within one run: go test -run '^$' -bench . -benchtime 1x
 //
-// The floor is a small Go program, built with the layer's flags, that listens, registers with the Extensions API and
-// forwards with httputil.ReverseProxy, and knows nothing of AppSync. Each figure pairs one run of the extension with one
-// of the floor, again and again, and reports the ratio of the medians; absolute values are of this machine.
+// The floor is a small Go program, built with the layer's flags, that listens, registers with the Extensions
+// API and forwards with httputil.ReverseProxy, and knows nothing of AppSync. Each figure pairs one run of the
+// extension with one of the floor, again and again, and reports the ratio of the medians; absolute values are
+// of this machine.
 
 import (
 	"bytes"
@@ -41,7 +42,8 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// floorSource is the floor; linkSource only links what the layer cannot do without, for the size of its binary.
+// floorSource is the floor; linkSource only links what the layer cannot do without, for the size of its
+// binary.
 const (
 	floorSource = `package main
 
@@ -105,7 +107,9 @@ func buildLayer(tb testing.TB, source, goarch string) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	out := filepath.Join(dir, "binary")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "layer,nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", out, ".")
+	cmd := exec.Command(
+		"go", "build", "-trimpath", "-buildvcs=false", "-tags", "layer,nethttpomithttp2", "-ldflags",
+		"-s -w -buildid=", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch)
 	if source != "" {
 		for _, f := range []string{"go.mod", "go.sum"} {
@@ -139,7 +143,9 @@ type benchService struct {
 }
 
 func newBenchService(tb testing.TB, event []byte) *benchService {
-	s := &benchService{registered: make(chan time.Time, 1), event: event, invoked: make(chan struct{}, 1), answered: make(chan struct{}, 1), stop: make(chan struct{})}
+	s := &benchService{
+		registered: make(chan time.Time, 1), event: event, invoked: make(chan struct{}, 1),
+		answered: make(chan struct{}, 1), stop: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2020-01-01/extension/register", func(w http.ResponseWriter, r *http.Request) {
 		s.registered <- time.Now()
@@ -197,8 +203,10 @@ func startBench(tb testing.TB, s *benchService, binary string, env ...string) *b
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	ln.Close()
 	p := &benchProcess{cmd: exec.Command(binary), proxy: "http://127.0.0.1:" + port}
-	p.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + s.Listener.Addr().String(), "LRAP_LISTENER_PORT=" + port, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "LIVE_LAMBDA_LOG_LEVEL=error", "GOGC=" + os.Getenv("GOGC"), "GODEBUG=" + os.Getenv("GODEBUG")}, env...)
+	p.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + s.Listener.Addr().String(),
+		"LRAP_LISTENER_PORT=" + port, "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "LIVE_LAMBDA_LOG_LEVEL=error",
+		"GOGC=" + os.Getenv("GOGC"), "GODEBUG=" + os.Getenv("GODEBUG")}, env...)
 	p.cmd.Stderr = os.Stderr
 	start := time.Now()
 	if err := p.cmd.Start(); err != nil {
@@ -277,14 +285,17 @@ func benchAppSync(b *testing.B) (api *eventAPI, env []string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
 	template.Subject.CommonName = "benchmark"
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		b.Fatal(err)
 	}
 	var bundle []byte
-	for _, f := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
+	for _, f := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
 		if bundle, err = os.ReadFile(f); err == nil {
 			break
 		}
@@ -294,13 +305,19 @@ func benchAppSync(b *testing.B) (api *eventAPI, env []string) {
 	if err := os.WriteFile(file, bundle, 0o644); err != nil {
 		b.Fatal(err)
 	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	ln, err := tls.Listen(
+		"tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	api = startEventAPI(ln, eventAPIOptions{credentials: []credentials{{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}}, region: "us-east-1"})
+	api = startEventAPI(
+		ln, eventAPIOptions{
+			credentials: []credentials{{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}},
+			region:      "us-east-1"})
 	b.Cleanup(api.close)
-	return api, []string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://" + ln.Addr().String(), "SSL_CERT_FILE=" + file}
+	return api, []string{
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://" + ln.Addr().String(), "SSL_CERT_FILE=" + file}
 }
 
 // connected waits until one more extension has a link that delivers.
@@ -348,7 +365,8 @@ func BenchmarkIdle(b *testing.B) {
 	floor, layer := buildLayer(b, floorSource, "amd64"), buildLayer(b, "", "amd64")
 	s := newBenchService(b, nil)
 	api, reachable := benchAppSync(b)
-	run := func(value func(p *benchProcess) float64, binary string, linked bool, env ...string) func() float64 {
+	run := func(
+		value func(p *benchProcess) float64, binary string, linked bool, env ...string) func() float64 {
 		return func() float64 {
 			before := 0
 			api.wait(b.Context(), func(c *eventAPICounts) bool { before = probes(c); return true })
@@ -366,9 +384,15 @@ func BenchmarkIdle(b *testing.B) {
 	b.Run("cpu/link", func(b *testing.B) {
 		ratio(b, 20, "cpu-ms", run(cpu, layer, true, reachable...), run(cpu, floor, false))
 	})
-	b.Run("cpu/unconfigured", func(b *testing.B) { ratio(b, 20, "cpu-ms", run(cpu, layer, false), run(cpu, floor, false)) })
-	b.Run("rss/link", func(b *testing.B) { ratio(b, 5, "MiB", run(rss, layer, true, reachable...), run(rss, floor, false)) })
-	b.Run("rss/unconfigured", func(b *testing.B) { ratio(b, 5, "MiB", run(rss, layer, false), run(rss, floor, false)) })
+	b.Run("cpu/unconfigured", func(b *testing.B) {
+		ratio(b, 20, "cpu-ms", run(cpu, layer, false), run(cpu, floor, false))
+	})
+	b.Run("rss/link", func(b *testing.B) {
+		ratio(b, 5, "MiB", run(rss, layer, true, reachable...), run(rss, floor, false))
+	})
+	b.Run("rss/unconfigured", func(b *testing.B) {
+		ratio(b, 5, "MiB", run(rss, layer, false), run(rss, floor, false))
+	})
 }
 
 // invokeThrough plays the runtime for one invocation: next, then response with the event.
@@ -383,7 +407,9 @@ func invokeThrough(tb testing.TB, client *http.Client, s *benchService, proxy st
 	if err != nil || len(event) != len(s.event) {
 		tb.Fatalf("event of %d bytes: %v", len(event), err)
 	}
-	resp, err = client.Post(proxy+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(event))
+	resp, err = client.Post(
+		proxy+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json",
+		bytes.NewReader(event))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -427,8 +453,8 @@ func BenchmarkPassThrough(b *testing.B) {
 	}
 }
 
-// BenchmarkLink compares one invocation through the link, answered by a local end that echoes, with the bare round trip
-// of the same bytes over one WebSocket.
+// BenchmarkLink compares one invocation through the link, answered by a local end that echoes, with the bare
+// round trip of the same bytes over one WebSocket.
 func BenchmarkLink(b *testing.B) {
 	layer := buildLayer(b, "", "amd64")
 	api, env := benchAppSync(b)
@@ -519,9 +545,11 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 			return
 		}
 		channel := "/live-lambda/response/" + req.RequestID
-		s.publish(ctx, channel, slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}), true)
+		s.publish(ctx, channel,
+			slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}), true)
 		body, encoding := compress(req.Event)
-		s.publish(ctx, channel, part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body), true)
+		s.publish(ctx, channel,
+			part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body), true)
 	}
 	err = s.subscribe(ctx, ackTimeout, cfg.api.requests, func(event string) {
 		p, err := parsePart(event)
@@ -554,18 +582,24 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	return func() { cancel(); s.conn.close(); wg.Wait() }
 }
 
-// BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime API's answer to
-// next and the answer that it gets. Runtime, Runtime API and AppSync are a few lines here; what these allocate counts too.
+// BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime
+// API's answer to next and the answer that it gets. Runtime, Runtime API and AppSync are a few lines here;
+// what these allocate counts too.
 func BenchmarkInvocation(b *testing.B) {
 	event := benchEvent(1 << 10)
 	next := func() *http.Response {
-		return &http.Response{StatusCode: http.StatusOK, ContentLength: int64(len(event)), Body: io.NopCloser(bytes.NewReader(event)), Header: http.Header{
-			"Content-Type": {"application/json"}, "Lambda-Runtime-Aws-Request-Id": {"id"}, "Lambda-Runtime-Deadline-Ms": {strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10)}}}
+		return &http.
+			Response{StatusCode: http.StatusOK, ContentLength: int64(len(event)),
+			Body: io.NopCloser(bytes.NewReader(event)), Header: http.Header{
+				"Content-Type": {"application/json"}, "Lambda-Runtime-Aws-Request-Id": {"id"},
+				"Lambda-Runtime-Deadline-Ms": {
+					strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10)}}}
 	}
 	ctx, cancel := context.WithCancelCause(b.Context())
 	defer cancel(nil)
 	answers := 0
-	p := &proxy{cfg: config{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}, log: slog.New(slog.DiscardHandler), life: ctx,
+	p := &proxy{cfg: config{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}},
+		log: slog.New(slog.DiscardHandler), life: ctx,
 		transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodGet {
 				return next(), nil
@@ -588,7 +622,8 @@ func BenchmarkInvocation(b *testing.B) {
 	}
 	b.Run("pass-through", func(b *testing.B) {
 		handler, w := p.handler(), &discardResponse{http.Header{}}
-		get, post := httptest.NewRequest("GET", nextPath, nil), httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
+		get, post := httptest.NewRequest("GET", nextPath, nil),
+			httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
 		count(b, func() {
 			handler.ServeHTTP(w, get)
 			clear(w.header)
@@ -599,7 +634,9 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
-		l := &session{api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a", born: time.Now(), slots: make(chan struct{}, 1<<20)}
+		l := &session{
+			api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a",
+			born: time.Now(), slots: make(chan struct{}, 1<<20)}
 		p.tunnel = newTunnel(a, false)
 		p.tunnel.set(l, nil)
 		l.subs.Store("s", func(event string) {
@@ -608,7 +645,8 @@ func BenchmarkInvocation(b *testing.B) {
 		})
 		say := func(format string, args ...any) {
 			l.conn.heard.Store(time.Now().UnixNano())
-			if err := l.receive(json.NewDecoder(strings.NewReader(fmt.Sprintf(format, args...)))); err != nil {
+			if err := l.receive(
+				json.NewDecoder(strings.NewReader(fmt.Sprintf(format, args...)))); err != nil {
 				b.Error(err)
 			}
 		}
@@ -625,8 +663,10 @@ func BenchmarkInvocation(b *testing.B) {
 					}
 					if bytes.Contains(msg, []byte("event_payload")) {
 						n++
-						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"accepted\",\"request_id\":\"0a/%d\",\"last\":true}"}`, n)
-						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"response\",\"request_id\":\"0a/%d\",\"last\":true,\"data\":\"%s\"}"}`, n, answer)
+						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"accepted\",`+
+							`\"request_id\":\"0a/%d\",\"last\":true}"}`, n)
+						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"response\",`+
+							`\"request_id\":\"0a/%d\",\"last\":true,\"data\":\"%s\"}"}`, n, answer)
 					}
 				case <-ctx.Done():
 				}
@@ -645,16 +685,18 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 }
 
-// BenchmarkDistance compares invocations of 6 MB with small ones over the whole path, where AppSync takes 25 ms for each
-// message in each direction: how many round trips of a message and its answer they take more, and how often the local end
-// or the extension has published in a second.
+// BenchmarkDistance compares invocations of 6 MB with small ones over the whole path, where AppSync takes 25
+// ms for each message in each direction: how many round trips of a message and its answer they take more, and
+// how often the local end or the extension has published in a second.
 func BenchmarkDistance(b *testing.B) {
 	const delay = 25 * time.Millisecond
 	var records strings.Builder
 	for n := 0; records.Len() < 6_200_000; n++ {
 		id := make([]byte, 16)
 		rand.Read(id)
-		fmt.Fprintf(&records, `,{"orderId":"%x","customer":{"id":%d,"name":"Customer %d","vip":%t},"items":[{"sku":"A-%d","quantity":%d,"price":%d.95}],"placedAt":"2026-01-%02dT%02d:30:00Z"}`,
+		fmt.Fprintf(&records,
+			`,{"orderId":"%x","customer":{"id":%d,"name":"Customer %d","vip":%t},"items":[{"sku":"A-%d",`+
+				`"quantity":%d,"price":%d.95}],"placedAt":"2026-01-%02dT%02d:30:00Z"}`,
 			id, 100_000+n, n%977, n%7 == 0, n%4_999, 1+n%5, 10+n%90, 1+n%28, n%24)
 	}
 	incompressible := make([]byte, 4600<<10)
@@ -692,24 +734,30 @@ func BenchmarkDistance(b *testing.B) {
 	}
 }
 
-// BenchmarkStream sends 200 MB through the whole path as one streamed answer and reports how much more memory that takes
-// at both ends at most.
+// BenchmarkStream sends 200 MB through the whole path as one streamed answer and reports how much more memory
+// that takes at both ends at most.
 func BenchmarkStream(b *testing.B) {
 	const size = 200 << 20
 	p := startPath(b, lambdaOptions{timeout: 10 * time.Minute}, nil)
 	local := &benchProcess{cmd: p.startLocal(b, "--", "sh", "-c", `
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
 while id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p'); do
-	head -c `+strconv.Itoa(size)+` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' -H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"
+	head -c `+strconv.Itoa(size)+
+		` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' -H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"
 done`)}
 	p.env.mu.Lock()
 	extension := &benchProcess{cmd: p.env.sb.processes[0].cmd}
 	p.env.mu.Unlock()
 	before := []float64{extension.memory(b, "VmHWM"), local.memory(b, "VmHWM")}
 	start, taken := time.Now(), int64(0)
-	result, err := p.env.invoke(b.Context(), invokeRequest{payload: []byte("{}"), onResponse: func(http.Header) io.Writer {
-		return writerFunc(func(piece []byte) (int, error) { taken += int64(len(piece)); return len(piece), nil })
-	}})
+	result, err :=
+		p.env.invoke(b.Context(),
+			invokeRequest{payload: []byte("{}"), onResponse: func(http.Header) io.Writer {
+				return writerFunc(func(piece []byte) (int, error) {
+					taken += int64(len(piece))
+					return len(piece), nil
+				})
+			}})
 	if err != nil || result.errorType != "" || taken != size {
 		b.Fatalf("%d bytes, %+v, %v", taken, result, err)
 	}
@@ -741,7 +789,9 @@ func BenchmarkSize(b *testing.B) {
 				}
 				return float64(info.Size())
 			}
-			ratio(b, 1, "bytes", func() float64 { return size("") }, func() float64 { return size(linkSource) })
+			ratio(b, 1, "bytes", func() float64 {
+				return size("")
+			}, func() float64 { return size(linkSource) })
 		})
 	}
 }

@@ -2,8 +2,9 @@
 
 package main
 
-// demo.go is the command demo: the whole path on one machine. Lambda and AppSync are emulated, in this process; the
-// extension, the deployed runtime behind wrapper.sh, `live-lambda local` and the handler are real, each a process.
+// demo.go is the command demo: the whole path on one machine. Lambda and AppSync are emulated, in this
+// process; the extension, the deployed runtime behind wrapper.sh, `live-lambda local` and the handler are
+// real, each a process.
 
 import (
 	"bytes"
@@ -49,9 +50,12 @@ emulated on loopback; no AWS account is needed.`
 // demoCommand is the command demo. It returns the exit status: 0 where the local handler has answered.
 func demoCommand(args []string) int {
 	f := newFlags("demo", demoUsage)
-	listen := f.String("listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
-	protocol := f.String("protocol", "events", "events or graphql: AppSync's Event API or GraphQL API is emulated")
-	file := f.String("event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
+	listen := f.String(
+		"listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
+	protocol := f.String(
+		"protocol", "events", "events or graphql: AppSync's Event API or GraphQL API is emulated")
+	file := f.String(
+		"event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
 	f.Lookup("verbose").Usage = "show what the function's processes print"
 	words, status, ok := f.parse(args)
 	if !ok {
@@ -67,7 +71,8 @@ func demoCommand(args []string) int {
 	case *protocol != "events" && *protocol != "graphql":
 		return f.wrong("--protocol is %q, not events or graphql", *protocol)
 	}
-	d := &demo{out: os.Stdout, protocol: *protocol, command: f.opts.command, verbose: f.term.verbose, event: []byte(`{"name":"you"}`)}
+	d := &demo{out: os.Stdout, protocol: *protocol, command: f.opts.command, verbose: f.term.verbose,
+		event: []byte(`{"name":"you"}`)}
 	if *file != "" {
 		event, err := os.ReadFile(*file)
 		if err == nil && !json.Valid(event) {
@@ -128,7 +133,8 @@ func (d *demo) run(ctx context.Context, listen string) error {
 		d.command = []string{program, "sample", d.handler}
 	}
 	appsync := map[string]string{"events": "AppSync Events", "graphql": "AppSync GraphQL"}[d.protocol]
-	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real: the extension, the function's", appsync)
+	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real: the extension, the function's",
+		appsync)
 	d.say("deployed runtime behind it, `live-lambda local` and the handler are processes of their own.")
 	d.say("")
 	settings, err := d.startCloud(ctx, dir, program)
@@ -147,15 +153,17 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	return d.tell(ctx)
 }
 
-// startCloud starts AppSync and Lambda, with the extension in a directory laid out as the layer's. It returns the
-// variables that the function and the local end share.
+// startCloud starts AppSync and Lambda, with the extension in a directory laid out as the layer's. It returns
+// the variables that the function and the local end share.
 func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
-	d.api = startEventAPI(ln, eventAPIOptions{graphql: d.protocol == "graphql", credentials: []credentials{keys}, region: "us-east-1"})
+	d.api = startEventAPI(
+		ln, eventAPIOptions{
+			graphql: d.protocol == "graphql", credentials: []credentials{keys}, region: "us-east-1"})
 	d.api.intercept(d.legs.watch)
 	layer := filepath.Join(dir, "layer")
 	err = errors.Join(
@@ -171,15 +179,20 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 		d.api.close()
 		return nil, err
 	}
-	settings := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(), "LIVE_LAMBDA_APPSYNC_PROTOCOL": d.protocol}
+	settings := map[string]string{
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol}
 	output := io.Discard
 	if d.verbose {
 		output = os.Stderr
 	}
 	d.env, err = startLambda(ctx, lambdaOptions{
-		functionName: demoFunction, timeout: demoTimeout, region: "us-east-1", layerDir: layer, taskDir: dir, output: output,
-		credentials: lambdaCredentials{accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken},
-		runtime:     []string{program, "sample", "the deployed code"},
+		functionName: demoFunction, timeout: demoTimeout, region: "us-east-1", layerDir: layer, taskDir: dir,
+		output: output,
+		credentials: lambdaCredentials{
+			accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey,
+			sessionToken: keys.sessionToken},
+		runtime: []string{program, "sample", "the deployed code"},
 		environment: map[string]string{
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": settings["LIVE_LAMBDA_APPSYNC_HTTP_HOST"],
 			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol,
@@ -191,13 +204,14 @@ func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]
 	if err != nil {
 		d.api.close()
 	}
-	settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"], settings["AWS_SESSION_TOKEN"] = keys.accessKeyID, keys.secretAccessKey, keys.sessionToken
+	settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"],
+		settings["AWS_SESSION_TOKEN"] = keys.accessKeyID, keys.secretAccessKey, keys.sessionToken
 	settings["AWS_REGION"] = "us-east-1"
 	return settings, err
 }
 
-// freePort is a port that was free a moment ago. It is below those that systems give to whoever asks for any, and so to the
-// next connection.
+// freePort is a port that was free a moment ago. It is below those that systems give to whoever asks for any,
+// and so to the next connection.
 func freePort() (string, error) {
 	var ln net.Listener
 	err := errors.New("none was tried")
@@ -243,8 +257,8 @@ func (d *demo) startLocal(ctx context.Context, program string, settings map[stri
 	return nil
 }
 
-// stopLocal ends the local end: what runs may come to its end, unless that takes long or there is an interrupt; then it
-// is to end everything now, because a handler outlives a local end that is killed.
+// stopLocal ends the local end: what runs may come to its end, unless that takes long or there is an
+// interrupt; then it is to end everything now, because a handler outlives a local end that is killed.
 func (d *demo) stopLocal() {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
@@ -270,7 +284,8 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.legs.tell(d)
 	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
-	if compact := asciiJSON(d.event); json.Valid(result.payload) && bytes.Equal(asciiJSON(result.payload), compact) {
+	if compact := asciiJSON(d.event); json.Valid(result.payload) &&
+		bytes.Equal(asciiJSON(result.payload), compact) {
 		d.say("               it equals the event, token for token (%d bytes)", len(result.payload))
 	}
 	if result.functionError != "" {
@@ -281,7 +296,8 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.stopLocal()
 	d.say("")
-	d.say("2. The local end has gone. Someone invokes the function again; nobody accepts within %s", demoAccept)
+	d.say("2. The local end has gone. Someone invokes the function again; nobody accepts within %s",
+		demoAccept)
 	if result, err = d.invoke(ctx); err != nil {
 		return err
 	}
@@ -309,7 +325,8 @@ func (d *demo) serve(ctx context.Context, listen string) error {
 	d.say("The function %s takes invocations, until an interrupt:", demoFunction)
 	d.say("")
 	d.say("  curl -N -d '{\"name\":\"you\"}' "+demoInvokeURL, ln.Addr())
-	d.say("  aws lambda invoke --endpoint-url http://%s --region us-east-1 --function-name %s /dev/stdout", ln.Addr(), demoFunction)
+	d.say("  aws lambda invoke --endpoint-url http://%s --region us-east-1 --function-name %s /dev/stdout",
+		ln.Addr(), demoFunction)
 	d.say("")
 	server := &http.Server{Handler: serveInvoke(d.env)}
 	var wg sync.WaitGroup
@@ -425,8 +442,8 @@ func (l *demoLines) Write(p []byte) (int, error) {
 // sampleEcho makes the sample handler return its event.
 const sampleEcho = "echo"
 
-// sampleCommand is a handler for the demonstration, and an example of what the Runtime API takes: it says hello from
-// where it runs, or returns the event.
+// sampleCommand is a handler for the demonstration, and an example of what the Runtime API takes: it says
+// hello from where it runs, or returns the event.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 func sampleCommand(args []string) int {
 	const usage = "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE\n\n" +
@@ -463,11 +480,14 @@ func sampleInvocation(base, where string) error {
 	event := body.Bytes()
 	answer := event
 	if where != sampleEcho {
-		if answer, err = json.Marshal(map[string]any{"message": "hello from " + where, "event": json.RawMessage(event)}); err != nil {
+		if answer, err = json.Marshal(
+			map[string]any{"message": "hello from " + where, "event": json.RawMessage(event)}); err != nil {
 			return err
 		}
 	}
-	resp, err = http.Post(base+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(answer))
+	resp, err = http.Post(
+		base+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json",
+		bytes.NewReader(answer))
 	if err != nil {
 		return err
 	}

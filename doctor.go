@@ -2,9 +2,10 @@
 
 package main
 
-// doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the configuration. Out:
-// one line for each check, which says ok, what to do, or after what failed that it was not tried. Nothing secret is
-// printed. What it publishes goes to a channel that nobody but itself subscribes to.
+// doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the
+// configuration. Out: one line for each check, which says ok, what to do, or after what failed that it was
+// not tried. Nothing secret is printed. What it publishes goes to a channel that nobody but itself subscribes
+// to.
 
 import (
 	"bytes"
@@ -34,8 +35,8 @@ const (
 	maxSkew      = 5 * time.Second  // a local end drops invocations whose deadline is over by its own clock
 )
 
-// roundTrips are the sizes of the messages: a small one, one of 200 KB in base64url, and one of several events in several
-// publishes.
+// roundTrips are the sizes of the messages: a small one, one of 200 KB in base64url, and one of several
+// events in several publishes.
 var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
 const doctorHelp = `usage: live-lambda doctor [flags]
@@ -175,9 +176,12 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	api.transport, api.credentials, api.log = d.transport, d.credentials, slog.New(slog.DiscardHandler)
 	d.api = api
 	if region := regionOf(api.http.Host); region != "" && region != api.region && api.apiKey == "" {
-		return "", fmt.Errorf("requests would be signed for %s, and %s is in %s: give --region %s, or set LIVE_LAMBDA_APPSYNC_REGION", api.region, api.http.Host, region, region)
+		return "", fmt.Errorf(
+			"requests would be signed for %s, and %s is in %s: give --region %s, or set "+
+				"LIVE_LAMBDA_APPSYNC_REGION", api.region, api.http.Host, region, region)
 	}
-	found := fmt.Sprintf("%s, namespace %s, region %s", api.http.Host, api.namespace, cmp.Or(api.region, "none"))
+	found := fmt.Sprintf(
+		"%s, namespace %s, region %s", api.http.Host, api.namespace, cmp.Or(api.region, "none"))
 	if api.graphql {
 		found += ", a GraphQL API"
 	}
@@ -202,7 +206,8 @@ func (d *doctor) proxyFor(u *url.URL) (*url.URL, error) {
 	}
 	proxy, err := d.transport.Proxy(&http.Request{URL: u})
 	if err != nil {
-		return nil, errors.New("HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT")
+		return nil, errors.New(
+			"HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT")
 	}
 	return proxy, nil
 }
@@ -218,7 +223,8 @@ func (d *doctor) checkNames(ctx context.Context) (string, error) {
 		}
 		addresses, err := d.lookup(ctx, u.Hostname())
 		if err != nil {
-			return "", fmt.Errorf("%s is not found: %w; check the name, and this machine's DNS", u.Hostname(), err)
+			return "", fmt.Errorf(
+				"%s is not found: %w; check the name, and this machine's DNS", u.Hostname(), err)
 		}
 		if s := u.Hostname() + " is " + strings.Join(addresses, " "); !slices.Contains(found, s) {
 			found = append(found, s)
@@ -239,7 +245,9 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 		if proxy == nil {
 			continue
 		}
-		port := cmp.Or(proxy.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme], "80")
+		port := cmp.Or(
+			proxy.Port(),
+			map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme], "80")
 		found = net.JoinHostPort(proxy.Hostname(), port)
 		dial := d.transport.DialContext
 		if dial == nil {
@@ -254,17 +262,20 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 			found += ", with user name"
 		}
 	}
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} { // net/http passes over in silence what is no URL
+	// net/http passes over in silence what is no URL
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		_, err := url.Parse(os.Getenv(name))
 		_, hostErr := url.Parse("http://" + os.Getenv(name))
 		if err != nil && hostErr != nil && found == "none" {
-			found = "none: " + name + " is not an URL like http://USER:PASSWORD@HOST:PORT (a % in it is written %25)"
+			found = "none: " + name +
+				" is not an URL like http://USER:PASSWORD@HOST:PORT (a % in it is written %25)"
 		}
 	}
 	return found, nil
 }
 
-// reach is what one request without authorization has told about a host. before and after enclose the moment of date.
+// reach is what one request without authorization has told about a host. before and after enclose the moment
+// of date.
 type reach struct {
 	tls                 *tls.ConnectionState
 	before, after, date time.Time
@@ -294,7 +305,8 @@ func (d *doctor) reach(ctx context.Context, u *url.URL) (r reach, err error) {
 		GotConn:              func(httptrace.GotConnInfo) { r.before = time.Now() },
 		GotFirstResponseByte: func() { r.after = time.Now() },
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, u.Scheme+"://"+u.Host+d.api.http.Path, nil)
+	req, err := http.NewRequestWithContext(
+		httptrace.WithClientTrace(ctx, trace), http.MethodGet, u.Scheme+"://"+u.Host+d.api.http.Path, nil)
 	if err != nil {
 		return r, err
 	}
@@ -337,10 +349,12 @@ func tlsText(s *tls.ConnectionState) string {
 	}
 	leaf := s.PeerCertificates[0]
 	return fmt.Sprintf("%s, certificate of %s until %s", tls.VersionName(s.Version),
-		cmp.Or(leaf.Subject.CommonName, strings.Join(leaf.DNSNames, " "), "no name"), leaf.NotAfter.Format(time.DateOnly))
+		cmp.Or(leaf.Subject.CommonName, strings.Join(leaf.DNSNames, " "), "no name"),
+		leaf.NotAfter.Format(time.DateOnly))
 }
 
-// checkClock compares with the servers' Date, which is cut to a second. Only what no slow network explains counts.
+// checkClock compares with the servers' Date, which is cut to a second. Only what no slow network explains
+// counts.
 func (d *doctor) checkClock(context.Context) (string, error) {
 	for _, u := range d.urls() {
 		r := d.reached[u.Host]
@@ -352,8 +366,10 @@ func (d *doctor) checkClock(context.Context) (string, error) {
 			side, skew = "ahead of", early
 		}
 		if skew > maxSkew {
-			return "", fmt.Errorf("this machine is %s %s the server: set its clock; AppSync refuses signatures that are minutes off, and invocations look too old or too young here",
-				skew.Round(time.Second), side)
+			return "", fmt.
+				Errorf("this machine is %s %s the server: set its clock; AppSync refuses signatures that "+
+					"are minutes off, and invocations look too old or too young here",
+					skew.Round(time.Second), side)
 		}
 	}
 	return fmt.Sprintf("within %s of the server's", maxSkew), nil
@@ -384,7 +400,8 @@ func (d *doctor) checkConnect(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s in %s", d.api.realtime.Host, durationText(time.Since(start))), nil
 }
 
-// checkSubscribe subscribes to what `local` subscribes to, for the permission alone, and to what the extension does.
+// checkSubscribe subscribes to what `local` subscribes to, for the permission alone, and to what the
+// extension does.
 func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
 	d.inbox.news = make(chan struct{}, 1)
 	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests, func(string) {}); err != nil {
@@ -401,14 +418,16 @@ func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{eve
 
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
-	err := d.session.publish(ctx, d.ownChannel("publish"), oneEvent(part{Type: "probe", RequestID: "publish"}.event()), true)
+	err := d.session.publish(
+		ctx, d.ownChannel("publish"), oneEvent(part{Type: "probe", RequestID: "publish"}.event()), true)
 	return "taken in " + durationText(time.Since(start)), err
 }
 
 // checkPublishHTTPS tries the way of what is over the WebSocket's rate.
 func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	start := time.Now()
-	for body := range d.api.publishes(d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
+	for body := range d.api.publishes(
+		d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
 		if err := d.api.publishHTTPS(ctx, ackTimeout, body); err != nil {
 			return "", err
 		}
@@ -438,20 +457,23 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 		_, err := d.await(ctx, "delivery", again.C)
 		again.Stop()
 		if !errors.Is(err, errNoProbe) {
-			return "the subscription delivers, after " + durationText(time.Since(start)), deliveryError(ctx, err)
+			return "the subscription delivers, after " + durationText(time.Since(start)),
+				deliveryError(ctx, err)
 		}
 	}
 }
 
 func deliveryError(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("nothing has come back within %s of what AppSync has taken: has the API handlers or resolvers of its own that drop events?", ackTimeout)
+		return fmt.Errorf(
+			"nothing has come back within %s of what AppSync has taken: has the API handlers or resolvers "+
+				"of its own that drop events?", ackTimeout)
 	}
 	return err
 }
 
-// roundTrip publishes a message of random bytes, so that nothing on the way makes it smaller, and compares what comes
-// back.
+// roundTrip publishes a message of random bytes, so that nothing on the way makes it smaller, and compares
+// what comes back.
 func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		body := make([]byte, size)
@@ -467,15 +489,20 @@ func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
 		}
 		j, err := d.await(ctx, id, nil)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf("%s were taken and have not come back within %s", bytesText(int64(size)), durationText(wait))
+			return "", fmt.Errorf(
+				"%s were taken and have not come back within %s", bytesText(int64(size)), durationText(wait))
 		}
 		if err != nil {
 			return "", err
 		}
 		if back, err := j.message(size); err != nil || !bytes.Equal(back, body) {
-			return "", fmt.Errorf("%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
+			return "", fmt.Errorf(
+				"%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
 		}
-		return fmt.Sprintf("%s (events: %d) in %s", bytesText(int64(size)), len(events), durationText(time.Since(start))), nil
+		return fmt.Sprintf(
+				"%s (events: %d) in %s", bytesText(int64(size)), len(events),
+				durationText(time.Since(start))),
+			nil
 	}
 }
 

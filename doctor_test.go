@@ -25,14 +25,17 @@ import (
 var doctorKeys = credentials{"AKIDEXAMPLE", "wJalrXUtnFEMI/" + secretValue, "token-" + secretValue}
 
 // doctorFor makes a doctor for an API at base, with dial in place of the network where it is not nil.
-func doctorFor(t testing.TB, base string, dial func(context.Context, string, string) (net.Conn, error)) (*doctor, *bytes.Buffer) {
+func doctorFor(t testing.TB, base string, dial func(context.Context, string, string) (net.Conn, error)) (
+	*doctor, *bytes.Buffer) {
 	t.Helper()
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := &bytes.Buffer{}
-	d := &doctor{out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}}, source: "the test", sizes: [3]int{1 << 10, 20_000, 170_000}}
+	d := &doctor{
+		out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}},
+		source: "the test", sizes: [3]int{1 << 10, 20_000, 170_000}}
 	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
 	d.configure = func(context.Context) (*appsync, error) {
@@ -62,7 +65,8 @@ ok    round trip       170.0 kB (events: 2) in 0 ms
 // What is wrong with an API, and which lines of the doctor's are then other than when all is well.
 func TestDoctor(t *testing.T) {
 	grant := func(action, resource string) string {
-		return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource + ", and check host, region, clock and key\n"
+		return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource +
+			", and check host, region, clock and key\n"
 	}
 	const namespace = "/channelNamespace/live-lambda"
 	const notAuthorized = `: UnauthorizedException "You are not authorized to make this call."`
@@ -82,9 +86,13 @@ func TestDoctor(t *testing.T) {
 		want  string // is printed instead
 	}{
 		{"all is well", eventAPIOptions{}, nil, "configuration", doctorAllWell},
-		{"the real sizes", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) { d.sizes = roundTrips }, "round trip",
-			"ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB (events: 1) in 0 ms\nok    round trip       1.0 MB (events: 7) in 0 ms\n"},
-		{"slow network", eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond}, nil, "connect", `ok    connect          example.com in 40 ms
+		{"the real sizes", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.sizes = roundTrips
+		}, "round trip",
+			"ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB (events: " +
+				"1) in 0 ms\nok    round trip       1.0 MB (events: 7) in 0 ms\n"},
+		{"slow network", eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond},
+			nil, "connect", `ok    connect          example.com in 40 ms
 ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
 ok    publish          taken in 40 ms
 ok    publish (HTTPS)  taken in 40 ms
@@ -101,21 +109,28 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				api.realtime.Host = "rt.example.com"
 				return api, err
 			}
-		}, "names", strings.NewReplacer("example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1", "example.com in", "rt.example.com in").
+		}, "names", strings.NewReplacer(
+			"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
+			"example.com in", "rt.example.com in").
 			Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    names"):])},
-		{"API key", eventAPIOptions{apiKey: "da2-" + secretValue}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			configure := d.configure
-			d.configure = func(ctx context.Context) (*appsync, error) {
-				api, err := configure(ctx)
-				api.apiKey = "da2-" + secretValue
-				return api, err
-			}
-		}, "credentials", strings.Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary", "an API key", 1)},
+		{"API key", eventAPIOptions{apiKey: "da2-" + secretValue},
+			func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				configure := d.configure
+				d.configure = func(ctx context.Context) (*appsync, error) {
+					api, err := configure(ctx)
+					api.apiKey = "da2-" + secretValue
+					return api, err
+				}
+			}, "credentials",
+			strings.Replace(
+				doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary",
+				"an API key", 1)},
 		{"not configured", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			d.configure = func(context.Context) (*appsync, error) { return nil, errors.New("what to do") }
 		}, "configuration", "FAIL  configuration    what to do\n" +
 			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
-			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") +
+			undelivered},
 		{"another region", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			configure := d.configure
 			d.configure = func(ctx context.Context) (*appsync, error) {
@@ -123,39 +138,62 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
 				return api, err
 			}
-		}, "configuration", "FAIL  configuration    requests would be signed for eu-west-1, and x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
-			"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" +
-			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
-			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		}, "configuration",
+			"FAIL  configuration    requests would be signed for eu-west-1, and " +
+				"x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
+				"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" +
+				without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
+				late + without("configuration", "publish (HTTPS)") +
+				without("subscribe", "delivery") + undelivered},
 		{"unknown name", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			d.lookup = func(_ context.Context, host string) ([]string, error) {
 				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 			}
-		}, "names", "FAIL  names            example.com is not found: lookup example.com: no such host; check the name, and this machine's DNS\n" +
-			"ok    proxy            none\n" + without("names", "TLS", "clock") + "ok    credentials      from the test, temporary\n" +
-			without("names", "connect") + late + without("names", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
-		{"unreachable", eventAPIOptions{}, func(_ *doctor, _ *eventAPI, ln *pipeListener) { ln.Close() }, "TLS",
-			"FAIL  TLS              example.com: connection refused; is the host right, and is there a way out to port 443, or does it take HTTPS_PROXY?\n" +
-				without("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
-				without("TLS", "connect") + late + without("TLS", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
-		{"no credentials", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("run aws sso login") }
-		}, "credentials", "FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
-			without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
-		{"long-lived credentials that are not accepted", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.credentials = func(context.Context) (credentials, error) { return credentials{"AKIDOTHER", secretValue, ""}, nil }
-		}, "credentials", "ok    credentials      from the test, long-lived\n" +
-			"FAIL  connect          AppSync refused to connect" + notAuthorized + grant("appsync:EventConnect", "") +
-			late + "FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+		}, "names", "FAIL  names            example.com is not found: lookup example.com: no such host; " +
+			"check the name, and this machine's DNS\n" +
+			"ok    proxy            none\n" + without("names", "TLS", "clock") +
+			"ok    credentials      from the test, temporary\n" +
+			without("names", "connect") + late + without("names", "publish (HTTPS)") +
 			without("subscribe", "delivery") + undelivered},
+		{"unreachable", eventAPIOptions{}, func(_ *doctor, _ *eventAPI, ln *pipeListener) {
+			ln.Close()
+		}, "TLS",
+			"FAIL  TLS              example.com: connection refused; is the host right, and is there a way " +
+				"out to port 443, or does it take HTTPS_PROXY?\n" +
+				without("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
+				without("TLS", "connect") + late + without("TLS", "publish (HTTPS)") +
+				without("subscribe", "delivery") + undelivered},
+		{"no credentials", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.credentials = func(context.Context) (credentials, error) {
+				return credentials{}, errors.New("run aws sso login")
+			}
+		}, "credentials",
+			"FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
+				without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{"long-lived credentials that are not accepted", eventAPIOptions{},
+			func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.credentials = func(context.Context) (credentials, error) {
+					return credentials{"AKIDOTHER", secretValue, ""}, nil
+				}
+			}, "credentials", "ok    credentials      from the test, long-lived\n" +
+				"FAIL  connect          AppSync refused to connect" + notAuthorized +
+				grant("appsync:EventConnect", "") +
+				late + "FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
+				grant("appsync:EventPublish", namespace) +
+				without("subscribe", "delivery") + undelivered},
 		{"subscribe is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
-		}, "subscribe", "FAIL  subscribe        AppSync refused to subscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
-			"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" + without("subscribe", "delivery") + undelivered},
+		}, "subscribe",
+			"FAIL  subscribe        AppSync refused to subscribe" +
+				notAuthorized + grant("appsync:EventSubscribe", namespace) +
+				"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" +
+				without("subscribe", "delivery") + undelivered},
 		{"publish is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
-		}, "publish", "FAIL  publish          AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
-			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
+		}, "publish",
+			"FAIL  publish          AppSync refused to publish" + notAuthorized +
+				grant("appsync:EventPublish", namespace) +
+				"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
 		{"publish over HTTPS is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "http_publish" {
@@ -163,12 +201,17 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "publish (HTTPS)", `FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` + grant("appsync:EventPublish", namespace) +
-			doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
+		}, "publish (HTTPS)",
+			`FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` +
+				grant("appsync:EventPublish", namespace) +
+				doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
 		{"no namespace", eventAPIOptions{namespaces: []string{"default"}}, nil, "subscribe",
-			"FAIL  subscribe        AppSync refused to subscribe" + notAuthorized + grant("appsync:EventSubscribe", namespace) +
-				"FAIL  publish          AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
-				"FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized + grant("appsync:EventPublish", namespace) +
+			"FAIL  subscribe        AppSync refused to subscribe" + notAuthorized +
+				grant("appsync:EventSubscribe", namespace) +
+				"FAIL  publish          AppSync refused to publish" + notAuthorized +
+				grant("appsync:EventPublish", namespace) +
+				"FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
+				grant("appsync:EventPublish", namespace) +
 				without("subscribe", "delivery") + undelivered},
 		{"nothing is delivered", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
@@ -177,7 +220,9 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "delivery", "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the API handlers or resolvers of its own that drop events?\n" + undelivered},
+		}, "delivery",
+			"FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the " +
+				"API handlers or resolvers of its own that drop events?\n" + undelivered},
 		{"large events are lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.out && f.typ == "data" && len(f.raw) > 10_000 {
@@ -202,9 +247,12 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				}
 				return v
 			})
-		}, "round trip", "FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its own?\n" +
-			"FAIL  round trip       20.0 kB came back changed: is there a handler or resolver of its own?\n" +
-			"FAIL  round trip       170.0 kB came back changed: is there a handler or resolver of its own?\n"},
+		}, "round trip",
+			"FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its own?\n" +
+				"FAIL  round trip       20.0 kB came back changed: is there a handler or resolver of its " +
+				"own?\n" +
+				"FAIL  round trip       170.0 kB came back changed: is there a handler or resolver of its " +
+				"own?\n"},
 		{"the connection is lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "publish" {
@@ -236,47 +284,61 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 
 // A GraphQL API is tried in the same steps; publishes are mutations in both of them.
 func TestDoctorGraphQL(t *testing.T) {
-	well := strings.NewReplacer("stage alice", "a GraphQL API, stage alice", "NAME/*", "NAME").Replace(doctorAllWell)
+	well := strings.NewReplacer("stage alice", "a GraphQL API, stage alice", "NAME/*", "NAME").Replace(
+		doctorAllWell)
 	for _, tt := range []struct {
 		name     string
 		wrong    func(*doctor, *eventAPI)
 		from, to string // what is other than when all is well
 	}{
 		{"all is well", func(*doctor, *eventAPI) {}, "", ""},
-		{"an Event API's namespace is not looked for", func(d *doctor, api *eventAPI) { api.opts.namespaces = nil }, "", ""},
+		{"an Event API's namespace is not looked for", func(d *doctor, api *eventAPI) {
+			api.opts.namespaces = nil
+		}, "", ""},
 		{"may not publish", func(_ *doctor, api *eventAPI) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "http_publish" {
 					v.status = http.StatusOK
-					v.wire = []byte(`{"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized","message":"Not Authorized to access publish on type Mutation"}]}`)
+					v.wire = []byte(
+						`{"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
+							`"message":"Not Authorized to access publish on type Mutation"}]}`)
 				}
 				return v
 			})
-		}, "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n", strings.Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; `+
-			"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/fields/publish, and check host, region, clock and key\n", 2)},
+		}, "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n",
+			strings.Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to `+
+				`access publish on type Mutation"; `+
+				"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/"+
+				"fields/"+
+				"publish, and check host, region, clock and key\n", 2)},
 	} {
-		eventAPITest(t, tt.name, eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			d, out := doctorFor(t, "http://example.com", ln.dial)
-			configure := d.configure
-			d.configure = func(ctx context.Context) (*appsync, error) {
-				a, err := configure(ctx)
-				a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
-				return a, err
-			}
-			tt.wrong(d, api)
-			ok := d.run(t.Context())
-			d.transport.CloseIdleConnections()
-			want := strings.Replace(well, tt.from, tt.to, 1)
-			if tt.to != "" {
-				want = strings.Replace(strings.Replace(want, "publish PAD", "publish         ", 1), "publish PAD", "publish (HTTPS) ", 1)
-				before, _, _ := strings.Cut(want, "ok    delivery")
-				want = before + "-     delivery         not tried without publish\n" + strings.Repeat("-     round trip       not tried without delivery\n", 3)
-			}
-			compareDoctor(t, d, out.String(), want)
-			if ok != (tt.to == "") {
-				t.Errorf("all well: got %t", ok)
-			}
-		})
+		eventAPITest(t, tt.name,
+			eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}},
+			func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				d, out := doctorFor(t, "http://example.com", ln.dial)
+				configure := d.configure
+				d.configure = func(ctx context.Context) (*appsync, error) {
+					a, err := configure(ctx)
+					a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
+					return a, err
+				}
+				tt.wrong(d, api)
+				ok := d.run(t.Context())
+				d.transport.CloseIdleConnections()
+				want := strings.Replace(well, tt.from, tt.to, 1)
+				if tt.to != "" {
+					want = strings.Replace(
+						strings.Replace(want, "publish PAD", "publish         ", 1), "publish PAD",
+						"publish (HTTPS) ", 1)
+					before, _, _ := strings.Cut(want, "ok    delivery")
+					want = before + "-     delivery         not tried without publish\n" +
+						strings.Repeat("-     round trip       not tried without delivery\n", 3)
+				}
+				compareDoctor(t, d, out.String(), want)
+				if ok != (tt.to == "") {
+					t.Errorf("all well: got %t", ok)
+				}
+			})
 	}
 }
 
@@ -298,7 +360,9 @@ func compareDoctor(t *testing.T, d *doctor, got, want string) {
 func answerWith(typ, refusal, errorType string) func(apiFrame) apiVerdict {
 	return func(f apiFrame) (v apiVerdict) {
 		if f.out && f.typ == typ {
-			v.replace = [][]byte{[]byte(`{"type":` + refusal + `,"id":"` + f.id + `","errors":[{"errorType":"` + errorType + `","message":"You are not authorized to make this call."}]}`)}
+			v.replace = [][]byte{
+				[]byte(`{"type":` + refusal + `,"id":"` + f.id + `","errors":[{"errorType":"` + errorType +
+					`","message":"You are not authorized to make this call."}]}`)}
 		}
 		return v
 	}
@@ -313,34 +377,42 @@ func TestDoctorClock(t *testing.T) {
 		{"none", 0, "ok    clock            within 5s of the server's"},
 		{"a little ahead", 4 * time.Second, "ok    clock            within 5s of the server's"},
 		{"a little behind", -4 * time.Second, "ok    clock            within 5s of the server's"},
-		{"an hour behind", time.Hour, "FAIL  clock            this machine is 1h0m0s behind the server: set its clock; AppSync refuses signatures that are minutes off, and invocations look too old or too young here"},
-		{"a minute ahead", -61 * time.Second, "FAIL  clock            this machine is 1m0s ahead of the server: set its clock; AppSync refuses signatures that are minutes off, and invocations look too old or too young here"},
+		{"an hour behind", time.Hour,
+			"FAIL  clock            this machine is 1h0m0s behind the server: set its clock; AppSync " +
+				"refuses signatures that are minutes off, and invocations look too old or too young here"},
+		{"a minute ahead", -61 * time.Second,
+			"FAIL  clock            this machine is 1m0s ahead of the server: set its clock; AppSync " +
+				"refuses signatures that are minutes off, and invocations look too old or too young here"},
 		{"no date", -1, "FAIL  clock            example.com does not tell its date"},
 	}
 	for _, tt := range tests {
-		eventAPITest(t, tt.name, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}}, func(t *testing.T, api *eventAPI, _ *pipeListener) {
-			ln := newPipeListener("example.com")
-			server := &http.Server{ConnContext: api.server.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header()["Date"] = nil
-				if tt.skew != -1 {
-					w.Header().Set("Date", time.Now().Add(tt.skew).UTC().Format(http.TimeFormat))
+		eventAPITest(t, tt.name, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}},
+			func(t *testing.T, api *eventAPI, _ *pipeListener) {
+				ln := newPipeListener("example.com")
+				server := &http.
+					Server{ConnContext: api.server.ConnContext,
+					Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						w.Header()["Date"] = nil
+						if tt.skew != -1 {
+							w.Header().Set("Date", time.Now().Add(tt.skew).UTC().Format(http.TimeFormat))
+						}
+						api.server.Handler.ServeHTTP(w, r)
+					})}
+				var wg sync.WaitGroup
+				wg.Go(func() { server.Serve(ln) })
+				d, out := doctorFor(t, "http://example.com", ln.dial)
+				ok := d.run(t.Context())
+				d.transport.CloseIdleConnections()
+				server.Close()
+				wg.Wait()
+				// A clock that is wrong keeps nothing from being tried.
+				want := strings.Replace(
+					doctorAllWell, "ok    clock            within 5s of the server's", tt.want, 1)
+				compareDoctor(t, d, out.String(), want)
+				if ok != strings.HasPrefix(tt.want, "ok") {
+					t.Errorf("all well: got %t", ok)
 				}
-				api.server.Handler.ServeHTTP(w, r)
-			})}
-			var wg sync.WaitGroup
-			wg.Go(func() { server.Serve(ln) })
-			d, out := doctorFor(t, "http://example.com", ln.dial)
-			ok := d.run(t.Context())
-			d.transport.CloseIdleConnections()
-			server.Close()
-			wg.Wait()
-			// A clock that is wrong keeps nothing from being tried.
-			want := strings.Replace(doctorAllWell, "ok    clock            within 5s of the server's", tt.want, 1)
-			compareDoctor(t, d, out.String(), want)
-			if ok != strings.HasPrefix(tt.want, "ok") {
-				t.Errorf("all well: got %t", ok)
-			}
-		})
+			})
 	}
 }
 
@@ -353,14 +425,16 @@ func doctorLine(out, name string) string {
 	return ""
 }
 
-// doctorTLS returns a certificate for example.com and roots that trust it; both are valid in a bubble of fake time, too.
+// doctorTLS returns a certificate for example.com and roots that trust it; both are valid in a bubble of fake
+// time, too.
 func doctorTLS(t *testing.T) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	model := httptest.NewTLSServer(http.NotFoundHandler())
 	defer model.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(model.Certificate())
-	return &tls.Config{Certificates: model.TLS.Certificates, SessionTicketsDisabled: true}, roots // tickets need a pipe with a buffer
+	// tickets need a pipe with a buffer
+	return &tls.Config{Certificates: model.TLS.Certificates, SessionTicketsDisabled: true}, roots
 }
 
 func TestDoctorTLS(t *testing.T) {
@@ -372,12 +446,19 @@ func TestDoctorTLS(t *testing.T) {
 		ok         bool
 		want       string
 	}{
-		{"trusted", "https://example.com", server, roots, true, "ok    TLS              TLS 1.3, certificate of example.com *.example.com until 2084-01-29"},
-		{"unknown authority", "https://example.com", server, x509.NewCertPool(), false, "FAIL  TLS              example.com: tls: failed to verify certificate: " +
-			"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
-		{"another name", "https://example.org", server, roots, false, "FAIL  TLS              example.org: tls: failed to verify certificate: " +
-			"x509: certificate is valid for example.com, *.example.com, not example.org; is the host right?"},
-		{"no TLS there", "https://example.com", nil, roots, false, "FAIL  TLS              example.com: tls: first record does not look like a TLS handshake; what answers there does not speak TLS"},
+		{"trusted", "https://example.com", server, roots, true,
+			"ok    TLS              TLS 1.3, certificate of example.com *.example.com until 2084-01-29"},
+		{"unknown authority", "https://example.com", server, x509.NewCertPool(), false,
+			"FAIL  TLS              example.com: tls: failed to verify certificate: " +
+				"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root " +
+				"certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
+		{"another name", "https://example.org", server, roots, false,
+			"FAIL  TLS              example.org: tls: failed to verify certificate: " +
+				"x509: certificate is valid for example.com, *.example.com, not example.org; is the host " +
+				"right?"},
+		{"no TLS there", "https://example.com", nil, roots, false,
+			"FAIL  TLS              example.com: tls: first record does not look like a TLS handshake; " +
+				"what answers there does not speak TLS"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -387,7 +468,8 @@ func TestDoctorTLS(t *testing.T) {
 				if tt.server != nil {
 					ln = tls.NewListener(ln, tt.server)
 				}
-				api := startEventAPI(ln, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+				api := startEventAPI(
+					ln, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
 				defer api.close()
 				d, out := doctorFor(t, tt.base, pipes.dial)
 				d.transport.TLSClientConfig.RootCAs = tt.roots
@@ -404,7 +486,8 @@ func TestDoctorTLS(t *testing.T) {
 // connectProxy is a proxy that knows CONNECT alone, for one user where user is not empty.
 func connectProxy(user string, dial func(context.Context, string, string) (net.Conn, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
+		if user != "" &&
+			r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
 			http.Error(w, "", http.StatusProxyAuthRequired)
 			return
 		}
@@ -442,27 +525,38 @@ func TestDoctorProxy(t *testing.T) {
 		want  string
 	}{
 		{"open", "", "http://proxy.example:3128", true, "proxy", "ok    proxy            proxy.example:3128"},
-		{"its name is looked up", "", "http://proxy.example", true, "names", "ok    names            proxy.example is 192.0.2.1"},
-		{"with a password", "user:" + secretValue, "http://user:" + secretValue + "@proxy.example", true, "proxy", "ok    proxy            proxy.example:80, with user name"},
-		{"without the password", "user:" + secretValue, "http://proxy.example", false, "TLS", "FAIL  TLS              example.com: Proxy Authentication Required; put user name and password into HTTPS_PROXY"},
-		{"gone", "", "http://gone.example:3128", false, "proxy", "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack example.com?"},
-		{"no URL", "", "http://user:" + secretValue + "@[::1", false, "proxy", "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://USER:PASSWORD@HOST:PORT"},
+		{"its name is looked up", "", "http://proxy.example", true, "names",
+			"ok    names            proxy.example is 192.0.2.1"},
+		{"with a password", "user:" + secretValue, "http://user:" + secretValue + "@proxy.example", true,
+			"proxy", "ok    proxy            proxy.example:80, with user name"},
+		{"without the password", "user:" + secretValue, "http://proxy.example", false, "TLS",
+			"FAIL  TLS              example.com: Proxy Authentication Required; put user name and password " +
+				"into HTTPS_PROXY"},
+		{"gone", "", "http://gone.example:3128", false, "proxy",
+			"FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
+				"example.com?"},
+		{"no URL", "", "http://user:" + secretValue + "@[::1", false, "proxy",
+			"FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://" +
+				"USER:PASSWORD@HOST:PORT"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pipes, proxyPipes := newPipeListener("example.com"), newPipeListener("proxy.example")
-				api := startEventAPI(tls.NewListener(pipes, server), eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+				api := startEventAPI(
+					tls.NewListener(pipes, server),
+					eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
 				defer api.close()
 				proxy := &http.Server{Handler: connectProxy(tt.user, pipes.dial)}
 				var wg sync.WaitGroup
 				wg.Go(func() { proxy.Serve(proxyPipes) })
-				d, out := doctorFor(t, "https://example.com", func(ctx context.Context, network, addr string) (net.Conn, error) {
-					if strings.HasPrefix(addr, "proxy.example:") {
-						return proxyPipes.dial(ctx, network, addr)
-					}
-					return nil, syscall.ECONNREFUSED // there is no other way out
-				})
+				d, out := doctorFor(t, "https://example.com",
+					func(ctx context.Context, network, addr string) (net.Conn, error) {
+						if strings.HasPrefix(addr, "proxy.example:") {
+							return proxyPipes.dial(ctx, network, addr)
+						}
+						return nil, syscall.ECONNREFUSED // there is no other way out
+					})
 				d.transport.TLSClientConfig.RootCAs = roots
 				d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
 				ok := d.run(t.Context())
@@ -494,7 +588,8 @@ func TestDoctorProxyPassedOver(t *testing.T) {
 		t.Setenv("https_proxy", "")
 		t.Setenv(tt.name, tt.value)
 		found, err := d.checkProxy(t.Context())
-		if err != nil || !strings.HasPrefix(found, tt.want) || tt.want == "none" && found != tt.want || strings.Contains(found, secretValue) {
+		if err != nil || !strings.HasPrefix(found, tt.want) || tt.want == "none" && found != tt.want ||
+			strings.Contains(found, secretValue) {
 			t.Errorf("%s: got %q, %v; want %q", tt.name, found, err, tt.want)
 		}
 	}
@@ -510,19 +605,29 @@ func TestDoctorCommand(t *testing.T) {
 	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-" + secretValue})
 	t.Cleanup(api.close)
 	base := "http://" + ln.Addr().String()
-	f.stacks["here"] = []fakeOutput{{"LiveLambdaAppsyncHttpHost", base}, {"LiveLambdaAppsyncRegion", "eu-west-1"}}
+	f.stacks["here"] = []fakeOutput{
+		{"LiveLambdaAppsyncHttpHost", base}, {"LiveLambdaAppsyncRegion", "eu-west-1"}}
 	tests := []struct {
 		name   string
 		args   []string
 		status int
 		want   string
 	}{
-		{"flags", []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue}, 0, "ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1\n"},
-		{"stack", []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"}, 0, "ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1, stage me\n"},
+		{"flags", []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue}, 0,
+			"ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1\n"},
+		{"stack", []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"}, 0,
+			"ok    configuration    " + ln.Addr().String() +
+				", namespace live-lambda, region eu-west-1, stage me\n"},
 		{"wrong key", []string{"--stack", "here", "--api-key", "da2-other"}, 1, "ok    configuration    "},
-		{"no stack", []string{"--stack", "gone"}, 1, `FAIL  configuration    read the outputs of stack "gone": aws cloudformation describe-stacks: ValidationError: Stack with id gone does not exist` + "\n"},
-		{"nothing", nil, 1, "FAIL  configuration    the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
-		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1, `FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes` + "\n"},
+		{"no stack", []string{"--stack", "gone"}, 1,
+			`FAIL  configuration    read the outputs of stack "gone": aws cloudformation describe-stacks: ` +
+				`ValidationError: Stack with id gone does not exist` + "\n"},
+		{"nothing", nil, 1,
+			"FAIL  configuration    the AppSync API is not set: give --stack, --host or " +
+				"LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
+		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1,
+			`FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes` +
+				"\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

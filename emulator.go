@@ -2,11 +2,12 @@
 
 package main
 
-// emulator.go is AWS AppSync on this machine, for `demo` and for the tests: publish over HTTPS (here over what the
-// listener speaks) and the WebSocket protocol, with the service's checks and limits. HTTP requests and WebSocket messages
-// come in on one listener; answers, events and, where a test asks for them, faults go out. Errors are told to clients as
-// AppSync tells them. Where AWS's pages leave a question open, the answer here is the harder one for a client. All is said
-// in Event APIs' words here; graphql.go translates where the API is a GraphQL API.
+// emulator.go is AWS AppSync on this machine, for `demo` and for the tests: publish over HTTPS (here over
+// what the listener speaks) and the WebSocket protocol, with the service's checks and limits. HTTP requests
+// and WebSocket messages come in on one listener; answers, events and, where a test asks for them, faults go
+// out. Errors are told to clients as AppSync tells them. Where AWS's pages leave a question open, the answer
+// here is the harder one for a client. All is said in Event APIs' words here; graphql.go translates where the
+// API is a GraphQL API.
 //
 // Goroutines of one connection: a reader (net/http's), one that works through what was read, and a writer.
 //
@@ -39,8 +40,8 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// AppSync's quotas. The page does not say how bytes count: here KB is 1000 bytes, an event is its UTF-8 text, and a
-// publish is the channel and the events as the service serialises them.
+// AppSync's quotas. The page does not say how bytes count: here KB is 1000 bytes, an event is its UTF-8 text,
+// and a publish is the channel and the events as the service serialises them.
 // https://docs.aws.amazon.com/general/latest/gr/appsync.html#limits_appsync
 const (
 	quotaEventBytes    = 240_000 // in a GraphQL API of a subscription's payload
@@ -62,7 +63,8 @@ const (
 	maxChannels      = 10_000           // counted by name; events on others count under ""
 )
 
-// The patterns of the protocol page. It does not say whether a wildcard is one of the five segments: here it is.
+// The patterns of the protocol page. It does not say whether a wildcard is one of the five segments: here it
+// is.
 const channelSegment = `[A-Za-z0-9](?:[A-Za-z0-9-]{0,48}[A-Za-z0-9])?`
 
 var (
@@ -77,14 +79,16 @@ type eventAPIOptions struct {
 	apiKey      string        // accepted; none where empty
 	credentials []credentials // accepted
 	region      string        // that signatures must be for
-	host        string        // that authorizations must name, ports aside; default: the request's Host header
-	namespaces  []string      // default: live-lambda
-	delay       time.Duration // of each message in each direction, and of HTTPS requests and answers
-	activation  time.Duration // from subscribe_success to the first event delivered
-	keepAlive   time.Duration // between two ka; default 60 s
-	timeout     time.Duration // announced as connectionTimeoutMs; default 300 s
-	otherData   bool          // data carries ["…"], as AWS's page has it, not the "…" that the service sends; AWSJSON twice encoded
-	log         *slog.Logger  // may be nil
+	// that authorizations must name, ports aside; default: the request's Host header
+	host       string
+	namespaces []string      // default: live-lambda
+	delay      time.Duration // of each message in each direction, and of HTTPS requests and answers
+	activation time.Duration // from subscribe_success to the first event delivered
+	keepAlive  time.Duration // between two ka; default 60 s
+	timeout    time.Duration // announced as connectionTimeoutMs; default 300 s
+	// data carries ["…"], as AWS's page has it, not the "…" that the service sends; AWSJSON twice encoded
+	otherData bool
+	log       *slog.Logger // may be nil
 }
 
 // eventAPI is a running emulator.
@@ -106,7 +110,8 @@ type eventAPI struct {
 
 // eventAPICounts counts what happened since the start.
 type eventAPICounts struct {
-	connections int            // WebSocket upgrades asked for, refused ones included: the number of the newest connection
+	// WebSocket upgrades asked for, refused ones included: the number of the newest connection
+	connections int
 	open        int            // connections now
 	publishes   map[int]int    // publish requests by connection, refused ones included; 0 is HTTPS
 	busiest     int            // most publish requests of one connection within one second
@@ -194,23 +199,29 @@ func (a *eventAPI) update(change func()) {
 
 // apiFrame is one message, or one HTTP request, as the hook sees it. raw must not be changed.
 type apiFrame struct {
-	conn    int    // counted from 1; 0: HTTPS
-	out     bool   // towards the client
-	typ     string // the message's type in an Event API; "upgrade" and "http_publish" for HTTP requests, "http_published" for the latter's answer
+	conn int  // counted from 1; 0: HTTPS
+	out  bool // towards the client
+	// the message's type in an Event API; "upgrade" and "http_publish" for HTTP requests, "http_published"
+	// for the latter's answer
+	typ     string
 	id      string
 	channel string   // of a subscribe, of a publish, and of the publish that a data message comes from
 	events  []string // of a publish or data message
 	raw     []byte   // nil for upgrade
 }
 
-// apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request with a replacement is cut off
-// before anything is done, and one with an ending, or whose answer is dropped or has one, afterwards, without an answer.
+// apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request with a replacement is
+// cut off before anything is done, and one with an ending, or whose answer is dropped or has one, afterwards,
+// without an answer.
 type apiVerdict struct {
-	until   <-chan struct{} // waited for first; whatever is behind the frame, in its direction, waits too
-	replace [][]byte        // where not nil, these messages take its place: none drops it, two copies double it
-	wire    []byte          // towards the client: written after them as it is, frame headers and all; of an HTTP request: the answer's body
-	after   apiEnding       // what becomes of the connection then
-	status  int             // of an HTTP request: answered with this, nothing is done
+	until <-chan struct{} // waited for first; whatever is behind the frame, in its direction, waits too
+	// where not nil, these messages take its place: none drops it, two copies double it
+	replace [][]byte
+	// towards the client: written after them as it is, frame headers and all; of an HTTP request: the
+	// answer's body
+	wire   []byte
+	after  apiEnding // what becomes of the connection then
+	status int       // of an HTTP request: answered with this, nothing is done
 }
 
 // dropped in a verdict's replace makes the frame disappear.
@@ -226,8 +237,8 @@ const (
 	goHalfOpen                // nothing is read or written any more, and the socket stays
 )
 
-// intercept has hook judge every frame from now on, one call at a time; nil lets everything pass. The hook must not
-// block: that is what until is for.
+// intercept has hook judge every frame from now on, one call at a time; nil lets everything pass. The hook
+// must not block: that is what until is for.
 func (a *eventAPI) intercept(hook func(apiFrame) apiVerdict) { a.hook.Store(&hook) }
 
 func (a *eventAPI) judge(f apiFrame) apiVerdict {
@@ -239,8 +250,8 @@ func (a *eventAPI) judge(f apiFrame) apiVerdict {
 	return apiVerdict{}
 }
 
-// do carries out a verdict towards the client of connection conn, behind what is queued; a mere reset or half-open at
-// once. It reports whether the connection was open.
+// do carries out a verdict towards the client of connection conn, behind what is queued; a mere reset or
+// half-open at once. It reports whether the connection was open.
 func (a *eventAPI) do(conn int, v apiVerdict) bool {
 	a.mu.Lock()
 	c := a.conns[conn]
@@ -289,8 +300,9 @@ func (a *eventAPI) wait(ctx context.Context, cond func(*eventAPICounts) bool) er
 	}
 }
 
-// subscribers waits until at least n subscriptions to channel are confirmed on open connections, and returns their
-// connections' numbers, sorted. A channel that ends in * stands for all that begin with what precedes it.
+// subscribers waits until at least n subscriptions to channel are confirmed on open connections, and returns
+// their connections' numbers, sorted. A channel that ends in * stands for all that begin with what precedes
+// it.
 func (a *eventAPI) subscribers(ctx context.Context, channel string, n int) (conns []int, err error) {
 	prefix, many := strings.CutSuffix(channel, "*")
 	err = a.wait(ctx, func(*eventAPICounts) bool {
@@ -308,8 +320,8 @@ func (a *eventAPI) subscribers(ctx context.Context, channel string, n int) (conn
 	return conns, err
 }
 
-// webSocketFrame is one frame of a server (RFC 6455, section 5.2), for a verdict's wire: opcode 0 continues a message,
-// 1 is text, 8 close, 9 ping.
+// webSocketFrame is one frame of a server (RFC 6455, section 5.2), for a verdict's wire: opcode 0 continues a
+// message, 1 is text, 8 close, 9 ping.
 func webSocketFrame(final bool, opcode byte, payload []byte) []byte {
 	if final {
 		opcode |= 0x80
@@ -431,7 +443,8 @@ func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 	if v.after != stayOpen {
 		panic(http.ErrAbortHandler)
 	}
-	offered := strings.Fields(strings.ReplaceAll(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",", " "))
+	offered := strings.Fields(
+		strings.ReplaceAll(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",", " "))
 	protocol := "aws-appsync-event-ws"
 	if a.opts.graphql {
 		protocol = "graphql-ws"
@@ -461,10 +474,12 @@ type apiConn struct {
 	number int
 	host   string // its upgrade's Host header
 	nc     net.Conn
-	below  net.Conn        // nc, or below its TLS, whose Close would say goodbye and wait for a client that takes nothing
-	ws     *websocket.Conn // for reading, and for the pongs that x/net sends while it reads; the writer uses nc
-	in     chan apiItem
-	out    chan apiItem
+	// nc, or below its TLS, whose Close would say goodbye and wait for a client that takes nothing
+	below net.Conn
+	// for reading, and for the pongs that x/net sends while it reads; the writer uses nc
+	ws  *websocket.Conn
+	in  chan apiItem
+	out chan apiItem
 
 	done    chan struct{} // closed by end: all is over
 	mute    chan struct{} // closed by silence and end: nothing is written any more
@@ -496,7 +511,8 @@ type apiItem struct {
 var closing = apiItem{verdict: &apiVerdict{replace: dropped, after: closePolitely}}
 
 func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket.Conn) *apiConn {
-	c := &apiConn{api: a, number: number, host: host, nc: nc, below: nc, ws: ws, subs: map[string]apiSubscription{}}
+	c := &apiConn{
+		api: a, number: number, host: host, nc: nc, below: nc, ws: ws, subs: map[string]apiSubscription{}}
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		c.below = t.NetConn()
 	}
@@ -574,15 +590,16 @@ func (c *apiConn) readLoop() error {
 			continue
 		}
 		select {
-		case c.in <- apiItem{due: time.Now().Add(c.api.opts.delay), frame: apiFrame{conn: c.number, raw: raw}}:
+		case c.in <- apiItem{
+			due: time.Now().Add(c.api.opts.delay), frame: apiFrame{conn: c.number, raw: raw}}:
 		case <-c.done:
 			return nil
 		}
 	}
 }
 
-// workLoop answers what was read, in order, until the reader has ended and everything is worked through. Then it
-// returns the client's goodbye and ends the connection.
+// workLoop answers what was read, in order, until the reader has ended and everything is worked through. Then
+// it returns the client's goodbye and ends the connection.
 func (c *apiConn) workLoop() {
 	defer c.end()
 	for item := range c.in {
@@ -590,7 +607,8 @@ func (c *apiConn) workLoop() {
 			continue
 		}
 		m := c.api.parse(item.frame.raw)
-		item.frame.typ, item.frame.id, item.frame.channel, item.frame.events = m.Type, m.ID, m.Channel, m.Events
+		item.frame.typ, item.frame.id, item.frame.channel, item.frame.events = m.Type, m.ID, m.Channel,
+			m.Events
 		v := c.api.judge(item.frame)
 		if !hold(0, v.until, c.done) {
 			continue
@@ -664,7 +682,8 @@ func (c *apiConn) writeLoop() {
 	}
 }
 
-// write carries out a verdict on one outgoing message. Each frame is one Write, so that no pong gets into its middle.
+// write carries out a verdict on one outgoing message. Each frame is one Write, so that no pong gets into its
+// middle.
 func (c *apiConn) write(raw []byte, v apiVerdict) error {
 	if !hold(0, v.until, c.mute) {
 		return net.ErrClosed
@@ -733,8 +752,8 @@ type apiEvent struct {
 	Message    string `json:"message,omitempty"`
 }
 
-// fault makes, and counts, an error for a client. AppSync's errorTypes are partly on the protocol page, partly known
-// from AWS's own clients only (github.com/aws-amplify/amplify-js, amplify-android).
+// fault makes, and counts, an error for a client. AppSync's errorTypes are partly on the protocol page,
+// partly known from AWS's own clients only (github.com/aws-amplify/amplify-js, amplify-android).
 func (a *eventAPI) fault(errorType, message string) *apiError {
 	a.log.Debug("AppSync emulator: refused", "errorType", errorType)
 	a.update(func() { a.counts.errors[errorType]++ })
@@ -825,7 +844,8 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 	if len(c.subs) >= quotaSubscriptions {
 		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
 	}
-	// First the subscription, so that nothing published after subscribe_success is missed; an event may overtake it.
+	// First the subscription, so that nothing published after subscribe_success is missed; an event may
+	// overtake it.
 	c.api.update(func() {
 		c.subs[m.ID] = apiSubscription{m.Channel, m.selected, time.Now().Add(c.api.opts.activation)}
 	})
@@ -865,8 +885,8 @@ func (c *apiConn) publish(m clientMessage) *apiError {
 	return fault
 }
 
-// checkChannel refuses names outside AppSync's pattern and namespaces that do not exist. To a GraphQL API a name is any
-// string.
+// checkChannel refuses names outside AppSync's pattern and namespaces that do not exist. To a GraphQL API a
+// name is any string.
 func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiError {
 	if a.opts.graphql {
 		return nil
@@ -911,8 +931,8 @@ func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
 	return result, nil
 }
 
-// deliver queues an event for every subscription that matches, the publisher's own included; overlapping subscriptions
-// each get it. published is what the mutation has selected, in a GraphQL API.
+// deliver queues an event for every subscription that matches, the publisher's own included; overlapping
+// subscriptions each get it. published is what the mutation has selected, in a GraphQL API.
 func (a *eventAPI) deliver(channel, text string, published selection) {
 	event := appendGson(nil, text)
 	if a.opts.otherData && !a.opts.graphql {
@@ -928,7 +948,8 @@ func (a *eventAPI) deliver(channel, text string, published selection) {
 	a.update(func() {
 		for _, c := range a.conns {
 			for id, s := range c.subs {
-				if c.live() && !now.Before(s.from) && (a.opts.graphql && s.channel == channel || !a.opts.graphql && s.matches(channel)) {
+				if c.live() && !now.Before(s.from) &&
+					(a.opts.graphql && s.channel == channel || !a.opts.graphql && s.matches(channel)) {
 					targets = append(targets, target{c, id, s})
 				}
 			}
@@ -946,7 +967,8 @@ func (a *eventAPI) deliver(channel, text string, published selection) {
 				continue
 			}
 		}
-		t.c.queue(apiItem{frame: apiFrame{typ: "data", id: t.id, channel: channel, events: []string{text}, raw: raw}})
+		t.c.queue(apiItem{
+			frame: apiFrame{typ: "data", id: t.id, channel: channel, events: []string{text}, raw: raw}})
 	}
 }
 
@@ -975,12 +997,13 @@ func (m clientMessage) encode() []byte {
 
 // plainInGson tells the bytes that stand for themselves in appendGson's strings.
 func plainInGson(b byte) bool {
-	return b >= ' ' && b < 0x7f && b != '"' && b != '\\' && b != '<' && b != '>' && b != '&' && b != '=' && b != '\''
+	return b >= ' ' && b < 0x7f && b != '"' && b != '\\' && b != '<' && b != '>' && b != '&' && b != '=' &&
+		b != '\''
 }
 
-// appendGson appends s as a JSON string the way an HTML-safe serialiser (Gson's default) writes it. The service checks
-// the signature of a WebSocket publish against its own serialisation, and refuses events with < or > that the client
-// signed as they are. Whatever else serialisers disagree on is escaped here too.
+// appendGson appends s as a JSON string the way an HTML-safe serialiser (Gson's default) writes it. The
+// service checks the signature of a WebSocket publish against its own serialisation, and refuses events with
+// < or > that the client signed as they are. Whatever else serialisers disagree on is escaped here too.
 // https://github.com/aws/aws-appsync-community/issues/400
 func appendGson(dst []byte, s string) []byte {
 	dst = append(dst, '"')
@@ -1017,8 +1040,8 @@ func (m clientMessage) field(name string) string {
 	return ""
 }
 
-// authorizeConnect checks the connection's authorization object, which comes in a sub-protocol or, to a GraphQL API, in the
-// query.
+// authorizeConnect checks the connection's authorization object, which comes in a sub-protocol or, to a
+// GraphQL API, in the query.
 func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiError {
 	var m clientMessage
 	path, encoded, encoding := a.path(), "", base64.RawURLEncoding
@@ -1029,8 +1052,10 @@ func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host s
 	}
 	if a.opts.graphql {
 		path += "/connect"
-		if payload, err := base64.StdEncoding.DecodeString(query.Get("payload")); encoded == "" && query.Has("header") {
-			if encoded, encoding = query.Get("header"), base64.StdEncoding; err != nil || string(payload) != "{}" {
+		if payload, err := base64.StdEncoding.DecodeString(query.Get("payload")); encoded == "" &&
+			query.Has("header") {
+			if encoded, encoding = query.Get("header"),
+				base64.StdEncoding; err != nil || string(payload) != "{}" {
 				return a.fault("BadRequestException", "The query's payload is not {}")
 			}
 		}
@@ -1062,8 +1087,8 @@ func bareHost(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// authorize checks one operation: field returns its authorization headers, asked is the Host header of the request or
-// of the connection's upgrade, path and body are what a signature covers.
+// authorize checks one operation: field returns its authorization headers, asked is the Host header of the
+// request or of the connection's upgrade, path and body are what a signature covers.
 func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiError {
 	a.mu.Lock()
 	apiKey, accepted := a.opts.apiKey, a.opts.credentials
@@ -1096,7 +1121,8 @@ type sigV4 struct {
 	signedHeaders                 []string
 }
 
-var authorizationHeader = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/([^, ]+), ?SignedHeaders=([^, ]+), ?Signature=([0-9a-f]{64})$`)
+var authorizationHeader = regexp.MustCompile(
+	`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/([^, ]+), ?SignedHeaders=([^, ]+), ?Signature=([0-9a-f]{64})$`)
 
 func parseSigV4(header string) (sigV4, error) {
 	p := authorizationHeader.FindStringSubmatch(header)
@@ -1110,9 +1136,10 @@ func parseSigV4(header string) (sigV4, error) {
 	return s, nil
 }
 
-// verify makes the signature again from the headers that it says it covers. Every operation, a WebSocket's included,
-// is signed as a POST.
-func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
+// verify makes the signature again from the headers that it says it covers. Every operation, a WebSocket's
+// included, is signed as a POST.
+func (a *eventAPI) verify(
+	s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
 	date := field("x-amz-date")
 	at, err := time.Parse("20060102T150405Z", date)
 	switch {
@@ -1121,7 +1148,8 @@ func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, ask
 	case time.Since(at).Abs() > quotaClockSkew:
 		return fmt.Errorf("signature expired: %s is too far from now", date)
 	case s.scope != date[:8]+"/"+a.opts.region+"/appsync/aws4_request":
-		return fmt.Errorf("the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
+		return fmt.Errorf(
+			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
 	}
 	headers := make([][2]string, len(s.signedHeaders))
 	for i, name := range s.signedHeaders {
@@ -1146,7 +1174,8 @@ func (a *eventAPI) verify(s sigV4, c credentials, field func(string) string, ask
 	return signatureMismatch(s, path, headers, body)
 }
 
-// signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it leaks it.
+// signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it
+// leaks it.
 // https://github.com/aws-amplify/amplify-js/issues/14001
 func signatureMismatch(s sigV4, path string, headers [][2]string, body []byte) error {
 	canonical := "POST\n" + path + "\n\n"
@@ -1155,5 +1184,6 @@ func signatureMismatch(s sigV4, path string, headers [][2]string, body []byte) e
 	}
 	canonical += "\n" + strings.Join(s.signedHeaders, ";") + "\n" + hexSHA256(body)
 	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
-		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request should have been\n'%s'\n", canonical)
+		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+
+		"should have been\n'%s'\n", canonical)
 }

@@ -39,159 +39,226 @@ func TestEventAPIAnswers(t *testing.T) {
 		{"not an object", `7`, "error BadRequestException"},
 
 		{"subscribe", `{"type":"subscribe","id":"s","channel":"/live-lambda/a",AUTH}`, "subscribe_success s"},
-		{"subscribe to a wildcard", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/*",AUTH}`, "subscribe_success s"},
-		{"subscribe to a namespace", `{"type":"subscribe","id":"s","channel":"/live-lambda/*",AUTH}`, "subscribe_success s"},
-		{"subscribe without slashes", `{"type":"subscribe","id":"s","channel":"live-lambda",AUTH}`, "subscribe_success s"},
-		{"five segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/` + long + `/",AUTH}`, "subscribe_success s"},
-		{"six segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/e",AUTH}`, "subscribe_error s BadRequestException"},
-		{"six segments with the wildcard", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/*",AUTH}`, "subscribe_error s BadRequestException"},
-		{"segment of 51", `{"type":"subscribe","id":"s","channel":"/live-lambda/a` + long + `",AUTH}`, "subscribe_error s BadRequestException"},
-		{"underscore", `{"type":"subscribe","id":"s","channel":"/live-lambda/a_b",AUTH}`, "subscribe_error s BadRequestException"},
-		{"outer dash", `{"type":"subscribe","id":"s","channel":"/live-lambda/a-",AUTH}`, "subscribe_error s BadRequestException"},
-		{"empty segment", `{"type":"subscribe","id":"s","channel":"/live-lambda//a",AUTH}`, "subscribe_error s BadRequestException"},
-		{"wildcard in the middle", `{"type":"subscribe","id":"s","channel":"/live-lambda/*/a",AUTH}`, "subscribe_error s BadRequestException"},
-		{"wildcard in a segment", `{"type":"subscribe","id":"s","channel":"/live-lambda/a*",AUTH}`, "subscribe_error s BadRequestException"},
-		{"wildcard alone", `{"type":"subscribe","id":"s","channel":"/*",AUTH}`, "subscribe_error s BadRequestException"},
+		{"subscribe to a wildcard", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/*",AUTH}`,
+			"subscribe_success s"},
+		{"subscribe to a namespace", `{"type":"subscribe","id":"s","channel":"/live-lambda/*",AUTH}`,
+			"subscribe_success s"},
+		{"subscribe without slashes", `{"type":"subscribe","id":"s","channel":"live-lambda",AUTH}`,
+			"subscribe_success s"},
+		{"five segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/` + long + `/",AUTH}`,
+			"subscribe_success s"},
+		{"six segments", `{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/e",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"six segments with the wildcard",
+			`{"type":"subscribe","id":"s","channel":"/live-lambda/a/b/c/d/*",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"segment of 51", `{"type":"subscribe","id":"s","channel":"/live-lambda/a` + long + `",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"underscore", `{"type":"subscribe","id":"s","channel":"/live-lambda/a_b",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"outer dash", `{"type":"subscribe","id":"s","channel":"/live-lambda/a-",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"empty segment", `{"type":"subscribe","id":"s","channel":"/live-lambda//a",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"wildcard in the middle", `{"type":"subscribe","id":"s","channel":"/live-lambda/*/a",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"wildcard in a segment", `{"type":"subscribe","id":"s","channel":"/live-lambda/a*",AUTH}`,
+			"subscribe_error s BadRequestException"},
+		{"wildcard alone", `{"type":"subscribe","id":"s","channel":"/*",AUTH}`,
+			"subscribe_error s BadRequestException"},
 		{"no channel", `{"type":"subscribe","id":"s",AUTH}`, "subscribe_error s BadRequestException"},
-		{"other namespace", `{"type":"subscribe","id":"s","channel":"/default/a",AUTH}`, "subscribe_error s UnauthorizedException"},
-		{"no authorization", `{"type":"subscribe","id":"s","channel":"/live-lambda/a"}`, "subscribe_error s UnauthorizedException"},
-		{"wrong key", `{"type":"subscribe","id":"s","channel":"/live-lambda/a","authorization":{"x-api-key":"no"}}`, "subscribe_error s UnauthorizedException"},
-		{"subscribe without id", `{"type":"subscribe","channel":"/live-lambda/a",AUTH}`, "error BadRequestException"},
-		{"id with a space", `{"type":"subscribe","id":"a b","channel":"/live-lambda/a",AUTH}`, "subscribe_error a b BadRequestException"},
-		{"id of 129", `{"type":"unsubscribe","id":"` + strings.Repeat("i", 129) + `"}`, "unsubscribe_error " + strings.Repeat("i", 129) + " BadRequestException"},
-		{"unsubscribe unknown", `{"type":"unsubscribe","id":"s"}`, "unsubscribe_error s UnknownOperationError"},
+		{"other namespace", `{"type":"subscribe","id":"s","channel":"/default/a",AUTH}`,
+			"subscribe_error s UnauthorizedException"},
+		{"no authorization", `{"type":"subscribe","id":"s","channel":"/live-lambda/a"}`,
+			"subscribe_error s UnauthorizedException"},
+		{"wrong key",
+			`{"type":"subscribe","id":"s","channel":"/live-lambda/a","authorization":{"x-api-key":"no"}}`,
+			"subscribe_error s UnauthorizedException"},
+		{"subscribe without id", `{"type":"subscribe","channel":"/live-lambda/a",AUTH}`,
+			"error BadRequestException"},
+		{"id with a space", `{"type":"subscribe","id":"a b","channel":"/live-lambda/a",AUTH}`,
+			"subscribe_error a b BadRequestException"},
+		{"id of 129", `{"type":"unsubscribe","id":"` + strings.Repeat("i", 129) + `"}`,
+			"unsubscribe_error " + strings.Repeat("i", 129) + " BadRequestException"},
+		{"unsubscribe unknown", `{"type":"unsubscribe","id":"s"}`,
+			"unsubscribe_error s UnknownOperationError"},
 
-		{"publish", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["{\"a\":1}","null"],AUTH}`, "publish_success p ok 0,1"},
-		{"five events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5"],AUTH}`, "publish_success p ok 0,1,2,3,4"},
-		{"six events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5","6"],AUTH}`, "publish_error p InvalidInputError"},
-		{"no events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[],AUTH}`, "publish_error p InvalidInputError"},
-		{"event not JSON", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","hello"],AUTH}`, "publish_error p BadRequestException"},
-		{"event not a string", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[{"a":1}],AUTH}`, "publish_error p BadRequestException"},
-		{"event null", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[null],AUTH}`, "publish_error p BadRequestException"},
-		{"publish to a wildcard", `{"type":"publish","id":"p","channel":"/live-lambda/*","events":["1"],AUTH}`, "publish_error p BadRequestException"},
-		{"publish to another namespace", `{"type":"publish","id":"p","channel":"/default/a","events":["1"],AUTH}`, "publish_error p UnauthorizedException"},
-		{"publish unauthorized", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"]}`, "publish_error p UnauthorizedException"},
-		{"largest event", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` + apiQuote(event(240_000)) + `],AUTH}`, "publish_success p ok 0"},
-		{"too large an event among others", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1",` + apiQuote(event(240_001)) + `,"2"],AUTH}`, "publish_success p ok 0,2 failed 1:EventTooLargeException"},
-		{"bytes count, not characters", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["\"` + strings.Repeat("ü", 119_999) + `x\""],AUTH}`, "publish_success p failed 0:EventTooLargeException"},
-		{"too large a publish", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` + strings.Repeat(apiQuote(event(240_000))+",", 4) + apiQuote(event(240_000)) + `],AUTH}`, "publish_error p BadRequestException"},
+		{"publish", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["{\"a\":1}","null"],` +
+			`AUTH}`, "publish_success p ok 0,1"},
+		{"five events",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5"],AUTH}`,
+			"publish_success p ok 0,1,2,3,4"},
+		{"six events",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","2","3","4","5","6"],AUTH}`,
+			"publish_error p InvalidInputError"},
+		{"no events", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[],AUTH}`,
+			"publish_error p InvalidInputError"},
+		{"event not JSON",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1","hello"],AUTH}`,
+			"publish_error p BadRequestException"},
+		{"event not a string",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":[{"a":1}],AUTH}`,
+			"publish_error p BadRequestException"},
+		{"event null", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":[null],AUTH}`,
+			"publish_error p BadRequestException"},
+		{"publish to a wildcard",
+			`{"type":"publish","id":"p","channel":"/live-lambda/*","events":["1"],AUTH}`,
+			"publish_error p BadRequestException"},
+		{"publish to another namespace",
+			`{"type":"publish","id":"p","channel":"/default/a","events":["1"],AUTH}`,
+			"publish_error p UnauthorizedException"},
+		{"publish unauthorized", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"]}`,
+			"publish_error p UnauthorizedException"},
+		{"largest event",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` + apiQuote(event(240_000)) +
+				`],AUTH}`, "publish_success p ok 0"},
+		{"too large an event among others",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1",` +
+				apiQuote(event(240_001)) + `,"2"],AUTH}`,
+			"publish_success p ok 0,2 failed 1:EventTooLargeException"},
+		{"bytes count, not characters",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["\"` +
+				strings.Repeat("ü", 119_999) + `x\""],AUTH}`,
+			"publish_success p failed 0:EventTooLargeException"},
+		{"too large a publish",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":[` +
+				strings.Repeat(apiQuote(event(240_000))+",", 4) + apiQuote(event(240_000)) + `],AUTH}`,
+			"publish_error p BadRequestException"},
 	}
 	for _, tt := range tests {
-		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			c := ln.client(t, apiKeyAuth)
-			c.send(strings.Replace(tt.send, "AUTH", `"authorization":{"x-api-key":"da2-key"}`, 1))
-			c.want(tt.want)
-		})
+		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"},
+			func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				c := ln.client(t, apiKeyAuth)
+				c.send(strings.Replace(tt.send, "AUTH", `"authorization":{"x-api-key":"da2-key"}`, 1))
+				c.want(tt.want)
+			})
 	}
 }
 
 func TestEventAPIQuotas(t *testing.T) {
-	eventAPITest(t, "subscriptions", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		c := ln.client(t, apiKeyAuth)
-		for i := range 200 {
-			c.subscribe(fmt.Sprint(i), "/live-lambda/a")
-		}
-		c.ask("subscribe", "0", "/live-lambda/b", "subscribe_error 0 DuplicatedOperationError")
-		c.ask("subscribe", "200", "/live-lambda/b", "subscribe_error 200 MaxSubscriptionsReachedError")
-		c.ask("unsubscribe", "7", "", "unsubscribe_success 7")
-		c.ask("unsubscribe", "7", "", "unsubscribe_error 7 UnknownOperationError")
-		c.subscribe("200", "/live-lambda/b")
-	})
-	eventAPITest(t, "publishes a second", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
-		for i := range 25 {
-			c.publish(fmt.Sprint(i), "/live-lambda/a", "1")
-			time.Sleep(10 * time.Millisecond)
-		}
-		c.ask("publish", "26", "/live-lambda/a", "publish_error 26 LimitExceededError")
-		other.publish("27", "/live-lambda/a", "1") // the quota is each connection's own
-		if got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`); !strings.HasPrefix(got, "200") {
-			t.Errorf("HTTPS publish: got %s, want 200", got)
-		}
-		time.Sleep(751 * time.Millisecond) // the first of the 25 is a second old, and one more
-		c.publish("28", "/live-lambda/a", "1")
-		if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
-			return n.publishes[1] == 27 && n.publishes[2] == 1 && n.publishes[0] == 1 && n.busiest == 26 &&
-				n.events["/live-lambda/a"] == 28 && n.errors["LimitExceededError"] == 1 && n.connections == 2 && n.open == 2
-		}); err != nil {
-			t.Error(err)
-		}
-	})
-	eventAPITest(t, "one day", eventAPIOptions{apiKey: "da2-key", keepAlive: 9 * time.Hour, timeout: 12 * time.Hour}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		start := time.Now()
-		c := ln.client(t, apiKeyAuth)
-		c.send(`{"type":"connection_init"}`)
-		c.want("connection_ack 43200000", "ka", "ka")
-		c.wantEnd(errGoodbye)
-		if got := time.Since(start); got != 24*time.Hour {
-			t.Errorf("connection lasted %v, want 24h", got)
-		}
-	})
+	eventAPITest(t, "subscriptions", eventAPIOptions{apiKey: "da2-key"},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.client(t, apiKeyAuth)
+			for i := range 200 {
+				c.subscribe(fmt.Sprint(i), "/live-lambda/a")
+			}
+			c.ask("subscribe", "0", "/live-lambda/b", "subscribe_error 0 DuplicatedOperationError")
+			c.ask("subscribe", "200", "/live-lambda/b", "subscribe_error 200 MaxSubscriptionsReachedError")
+			c.ask("unsubscribe", "7", "", "unsubscribe_success 7")
+			c.ask("unsubscribe", "7", "", "unsubscribe_error 7 UnknownOperationError")
+			c.subscribe("200", "/live-lambda/b")
+		})
+	eventAPITest(t, "publishes a second", eventAPIOptions{apiKey: "da2-key"},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+			for i := range 25 {
+				c.publish(fmt.Sprint(i), "/live-lambda/a", "1")
+				time.Sleep(10 * time.Millisecond)
+			}
+			c.ask("publish", "26", "/live-lambda/a", "publish_error 26 LimitExceededError")
+			other.publish("27", "/live-lambda/a", "1") // the quota is each connection's own
+			if got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`); !strings.HasPrefix(
+				got, "200") {
+				t.Errorf("HTTPS publish: got %s, want 200", got)
+			}
+			time.Sleep(751 * time.Millisecond) // the first of the 25 is a second old, and one more
+			c.publish("28", "/live-lambda/a", "1")
+			if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
+				return n.publishes[1] == 27 && n.publishes[2] == 1 && n.publishes[0] == 1 &&
+					n.busiest == 26 &&
+					n.events["/live-lambda/a"] == 28 && n.errors["LimitExceededError"] == 1 &&
+					n.connections == 2 && n.open == 2
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	eventAPITest(t, "one day",
+		eventAPIOptions{apiKey: "da2-key", keepAlive: 9 * time.Hour, timeout: 12 * time.Hour},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			start := time.Now()
+			c := ln.client(t, apiKeyAuth)
+			c.send(`{"type":"connection_init"}`)
+			c.want("connection_ack 43200000", "ka", "ka")
+			c.wantEnd(errGoodbye)
+			if got := time.Since(start); got != 24*time.Hour {
+				t.Errorf("connection lasted %v, want 24h", got)
+			}
+		})
 }
 
 func TestEventAPIDelivers(t *testing.T) {
 	for _, array := range []bool{false, true} {
-		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", otherData: array}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
-			c.subscribe("exact", "live-lambda/r/1/") // outer slashes do not count
-			c.subscribe("deep", "/live-lambda/*")
-			other.subscribe("parent", "/live-lambda/r/1/*")
-			other.subscribe("sibling", "/live-lambda/r/11")
+		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", otherData: array},
+			func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+				c.subscribe("exact", "live-lambda/r/1/") // outer slashes do not count
+				c.subscribe("deep", "/live-lambda/*")
+				other.subscribe("parent", "/live-lambda/r/1/*")
+				other.subscribe("sibling", "/live-lambda/r/11")
 
-			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/r/1","events":["{\"n\":1}","\"<é&\u2028>\""],` + keyField + `}`)
-			c.wantAll(`data deep "\"<é&\u2028>\""`, `data deep "{\"n\":1}"`, `data exact "\"<é&\u2028>\""`, `data exact "{\"n\":1}"`, "publish_success p ok 0,1")
-			api.publish("/live-lambda/r/1/2/3", "not JSON")
-			other.want(`data parent "not JSON"`)
-			c.want(`data deep "not JSON"`)
-		})
+				c.send(`{"type":"publish","id":"p","channel":"/live-lambda/r/1","events":["{\"n\":1}","\"<é&` +
+					`\u2028>\""],` + keyField + `}`)
+				c.wantAll(`data deep "\"<é&\u2028>\""`, `data deep "{\"n\":1}"`,
+					`data exact "\"<é&\u2028>\""`,
+					`data exact "{\"n\":1}"`, "publish_success p ok 0,1")
+				api.publish("/live-lambda/r/1/2/3", "not JSON")
+				other.want(`data parent "not JSON"`)
+				c.want(`data deep "not JSON"`)
+			})
 	}
-	eventAPITest(t, "after the activation delay", eventAPIOptions{apiKey: "da2-key", activation: 2 * time.Second}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		c := ln.client(t, apiKeyAuth)
-		c.subscribe("s", "/live-lambda/a")
-		time.Sleep(2*time.Second - 1)
-		api.publish("/live-lambda/a", "1")
-		time.Sleep(1)
-		api.publish("/live-lambda/a", "2")
-		c.want(`data s "2"`)
-	})
-	eventAPITest(t, "delayed in a pipeline", eventAPIOptions{apiKey: "da2-key", delay: 25 * time.Millisecond}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		c := ln.client(t, apiKeyAuth)
-		start := time.Now()
-		for i := range 10 {
-			c.send(fmt.Sprintf(`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i, keyField))
-		}
-		for i := range 10 {
-			c.want(fmt.Sprintf("publish_success %d ok 0", i))
-		}
-		ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`)
-		if got := time.Since(start); got != 100*time.Millisecond {
-			t.Errorf("ten publishes at once and one over HTTPS took %v, want 100ms", got)
-		}
-	})
+	eventAPITest(t, "after the activation delay",
+		eventAPIOptions{apiKey: "da2-key", activation: 2 * time.Second},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.client(t, apiKeyAuth)
+			c.subscribe("s", "/live-lambda/a")
+			time.Sleep(2*time.Second - 1)
+			api.publish("/live-lambda/a", "1")
+			time.Sleep(1)
+			api.publish("/live-lambda/a", "2")
+			c.want(`data s "2"`)
+		})
+	eventAPITest(t, "delayed in a pipeline", eventAPIOptions{apiKey: "da2-key", delay: 25 * time.Millisecond},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.client(t, apiKeyAuth)
+			start := time.Now()
+			for i := range 10 {
+				c.send(fmt.Sprintf(
+					`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i, keyField))
+			}
+			for i := range 10 {
+				c.want(fmt.Sprintf("publish_success %d ok 0", i))
+			}
+			ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`)
+			if got := time.Since(start); got != 100*time.Millisecond {
+				t.Errorf("ten publishes at once and one over HTTPS took %v, want 100ms", got)
+			}
+		})
 }
 
 func TestEventAPIEndsSlowReaders(t *testing.T) {
-	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		slow, quick := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
-		slow.subscribe("s", "/live-lambda/a")
-		quick.subscribe("q", "/live-lambda/a")
-		const n = 2 * outQueue
-		start := time.Now()
-		go func() {
+	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			slow, quick := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+			slow.subscribe("s", "/live-lambda/a")
+			quick.subscribe("q", "/live-lambda/a")
+			const n = 2 * outQueue
+			start := time.Now()
+			go func() {
+				for range n {
+					api.publish("/live-lambda/a", "1")
+				}
+			}()
 			for range n {
-				api.publish("/live-lambda/a", "1")
+				quick.want(`data q "1"`)
 			}
-		}()
-		for range n {
-			quick.want(`data q "1"`)
-		}
-		if got := time.Since(start); got != slowReader {
-			t.Errorf("the quick reader waited %v for the slow one, want %v once", got, slowReader)
-		}
-		if conns, err := api.subscribers(t.Context(), "/live-lambda/*", 1); err != nil || !slices.Equal(conns, []int{2}) {
-			t.Errorf("connections left %v, %v; want [2]", conns, err)
-		}
-	})
+			if got := time.Since(start); got != slowReader {
+				t.Errorf("the quick reader waited %v for the slow one, want %v once", got, slowReader)
+			}
+			if conns, err := api.subscribers(t.Context(), "/live-lambda/*", 1); err != nil ||
+				!slices.Equal(conns, []int{2}) {
+				t.Errorf("connections left %v, %v; want [2]", conns, err)
+			}
+		})
 }
 
 // BenchmarkEventAPI publishes 1.15 MB in five events over HTTP, and reads them on a WebSocket.
@@ -202,7 +269,9 @@ func BenchmarkEventAPI(b *testing.B) {
 	}
 	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-key", host: "example.com"})
 	defer api.close()
-	c := dialEventAPI(b, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }, "example.com", apiKeyAuth)
+	c := dialEventAPI(b, func() (net.Conn, error) {
+		return net.Dial("tcp", ln.Addr().String())
+	}, "example.com", apiKeyAuth)
 	c.subscribe("s", "/live-lambda/a")
 	event := apiQuote(`{"data":"` + strings.Repeat("x", 229_900) + `"}`)
 	body := `{"channel":"/live-lambda/a","events":[` + strings.Repeat(event+",", 4) + event + `]}`
@@ -215,7 +284,8 @@ func BenchmarkEventAPI(b *testing.B) {
 		}
 	})
 	for range b.N {
-		req, err := http.NewRequest(http.MethodPost, "http://"+ln.Addr().String()+"/event", strings.NewReader(body))
+		req, err := http.NewRequest(
+			http.MethodPost, "http://"+ln.Addr().String()+"/event", strings.NewReader(body))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -236,29 +306,38 @@ func TestEventAPIHandshake(t *testing.T) {
 	tests := []struct{ name, protocols, want string }{
 		{"as AWS has it", "aws-appsync-event-ws, " + encode(apiKeyAuth), "connection_ack 300000"},
 		{"the other way round", encode(apiKeyAuth) + ",aws-appsync-event-ws", "connection_ack 300000"},
-		{"white space and a port", "aws-appsync-event-ws, " + encode(` {"x-api-key": "da2-key", "host": "EXAMPLE.com:443" } `+"\n"), "connection_ack 300000"},
-		{"padded", "aws-appsync-event-ws, " + encode(apiKeyAuth+"  ") + "=", "connection_error BadRequestException"},
+		{"white space and a port",
+			"aws-appsync-event-ws, " + encode(` {"x-api-key": "da2-key", "host": "EXAMPLE.com:443" } `+"\n"),
+			"connection_ack 300000"},
+		{"padded", "aws-appsync-event-ws, " + encode(apiKeyAuth+"  ") + "=",
+			"connection_error BadRequestException"},
 		{"not base64", "aws-appsync-event-ws, header-a!b", "connection_error BadRequestException"},
 		{"not JSON", "aws-appsync-event-ws, " + encode(`{"host":`), "connection_error BadRequestException"},
-		{"no host", "aws-appsync-event-ws, " + encode(`{"x-api-key":"da2-key"}`), "connection_error BadRequestException"},
-		{"other host", "aws-appsync-event-ws, " + encode(`{"host":"example.org","x-api-key":"da2-key"}`), "connection_error BadRequestException"},
-		{"other key", "aws-appsync-event-ws, " + encode(`{"host":"example.com","x-api-key":"da2"}`), "connection_error UnauthorizedException"},
+		{"no host", "aws-appsync-event-ws, " + encode(`{"x-api-key":"da2-key"}`),
+			"connection_error BadRequestException"},
+		{"other host", "aws-appsync-event-ws, " + encode(`{"host":"example.org","x-api-key":"da2-key"}`),
+			"connection_error BadRequestException"},
+		{"other key", "aws-appsync-event-ws, " + encode(`{"host":"example.com","x-api-key":"da2"}`),
+			"connection_error UnauthorizedException"},
 		{"nothing", "aws-appsync-event-ws", "connection_error UnauthorizedException"},
 	}
 	for _, tt := range tests {
-		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			c := ln.clientWith(t, tt.protocols)
-			c.wantConnection(tt.want)
-		})
+		eventAPITest(t, tt.name,
+			eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				c := ln.clientWith(t, tt.protocols)
+				c.wantConnection(tt.want)
+			})
 	}
-	eventAPITest(t, "without the sub-protocol", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		if got := ln.upgrade(t, "graphql-ws, "+encode(apiKeyAuth)); got != 400 {
-			t.Errorf("got status %d, want 400", got)
-		}
-	})
+	eventAPITest(t, "without the sub-protocol", eventAPIOptions{apiKey: "da2-key"},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			if got := ln.upgrade(t, "graphql-ws, "+encode(apiKeyAuth)); got != 400 {
+				t.Errorf("got status %d, want 400", got)
+			}
+		})
 }
 
-// Signatures of fictitious credentials, made with AWS's own signers: botocore, @smithy/signature-v4, aws-sdk-go-v2.
+// Signatures of fictitious credentials, made with AWS's own signers: botocore, @smithy/signature-v4,
+// aws-sdk-go-v2.
 var (
 	vectorDate  = time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC)
 	vectorHost  = "abcdefghijklmnopqrstuvwxyz.appsync-api.us-east-1.amazonaws.com"
@@ -267,13 +346,14 @@ var (
 )
 
 const (
-	vectorConnect      = "f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9"
-	vectorSubscribe    = "d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a"
-	vectorPublish      = "e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822"
-	vectorPublishTwo   = "e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4"
-	vectorHTTP         = "b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6"
-	vectorRawHTML      = "0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f"
-	vectorConnectLen   = "3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3" // content-length signed too
+	vectorConnect    = "f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9"
+	vectorSubscribe  = "d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a"
+	vectorPublish    = "e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822"
+	vectorPublishTwo = "e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4"
+	vectorHTTP       = "b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6"
+	vectorRawHTML    = "0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f"
+	// content-length signed too
+	vectorConnectLen   = "3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3"
 	vectorConnectToken = "e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9"
 	vectorPublishToken = "404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda"
 )
@@ -281,7 +361,8 @@ const (
 // vectorAuth is the authorization object of a vector.
 func vectorAuth(signature string, more ...string) string {
 	signed := "accept;content-encoding;content-type;host;x-amz-date"
-	fields := `"accept":"application/json, text/javascript","content-encoding":"amz-1.0","content-type":"application/json; charset=UTF-8",` +
+	fields := `"accept":"application/json, text/javascript","content-encoding":"amz-1.0",` +
+		`"content-type":"application/json; charset=UTF-8",` +
 		`"host":"` + vectorHost + `","x-amz-date":"20150830T123600Z",`
 	if slices.Contains(more, "token") {
 		signed += ";x-amz-security-token"
@@ -290,33 +371,43 @@ func vectorAuth(signature string, more ...string) string {
 	if slices.Contains(more, "length") {
 		signed = strings.Replace(signed, ";content-type", ";content-length;content-type", 1)
 	}
-	return `{` + fields + `"Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, SignedHeaders=` + signed + `, Signature=` + signature + `"}`
+	return `{` + fields +
+		`"Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, ` +
+		`SignedHeaders=` + signed + `, Signature=` + signature + `"}`
 }
 
 func TestEventAPIAcceptsVectors(t *testing.T) {
 	withToken := vectorCreds
 	withToken.sessionToken = vectorToken
-	publish := `{"type":"publish","id":"pub-0001","channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"],"authorization":`
+	publish := `{"type":"publish","id":"pub-0001","channel":"/default/room-1","events":["{\"seq\":1,` +
+		`\"data\":\"AAEC_-8\"}"],"authorization":`
 	t.Run("long-lived key", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			api, ln := startVectorAPI(t, vectorCreds)
 			defer api.close()
 			ln.client(t, vectorAuth(vectorConnectLen, "length"))
 			c := ln.client(t, vectorAuth(vectorConnect))
-			c.send(`{"type":"subscribe","id":"sub-0001","channel":"/default/room-1/*","authorization":` + vectorAuth(vectorSubscribe) + `}`)
+			c.send(`{"type":"subscribe","id":"sub-0001","channel":"/default/room-1/*","authorization":` +
+				vectorAuth(vectorSubscribe) + `}`)
 			c.want("subscribe_success sub-0001")
 			c.send(publish + vectorAuth(vectorPublish) + `}`)
 			c.want("publish_success pub-0001 ok 0")
-			c.send(`{"type":"publish","id":"pub-0002","channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,\"data\":\"c2Vjb25k\"}"],"authorization":` + vectorAuth(vectorPublishTwo) + `}`)
+			c.send(`{"type":"publish","id":"pub-0002","channel":"/default/room-1","events":["{\"seq\":1,` +
+				`\"data\":\"AAEC_-8\"}","{\"seq\":2,\"data\":\"c2Vjb25k\"}"],"authorization":` +
+				vectorAuth(vectorPublishTwo) + `}`)
 			c.want("publish_success pub-0002 ok 0,1")
 			// The service's serialiser escapes what this client signed as it is.
-			c.send(`{"type":"publish","id":"pub-0003","channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"],"authorization":` + vectorAuth(vectorRawHTML) + `}`)
+			c.send(`{"type":"publish","id":"pub-0003","channel":"/default/room-1",` +
+				`"events":["{\"html\":\"<b>a & b</b>\"}"],"authorization":` + vectorAuth(vectorRawHTML) + `}`)
 			c.want("publish_error pub-0003 BadRequestException")
 			c.send(publish + vectorAuth(vectorSubscribe) + `}`)
 			c.want("publish_error pub-0001 BadRequestException")
 
-			header := http.Header{"Content-Type": {"application/json"}, "X-Amz-Date": {"20150830T123600Z"}, "Authorization": {
-				"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=" + vectorHTTP}}
+			header := http.
+				Header{"Content-Type": {"application/json"}, "X-Amz-Date": {"20150830T123600Z"},
+				"Authorization": {
+					"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/appsync/aws4_request, " +
+						"SignedHeaders=content-type;host;x-amz-date, Signature=" + vectorHTTP}}
 			body := `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`
 			if got := ln.post(t, header, body); !strings.HasPrefix(got, "200") {
 				t.Errorf("HTTPS publish: got %s, want 200", got)
@@ -346,7 +437,9 @@ func TestEventAPIAcceptsVectors(t *testing.T) {
 func startVectorAPI(t *testing.T, creds credentials) (*eventAPI, *pipeListener) {
 	time.Sleep(time.Until(vectorDate))
 	ln := newPipeListener(vectorHost)
-	return startEventAPI(ln, eventAPIOptions{credentials: []credentials{creds}, region: "us-east-1", namespaces: []string{"default"}}), ln
+	return startEventAPI(
+		ln, eventAPIOptions{
+			credentials: []credentials{creds}, region: "us-east-1", namespaces: []string{"default"}}), ln
 }
 
 func TestEventAPIRefusesSignatures(t *testing.T) {
@@ -362,18 +455,33 @@ func TestEventAPIRefusesSignatures(t *testing.T) {
 		{name: "just in time", auth: auth, late: 5 * time.Minute},
 		{name: "stale", auth: auth, late: 5*time.Minute + 1, want: "BadRequestException"},
 		{name: "other signature", auth: vectorAuth(vectorSubscribe), want: "BadRequestException"},
-		{name: "other region", auth: auth, opts: eventAPIOptions{region: "eu-west-1"}, want: "BadRequestException"},
-		{name: "other host", auth: auth, opts: eventAPIOptions{host: "events.example.com"}, want: "BadRequestException"},
-		{name: "other secret", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDEXAMPLE", "no", ""}}}, want: "BadRequestException"},
-		{name: "second of two keys", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}, vectorCreds}}},
-		{name: "other key", auth: auth, opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}}}, want: "UnauthorizedException"},
-		{name: "API key only", auth: auth, opts: eventAPIOptions{apiKey: "da2-key", credentials: []credentials{}}, want: "UnauthorizedException"},
-		{name: "header changed", auth: strings.Replace(auth, "amz-1.0", "amz-1.1", 1), want: "BadRequestException"},
-		{name: "header missing", auth: strings.Replace(auth, `"accept":`, `"accepted":`, 1), want: "BadRequestException"},
-		{name: "date missing", auth: strings.Replace(auth, `"x-amz-date":`, `"date":`, 1), want: "BadRequestException"},
+		{name: "other region", auth: auth, opts: eventAPIOptions{region: "eu-west-1"},
+			want: "BadRequestException"},
+		{name: "other host", auth: auth, opts: eventAPIOptions{host: "events.example.com"},
+			want: "BadRequestException"},
+		{name: "other secret", auth: auth,
+			opts: eventAPIOptions{credentials: []credentials{{"AKIDEXAMPLE", "no", ""}}},
+			want: "BadRequestException"},
+		{name: "second of two keys", auth: auth,
+			opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}, vectorCreds}}},
+		{name: "other key", auth: auth,
+			opts: eventAPIOptions{credentials: []credentials{{"AKIDOTHER", "no", ""}}},
+			want: "UnauthorizedException"},
+		{name: "API key only", auth: auth,
+			opts: eventAPIOptions{apiKey: "da2-key", credentials: []credentials{}},
+			want: "UnauthorizedException"},
+		{name: "header changed", auth: strings.Replace(auth, "amz-1.0", "amz-1.1", 1),
+			want: "BadRequestException"},
+		{name: "header missing", auth: strings.Replace(auth, `"accept":`, `"accepted":`, 1),
+			want: "BadRequestException"},
+		{name: "date missing", auth: strings.Replace(auth, `"x-amz-date":`, `"date":`, 1),
+			want: "BadRequestException"},
 		{name: "host not signed", auth: strings.Replace(auth, "host;", "", 1), want: "BadRequestException"},
-		{name: "not sorted", auth: strings.Replace(auth, "accept;content-encoding", "content-encoding;accept", 1), want: "BadRequestException"},
-		{name: "no signature", auth: strings.Replace(auth, "Signature=", "Sig=", 1), want: "BadRequestException"},
+		{name: "not sorted",
+			auth: strings.Replace(auth, "accept;content-encoding", "content-encoding;accept", 1),
+			want: "BadRequestException"},
+		{name: "no signature", auth: strings.Replace(auth, "Signature=", "Sig=", 1),
+			want: "BadRequestException"},
 		{name: "empty", auth: `{"host":"` + vectorHost + `"}`, want: "UnauthorizedException"},
 	}
 	for _, tt := range tests {
@@ -402,8 +510,8 @@ func TestEventAPIRefusesSignatures(t *testing.T) {
 	}
 }
 
-// The signature of a WebSocket publish is checked over the service's own serialisation, in which only some characters
-// stand for themselves; how the client wrote them in its message does not matter.
+// The signature of a WebSocket publish is checked over the service's own serialisation, in which only some
+// characters stand for themselves; how the client wrote them in its message does not matter.
 func TestEventAPISerialisesEventsItself(t *testing.T) {
 	tests := []struct {
 		event, signedAs string // as they stand inside a JSON string
@@ -435,8 +543,10 @@ func TestEventAPISerialisesEventsItself(t *testing.T) {
 				// This client signs no more than it must.
 				headers := [][2]string{{"host", vectorHost}}
 				auth := `{"host":"` + vectorHost + `","x-amz-date":"20150830T123600Z","authorization":"` +
-					vectorCreds.authorization("us-east-1", "20150830T123600Z", "/event", headers, []byte(body)) + `"}`
-				c.send(`{"type":"publish","id":"p","channel":"/default/a","events":["` + tt.event + `"],"authorization":` + auth + `}`)
+					vectorCreds.authorization(
+						"us-east-1", "20150830T123600Z", "/event", headers, []byte(body)) + `"}`
+				c.send(`{"type":"publish","id":"p","channel":"/default/a","events":["` + tt.event +
+					`"],"authorization":` + auth + `}`)
 				want := "publish_error p BadRequestException"
 				if tt.ok {
 					want = "publish_success p ok 0"
@@ -450,19 +560,24 @@ func TestEventAPISerialisesEventsItself(t *testing.T) {
 func TestEventAPIPublishHTTP(t *testing.T) {
 	tests := []struct{ name, key, body, want string }{
 		{"good", "da2-key", `{"channel":"/live-lambda/a","events":["1","2"]}`, "200 ok 0,1"},
-		{"too large an event", "da2-key", `{"channel":"/live-lambda/a","events":["1","` + strings.Repeat("1", 240_001) + `"]}`, "200 ok 0 failed 1:EventTooLargeException"},
+		{"too large an event", "da2-key",
+			`{"channel":"/live-lambda/a","events":["1","` + strings.Repeat("1", 240_001) + `"]}`,
+			"200 ok 0 failed 1:EventTooLargeException"},
 		{"other key", "no", `{"channel":"/live-lambda/a","events":["1"]}`, "401 error UnauthorizedException"},
 		{"no key", "", `{"channel":"/live-lambda/a","events":["1"]}`, "401 error UnauthorizedException"},
-		{"other namespace", "da2-key", `{"channel":"/a/b","events":["1"]}`, "401 error UnauthorizedException"},
-		{"six events", "da2-key", `{"channel":"/live-lambda/a","events":["1","2","3","4","5","6"]}`, "400 error InvalidInputError"},
+		{"other namespace", "da2-key", `{"channel":"/a/b","events":["1"]}`,
+			"401 error UnauthorizedException"},
+		{"six events", "da2-key", `{"channel":"/live-lambda/a","events":["1","2","3","4","5","6"]}`,
+			"400 error InvalidInputError"},
 		{"not JSON", "da2-key", `{`, "400 error BadRequestException"},
 	}
 	for _, tt := range tests {
-		eventAPITest(t, tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			if got := ln.post(t, http.Header{"X-Api-Key": {tt.key}}, tt.body); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-		})
+		eventAPITest(t,
+			tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				if got := ln.post(t, http.Header{"X-Api-Key": {tt.key}}, tt.body); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+			})
 	}
 }
 
@@ -486,17 +601,33 @@ func TestEventAPIVerdicts(t *testing.T) {
 		{"drop the request", request, apiVerdict{replace: dropped}, nil, nil},
 		{"drop the event", data, apiVerdict{replace: dropped}, published[1:], nil},
 		{"drop the answer", success, apiVerdict{replace: dropped}, published[:1], nil},
-		{"double the event", data, apiVerdict{replace: [][]byte{dataOne, dataOne}}, []string{published[0], published[0], published[1]}, nil},
-		{"another answer", success, apiVerdict{replace: [][]byte{[]byte(`{"type":"publish_error","id":"p","errors":[{"errorType":"LimitExceededError"}]}`)}}, []string{published[0], "publish_error p LimitExceededError"}, nil},
-		{"another request", request, apiVerdict{replace: [][]byte{[]byte(`{"type":"unsubscribe","id":"s"}`), []byte(`]`)}}, []string{"unsubscribe_success s", "error BadRequestException"}, nil},
-		{"frames and pings", data, apiVerdict{replace: dropped, wire: slices.Concat(webSocketFrame(false, 1, text[:9]), webSocketFrame(true, 9, ping), webSocketFrame(false, 0, text[9:20]), webSocketFrame(true, 0, text[20:]))}, []string{`data s "\"in three frames\""`, published[1]}, nil},
-		{"close before the request", request, apiVerdict{replace: dropped, after: closePolitely}, nil, errGoodbye},
+		{"double the event", data, apiVerdict{replace: [][]byte{dataOne, dataOne}},
+			[]string{published[0], published[0], published[1]}, nil},
+		{"another answer", success,
+			apiVerdict{replace: [][]byte{
+				[]byte(`{"type":"publish_error","id":"p","errors":[{"errorType":"LimitExceededError"}]}`)}},
+			[]string{published[0], "publish_error p LimitExceededError"}, nil},
+		{"another request", request,
+			apiVerdict{replace: [][]byte{[]byte(`{"type":"unsubscribe","id":"s"}`), []byte(`]`)}},
+			[]string{"unsubscribe_success s", "error BadRequestException"}, nil},
+		{"frames and pings", data,
+			apiVerdict{replace: dropped,
+				wire: slices.Concat(
+					webSocketFrame(false, 1, text[:9]), webSocketFrame(true, 9, ping),
+					webSocketFrame(false, 0, text[9:20]), webSocketFrame(true, 0, text[20:]))},
+			[]string{`data s "\"in three frames\""`, published[1]}, nil},
+		{"close before the request", request, apiVerdict{replace: dropped, after: closePolitely}, nil,
+			errGoodbye},
 		{"close after the request", request, apiVerdict{after: closePolitely}, published, errGoodbye},
 		{"close after the event", data, apiVerdict{after: closePolitely}, published[:1], errGoodbye},
-		{"not JSON", data, apiVerdict{replace: [][]byte{[]byte(`{"type":`)}}, []string{"not JSON", published[1]}, nil},
-		{"reset before the request", request, apiVerdict{replace: dropped, after: resetConnection}, nil, syscall.ECONNRESET},
-		{"reset instead of the event", data, apiVerdict{replace: dropped, after: resetConnection}, nil, syscall.ECONNRESET},
-		{"half-open at the request", request, apiVerdict{replace: dropped, after: goHalfOpen}, nil, errSilent},
+		{"not JSON", data, apiVerdict{replace: [][]byte{[]byte(`{"type":`)}},
+			[]string{"not JSON", published[1]}, nil},
+		{"reset before the request", request, apiVerdict{replace: dropped, after: resetConnection}, nil,
+			syscall.ECONNRESET},
+		{"reset instead of the event", data, apiVerdict{replace: dropped, after: resetConnection}, nil,
+			syscall.ECONNRESET},
+		{"half-open at the request", request, apiVerdict{replace: dropped, after: goHalfOpen}, nil,
+			errSilent},
 		{"half-open after the event", data, apiVerdict{after: goHalfOpen}, published[:1], errSilent},
 	}
 	for _, tt := range tests {
@@ -507,7 +638,9 @@ func TestEventAPIVerdicts(t *testing.T) {
 			}
 			api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-key"})
 			defer api.close()
-			c := dialEventAPI(t, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }, "127.0.0.1", strings.Replace(apiKeyAuth, "example.com", "127.0.0.1", 1))
+			c := dialEventAPI(t, func() (net.Conn, error) {
+				return net.Dial("tcp", ln.Addr().String())
+			}, "127.0.0.1", strings.Replace(apiKeyAuth, "example.com", "127.0.0.1", 1))
 			c.subscribe("s", "/live-lambda/a")
 			api.intercept(func(f apiFrame) apiVerdict {
 				if tt.hit(f) {
@@ -522,7 +655,9 @@ func TestEventAPIVerdicts(t *testing.T) {
 				c.send(`{"type":"connection_init"}`) // nothing more comes before its answer
 				c.want("connection_ack 300000")
 			case errSilent:
-				if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.open == 0 }); err != nil {
+				if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
+					return n.open == 0
+				}); err != nil {
 					t.Fatal(err)
 				}
 				c.send(`{"type":"connection_init"}`)
@@ -539,112 +674,124 @@ func TestEventAPIVerdicts(t *testing.T) {
 
 func TestEventAPIHoldsFrames(t *testing.T) {
 	for _, typ := range []string{"publish", "publish_success"} {
-		eventAPITest(t, typ, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
-			release := make(chan struct{})
-			api.intercept(func(f apiFrame) apiVerdict {
-				if f.conn == 1 && f.typ == typ && f.id == "1" {
-					return apiVerdict{until: release}
+		eventAPITest(t, typ, eventAPIOptions{apiKey: "da2-key"},
+			func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
+				release := make(chan struct{})
+				api.intercept(func(f apiFrame) apiVerdict {
+					if f.conn == 1 && f.typ == typ && f.id == "1" {
+						return apiVerdict{until: release}
+					}
+					return apiVerdict{}
+				})
+				for i := 1; i <= 3; i++ {
+					c.send(fmt.Sprintf(
+						`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i,
+						keyField))
 				}
-				return apiVerdict{}
+				start := time.Now()
+				other.publish("4", "/live-lambda/a", "1")
+				if got := time.Since(start); got != 0 {
+					t.Errorf("the other connection was held for %v", got)
+				}
+				time.AfterFunc(time.Hour, func() { close(release) })
+				c.want("publish_success 1 ok 0", "publish_success 2 ok 0", "publish_success 3 ok 0")
+				if got := time.Since(start); got != time.Hour {
+					t.Errorf("held for %v, want 1h", got)
+				}
 			})
-			for i := 1; i <= 3; i++ {
-				c.send(fmt.Sprintf(`{"type":"publish","id":"%d","channel":"/live-lambda/a","events":["1"],%s}`, i, keyField))
-			}
-			start := time.Now()
-			other.publish("4", "/live-lambda/a", "1")
-			if got := time.Since(start); got != 0 {
-				t.Errorf("the other connection was held for %v", got)
-			}
-			time.AfterFunc(time.Hour, func() { close(release) })
-			c.want("publish_success 1 ok 0", "publish_success 2 ok 0", "publish_success 3 ok 0")
-			if got := time.Since(start); got != time.Hour {
-				t.Errorf("held for %v, want 1h", got)
-			}
-		})
 	}
 }
 
 func TestEventAPIActsOnConnections(t *testing.T) {
-	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		var clients []*eventAPIClient
-		for range 4 {
-			clients = append(clients, ln.client(t, apiKeyAuth))
-			clients[len(clients)-1].subscribe("s", "/live-lambda/a")
-		}
-		conns, err := api.subscribers(t.Context(), "/live-lambda/a", 4)
-		if want := []int{1, 2, 3, 4}; err != nil || !slices.Equal(conns, want) {
-			t.Fatalf("subscribers: %v, %v; want %v", conns, err, want)
-		}
-		if !api.do(1, apiVerdict{wire: webSocketFrame(true, 9, nil), replace: [][]byte{[]byte(`{"type":"ka"}`)}}) {
-			t.Error("connection 1 is not open")
-		}
-		clients[0].want("ka")
-		api.do(2, apiVerdict{after: closePolitely})
-		clients[1].wantEnd(errGoodbye)
-		api.do(3, apiVerdict{after: resetConnection})
-		clients[2].wantEnd(io.EOF)
-		api.do(4, apiVerdict{after: goHalfOpen})
-		if api.do(4, apiVerdict{}) || api.do(5, apiVerdict{}) {
-			t.Error("do found a connection that is half-open, or none")
-		}
-		api.publish("/live-lambda/a", "1")
-		clients[0].want(`data s "1"`)
-		if conns, _ := api.subscribers(t.Context(), "/live-lambda/*", 0); !slices.Equal(conns, []int{1}) {
-			t.Errorf("subscribers left: %v, want [1]", conns)
-		}
-	})
-	eventAPITest(t, "waits give up", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := api.subscribers(ctx, "/live-lambda/a", 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
-		}
-	})
+	eventAPITest(t, "",
+		eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			var clients []*eventAPIClient
+			for range 4 {
+				clients = append(clients, ln.client(t, apiKeyAuth))
+				clients[len(clients)-1].subscribe("s", "/live-lambda/a")
+			}
+			conns, err := api.subscribers(t.Context(), "/live-lambda/a", 4)
+			if want := []int{1, 2, 3, 4}; err != nil || !slices.Equal(conns, want) {
+				t.Fatalf("subscribers: %v, %v; want %v", conns, err, want)
+			}
+			if !api.do(1,
+				apiVerdict{wire: webSocketFrame(true, 9, nil), replace: [][]byte{[]byte(`{"type":"ka"}`)}}) {
+				t.Error("connection 1 is not open")
+			}
+			clients[0].want("ka")
+			api.do(2, apiVerdict{after: closePolitely})
+			clients[1].wantEnd(errGoodbye)
+			api.do(3, apiVerdict{after: resetConnection})
+			clients[2].wantEnd(io.EOF)
+			api.do(4, apiVerdict{after: goHalfOpen})
+			if api.do(4, apiVerdict{}) || api.do(5, apiVerdict{}) {
+				t.Error("do found a connection that is half-open, or none")
+			}
+			api.publish("/live-lambda/a", "1")
+			clients[0].want(`data s "1"`)
+			if conns, _ := api.subscribers(t.Context(), "/live-lambda/*", 0); !slices.Equal(conns, []int{1}) {
+				t.Errorf("subscribers left: %v, want [1]", conns)
+			}
+		})
+	eventAPITest(t, "waits give up", eventAPIOptions{apiKey: "da2-key"},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := api.subscribers(ctx, "/live-lambda/a", 1); !errors.Is(
+				err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+			}
+		})
 }
 
 func TestEventAPIFaultsOfHTTP(t *testing.T) {
-	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		good := "aws-appsync-event-ws, header-" + base64.RawURLEncoding.EncodeToString([]byte(apiKeyAuth))
-		body := `{"channel":"/live-lambda/a","events":["1"]}`
-		api.intercept(func(f apiFrame) apiVerdict {
-			switch {
-			case f.typ == "upgrade" && f.conn < 3:
-				return apiVerdict{status: 402 + f.conn}
-			case f.typ == "upgrade" && f.conn == 3:
-				return apiVerdict{until: make(chan struct{})}
-			case f.typ == "upgrade" && f.conn == 4:
-				return apiVerdict{replace: dropped}
-			case f.typ == "upgrade" && f.conn == 5:
-				return apiVerdict{after: resetConnection}
-			case f.typ == "connection_ack":
-				return apiVerdict{replace: dropped}
-			case f.typ == "http_publish" && f.channel == "/live-lambda/a":
-				return apiVerdict{status: 429}
+	eventAPITest(t,
+		"", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			good := "aws-appsync-event-ws, header-" + base64.RawURLEncoding.EncodeToString([]byte(apiKeyAuth))
+			body := `{"channel":"/live-lambda/a","events":["1"]}`
+			api.intercept(func(f apiFrame) apiVerdict {
+				switch {
+				case f.typ == "upgrade" && f.conn < 3:
+					return apiVerdict{status: 402 + f.conn}
+				case f.typ == "upgrade" && f.conn == 3:
+					return apiVerdict{until: make(chan struct{})}
+				case f.typ == "upgrade" && f.conn == 4:
+					return apiVerdict{replace: dropped}
+				case f.typ == "upgrade" && f.conn == 5:
+					return apiVerdict{after: resetConnection}
+				case f.typ == "connection_ack":
+					return apiVerdict{replace: dropped}
+				case f.typ == "http_publish" && f.channel == "/live-lambda/a":
+					return apiVerdict{status: 429}
+				}
+				return apiVerdict{}
+			})
+			if got := []int{
+				ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good),
+				ln.upgrade(t, good)}; !slices.Equal(got, []int{403, 404, 0, 0, 0}) {
+				t.Errorf("statuses of the upgrades: %v, want 403, 404, none in time, none, none", got)
 			}
-			return apiVerdict{}
+			c := ln.client(t, apiKeyAuth)
+			c.send(`{"type":"connection_init"}`)
+			c.publish("p", "/live-lambda/a", "1") // answered behind the ack that never comes
+			if got := ln.post(t, nil, body); got != "429" {
+				t.Errorf("HTTPS publish: got %s, want 429", got)
+			}
+			api.intercept(func(apiFrame) apiVerdict { return apiVerdict{after: resetConnection} })
+			if got := ln.post(t, nil, body); got != "EOF" { // published, but the answer is lost
+				t.Errorf("HTTPS publish: got %s, want EOF", got)
+			}
+			api.intercept(nil)
+			if got := ln.post(t, nil, body); got != "200 ok 0" {
+				t.Errorf("HTTPS publish: got %s, want 200", got)
+			}
+			if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
+				return n.events["/live-lambda/a"] == 3
+			}); err != nil {
+				t.Error(err)
+			}
 		})
-		if got := []int{ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good), ln.upgrade(t, good)}; !slices.Equal(got, []int{403, 404, 0, 0, 0}) {
-			t.Errorf("statuses of the upgrades: %v, want 403, 404, none in time, none, none", got)
-		}
-		c := ln.client(t, apiKeyAuth)
-		c.send(`{"type":"connection_init"}`)
-		c.publish("p", "/live-lambda/a", "1") // answered behind the ack that never comes
-		if got := ln.post(t, nil, body); got != "429" {
-			t.Errorf("HTTPS publish: got %s, want 429", got)
-		}
-		api.intercept(func(apiFrame) apiVerdict { return apiVerdict{after: resetConnection} })
-		if got := ln.post(t, nil, body); got != "EOF" { // published, but the answer is lost
-			t.Errorf("HTTPS publish: got %s, want EOF", got)
-		}
-		api.intercept(nil)
-		if got := ln.post(t, nil, body); got != "200 ok 0" {
-			t.Errorf("HTTPS publish: got %s, want 200", got)
-		}
-		if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.events["/live-lambda/a"] == 3 }); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func TestEventAPIResetsTLS(t *testing.T) {
@@ -654,11 +801,15 @@ func TestEventAPIResetsTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := startEventAPI(tls.NewListener(tcp, &tls.Config{Certificates: https.TLS.Certificates}), eventAPIOptions{apiKey: "da2-key"})
+	api := startEventAPI(
+		tls.NewListener(tcp, &tls.Config{Certificates: https.TLS.Certificates}),
+		eventAPIOptions{apiKey: "da2-key"})
 	defer api.close()
 	trust := https.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	trust.ServerName = "example.com"
-	c := dialEventAPI(t, func() (net.Conn, error) { return tls.Dial("tcp", tcp.Addr().String(), trust) }, "example.com", apiKeyAuth)
+	c := dialEventAPI(t, func() (net.Conn, error) {
+		return tls.Dial("tcp", tcp.Addr().String(), trust)
+	}, "example.com", apiKeyAuth)
 	c.subscribe("s", "/live-lambda/a")
 	api.do(1, apiVerdict{after: resetConnection})
 	c.wantEnd(syscall.ECONNRESET)
@@ -667,32 +818,39 @@ func TestEventAPIResetsTLS(t *testing.T) {
 // A client that says goodbye right after a publish has published, and hears a goodbye.
 func TestEventAPIWorksThroughWhatItRead(t *testing.T) {
 	for _, silent := range []bool{false, true} {
-		eventAPITest(t, fmt.Sprintf("silent=%v", silent), eventAPIOptions{apiKey: "da2-key", delay: time.Second}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			c := ln.client(t, apiKeyAuth)
-			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`)
-			if silent {
-				c.nc.Close()
-			} else {
-				c.ws.WriteClose(1000)
-				c.want("publish_success p ok 0")
-				c.wantEnd(errGoodbye)
-			}
-			if err := api.wait(t.Context(), func(n *eventAPICounts) bool { return n.events["/live-lambda/a"] == 1 && n.open == 0 }); err != nil {
-				t.Error(err)
-			}
-		})
+		eventAPITest(t, fmt.Sprintf("silent=%v", silent),
+			eventAPIOptions{apiKey: "da2-key", delay: time.Second},
+			func(t *testing.T, api *eventAPI, ln *pipeListener) {
+				c := ln.client(t, apiKeyAuth)
+				c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField +
+					`}`)
+				if silent {
+					c.nc.Close()
+				} else {
+					c.ws.WriteClose(1000)
+					c.want("publish_success p ok 0")
+					c.wantEnd(errGoodbye)
+				}
+				if err := api.wait(t.Context(), func(n *eventAPICounts) bool {
+					return n.events["/live-lambda/a"] == 1 && n.open == 0
+				}); err != nil {
+					t.Error(err)
+				}
+			})
 	}
 }
 
 // close ends whatever hangs; the bubble fails the test if a goroutine is left.
 func TestEventAPICloses(t *testing.T) {
-	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+	eventAPITest(t, "", eventAPIOptions{
+		apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 		never := make(chan struct{})
 		var hung sync.WaitGroup
 		held := 0
 		api.intercept(func(f apiFrame) apiVerdict {
 			switch {
-			case f.conn == 4 && f.typ == "upgrade", f.typ == "http_publish", f.conn == 1 && f.typ == "publish", f.conn == 2 && f.typ == "publish_success":
+			case f.conn == 4 && f.typ == "upgrade", f.typ == "http_publish",
+				f.conn == 1 && f.typ == "publish", f.conn == 2 && f.typ == "publish_success":
 				held++
 				return apiVerdict{until: never}
 			case f.conn == 3 && f.typ == "publish":
@@ -749,7 +907,8 @@ func isTimeout(err error) bool {
 }
 
 // eventAPITest runs a test in a bubble of fake time, against an emulator on pipes that serves as example.com.
-func eventAPITest(t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
+func eventAPITest(
+	t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ln := newPipeListener("example.com")
@@ -812,10 +971,13 @@ func (l *pipeListener) client(t testing.TB, auth string) *eventAPIClient {
 }
 
 func (l *pipeListener) clientWith(t testing.TB, protocols string) *eventAPIClient {
-	return dialProtocols(t, func() (net.Conn, error) { return l.dial(t.Context(), "", "") }, l.host, protocols)
+	return dialProtocols(t, func() (net.Conn, error) {
+		return l.dial(t.Context(), "", "")
+	}, l.host, protocols)
 }
 
-// post publishes over HTTP, with the API key where header is nil, and returns the status and a digest of the answer.
+// post publishes over HTTP, with the API key where header is nil, and returns the status and a digest of the
+// answer.
 func (l *pipeListener) post(t *testing.T, header http.Header, body string) string {
 	t.Helper()
 	status, raw := l.postTo(t, "/event", header, body)
@@ -832,7 +994,8 @@ func (l *pipeListener) post(t *testing.T, header http.Header, body string) strin
 func (l *pipeListener) postTo(t *testing.T, path string, header http.Header, body string) (string, []byte) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.host+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(
+		t.Context(), http.MethodPost, "http://"+l.host+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -900,7 +1063,8 @@ type eventAPIClient struct {
 
 func dialEventAPI(t testing.TB, dial func() (net.Conn, error), host, auth string) *eventAPIClient {
 	t.Helper()
-	return dialProtocols(t, dial, host, "aws-appsync-event-ws, header-"+base64.RawURLEncoding.EncodeToString([]byte(auth)))
+	return dialProtocols(
+		t, dial, host, "aws-appsync-event-ws, header-"+base64.RawURLEncoding.EncodeToString([]byte(auth)))
 }
 
 func dialProtocols(t testing.TB, dial func() (net.Conn, error), host, protocols string) *eventAPIClient {
@@ -1027,7 +1191,8 @@ func (c *eventAPIClient) subscribe(id, channel string) {
 
 func (c *eventAPIClient) publish(id, channel, event string) {
 	c.t.Helper()
-	c.send(fmt.Sprintf(`{"type":"publish","id":%q,"channel":%q,"events":[%q],%s}`, id, channel, event, keyField))
+	c.send(fmt.Sprintf(
+		`{"type":"publish","id":%q,"channel":%q,"events":[%q],%s}`, id, channel, event, keyField))
 	c.want("publish_success " + id + " ok 0")
 }
 

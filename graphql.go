@@ -2,9 +2,10 @@
 
 package main
 
-// graphql.go is what the emulated AppSync does otherwise where it is a GraphQL API: the real-time messages, the mutation,
-// and as much of GraphQL as they take. The schema is AWS's own for generic publish and subscribe (graphqlSchema), resolved
-// without a data source. In: what clients send. Out: the same in Event APIs' words, as emulator.go has it, and the way back.
+// graphql.go is what the emulated AppSync does otherwise where it is a GraphQL API: the real-time messages,
+// the mutation, and as much of GraphQL as they take. The schema is AWS's own for generic publish and
+// subscribe (graphqlSchema), resolved without a data source. In: what clients send. Out: the same in Event
+// APIs' words, as emulator.go has it, and the way back.
 //
 // https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
 // https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-local-resolvers-js.html
@@ -55,7 +56,8 @@ func graphqlMessage(raw []byte) (m clientMessage) {
 	if in.Type == "start" {
 		m = graphqlOperation("subscription", []byte(in.Payload.Data))
 	}
-	m.Type = map[string]string{"connection_init": in.Type, "start": "subscribe", "stop": "unsubscribe"}[in.Type]
+	m.Type = map[string]string{
+		"connection_init": in.Type, "start": "subscribe", "stop": "unsubscribe"}[in.Type]
 	m.ID, m.Authorization, m.signed = in.ID, in.Payload.Extensions.Authorization, []byte(in.Payload.Data)
 	return m
 }
@@ -86,8 +88,9 @@ func graphqlAnswer(answer apiAnswer) []byte {
 	return mustJSON(out)
 }
 
-// graphqlData is the message that brings a subscription what a mutation has selected, or nil: AppSync compares a
-// subscription's arguments with what the mutation has selected, and drops without a word what is too large.
+// graphqlData is the message that brings a subscription what a mutation has selected, or nil: AppSync
+// compares a subscription's arguments with what the mutation has selected, and drops without a word what is
+// too large.
 // https://github.com/aws/aws-appsync-community/issues/33
 func graphqlData(id string, subscribed, published selection, channel, text string, twice bool) []byte {
 	if !published.has("name") {
@@ -106,15 +109,18 @@ func graphqlData(id string, subscribed, published selection, channel, text strin
 // graphqlResult answers a mutation.
 func graphqlResult(m clientMessage, fault *apiError) []byte {
 	if fault != nil {
-		return mustJSON(map[string]any{"data": nil, "errors": []map[string]any{{"path": nil, "locations": nil, "message": fault.Message}}})
+		return mustJSON(
+			map[string]any{
+				"data":   nil,
+				"errors": []map[string]any{{"path": nil, "locations": nil, "message": fault.Message}}})
 	}
 	return m.selected.result(m.selected, m.Channel, m.Events[0])
 }
 
 // ---- operations ----
 
-// selection is what an operation selects: its only field, and of the Channel that this is. A field has its name in the
-// schema and in the result.
+// selection is what an operation selects: its only field, and of the Channel that this is. A field has its
+// name in the schema and in the result.
 type selection struct {
 	root   string
 	fields [][2]string
@@ -133,8 +139,13 @@ func (s selection) result(published selection, name, data string) []byte {
 	for i, f := range s.fields {
 		value := map[string]string{"name": name, "data": data, "__typename": "Channel"}[f[0]]
 		if f[0] != "__typename" && !published.has(f[0]) {
-			message := fmt.Sprintf("Cannot return null for non-nullable type within parent 'Channel' (/%s/%s)", s.root, f[1])
-			return mustJSON(map[string]any{"data": map[string]any{s.root: nil}, "errors": []map[string]any{{"path": []string{s.root, f[1]}, "locations": nil, "message": message}}})
+			message := fmt.Sprintf(
+				"Cannot return null for non-nullable type within parent 'Channel' (/%s/%s)", s.root, f[1])
+			return mustJSON(
+				map[string]any{
+					"data": map[string]any{s.root: nil},
+					"errors": []map[string]any{
+						{"path": []string{s.root, f[1]}, "locations": nil, "message": message}}})
 		}
 		if i > 0 {
 			out = append(out, ',')
@@ -144,9 +155,9 @@ func (s selection) result(published selection, name, data string) []byte {
 	return append(out, "}}}"...)
 }
 
-// graphqlOperation reads the JSON object of an operation of that kind, whose only field takes the channel's name and, in a
-// mutation, its data, AWSJSON: that is parsed and, here, written anew as a JavaScript runtime might, with numbers that
-// are floating-point and keys in another order.
+// graphqlOperation reads the JSON object of an operation of that kind, whose only field takes the channel's
+// name and, in a mutation, its data, AWSJSON: that is parsed and, here, written anew as a JavaScript runtime
+// might, with numbers that are floating-point and keys in another order.
 // https://docs.aws.amazon.com/appsync/latest/devguide/scalars.html
 func graphqlOperation(kind string, body []byte) (m clientMessage) {
 	var in struct {
@@ -161,7 +172,9 @@ func graphqlOperation(kind string, body []byte) (m clientMessage) {
 	p := newGraphQLParser(in.Query)
 	o, err := p.operation()
 	if err != nil {
-		m.fault = &apiError{ErrorType: "MalformedHttpRequestException", Message: "Unable to parse GraphQL query: " + err.Error()}
+		m.fault = &apiError{
+			ErrorType: "MalformedHttpRequestException",
+			Message:   "Unable to parse GraphQL query: " + err.Error()}
 		return m
 	}
 	field := map[string]string{"mutation": "publish", "subscription": "subscribe"}[kind]
@@ -170,15 +183,18 @@ func graphqlOperation(kind string, body []byte) (m clientMessage) {
 		want["data"] = "AWSJSON!"
 	}
 	if o.kind != kind || o.field != field {
-		invalid("Validation error of type FieldUndefined: Field '%s' in type '%s' is undefined here", o.field, o.kind)
+		invalid("Validation error of type FieldUndefined: Field '%s' in type '%s' is undefined here", o.field,
+			o.kind)
 		return m
 	}
 	if len(o.selected.fields) == 0 {
-		invalid("Validation error of type SubSelectionRequired: Sub selection required for type Channel of field %s", field)
+		invalid("Validation error of type SubSelectionRequired: Sub selection required for type Channel of "+
+			"field %s", field)
 	}
 	for _, f := range o.selected.fields {
 		if !slices.Contains([]string{"name", "data", "__typename"}, f[0]) {
-			invalid("Validation error of type FieldUndefined: Field '%s' in type 'Channel' is undefined", f[0])
+			invalid("Validation error of type FieldUndefined: Field '%s' in type 'Channel' is undefined",
+				f[0])
 		}
 	}
 	for name := range o.arguments {
@@ -190,7 +206,8 @@ func graphqlOperation(kind string, body []byte) (m clientMessage) {
 	for name, typ := range want {
 		argument, given := o.arguments[name]
 		if given && argument.variable != "" && o.variables[argument.variable] != typ {
-			invalid("Validation error of type VariableTypeMismatch: Variable %s is not of type '%s'", argument.variable, typ)
+			invalid("Validation error of type VariableTypeMismatch: Variable %s is not of type '%s'",
+				argument.variable, typ)
 		}
 		var value *string
 		switch {
@@ -228,8 +245,8 @@ type graphqlQuery struct {
 // graphqlValue is a variable's name, or a string.
 type graphqlValue struct{ variable, text string }
 
-// graphqlParser reads a document of one operation with one field, without fragments, directives and default values, which
-// no client of this schema needs. Its methods panic with an error.
+// graphqlParser reads a document of one operation with one field, without fragments, directives and default
+// values, which no client of this schema needs. Its methods panic with an error.
 // https://spec.graphql.org/October2021/#sec-Document-Syntax
 type graphqlParser struct {
 	scanner scanner.Scanner

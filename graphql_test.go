@@ -22,17 +22,22 @@ import (
 // ---- the emulated GraphQL API's answers and limits ----
 
 const (
-	graphqlSubscription = `{"query":"subscription($name:String!){subscribe(name:$name){name data}}","variables":{"name":"NAME"}}`
-	graphqlMutation     = `{"query":"mutation($name:String!,$data:AWSJSON!){publish(name:$name,data:$data){name data}}","variables":{"name":"NAME","data":"DATA"}}`
+	graphqlSubscription = `{"query":"subscription($name:String!){subscribe(name:$name){name data}}",` +
+		`"variables":{"name":"NAME"}}`
+	graphqlMutation = `{"query":"mutation($name:String!,$data:AWSJSON!){publish(name:$name,` +
+		`data:$data){name data}}","variables":{"name":"NAME","data":"DATA"}}`
 )
 
 // graphqlStart is a start message, authorized by auth, an authorization object.
 func graphqlStart(id, operation, auth string) string {
-	return fmt.Sprintf(`{"id":%q,"type":"start","payload":{"data":%s,"extensions":{"authorization":%s}}}`, id, apiQuote(operation), auth)
+	return fmt.Sprintf(
+		`{"id":%q,"type":"start","payload":{"data":%s,"extensions":{"authorization":%s}}}`, id,
+		apiQuote(operation), auth)
 }
 
 // graphqlTest runs a test against an emulated GraphQL API with the API key da2-key.
-func graphqlTest(t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
+func graphqlTest(
+	t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
 	t.Helper()
 	opts.graphql, opts.apiKey = true, "da2-key"
 	eventAPITest(t, name, opts, test)
@@ -66,29 +71,48 @@ func TestGraphQLAnswers(t *testing.T) {
 	subscription := strings.Replace(graphqlSubscription, "NAME", "/a", 1)
 	tests := []struct{ name, send, want string }{
 		{"start", graphqlStart("s", subscription, apiKeyAuth), "start_ack s"},
-		{"with a name, an alias and commas", operation(`subscription Sub($n: String!,) { x: subscribe(name: $n) { __typename, d: data name } }`, `{"n":"/a"}`), "start_ack s"},
-		{"with a value in its place", operation(`subscription { subscribe(name: "\u002fa") { name data } }`, `{}`), "start_ack s"},
+		{"with a name, an alias and commas",
+			operation(`subscription Sub($n: String!,) { x: subscribe(name: $n) { __typename, d: data name } }`,
+				`{"n":"/a"}`),
+			"start_ack s"},
+		{"with a value in its place",
+			operation(`subscription { subscribe(name: "\u002fa") { name data } }`, `{}`), "start_ack s"},
 		{"no authorization", graphqlStart("s", subscription, `{}`), "error s UnauthorizedException"},
-		{"another key", graphqlStart("s", subscription, `{"host":"example.com","x-api-key":"no"}`), "error s UnauthorizedException"},
+		{"another key", graphqlStart("s", subscription, `{"host":"example.com","x-api-key":"no"}`),
+			"error s UnauthorizedException"},
 		{"no id", graphqlStart("", subscription, apiKeyAuth), "error BadRequestException"},
 		{"no payload", `{"type":"start","id":"s"}`, "error s UnauthorizedException"},
-		{"a payload that is not JSON", graphqlStart("s", `{`, apiKeyAuth), "error s MalformedHttpRequestException"},
-		{"a query that is no GraphQL", operation(`subscription {`, `{}`), "error s MalformedHttpRequestException"},
-		{"a string that is not valid", operation(`subscription { subscribe(name: "\q") { name } }`, `{}`), "error s MalformedHttpRequestException"},
-		{"two fields", operation(`subscription { subscribe(name: "/a") { name } subscribe(name: "/b") { name } }`, `{}`), "error s MalformedHttpRequestException"},
+		{"a payload that is not JSON", graphqlStart("s", `{`, apiKeyAuth),
+			"error s MalformedHttpRequestException"},
+		{"a query that is no GraphQL", operation(`subscription {`, `{}`),
+			"error s MalformedHttpRequestException"},
+		{"a string that is not valid", operation(`subscription { subscribe(name: "\q") { name } }`, `{}`),
+			"error s MalformedHttpRequestException"},
+		{"two fields",
+			operation(`subscription { subscribe(name: "/a") { name } subscribe(name: "/b") { name } }`, `{}`),
+			"error s MalformedHttpRequestException"},
 		{"a query", operation(`{ getChannel { name } }`, `{}`), "error s"},
 		{"a mutation", graphqlStart("s", graphqlMutation, apiKeyAuth), "error s"},
 		{"an unknown field", operation(`subscription { onMsg(room: "r") { data } }`, `{}`), "error s"},
-		{"an unknown field of Channel", operation(`subscription { subscribe(name: "/a") { id } }`, `{}`), "error s"},
+		{"an unknown field of Channel", operation(`subscription { subscribe(name: "/a") { id } }`, `{}`),
+			"error s"},
 		{"nothing selected", operation(`subscription { subscribe(name: "/a") }`, `{}`), "error s"},
 		{"no name", operation(`subscription { subscribe { name } }`, `{}`), "error s"},
-		{"an unknown argument", operation(`subscription { subscribe(name: "/a", data: "1") { name } }`, `{}`), "error s"},
-		{"a variable without a value", operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{}`), "error s"},
-		{"a variable that is null", operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{"n":null}`), "error s"},
-		{"a variable of another type", operation(`subscription($n:String) { subscribe(name: $n) { name } }`, `{"n":"/a"}`), "error s"},
+		{"an unknown argument", operation(`subscription { subscribe(name: "/a", data: "1") { name } }`, `{}`),
+			"error s"},
+		{"a variable without a value",
+			operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{}`), "error s"},
+		{"a variable that is null",
+			operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{"n":null}`), "error s"},
+		{"a variable of another type",
+			operation(`subscription($n:String) { subscribe(name: $n) { name } }`, `{"n":"/a"}`), "error s"},
 		{"stop of nothing", `{"type":"stop","id":"s"}`, "error s UnknownOperationError"},
-		{"publish, as to an Event API", `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`, "error p UnsupportedOperation"},
-		{"subscribe, as to an Event API", `{"type":"subscribe","id":"p","channel":"/live-lambda/a",` + keyField + `}`, "error p UnsupportedOperation"},
+		{"publish, as to an Event API",
+			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`,
+			"error p UnsupportedOperation"},
+		{"subscribe, as to an Event API",
+			`{"type":"subscribe","id":"p","channel":"/live-lambda/a",` + keyField + `}`,
+			"error p UnsupportedOperation"},
 		{"not JSON", `{"type":`, "error BadRequestException"},
 	}
 	for _, tt := range tests {
@@ -124,20 +148,27 @@ func TestGraphQLAnswers(t *testing.T) {
 
 // A subscriber gets what the mutation has selected, where it has selected the name that is subscribed to.
 func TestGraphQLDelivers(t *testing.T) {
-	const named, unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`, `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
+	const named, unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`,
+		`mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
 	publish := func(query, name, data string) string {
-		return `{"query":` + apiQuote(query) + `,"variables":{"n":` + apiQuote(name) + `,"d":` + apiQuote(data) + `}}`
+		return `{"query":` + apiQuote(query) + `,"variables":{"n":` + apiQuote(name) + `,"d":` +
+			apiQuote(data) + `}}`
 	}
 	data := func(n int) string { return `"` + strings.Repeat("x", n) + `"` }
 	overhead := len(`{"data":{"subscribe":{"name":"/a","data":"\"\""}}}`)
 	tests := []struct{ name, publish, want string }{
-		{"selected", publish(named, "/a", ` {"b":1, "a":"é"} `), `data s {"subscribe":{"data":"{\"a\":\"é\",\"b\":1}","name":"/a"}}`},
-		{"numbers change", publish(named, "/a", `12345678901234567890`), `data s {"subscribe":{"data":"12345678901234567000","name":"/a"}}`},
+		{"selected", publish(named, "/a", ` {"b":1, "a":"é"} `),
+			`data s {"subscribe":{"data":"{\"a\":\"é\",\"b\":1}","name":"/a"}}`},
+		{"numbers change", publish(named, "/a", `12345678901234567890`),
+			`data s {"subscribe":{"data":"12345678901234567000","name":"/a"}}`},
 		{"the name is not selected", publish(unnamed, "/a", `1`), ""},
-		{"the data is not selected", publish(strings.Replace(named, "name data", "name", 1), "/a", `1`), `data s {"subscribe":null}`},
+		{"the data is not selected", publish(strings.Replace(named, "name data", "name", 1), "/a", `1`),
+			`data s {"subscribe":null}`},
 		{"another channel", publish(named, "/a/b", `1`), ""},
 		{"a name without its slash", publish(named, "a", `1`), ""},
-		{"as large as may be", publish(named, "/a", data(quotaEventBytes-overhead)), `data s {"subscribe":{"data":"\"` + strings.Repeat("x", quotaEventBytes-overhead) + `\"","name":"/a"}}`},
+		{"as large as may be", publish(named, "/a", data(quotaEventBytes-overhead)),
+			`data s {"subscribe":{"data":"\"` + strings.Repeat("x", quotaEventBytes-overhead) +
+				`\"","name":"/a"}}`},
 		{"too large is dropped without a word", publish(named, "/a", data(quotaEventBytes-overhead+1)), ""},
 	}
 	for _, tt := range tests {
@@ -150,7 +181,8 @@ func TestGraphQLDelivers(t *testing.T) {
 				Data   struct{ Publish map[string]string }
 				Errors []any
 			}
-			if err := json.Unmarshal(raw, &result); err != nil || status != "200" || result.Errors != nil || result.Data.Publish == nil {
+			if err := json.Unmarshal(raw, &result); err != nil || status != "200" || result.Errors != nil ||
+				result.Data.Publish == nil {
 				t.Errorf("the mutation's result is %s %.200s", status, raw)
 			}
 			api.publish("/a", `"end"`)
@@ -161,26 +193,40 @@ func TestGraphQLDelivers(t *testing.T) {
 			c.want(want...)
 		})
 	}
-	graphqlTest(t, "AWSJSON encoded twice", eventAPIOptions{otherData: true}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-		c := ln.graphqlReady(t)
-		c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
-		c.want("start_ack s")
-		api.publish("/a", `{"a":"b"}`)
-		c.want(`data s {"subscribe":{"data":"\"{\\\"a\\\":\\\"b\\\"}\"","name":"/a"}}`)
-	})
+	graphqlTest(t, "AWSJSON encoded twice", eventAPIOptions{otherData: true},
+		func(t *testing.T, api *eventAPI, ln *pipeListener) {
+			c := ln.graphqlReady(t)
+			c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
+			c.want("start_ack s")
+			api.publish("/a", `{"a":"b"}`)
+			c.want(`data s {"subscribe":{"data":"\"{\\\"a\\\":\\\"b\\\"}\"","name":"/a"}}`)
+		})
 }
 
 // A mutation's errors come in a 200, those of the request in another status.
 func TestGraphQLPublish(t *testing.T) {
 	mutation := strings.Replace(graphqlMutation, "NAME", "/a", 1)
 	tests := []struct{ name, key, body, want string }{
-		{"good", "da2-key", strings.Replace(mutation, "DATA", `{\"a\":1}`, 1), `200 {"data":{"publish":{"name":"/a","data":"{\"a\":1}"}}}`},
-		{"data that is not JSON", "da2-key", strings.Replace(mutation, "DATA", `{`, 1), `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value. Unable to parse it as valid JSON.","path":null}]}`},
-		{"data that is an object", "da2-key", strings.Replace(mutation, `"DATA"`, `{"a":1}`, 1), `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value.","path":null}]}`},
-		{"a subscription", "da2-key", graphqlSubscription, `200 {"data":null,"errors":[{"locations":null,"message":"Validation error of type FieldUndefined: Field 'subscribe' in type 'subscription' is undefined here","path":null}]}`},
-		{"another key", "no", mutation, `401 {"errors":[{"errorType":"UnauthorizedException","message":"You are not authorized to make this call."}]}`},
-		{"not JSON", "da2-key", `{`, `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Request body malformed."}]}`},
-		{"not GraphQL", "da2-key", `{"query":"mutation ("}`, `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Unable to parse GraphQL query: EOF where \"$\" is expected"}]}`},
+		{"good", "da2-key", strings.Replace(mutation, "DATA", `{\"a\":1}`, 1),
+			`200 {"data":{"publish":{"name":"/a","data":"{\"a\":1}"}}}`},
+		{"data that is not JSON", "da2-key", strings.Replace(mutation, "DATA", `{`, 1),
+			`200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value. ` +
+				`Unable to parse it as valid JSON.","path":null}]}`},
+		{"data that is an object", "da2-key", strings.Replace(mutation, `"DATA"`, `{"a":1}`, 1),
+			`200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid ` +
+				`value.","path":null}]}`},
+		{"a subscription", "da2-key", graphqlSubscription,
+			`200 {"data":null,"errors":[{"locations":null,"message":"Validation error of type ` +
+				`FieldUndefined: Field 'subscribe' in type 'subscription' is undefined here","path":null}]}`},
+		{"another key", "no", mutation,
+			`401 {"errors":[{"errorType":"UnauthorizedException","message":"You are not authorized to make ` +
+				`this call."}]}`},
+		{"not JSON", "da2-key", `{`,
+			`400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Request body ` +
+				`malformed."}]}`},
+		{"not GraphQL", "da2-key", `{"query":"mutation ("}`,
+			`400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Unable to parse ` +
+				`GraphQL query: EOF where \"$\" is expected"}]}`},
 	}
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
@@ -201,7 +247,9 @@ func FuzzGraphQLOperation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, kind := range []string{"mutation", "subscription"} {
 			m := graphqlOperation(kind, []byte(body))
-			if m.fault == nil && (len(m.selected.fields) == 0 || kind == "mutation" && (len(m.Events) != 1 || !json.Valid([]byte(m.Events[0])))) {
+			if m.fault == nil &&
+				(len(m.selected.fields) == 0 ||
+					kind == "mutation" && (len(m.Events) != 1 || !json.Valid([]byte(m.Events[0])))) {
 				t.Errorf("%s %q: got %+v", kind, body, m)
 			}
 		}
@@ -216,14 +264,23 @@ func TestGraphQLHandshake(t *testing.T) {
 	}
 	padded := base64.StdEncoding.EncodeToString([]byte(apiKeyAuth + "  "))
 	tests := []struct{ name, path, protocols, want string }{
-		{"sub-protocol", "/graphql/realtime", "graphql-ws, " + graphqlHeader(apiKeyAuth), "connection_ack 300000"},
-		{"at the realtime host's path", "/graphql", "graphql-ws, " + graphqlHeader(apiKeyAuth), "connection_ack 300000"},
+		{"sub-protocol", "/graphql/realtime", "graphql-ws, " + graphqlHeader(apiKeyAuth),
+			"connection_ack 300000"},
+		{"at the realtime host's path", "/graphql", "graphql-ws, " + graphqlHeader(apiKeyAuth),
+			"connection_ack 300000"},
 		{"query", query(padded, "e30="), "graphql-ws", "connection_ack 300000"},
-		{"query without padding", query(strings.TrimRight(padded, "="), "e30="), "graphql-ws", "connection_error BadRequestException"},
-		{"query with another payload", query(padded, "W10="), "graphql-ws", "connection_error BadRequestException"},
-		{"query without payload", "/graphql/realtime?header=" + url.QueryEscape(padded), "graphql-ws", "connection_error BadRequestException"},
-		{"query with another key", query(base64.StdEncoding.EncodeToString([]byte(`{"host":"example.com","x-api-key":"no"}`)), "e30="), "graphql-ws", "connection_error UnauthorizedException"},
-		{"another host", "/graphql/realtime", "graphql-ws, " + graphqlHeader(`{"host":"example.org","x-api-key":"da2-key"}`), "connection_error BadRequestException"},
+		{"query without padding", query(strings.TrimRight(padded, "="), "e30="), "graphql-ws",
+			"connection_error BadRequestException"},
+		{"query with another payload", query(padded, "W10="), "graphql-ws",
+			"connection_error BadRequestException"},
+		{"query without payload", "/graphql/realtime?header=" + url.QueryEscape(padded), "graphql-ws",
+			"connection_error BadRequestException"},
+		{"query with another key",
+			query(base64.StdEncoding.EncodeToString([]byte(`{"host":"example.com","x-api-key":"no"}`)),
+				"e30="), "graphql-ws", "connection_error UnauthorizedException"},
+		{"another host", "/graphql/realtime",
+			"graphql-ws, " + graphqlHeader(`{"host":"example.org","x-api-key":"da2-key"}`),
+			"connection_error BadRequestException"},
 		{"nothing", "/graphql/realtime", "graphql-ws", "connection_error UnauthorizedException"},
 	}
 	for _, tt := range tests {
@@ -240,12 +297,17 @@ func TestGraphQLAcceptsVectors(t *testing.T) {
 		for _, c := range v.credentials() {
 			onVectorDate(t, func(t *testing.T) {
 				ln := newPipeListener(vectorHost)
-				api := startEventAPI(ln, eventAPIOptions{graphql: true, credentials: []credentials{c}, region: "us-east-1"})
+				api := startEventAPI(
+					ln, eventAPIOptions{graphql: true, credentials: []credentials{c}, region: "us-east-1"})
 				defer api.close()
 				auth := string(mustJSON(v.authorization(c)))
 				connect := string(mustJSON(graphqlVectors[0].authorization(c)))
-				for _, w := range []*eventAPIClient{ln.graphqlClient(t, "/graphql", "graphql-ws, "+graphqlHeader(connect)),
-					ln.graphqlClient(t, "/graphql?payload=e30=&header="+url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(connect))), "graphql-ws")} {
+				for _, w := range []*eventAPIClient{ln.graphqlClient(
+					t, "/graphql", "graphql-ws, "+graphqlHeader(connect)),
+					ln.graphqlClient(
+						t, "/graphql?payload=e30=&header="+
+							url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(connect))),
+						"graphql-ws")} {
 					w.send(`{"type":"connection_init"}`)
 					w.want("connection_ack 300000")
 					w.send(graphqlStart("sub-0001", graphqlVectors[1].body, auth))
@@ -255,18 +317,29 @@ func TestGraphQLAcceptsVectors(t *testing.T) {
 						w.want("error sub-0001 BadRequestException")
 					}
 				}
-				w := ln.graphqlClient(t, "/graphql", "graphql-ws, "+graphqlHeader(string(mustJSON(graphqlVectors[1].authorization(c)))))
+				w := ln.graphqlClient(
+					t, "/graphql",
+					"graphql-ws, "+graphqlHeader(string(mustJSON(graphqlVectors[1].authorization(c)))))
 				w.want("connection_error BadRequestException")
 			})
 		}
 	}
 }
 
-// Frames of AWS's aws-appsync-subscription-link 4.0.3 for Apollo Client, as it sent them to this emulator with fictitious
-// credentials: the second sub-protocol and the start message.
+// Frames of AWS's aws-appsync-subscription-link 4.0.3 for Apollo Client, as it sent them to this emulator
+// with fictitious credentials: the second sub-protocol and the start message.
 const (
 	clientHeader = "header-eyJhY2NlcHQiOiJhcHBsaWNhdGlvbi9qc29uLCB0ZXh0L2phdmFzY3JpcHQiLCJjb250ZW50LWVuY29kaW5nIjoiYW16LTEuMCIsImNvbnRlbnQtdHlwZSI6ImFwcGxpY2F0aW9uL2pzb247IGNoYXJzZXQ9VVRGLTgiLCJob3N0IjoiMTI3LjAuMC4xOjM1MDAzIiwieC1hbXotZGF0ZSI6IjIwMjYxMTI1VDE3NTExMVoiLCJYLUFtei1TZWN1cml0eS1Ub2tlbiI6ImRlbW8tdG9rZW4iLCJBdXRob3JpemF0aW9uIjoiQVdTNC1ITUFDLVNIQTI1NiBDcmVkZW50aWFsPUFLSURFWEFNUExFLzIwMjYxMTI1L3VzLWVhc3QtMS9hcHBzeW5jL2F3czRfcmVxdWVzdCwgU2lnbmVkSGVhZGVycz1hY2NlcHQ7Y29udGVudC1lbmNvZGluZztjb250ZW50LXR5cGU7aG9zdDt4LWFtei1kYXRlO3gtYW16LXNlY3VyaXR5LXRva2VuLCBTaWduYXR1cmU9YmU3ODlkZDlkZTY0ZjhjYzBmMTU1MTk2ZGQzMTZiNjg1MGM5YWMyN2E5Y2U2NWEwNDI2NGMyZDk5OWNkNzEzNSJ9"
-	clientStart  = `{"id":"2db55595-216e-44fb-b2fc-a90f9f0daeb9","payload":{"data":"{\"query\":\"subscription Sub($name: String!) {\\n  subscribe(name: $name) {\\n    name\\n    data\\n    __typename\\n  }\\n}\",\"variables\":{\"name\":\"/live-lambda/requests\"}}","extensions":{"authorization":{"accept":"application/json, text/javascript","content-encoding":"amz-1.0","content-type":"application/json; charset=UTF-8","host":"127.0.0.1:35003","x-amz-date":"20261125T175111Z","X-Amz-Security-Token":"demo-token","Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261125/us-east-1/appsync/aws4_request, SignedHeaders=accept;content-encoding;content-type;host;x-amz-date;x-amz-security-token, Signature=2761df55e36c25a663d4f1089c55510bbdc3d89698653b981a18d0414ef7628a","x-amz-user-agent":"aws-amplify/4.0.2"}}},"type":"start"}`
+	clientStart  = `{"id":"2db55595-216e-44fb-b2fc-a90f9f0daeb9",` +
+		`"payload":{"data":"{\"query\":\"subscription Sub($name: String!) {\\n  subscribe(name: $name) ` +
+		`{\\n    name\\n    data\\n    __typename\\n  }\\n}\",\"variables\":{\"name\":\"/live-lambda/` +
+		`requests\"}}","extensions":{"authorization":{"accept":"application/json, text/javascript",` +
+		`"content-encoding":"amz-1.0","content-type":"application/json; charset=UTF-8",` +
+		`"host":"127.0.0.1:35003","x-amz-date":"20261125T175111Z","X-Amz-Security-Token":"demo-token",` +
+		`"Authorization":"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261125/us-east-1/appsync/aws4_request, ` +
+		`SignedHeaders=accept;content-encoding;content-type;host;x-amz-date;x-amz-security-token, ` +
+		`Signature=2761df55e36c25a663d4f1089c55510bbdc3d89698653b981a18d0414ef7628a",` +
+		`"x-amz-user-agent":"aws-amplify/4.0.2"}}},"type":"start"}`
 )
 
 // A client library's frames are accepted, and have the fields that this program's have.
@@ -275,7 +348,8 @@ func TestGraphQLClientLibrary(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 25, 17, 51, 11, 0, time.UTC)))
 		ln := newPipeListener("127.0.0.1:35003")
 		keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
-		api := startEventAPI(ln, eventAPIOptions{graphql: true, credentials: []credentials{keys}, region: "us-east-1"})
+		api := startEventAPI(
+			ln, eventAPIOptions{graphql: true, credentials: []credentials{keys}, region: "us-east-1"})
 		defer api.close()
 		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+clientHeader)
 		c.send(`{"type":"connection_init"}`)
@@ -283,13 +357,15 @@ func TestGraphQLClientLibrary(t *testing.T) {
 		c.send(clientStart)
 		c.want("start_ack 2db55595-216e-44fb-b2fc-a90f9f0daeb9")
 		api.publish("/live-lambda/requests", `"x"`)
-		c.want(`data 2db55595-216e-44fb-b2fc-a90f9f0daeb9 {"subscribe":{"__typename":"Channel","data":"\"x\"","name":"/live-lambda/requests"}}`)
+		c.want(`data 2db55595-216e-44fb-b2fc-a90f9f0daeb9 {"subscribe":{"__typename":"Channel",` +
+			`"data":"\"x\"","name":"/live-lambda/requests"}}`)
 		c.send(strings.Replace(clientStart, "/live-lambda/requests", "/live-lambda/other", 1))
 		c.want("error 2db55595-216e-44fb-b2fc-a90f9f0daeb9 BadRequestException")
 
 		peers := newPipeListener("127.0.0.1:35003")
 		a := newTestAPI(peers)
-		a.graphql, a.http.Host, a.http.Path, a.realtime.Path, a.region = true, "127.0.0.1:35003", "/graphql", "/graphql/realtime", "us-east-1"
+		a.graphql, a.http.Host, a.http.Path, a.realtime.Path, a.region = true, "127.0.0.1:35003", "/graphql",
+			"/graphql/realtime", "us-east-1"
 		a.credentials = func(context.Context) (credentials, error) { return keys, nil }
 		done := async(func() (*session, error) { return a.connect(t.Context()) })
 		p := acceptPeer(t, peers)
@@ -298,11 +374,17 @@ func TestGraphQLClientLibrary(t *testing.T) {
 		p.operation("connection_init")
 		p.say(`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`)
 		s := (<-done).value
-		subscribed := async(func() (bool, error) { return true, s.subscribe(t.Context(), ackTimeout, a.requests, func(string) {}) })
+		subscribed := async(func() (bool, error) {
+			return true, s.subscribe(t.Context(), ackTimeout, a.requests, func(string) {})
+		})
 		_, start := p.read()
-		for _, frames := range [][2]string{{decodedHeader(t, header), decodedHeader(t, clientHeader)}, {start, clientStart}} {
+		for _, frames := range [][2]string{
+			{decodedHeader(t, header), decodedHeader(t, clientHeader)}, {start, clientStart}} {
 			ours, theirs := fieldsOf(t, frames[0]), fieldsOf(t, frames[1])
-			theirs = slices.DeleteFunc(theirs, func(f string) bool { return strings.Contains(f, "x-amz-user-agent") }) // neither needed nor signed
+			// neither needed nor signed
+			theirs = slices.DeleteFunc(theirs, func(f string) bool {
+				return strings.Contains(f, "x-amz-user-agent")
+			})
 			if !slices.Equal(ours, theirs) {
 				t.Errorf("got\n%q, the library has\n%q", ours, theirs)
 			}
@@ -320,7 +402,8 @@ func decodedHeader(t *testing.T, protocol string) string {
 	return string(raw)
 }
 
-// fieldsOf lists the fields of a message, those of the JSON in its strings too, with the values that do not vary.
+// fieldsOf lists the fields of a message, those of the JSON in its strings too, with the values that do not
+// vary.
 func fieldsOf(t *testing.T, message string) (fields []string) {
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
@@ -357,7 +440,8 @@ func fieldsOf(t *testing.T, message string) (fields []string) {
 	return fields
 }
 
-// What goes out to a GraphQL API, field by field: the handshake, messages, and mutations, signed for what they are.
+// What goes out to a GraphQL API, field by field: the handshake, messages, and mutations, signed for what
+// they are.
 func TestGraphQLSession(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, c := range graphqlVectors[0].credentials() {
@@ -372,7 +456,8 @@ func TestGraphQLSession(t *testing.T) {
 			}
 			encoded, _ := strings.CutPrefix(offered[1], "header-")
 			raw, err := base64.RawURLEncoding.DecodeString(encoded)
-			if got, want := jsonStrings(t, raw), graphqlVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
+			if got, want := jsonStrings(t, raw),
+				graphqlVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("connect: got %v, %v; want %v", got, err, want)
 			}
 			p.upgrade("graphql-ws")
@@ -384,7 +469,9 @@ func TestGraphQLSession(t *testing.T) {
 			}
 			events := make(chan string, 1)
 			subscribed := async(func() (bool, error) {
-				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/a", func(event string) { events <- event })
+				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/a", func(event string) {
+					events <- event
+				})
 			})
 			var start struct {
 				Type, ID string
@@ -398,19 +485,25 @@ func TestGraphQLSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := strings.Replace(graphqlSubscription, "NAME", "/live-lambda/a", 1)
-			headers := [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-type", "application/json; charset=UTF-8"}, {"host", vectorHost}, {"x-amz-date", vectorAmzDate}}
+			headers := [][2]string{
+				{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"},
+				{"content-type", "application/json; charset=UTF-8"}, {"host", vectorHost},
+				{"x-amz-date", vectorAmzDate}}
 			if c.sessionToken != "" {
 				headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
 			}
-			signed := c.authorization("us-east-1", vectorAmzDate, "/graphql", headers, []byte(start.Payload.Data))
-			if start.Type != "start" || start.ID == "" || start.Payload.Data != want || start.Payload.Extensions.Authorization["Authorization"] != signed {
+			signed := c.authorization(
+				"us-east-1", vectorAmzDate, "/graphql", headers, []byte(start.Payload.Data))
+			if start.Type != "start" || start.ID == "" || start.Payload.Data != want ||
+				start.Payload.Extensions.Authorization["Authorization"] != signed {
 				t.Errorf("got %s", message)
 			}
 			p.say(`{"type":"start_ack","id":%q}`, start.ID)
 			if r := <-subscribed; r.err != nil {
 				t.Fatal(r.err)
 			}
-			p.say(`{"type":"data","id":%q,"payload":{"data":{"subscribe":{"name":"/live-lambda/a","data":"{\"a\":1}"}}}}`, start.ID)
+			p.say(`{"type":"data","id":%q,"payload":{"data":{"subscribe":{"name":"/live-lambda/a",`+
+				`"data":"{\"a\":1}"}}}}`, start.ID)
 			if event := <-events; event != `{"a":1}` {
 				t.Errorf("got event %s", event)
 			}
@@ -419,23 +512,26 @@ func TestGraphQLSession(t *testing.T) {
 	})
 }
 
-// Publishes to a GraphQL API are mutations on a connection that is kept, until it has been idle or there is a new WebSocket:
-// what was before that may be dead.
+// Publishes to a GraphQL API are mutations on a connection that is kept, until it has been idle or there is a
+// new WebSocket: what was before that may be dead.
 func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, ln := startTestAPI(t, eventAPIOptions{graphql: true})
 		var dials atomic.Int64
 		a := newTestAPI(ln)
 		a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
-		a.transport = &http.Transport{IdleConnTimeout: staleAfter, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dials.Add(1)
-			return ln.dial(ctx, network, address)
-		}}
+		a.transport =
+			&http.Transport{IdleConnTimeout: staleAfter,
+				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					dials.Add(1)
+					return ln.dial(ctx, network, address)
+				}}
 		defer a.transport.CloseIdleConnections()
 		publish := func(s *session, want int64) {
 			t.Helper()
 			for i := range 50 {
-				if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true); err != nil {
+				if err := s.publish(
+					t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -457,7 +553,8 @@ func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 		publish(s, 3)
 		publish(connect(), 5)
 		api.wait(t.Context(), func(c *eventAPICounts) bool {
-			if c.publishes[0] != 150 || c.connections != 2 || len(c.publishes) != 1 || c.events["/live-lambda/a"] != 150 {
+			if c.publishes[0] != 150 || c.connections != 2 || len(c.publishes) != 1 ||
+				c.events["/live-lambda/a"] != 150 {
 				t.Errorf("publishes %v, events %v", c.publishes, c.events)
 			}
 			return true
@@ -473,23 +570,37 @@ func TestGraphQLPublishHTTPSAnswers(t *testing.T) {
 		{`200 {"data":{"publish":{"name":"/a","data":"1"}}}`, "", false},
 		{`200 {"data":{"publish":null}}`, `AppSync failed to publish: OK ""`, false},
 		{`200 {"data":null}`, `AppSync failed to publish: OK ""`, false},
-		{`200 {"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized","message":"Not Authorized to access publish on type Mutation"}]}`,
-			`AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/fields/publish`, true},
-		{`200 {"data":null,"errors":[{"message":"Validation error of type FieldUndefined"}]}`, `AppSync failed to publish: no error type "Validation error of type FieldUndefined"`, false},
-		{`401 {"errors":[{"errorType":"UnauthorizedException","message":"Permission denied"}]}`, `AppSync refused to publish: UnauthorizedException "Permission denied"; grant appsync:GraphQL`, true},
-		{`429 {"errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`, `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`, false},
+		{`200 {"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
+			`"message":"Not Authorized to access publish on type Mutation"}]}`,
+			`AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; ` +
+				`grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/` +
+				`fields/publish`, true},
+		{`200 {"data":null,"errors":[{"message":"Validation error of type FieldUndefined"}]}`,
+			`AppSync failed to publish: no error type "Validation error of type FieldUndefined"`, false},
+		{`401 {"errors":[{"errorType":"UnauthorizedException","message":"Permission denied"}]}`,
+			`AppSync refused to publish: UnauthorizedException "Permission denied"; grant appsync:GraphQL`,
+			true},
+		{`429 {"errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`,
+			`AppSync failed to publish: LimitExceededError "Rate limit exceeded"`, false},
 	} {
 		t.Run(tt.answer, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener("example.com")
 				a := newTestAPI(ln)
 				a.graphql, a.http.Path = true, "/graphql"
-				done := async(func() (bool, error) { return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(`{"query":""}`)) })
+				done := async(func() (bool, error) {
+					return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(`{"query":""}`))
+				})
 				p := acceptPeer(t, ln)
 				status, body := splitAnswer(tt.answer)
-				p.write(fmt.Sprintf("HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(body), body))
+				p.write(fmt.Sprintf(
+					"HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status,
+					http.StatusText(status), len(body), body))
 				err := (<-done).err
-				if (err == nil) != (tt.err == "") || err != nil && (!strings.HasPrefix(err.Error(), tt.err) || strings.Contains(err.Error(), "; grant") != tt.refused) {
+				if (err == nil) != (tt.err == "") ||
+					err != nil &&
+						(!strings.HasPrefix(err.Error(), tt.err) ||
+							strings.Contains(err.Error(), "; grant") != tt.refused) {
 					t.Errorf("got %v, want %s", err, tt.err)
 				}
 			})

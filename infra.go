@@ -2,11 +2,11 @@
 
 package main
 
-// infra.go is what live-lambda needs in an AWS account, attach.go aside: the CloudFormation template and its outputs, and
-// the layer. Everything goes through the AWS CLI that the developer has, with its profiles, regions and credentials. In:
-// command lines, and the JSON and errors that `aws` prints. Out: calls of `aws`, and lines for the developer. Exit status:
-// 0 where all is as asked for, 1 where something failed, was refused or not confirmed, 2 for a command line that is not
-// understood.
+// infra.go is what live-lambda needs in an AWS account, attach.go aside: the CloudFormation template and its
+// outputs, and the layer. Everything goes through the AWS CLI that the developer has, with its profiles,
+// regions and credentials. In: command lines, and the JSON and errors that `aws` prints. Out: calls of `aws`,
+// and lines for the developer. Exit status: 0 where all is as asked for, 1 where something failed, was
+// refused or not confirmed, 2 for a command line that is not understood.
 
 import (
 	"archive/zip"
@@ -89,7 +89,9 @@ type commandLine struct {
 }
 
 func (t *console) commandLine(name, help string) *commandLine {
-	f := &commandLine{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), console: t, help: help, variables: map[string]string{}}
+	f := &commandLine{
+		FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), console: t, help: help,
+		variables: map[string]string{}}
 	f.SetOutput(io.Discard) // parse tells what is wrong, and prints help that is shorter than flag's own
 	return f
 }
@@ -154,7 +156,8 @@ func hasCode(err error, codes ...string) bool {
 	return errors.As(err, &e) && slices.Contains(codes, e.code)
 }
 
-// run runs one command with stdin as its standard input, and decodes what it prints into out unless that is nil.
+// run runs one command with stdin as its standard input, and decodes what it prints into out unless that is
+// nil.
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html
 func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) error {
 	name := strings.Join(args[:2], " ")
@@ -163,7 +166,9 @@ func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) 
 		args = append(args, "--profile", a.profile)
 	}
 	command := exec.CommandContext(ctx, "aws", args...)
-	command.Env = append(os.Environ(), "AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1")
+	command.Env = append(
+		os.Environ(), "AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8",
+		"PYTHONUTF8=1")
 	var stdout, stderr bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
@@ -173,7 +178,9 @@ func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) 
 	case ctx.Err() != nil:
 		return fmt.Errorf("aws %s: interrupted", name)
 	case errors.Is(err, exec.ErrNotFound):
-		return errors.New("the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html")
+		return errors.New(
+			"the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/" +
+				"getting-started-install.html")
 	case err != nil:
 		return newAWSError(name, stderr.String(), err)
 	case out == nil:
@@ -187,10 +194,11 @@ func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) 
 	return nil
 }
 
-var serviceError = regexp.MustCompile(`An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ([^\n]*)`)
+var serviceError = regexp.MustCompile(
+	`An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ([^\n]*)`)
 
-// newAWSError reads what the CLI says on standard error. Lambda quotes all variables where they are too large: that is
-// cut off.
+// newAWSError reads what the CLI says on standard error. Lambda quotes all variables where they are too
+// large: that is cut off.
 func newAWSError(command, stderr string, err error) error {
 	stderr = strings.TrimSpace(stderr)
 	e := &awsError{command: command, message: stderr[strings.LastIndexByte(stderr, '\n')+1:]}
@@ -205,8 +213,8 @@ func newAWSError(command, stderr string, err error) error {
 
 // ---- stacks ----
 
-// stackTemplate makes an AppSync API and the policies that its two ends need, of which an allowance says the rest. Outputs
-// are named after the variables that they are for: see variableOf.
+// stackTemplate makes an AppSync API and the policies that its two ends need, of which an allowance says the
+// rest. Outputs are named after the variables that they are for: see variableOf.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsappsync.html
 const stackTemplate = `AWSTemplateFormatVersion: "2010-09-09"
 Description: live-lambda, an AppSync KIND API that takes invocations of Lambda functions to developers and back
@@ -280,8 +288,8 @@ func eventTemplate() string {
 `).Replace(stackTemplate)
 }
 
-// graphqlTemplate has a GraphQL API in which what is published passes through, without a data source. The resolver gets a
-// value of AWSJSON parsed, and AppSync makes text of what it returns.
+// graphqlTemplate has a GraphQL API in which what is published passes through, without a data source. The
+// resolver gets a value of AWSJSON parsed, and AppSync makes text of what it returns.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-graphqlapi.html
 // https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-local-resolvers-js.html
 func graphqlTemplate() string {
@@ -368,16 +376,18 @@ func (t *console) template(args []string) int {
 	return 0
 }
 
-// stackGetenv returns getenv with the outputs of a stack for what is not set. Where getenv has another host than the
-// stack's, the stack's API is not the one that is meant, and nothing of it is taken.
-func stackGetenv(ctx context.Context, stack, profile string, getenv func(string) string) (func(string) string, error) {
+// stackGetenv returns getenv with the outputs of a stack for what is not set. Where getenv has another host
+// than the stack's, the stack's API is not the one that is meant, and nothing of it is taken.
+func stackGetenv(ctx context.Context, stack, profile string, getenv func(string) string) (
+	func(string) string, error) {
 	var described struct {
 		Stacks []struct {
 			StackStatus string
 			Outputs     []struct{ OutputKey, OutputValue string }
 		}
 	}
-	err := awsCLI{profile}.run(ctx, &described, nil, "cloudformation", "describe-stacks", "--stack-name", stack)
+	err := awsCLI{
+		profile}.run(ctx, &described, nil, "cloudformation", "describe-stacks", "--stack-name", stack)
 	if err != nil {
 		return nil, fmt.Errorf("read the outputs of stack %q: %w", stack, err)
 	}
@@ -390,7 +400,9 @@ func stackGetenv(ctx context.Context, stack, profile string, getenv func(string)
 		}
 	}
 	if outputs[hostVariable] == "" {
-		return nil, fmt.Errorf("stack %q (%s) has no output LiveLambdaAppsyncHttpHost; deploy what `live-lambda template` prints", stack, status)
+		return nil, fmt.Errorf(
+			"stack %q (%s) has no output LiveLambdaAppsyncHttpHost; deploy what `live-lambda template` prints",
+			stack, status)
 	}
 	host := getenv(hostVariable)
 	return func(name string) string {
@@ -403,8 +415,8 @@ func stackGetenv(ctx context.Context, stack, profile string, getenv func(string)
 
 var upperCase = regexp.MustCompile(`\B[A-Z]`)
 
-// variableOf is the variable that an output is for: LiveLambdaStage becomes LIVE_LAMBDA_STAGE. Outputs are named with
-// letters and digits only.
+// variableOf is the variable that an output is for: LiveLambdaStage becomes LIVE_LAMBDA_STAGE. Outputs are
+// named with letters and digits only.
 func variableOf(output string) string {
 	return strings.ToUpper(upperCase.ReplaceAllString(output, "_$0"))
 }
@@ -442,7 +454,8 @@ func (t *console) publishLayer(args []string) int {
 		}
 	}
 	for _, arch := range words {
-		arn, err := awsCLI{f.profile}.publishLayer(context.Background(), arch, cmp.Or(*name, layerName+goArch[arch]),
+		arn, err := awsCLI{
+			f.profile}.publishLayer(context.Background(), arch, cmp.Or(*name, layerName+goArch[arch]),
 			cmp.Or(*file, filepath.Join("dist", "live-lambda-layer-"+goArch[arch]+".zip")))
 		if err != nil {
 			fmt.Fprintf(t.err, "%s: %v\n", arch, err)
@@ -463,13 +476,16 @@ func (a awsCLI) publishLayer(ctx context.Context, arch, name, file string) (arn 
 		return "", err
 	}
 	var published struct{ LayerVersionArn string }
-	err = a.run(ctx, &published, nil, "lambda", "publish-layer-version", "--layer-name", name, "--zip-file", "fileb://"+path,
-		"--compatible-architectures", arch, "--description", "live-lambda: invocations run on a developer's machine")
+	err = a.run(ctx, &published, nil, "lambda", "publish-layer-version", "--layer-name", name, "--zip-file",
+		"fileb://"+path,
+		"--compatible-architectures", arch, "--description",
+		"live-lambda: invocations run on a developer's machine")
 	return published.LayerVersionArn, err
 }
 
-// checkLayerZip checks what would keep every function with this layer from starting: the extension is missing, cannot
-// be executed, or is for another architecture. A launcher, which is a script, is for all of them.
+// checkLayerZip checks what would keep every function with this layer from starting: the extension is
+// missing, cannot be executed, or is for another architecture. A launcher, which is a script, is for all of
+// them.
 func checkLayerZip(file, arch string) error {
 	z, err := zip.OpenReader(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -497,23 +513,27 @@ func checkLayerZip(file, arch string) error {
 		return nil
 	}
 	machine := elf.Machine(uint16(head[18]) | uint16(head[19])<<8)
-	if want := map[string]elf.Machine{"x86_64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; machine != want {
+	if want := map[string]elf.Machine{
+		"x86_64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; machine != want {
 		return fmt.Errorf("%s is for %s, not for %s", file, machine, arch)
 	}
 	return nil
 }
 
-// layerFor returns the ARN of the layer version to attach to a function of an architecture. layer is such an ARN, or a
-// layer, whose newest version is taken; empty stands for the one that publish-layer publishes.
+// layerFor returns the ARN of the layer version to attach to a function of an architecture. layer is such an
+// ARN, or a layer, whose newest version is taken; empty stands for the one that publish-layer publishes.
 func (a awsCLI) layerFor(ctx context.Context, layer, arch string) (string, error) {
 	if layerOf(layer) != layer {
 		var version struct{ CompatibleArchitectures []string }
-		if err := a.run(ctx, &version, nil, "lambda", "get-layer-version-by-arn", "--arn", layer); err != nil {
+		if err := a.run(
+			ctx, &version, nil, "lambda", "get-layer-version-by-arn", "--arn", layer); err != nil {
 			return "", err
 		}
 		if fits := version.CompatibleArchitectures; len(fits) > 0 && !slices.Contains(fits, arch) {
-			return "", fmt.Errorf("its architecture is %s, and layer %s is for %s: publish one with `live-lambda publish-layer %s`",
-				arch, layer, strings.Join(fits, " and "), arch)
+			return "", fmt.
+				Errorf("its architecture is %s, and layer %s is for %s: publish one with `live-lambda "+
+					"publish-layer %s`",
+					arch, layer, strings.Join(fits, " and "), arch)
 		}
 		return layer, nil
 	}
@@ -524,7 +544,9 @@ func (a awsCLI) layerFor(ctx context.Context, layer, arch string) (string, error
 			Version         int
 		}
 	}
-	err := a.run(ctx, &list, nil, "lambda", "list-layer-versions", "--layer-name", name, "--compatible-architecture", arch)
+	err := a.run(
+		ctx, &list, nil, "lambda", "list-layer-versions", "--layer-name", name, "--compatible-architecture",
+		arch)
 	if err != nil {
 		return "", err
 	}
@@ -535,7 +557,8 @@ func (a awsCLI) layerFor(ctx context.Context, layer, arch string) (string, error
 		}
 	}
 	if arn == "" {
-		return "", fmt.Errorf("there is no layer %s for %s: publish it with `live-lambda publish-layer %s`", name, arch, arch)
+		return "", fmt.Errorf(
+			"there is no layer %s for %s: publish it with `live-lambda publish-layer %s`", name, arch, arch)
 	}
 	return arn, nil
 }
@@ -548,7 +571,8 @@ func layerOf(arn string) string {
 	return arn
 }
 
-// regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, where none is set.
+// regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, where
+// none is set.
 func regional(getenv func(string) string) func(string) string {
 	return func(name string) string {
 		value := getenv(name)

@@ -34,20 +34,38 @@ func TestInfraCommandLines(t *testing.T) {
 		{"template", "--protocol mqtt", usage(`template: --protocol is "mqtt", not events or graphql`)},
 		{"publish-layer", "", usage("publish-layer: for which architecture, x86_64 or arm64?")},
 		{"publish-layer", "mips", usage(`publish-layer: the architecture "mips" is not x86_64 or arm64`)},
-		{"publish-layer", "arm64 x86_64 --zip x", usage("publish-layer: --zip and --name are for one architecture")},
+		{"publish-layer", "arm64 x86_64 --zip x",
+			usage("publish-layer: --zip and --name are for one architecture")},
 		{"attach", "", usage("attach: which function?")},
 		{"attach", "f --nope", usage("attach: flag provided but not defined: -nope")},
-		{"attach", "f:live", usage(`attach: "f:live" is not a function's name or ARN without version or alias; published versions cannot be changed`)},
-		{"attach", "arn:aws:lambda:eu-west-1:123456789012:function:f:7", usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's name or ARN without version or alias; published versions cannot be changed`)},
-		{"attach", "f", usage("attach: the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
-		{"attach", "f --host 127.0.0.1:9", usage("attach: the AppSync API's host is this machine, which no function can reach")},
-		{"attach", "f --host http://example.com", usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a loopback host may do")},
-		{"attach", "f --host example.com --stage a_b", usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe", usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x", usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not NAME=VALUE of one of the layer's variables`)},
-		{"attach", "f --host example.com --set TABLE=x", usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the layer's variables`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_ATTACHED=x", usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of one of the layer's variables`)},
-		{"attach", "f --host example.com --attach-policy", usage("attach: --attach-policy takes the policy from a stack: give --stack")},
+		{"attach", "f:live",
+			usage(`attach: "f:live" is not a function's name or ARN without version or alias; published ` +
+				`versions cannot be changed`)},
+		{"attach", "arn:aws:lambda:eu-west-1:123456789012:function:f:7",
+			usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's name ` +
+				`or ARN without version or alias; published versions cannot be changed`)},
+		{"attach", "f",
+			usage("attach: the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
+		{"attach", "f --host 127.0.0.1:9",
+			usage("attach: the AppSync API's host is this machine, which no function can reach")},
+		{"attach", "f --host http://example.com",
+			usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a loopback " +
+				"host may do")},
+		{"attach", "f --host example.com --stage a_b",
+			usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
+		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe",
+			usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
+		{"attach", "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x",
+			usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not NAME=VALUE ` +
+				`of one of the layer's variables`)},
+		{"attach", "f --host example.com --set TABLE=x",
+			usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the layer's ` +
+				`variables`)},
+		{"attach", "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
+			usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of one of ` +
+				`the layer's variables`)},
+		{"attach", "f --host example.com --attach-policy",
+			usage("attach: --attach-policy takes the policy from a stack: give --stack")},
 		{"detach", "--yes", usage("detach: which function?")},
 		{"detach", "f --stage x", usage("detach: flag provided but not defined: -stage")},
 		{"doctor", "x", usage(`doctor: what is "x"?`)},
@@ -73,9 +91,10 @@ func TestInfraHelp(t *testing.T) {
 	for command, flags := range map[string]string{
 		"template":      "protocol",
 		"publish-layer": "name profile zip",
-		"attach":        "api-key attach-policy host layer namespace profile protocol realtime-host region set stack stage yes",
-		"detach":        "profile yes",
-		"doctor":        "api-key host namespace profile protocol realtime-host region stack stage",
+		"attach": "api-key attach-policy host layer namespace profile protocol realtime-host region " +
+			"set stack stage yes",
+		"detach": "profile yes",
+		"doctor": "api-key host namespace profile protocol realtime-host region stack stage",
 	} {
 		long, short := f.run(command, "--help"), f.run(command, "-h")
 		if long.status != 0 || long.err != "" || long != short {
@@ -95,7 +114,8 @@ func TestInfraHelp(t *testing.T) {
 			}
 		}
 		for _, name := range found {
-			if r := f.run(command, "--"+name+"=false", "--not-there"); strings.Contains(r.err, "not defined: -"+name) {
+			if r := f.run(command, "--"+name+"=false", "--not-there"); strings.Contains(
+				r.err, "not defined: -"+name) {
 				t.Errorf("%s takes no --%s: %s", command, name, r.err)
 			}
 		}
@@ -119,8 +139,10 @@ var templateValues = map[string]map[string]string{
 		"Ref":          "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid",
 	},
 	"AWS::AppSync::ChannelNamespace": {
-		"ChannelNamespaceArn": "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/live-lambda",
-		"Ref":                 "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/live-lambda",
+		"ChannelNamespaceArn": "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/" +
+			"live-lambda",
+		"Ref": "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid/channelNamespace/" +
+			"live-lambda",
 	},
 	"AWS::AppSync::GraphQLApi": {
 		"ApiId":       "apiid",
@@ -132,10 +154,13 @@ var templateValues = map[string]map[string]string{
 		"Ref":         "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid",
 	},
 	"AWS::AppSync::DataSource": {"Name": "none"},
-	"AWS::IAM::ManagedPolicy":  {"PolicyArn": "arn:aws-test:iam::123456789012:policy/p", "Ref": "arn:aws-test:iam::123456789012:policy/p"},
+	"AWS::IAM::ManagedPolicy": {
+		"PolicyArn": "arn:aws-test:iam::123456789012:policy/p",
+		"Ref":       "arn:aws-test:iam::123456789012:policy/p"},
 }
 
-var pseudoParameters = map[string]string{"AWS::Partition": "aws-test", "AWS::Region": "eu-test-1", "AWS::AccountId": "123456789012"}
+var pseudoParameters = map[string]string{
+	"AWS::Partition": "aws-test", "AWS::Region": "eu-test-1", "AWS::AccountId": "123456789012"}
 
 func TestTemplate(t *testing.T) {
 	iam := []any{map[string]any{"AuthType": "AWS_IAM"}}
@@ -154,20 +179,30 @@ func TestTemplate(t *testing.T) {
 			"Resource": api + "/channelNamespace/live-lambda"},
 	})
 	compareTemplate(t, []string{"--protocol", "graphql"}, "GraphQL", map[string]any{
-		"GraphqlApi":   map[string]any{"Type": "AWS::AppSync::GraphQLApi", "Properties": map[string]any{"Name": "live-lambda", "AuthenticationType": "AWS_IAM"}},
-		"Schema":       map[string]any{"Type": "AWS::AppSync::GraphQLSchema", "Properties": map[string]any{"ApiId": "apiid", "Definition": graphqlSchema}},
-		"NoDataSource": map[string]any{"Type": "AWS::AppSync::DataSource", "Properties": map[string]any{"ApiId": "apiid", "Name": "none", "Type": "NONE"}},
-		"Publish": map[string]any{"Type": "AWS::AppSync::Resolver", "DependsOn": "Schema", "Properties": map[string]any{
-			"ApiId": "apiid", "TypeName": "Mutation", "FieldName": "publish", "DataSourceName": "none",
-			"Runtime": map[string]any{"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"},
-			"Code": "export function request(ctx) {\n  return { payload: { name: ctx.args.name, data: ctx.args.data } };\n}\n" +
-				"export function response(ctx) {\n  return ctx.result;\n}\n",
-		}},
+		"GraphqlApi": map[string]any{
+			"Type":       "AWS::AppSync::GraphQLApi",
+			"Properties": map[string]any{"Name": "live-lambda", "AuthenticationType": "AWS_IAM"}},
+		"Schema": map[string]any{
+			"Type":       "AWS::AppSync::GraphQLSchema",
+			"Properties": map[string]any{"ApiId": "apiid", "Definition": graphqlSchema}},
+		"NoDataSource": map[string]any{
+			"Type":       "AWS::AppSync::DataSource",
+			"Properties": map[string]any{"ApiId": "apiid", "Name": "none", "Type": "NONE"}},
+		"Publish": map[string]any{"Type": "AWS::AppSync::Resolver", "DependsOn": "Schema",
+			"Properties": map[string]any{
+				"ApiId": "apiid", "TypeName": "Mutation", "FieldName": "publish", "DataSourceName": "none",
+				"Runtime": map[string]any{"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"},
+				"Code": "export function request(ctx) {\n  return { payload: { name: ctx.args.name, data: " +
+					"ctx.args.data } };\n}\n" +
+					"export function response(ctx) {\n  return ctx.result;\n}\n",
+			}},
 	}, []any{map[string]any{"Effect": "Allow", "Action": "appsync:GraphQL",
-		"Resource": []any{api + "/types/Mutation/fields/publish", api + "/types/Subscription/fields/subscribe"}}})
+		"Resource": []any{
+			api + "/types/Mutation/fields/publish", api + "/types/Subscription/fields/subscribe"}}})
 }
 
-// compareTemplate compares what template prints with an API of that kind, of those resources, that needs those permissions.
+// compareTemplate compares what template prints with an API of that kind, of those resources, that needs
+// those permissions.
 func compareTemplate(t *testing.T, args []string, kind string, resources map[string]any, statements []any) {
 	t.Helper()
 	r := newFakeAWS(t).run("template", args...)
@@ -188,20 +223,25 @@ func compareTemplate(t *testing.T, args []string, kind string, resources map[str
 	resources["FunctionPolicy"] = policy("for the roles of functions that live-lambda is attached to")
 	resources["DeveloperPolicy"] = policy("for developers who run live-lambda local")
 	outputs := map[string]any{
-		"LiveLambdaAppsyncHttpHost":     output("LIVE_LAMBDA_APPSYNC_HTTP_HOST", "label.appsync-api.eu-test-1.amazonaws.com"),
-		"LiveLambdaAppsyncRealtimeHost": output("LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "label.appsync-realtime-api.eu-test-1.amazonaws.com"),
-		"LiveLambdaAppsyncRegion":       output("LIVE_LAMBDA_APPSYNC_REGION", "eu-test-1"),
-		"LiveLambdaFunctionPolicyArn":   output("policy for the roles of functions", "arn:aws-test:iam::123456789012:policy/p"),
-		"LiveLambdaDeveloperPolicyArn":  output("policy for developers", "arn:aws-test:iam::123456789012:policy/p"),
+		"LiveLambdaAppsyncHttpHost": output(
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST", "label.appsync-api.eu-test-1.amazonaws.com"),
+		"LiveLambdaAppsyncRealtimeHost": output(
+			"LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "label.appsync-realtime-api.eu-test-1.amazonaws.com"),
+		"LiveLambdaAppsyncRegion": output("LIVE_LAMBDA_APPSYNC_REGION", "eu-test-1"),
+		"LiveLambdaFunctionPolicyArn": output(
+			"policy for the roles of functions", "arn:aws-test:iam::123456789012:policy/p"),
+		"LiveLambdaDeveloperPolicyArn": output(
+			"policy for developers", "arn:aws-test:iam::123456789012:policy/p"),
 	}
 	if kind == "GraphQL" {
 		outputs["LiveLambdaAppsyncProtocol"] = output("LIVE_LAMBDA_APPSYNC_PROTOCOL", "graphql")
 	}
 	want := map[string]any{
 		"AWSTemplateFormatVersion": "2010-09-09",
-		"Description":              "live-lambda, an AppSync " + kind + " API that takes invocations of Lambda functions to developers and back",
-		"Resources":                resources,
-		"Outputs":                  outputs,
+		"Description": "live-lambda, an AppSync " + kind +
+			" API that takes invocations of Lambda functions to developers and back",
+		"Resources": resources,
+		"Outputs":   outputs,
 	}
 	if g, w := indentJSON(got), indentJSON(want); !bytes.Equal(g, w) {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
@@ -215,12 +255,16 @@ func TestTemplateOutputsAreVariables(t *testing.T) {
 		template := parseYAML(t, text).(map[string]any)
 		outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
 		for key, output := range outputs {
-			f.stacks[stack] = append(f.stacks[stack], fakeOutput{key, output.(map[string]any)["Value"].(string)})
+			f.stacks[stack] = append(
+				f.stacks[stack], fakeOutput{key, output.(map[string]any)["Value"].(string)})
 		}
 	}
 	f.turn()
-	const http, realtime = "https://label.appsync-api.eu-test-1.amazonaws.com", "https://label.appsync-realtime-api.eu-test-1.amazonaws.com"
-	for stack, want := range map[string]string{"dev": http + "/event " + realtime + "/event/realtime", "graphql": http + "/graphql " + realtime + "/graphql"} {
+	const http, realtime = "https://label.appsync-api.eu-test-1.amazonaws.com",
+		"https://label.appsync-realtime-api.eu-test-1.amazonaws.com"
+	for stack, want := range map[string]string{
+		"dev":     http + "/event " + realtime + "/event/realtime",
+		"graphql": http + "/graphql " + realtime + "/graphql"} {
 		getenv, err := stackGetenv(t.Context(), stack, "", func(string) string { return "" })
 		if err != nil {
 			t.Fatal(err)
@@ -229,7 +273,8 @@ func TestTemplateOutputsAreVariables(t *testing.T) {
 		if len(problems) > 0 || cfg.api == nil {
 			t.Fatalf("problems: %q", problems)
 		}
-		got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " + cfg.api.requests + " " + getenv(policyVariable)
+		got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " +
+			cfg.api.requests + " " + getenv(policyVariable)
 		if want += " eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"; got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
@@ -242,10 +287,13 @@ func TestTemplateOutputsAreVariables(t *testing.T) {
 
 func TestStackGetenv(t *testing.T) {
 	f := newFakeAWS(t)
-	f.stacks["dev"] = []fakeOutput{{"LiveLambdaAppsyncHttpHost", "dev.example"}, {"LiveLambdaAppsyncRealtimeHost", "rt.example"},
-		{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaStage", "blue"}, {"Unrelated", "x"}}
+	f.stacks["dev"] =
+		[]fakeOutput{{"LiveLambdaAppsyncHttpHost", "dev.example"},
+			{"LiveLambdaAppsyncRealtimeHost", "rt.example"},
+			{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaStage", "blue"}, {"Unrelated", "x"}}
 	f.stacks["other"] = []fakeOutput{{"BucketName", "b"}}
-	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
+	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST " +
+		"LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
 	tests := []struct {
 		name  string
 		stack string
@@ -253,17 +301,27 @@ func TestStackGetenv(t *testing.T) {
 		want  string
 	}{
 		{"nothing is set", "dev", nil, `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{"what is set wins", "dev", map[string]string{"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
+		{"what is set wins", "dev",
+			map[string]string{
+				"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
 			`["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`},
-		{"the same host", "dev", map[string]string{hostVariable: "dev.example"}, `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{"another API", "dev", map[string]string{hostVariable: "mine.example"}, `["mine.example" "" "" "" "" ""]`},
-		{"no such stack", "nope", nil, `read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: Stack with id nope does not exist`},
-		{"another stack", "other", nil, "stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what `live-lambda template` prints"},
+		{"the same host", "dev", map[string]string{hostVariable: "dev.example"},
+			`["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
+		{"another API", "dev", map[string]string{hostVariable: "mine.example"},
+			`["mine.example" "" "" "" "" ""]`},
+		{"no such stack", "nope", nil,
+			`read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: Stack ` +
+				`with id nope does not exist`},
+		{"another stack", "other", nil,
+			"stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what " +
+				"`live-lambda template` prints"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f.turn()
-			getenv, err := stackGetenv(t.Context(), tt.stack, "me", func(name string) string { return tt.set[name] })
+			getenv, err := stackGetenv(t.Context(), tt.stack, "me", func(name string) string {
+				return tt.set[name]
+			})
 			var got string
 			if err != nil {
 				got = err.Error()
@@ -280,7 +338,8 @@ func TestStackGetenv(t *testing.T) {
 		})
 	}
 	f.turn()
-	if call := f.calls[0].String(); call != "cloudformation describe-stacks --stack-name dev --output json --profile me" {
+	if call := f.calls[0].String(); call != "cloudformation describe-stacks --stack-name dev --output json "+
+		"--profile me" {
 		t.Errorf("called aws %s", call)
 	}
 }
@@ -302,17 +361,31 @@ func TestPublishLayer(t *testing.T) {
 		status int
 		want   string // of both outputs
 	}{
-		{"arm64", []string{"arm64", "--zip", arm64}, 0, "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1\n"},
-		{"again", []string{"--zip", arm64, "aarch64"}, 0, "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2\n"},
-		{"x86_64", []string{"x86_64", "--zip", amd64, "--name", "mine"}, 0, "arn:aws:lambda:eu-west-1:123456789012:layer:mine:1\n"},
-		{"amd64", []string{"amd64", "--zip", amd64}, 0, "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:1\n"},
-		{"a launcher is for both", []string{"x86_64", "--zip", launcher}, 0, "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:2\n"},
-		{"another architecture", []string{"x86_64", "--zip", arm64}, 1, "x86_64: " + arm64 + " is for EM_AARCH64, not for x86_64\n"},
-		{"not executable", []string{"arm64", "--zip", layerZip(t, 0o644, header(62))}, 1, "arm64: ZIP has no executable extensions/live-lambda-extension; it is not a layer that ./build.sh has built\n"},
-		{"not a zip", []string{"arm64", "--zip", notZip}, 1, "arm64: " + notZip + ": zip: not a valid zip file\n"},
-		{"not built", []string{"arm64", "x86_64"}, 1, "arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first, or name the zip with --zip\n" +
-			"x86_64: dist/live-lambda-layer-amd64.zip is not there; run ./build.sh first, or name the zip with --zip\n"},
-		{"refused", []string{"arm64", "--zip", arm64, "--name", "a b"}, 1, "arm64: aws lambda publish-layer-version: ValidationException: 1 validation error detected\n"},
+		{"arm64", []string{"arm64", "--zip", arm64}, 0,
+			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1\n"},
+		{"again", []string{"--zip", arm64, "aarch64"}, 0,
+			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2\n"},
+		{"x86_64", []string{"x86_64", "--zip", amd64, "--name", "mine"}, 0,
+			"arn:aws:lambda:eu-west-1:123456789012:layer:mine:1\n"},
+		{"amd64", []string{"amd64", "--zip", amd64}, 0,
+			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:1\n"},
+		{"a launcher is for both", []string{"x86_64", "--zip", launcher}, 0,
+			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:2\n"},
+		{"another architecture", []string{"x86_64", "--zip", arm64}, 1,
+			"x86_64: " + arm64 + " is for EM_AARCH64, not for x86_64\n"},
+		{"not executable", []string{"arm64", "--zip", layerZip(t, 0o644, header(62))}, 1,
+			"arm64: ZIP has no executable extensions/live-lambda-extension; it is not a layer that ./" +
+				"build.sh has built\n"},
+		{"not a zip", []string{"arm64", "--zip", notZip}, 1,
+			"arm64: " + notZip + ": zip: not a valid zip file\n"},
+		{"not built", []string{"arm64", "x86_64"}, 1,
+			"arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first, or name the zip " +
+				"with --zip\n" +
+				"x86_64: dist/live-lambda-layer-amd64.zip is not there; run ./build.sh first, or name the " +
+				"zip " +
+				"with --zip\n"},
+		{"refused", []string{"arm64", "--zip", arm64, "--name", "a b"}, 1,
+			"arm64: aws lambda publish-layer-version: ValidationException: 1 validation error detected\n"},
 	}
 	f := newFakeAWS(t)
 	t.Chdir(t.TempDir())
@@ -358,21 +431,37 @@ func TestAWSErrors(t *testing.T) {
 		f := newFakeAWS(t)
 		t.Setenv("PATH", t.TempDir())
 		r := f.run("detach", "orders", "--yes")
-		if r.status != 1 || r.err != "orders: the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html\n" {
+		if r.status != 1 ||
+			r.err != "orders: the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/"+
+				"getting-started-install.html\n" {
 			t.Errorf("got %+v", r)
 		}
 	})
 	tests := []struct{ name, out, err, want string }{
-		{"expired", "", "\nThe SSO session associated with this profile has expired. To refresh this SSO session run aws sso login with the corresponding profile.\n",
-			"aws lambda get-function-configuration: The SSO session associated with this profile has expired. To refresh this SSO session run aws sso login with the corresponding profile."},
-		{"a warning before it", "", "urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the GetFunctionConfiguration operation (reached max retries: 2): The security token included in the request is expired\n",
-			"aws lambda get-function-configuration: ExpiredTokenException: The security token included in the request is expired"},
+		{"expired", "",
+			"\nThe SSO session associated with this profile has expired. To refresh this SSO session run " +
+				"aws sso login with the corresponding profile.\n",
+			"aws lambda get-function-configuration: The SSO session associated with this profile has " +
+				"expired. To refresh this SSO session run aws sso login with the corresponding profile."},
+		{"a warning before it", "",
+			"urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
+				"GetFunctionConfiguration operation (reached max retries: 2): The security token included " +
+				"in the request is expired\n",
+			"aws lambda get-function-configuration: ExpiredTokenException: The security token included in " +
+				"the request is expired"},
 		{"nothing", "", "", "aws lambda get-function-configuration: exit status 254"},
-		{"long", "", strings.Repeat("x", 1000), "aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
-		{"all variables", "", "An error occurred (InvalidParameterValueException) when calling the UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" + secretValue + "\"}",
+		{"long", "", strings.Repeat("x", 1000),
+			"aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
+		{"all variables", "",
+			"An error occurred (InvalidParameterValueException) when calling the " +
+				"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
+				secretValue + "\"}",
 			"aws lambda get-function-configuration: InvalidParameterValueException: exceeded the 4KB limit."},
-		{"not UTF-8", `{"FunctionName":"` + "\xfc" + `"}`, "", "aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 or a UTF-8 locale"},
-		{"not JSON", "FUNCTION orders", "", "aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
+		{"not UTF-8", `{"FunctionName":"` + "\xfc" + `"}`, "",
+			"aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 or a " +
+				"UTF-8 locale"},
+		{"not JSON", "FUNCTION orders", "",
+			"aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -394,8 +483,8 @@ const (
 	basicPolicy = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 )
 
-// fakeAWS is the AWS CLI with an account behind it. On PATH stands a script that hands each command to this process and
-// prints what it answers.
+// fakeAWS is the AWS CLI with an account behind it. On PATH stands a script that hands each command to this
+// process and prints what it answers.
 type fakeAWS struct {
 	t        *testing.T
 	answer   string // of whoever sits at the terminal
@@ -418,7 +507,8 @@ type fakeAWS struct {
 	canned  *fakeAnswer       // to everything
 }
 
-// fakeFunction is a function: config is what get-function-configuration shows but for the fields that change by themselves.
+// fakeFunction is a function: config is what get-function-configuration shows but for the fields that change
+// by themselves.
 type fakeFunction struct {
 	config   []byte
 	revision int
@@ -450,7 +540,9 @@ type result struct {
 }
 
 func newFakeAWS(t *testing.T) *fakeAWS {
-	f := &fakeAWS{t: t, functions: map[string]*fakeFunction{}, stacks: map[string][]fakeOutput{}, hooks: map[string]func(){}}
+	f := &fakeAWS{
+		t: t, functions: map[string]*fakeFunction{}, stacks: map[string][]fakeOutput{},
+		hooks: map[string]func(){}}
 	f.roles = map[string][]string{"orders-role": {basicPolicy}}
 	f.layers = map[string][][]string{}
 	for _, name := range []string{"live-lambda-arm64", "live-lambda-arm64", "merged"} {
@@ -499,7 +591,8 @@ func (f *fakeAWS) serve() {
 			err = syscall.Mkfifo(filepath.Join(dir, name), 0o600)
 		}
 		if err == nil {
-			pipes[name], err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0) // so that opening does not wait for the other side
+			// so that opening does not wait for the other side
+			pipes[name], err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
 		}
 	}
 	if err != nil {
@@ -528,7 +621,8 @@ func (f *fakeAWS) serve() {
 	})
 }
 
-// turn passes what is below mu from a test to the commands that it runs, and back: they are never at work at once.
+// turn passes what is below mu from a test to the commands that it runs, and back: they are never at work at
+// once.
 func (f *fakeAWS) turn() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -541,7 +635,8 @@ func (f *fakeAWS) run(command string, args ...string) result {
 	c := &console{in: strings.NewReader(f.answer), asks: f.terminal, out: &out, err: &errOut}
 	called := len(f.calls)
 	f.turn()
-	status := map[string]func([]string) int{"template": c.template, "publish-layer": c.publishLayer, "attach": c.attach,
+	status := map[string]func(
+		[]string) int{"template": c.template, "publish-layer": c.publishLayer, "attach": c.attach,
 		"detach": c.detach, "doctor": c.doctor}[command](args)
 	f.turn()
 	if strings.Contains(out.String()+errOut.String(), secretValue) {
@@ -559,10 +654,13 @@ func (f *fakeAWS) run(command string, args ...string) result {
 func (f *fakeAWS) function(name string, fields map[string]any) {
 	config := map[string]any{
 		"FunctionName": name, "FunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:" + name,
-		"Runtime": "nodejs22.x", "Role": "arn:aws:iam::123456789012:role/service/orders-role", "Handler": "index.handler",
+		"Runtime": "nodejs22.x", "Role": "arn:aws:iam::123456789012:role/service/orders-role",
+		"Handler":  "index.handler",
 		"CodeSize": 1234, "Description": "", "Timeout": 3, "MemorySize": 128, "Version": "$LATEST",
-		"TracingConfig": map[string]any{"Mode": "PassThrough"}, "PackageType": "Zip", "Architectures": []any{"arm64"},
-		"EphemeralStorage": map[string]any{"Size": 512}, "SnapStart": map[string]any{"ApplyOn": "None", "OptimizationStatus": "Off"},
+		"TracingConfig": map[string]any{"Mode": "PassThrough"}, "PackageType": "Zip",
+		"Architectures":    []any{"arm64"},
+		"EphemeralStorage": map[string]any{"Size": 512},
+		"SnapStart":        map[string]any{"ApplyOn": "None", "OptimizationStatus": "Off"},
 	}
 	maps.Copy(config, fields)
 	maps.DeleteFunc(config, func(_ string, value any) bool { return value == nil })
@@ -637,12 +735,16 @@ func printed(v any) fakeAnswer { return fakeAnswer{out: string(indentJSON(v))} }
 
 // serviceError254 is an error of a service, as the CLI tells it.
 func serviceError254(operation, code, format string, args ...any) fakeAnswer {
-	return fakeAnswer{err: fmt.Sprintf("\nAn error occurred (%s) when calling the %s operation: %s\n", code, operation, fmt.Sprintf(format, args...)), status: 254}
+	return fakeAnswer{
+		err: fmt.Sprintf(
+			"\nAn error occurred (%s) when calling the %s operation: %s\n", code, operation,
+			fmt.Sprintf(format, args...)), status: 254}
 }
 
 // wrongUsage is what the CLI says to a command line that it does not understand.
 func wrongUsage(what string) fakeAnswer {
-	return fakeAnswer{err: "usage: aws [options] <command> <subcommand>\n\naws: error: " + what + "\n", status: 252}
+	return fakeAnswer{
+		err: "usage: aws [options] <command> <subcommand>\n\naws: error: " + what + "\n", status: 252}
 }
 
 // call carries out one command.
@@ -681,7 +783,10 @@ func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
 		hook()
 	}
 	if f.denied == name {
-		return serviceError254(known.operation, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/Developer/alice is not authorized to perform: iam:%s on resource: role orders-role", known.operation)
+		return serviceError254(
+			known.operation, "AccessDenied",
+			"User: arn:aws:sts::123456789012:assumed-role/Developer/alice is not authorized to perform: "+
+				"iam:%s on resource: role orders-role", known.operation)
 	}
 	a := known.run(f, options, stdin)
 	if f.twice && name == "update-function-configuration" {
@@ -703,25 +808,40 @@ type fakeCommand struct {
 }
 
 var fakeCommands = map[string]fakeCommand{
-	"lambda get-function-configuration":    {"GetFunctionConfiguration", []string{"--function-name"}, (*fakeAWS).getFunction},
-	"lambda update-function-configuration": {"UpdateFunctionConfiguration", []string{"--function-name", "--revision-id", "--layers", "--environment"}, (*fakeAWS).updateFunction},
-	"lambda wait function-updated-v2":      {"GetFunction", []string{"--function-name"}, (*fakeAWS).waitUpdated},
-	"lambda wait function-active-v2":       {"GetFunction", []string{"--function-name"}, (*fakeAWS).waitActive},
-	"lambda list-functions":                {"ListFunctions", []string{"--query"}, (*fakeAWS).listFunctions},
-	"lambda list-layer-versions":           {"ListLayerVersions", []string{"--layer-name", "--compatible-architecture"}, (*fakeAWS).listLayerVersions},
-	"lambda get-layer-version-by-arn":      {"GetLayerVersionByArn", []string{"--arn"}, (*fakeAWS).getLayerVersion},
-	"lambda publish-layer-version": {"PublishLayerVersion", []string{"--layer-name", "--zip-file", "--compatible-architectures", "--description"},
+	"lambda get-function-configuration": {
+		"GetFunctionConfiguration", []string{"--function-name"}, (*fakeAWS).getFunction},
+	"lambda update-function-configuration": {
+		"UpdateFunctionConfiguration",
+		[]string{"--function-name", "--revision-id", "--layers", "--environment"}, (*fakeAWS).updateFunction},
+	"lambda wait function-updated-v2": {
+		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitUpdated},
+	"lambda wait function-active-v2": {
+		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitActive},
+	"lambda list-functions": {"ListFunctions", []string{"--query"}, (*fakeAWS).listFunctions},
+	"lambda list-layer-versions": {
+		"ListLayerVersions", []string{"--layer-name", "--compatible-architecture"},
+		(*fakeAWS).listLayerVersions},
+	"lambda get-layer-version-by-arn": {
+		"GetLayerVersionByArn", []string{"--arn"}, (*fakeAWS).getLayerVersion},
+	"lambda publish-layer-version": {"PublishLayerVersion",
+		[]string{"--layer-name", "--zip-file", "--compatible-architectures", "--description"},
 		(*fakeAWS).publishLayerVersion},
-	"iam list-attached-role-policies": {"ListAttachedRolePolicies", []string{"--role-name"}, (*fakeAWS).listRolePolicies},
-	"iam attach-role-policy":          {"AttachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).attachRolePolicy},
-	"iam detach-role-policy":          {"DetachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).detachRolePolicy},
-	"cloudformation describe-stacks":  {"DescribeStacks", []string{"--stack-name"}, (*fakeAWS).describeStacks},
+	"iam list-attached-role-policies": {
+		"ListAttachedRolePolicies", []string{"--role-name"}, (*fakeAWS).listRolePolicies},
+	"iam attach-role-policy": {
+		"AttachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).attachRolePolicy},
+	"iam detach-role-policy": {
+		"DetachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).detachRolePolicy},
+	"cloudformation describe-stacks": {
+		"DescribeStacks", []string{"--stack-name"}, (*fakeAWS).describeStacks},
 }
 
 func (f *fakeAWS) getFunction(o fakeOptions, _ string) fakeAnswer {
 	fn := f.functions[o["--function-name"]]
 	if fn == nil {
-		return serviceError254("GetFunctionConfiguration", "ResourceNotFoundException", "Function not found: arn:aws:lambda:eu-west-1:123456789012:function:%s", o["--function-name"])
+		return serviceError254(
+			"GetFunctionConfiguration", "ResourceNotFoundException",
+			"Function not found: arn:aws:lambda:eu-west-1:123456789012:function:%s", o["--function-name"])
 	}
 	config := f.decoded(o["--function-name"])
 	config["RevisionId"] = fmt.Sprintf("revision-%d", fn.revision)
@@ -731,7 +851,8 @@ func (f *fakeAWS) getFunction(o fakeOptions, _ string) fakeAnswer {
 		config["State"] = fn.state
 	}
 	if fn.updating || fn.busy {
-		config["LastUpdateStatus"], config["LastUpdateStatusReason"] = "InProgress", "The function is being created."
+		config["LastUpdateStatus"], config["LastUpdateStatusReason"] = "InProgress",
+			"The function is being created."
 	}
 	if fn.failed != "" {
 		config["LastUpdateStatus"], config["LastUpdateStatusReason"] = "Failed", fn.failed
@@ -748,12 +869,18 @@ func (f *fakeAWS) updateFunction(o fakeOptions, stdin string) fakeAnswer {
 	case fn == nil:
 		return serviceError254(operation, "ResourceNotFoundException", "Function not found")
 	case fn.updating || fn.state == "Pending":
-		return serviceError254(operation, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: orders")
+		return serviceError254(
+			operation, "ResourceConflictException",
+			"The operation cannot be performed at this time. An update is in progress for resource: orders")
 	case o["--revision-id"] != fmt.Sprintf("revision-%d", fn.revision):
-		return serviceError254(operation, "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+		return serviceError254(
+			operation, "PreconditionFailedException",
+			"The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias "+
+				"API to retrieve the latest Revision Id")
 	case o["--environment"] != "file:///dev/stdin":
 		return wrongUsage("argument --environment: the test wants it on standard input")
-	case json.Unmarshal([]byte(o["--layers"]), &layers) != nil || json.Unmarshal([]byte(stdin), &environment) != nil:
+	case json.Unmarshal([]byte(o["--layers"]), &layers) != nil ||
+		json.Unmarshal([]byte(stdin), &environment) != nil:
 		return wrongUsage("Invalid JSON")
 	case strings.IndexFunc(stdin, func(r rune) bool { return r > '~' }) >= 0:
 		return wrongUsage("not ASCII, so the locale matters")
@@ -765,7 +892,8 @@ func (f *fakeAWS) updateFunction(o fakeOptions, stdin string) fakeAnswer {
 		size += len(name) + len(value.(string))
 	}
 	if size > 4096 {
-		return serviceError254(operation, "InvalidParameterValueException", "exceeded the 4KB limit. String measured: %s", stdin)
+		return serviceError254(
+			operation, "InvalidParameterValueException", "exceeded the 4KB limit. String measured: %s", stdin)
 	}
 	fn.set(layers, environment.Variables)
 	fn.revision++
@@ -798,7 +926,10 @@ func (f *fakeAWS) waitUpdated(o fakeOptions, _ string) fakeAnswer {
 	f.waited += "function-updated-v2 "
 	fn := f.functions[o["--function-name"]]
 	if fn.failed != "" {
-		return fakeAnswer{err: "\nWaiter FunctionUpdatedV2 failed: Waiter encountered a terminal failure state: For expression \"Configuration.LastUpdateStatus\" we matched expected path: \"Failed\"\n", status: 255}
+		return fakeAnswer{
+			err: "\nWaiter FunctionUpdatedV2 failed: Waiter encountered a terminal failure state: For " +
+				"expression \"Configuration.LastUpdateStatus\" we matched expected path: \"Failed\"\n",
+			status: 255}
 	}
 	if fn.updating {
 		fn.updating = false
@@ -814,7 +945,8 @@ func (f *fakeAWS) waitActive(o fakeOptions, _ string) fakeAnswer {
 }
 
 func (f *fakeAWS) listFunctions(o fakeOptions, _ string) fakeAnswer {
-	if o["--query"] != "Functions[?Environment.Variables.LIVE_LAMBDA_ATTACHED].[FunctionName, Role, Environment.Variables.LIVE_LAMBDA_ATTACHED]" {
+	if o["--query"] != "Functions[?Environment.Variables.LIVE_LAMBDA_ATTACHED].[FunctionName, Role, "+
+		"Environment.Variables.LIVE_LAMBDA_ATTACHED]" {
 		return wrongUsage("the fake knows one query only")
 	}
 	rows := []any{}
@@ -838,7 +970,9 @@ func (f *fakeAWS) listLayerVersions(o fakeOptions, _ string) fakeAnswer {
 
 func layerVersion(name string, version int, arches []string) map[string]any {
 	arn := "arn:aws:lambda:eu-west-1:123456789012:layer:" + name
-	return map[string]any{"LayerArn": arn, "LayerVersionArn": arn + ":" + strconv.Itoa(version), "Version": version, "CompatibleArchitectures": arches}
+	return map[string]any{
+		"LayerArn": arn, "LayerVersionArn": arn + ":" + strconv.Itoa(version), "Version": version,
+		"CompatibleArchitectures": arches}
 }
 
 func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
@@ -846,7 +980,8 @@ func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
 	version, _ := strconv.Atoi(parts[len(parts)-1])
 	versions := f.layers[parts[len(parts)-2]]
 	if version < 1 || version > len(versions) {
-		return serviceError254("GetLayerVersionByArn", "ResourceNotFoundException", "The resource you requested does not exist.")
+		return serviceError254(
+			"GetLayerVersionByArn", "ResourceNotFoundException", "The resource you requested does not exist.")
 	}
 	return printed(layerVersion(parts[len(parts)-2], version, versions[version-1]))
 }
@@ -867,11 +1002,14 @@ func (f *fakeAWS) publishLayerVersion(o fakeOptions, _ string) fakeAnswer {
 func (f *fakeAWS) listRolePolicies(o fakeOptions, _ string) fakeAnswer {
 	policies, ok := f.roles[o["--role-name"]]
 	if !ok {
-		return serviceError254("ListAttachedRolePolicies", "NoSuchEntity", "The role with name %s cannot be found.", o["--role-name"])
+		return serviceError254(
+			"ListAttachedRolePolicies", "NoSuchEntity", "The role with name %s cannot be found.",
+			o["--role-name"])
 	}
 	list := []any{}
 	for _, arn := range policies {
-		list = append(list, map[string]any{"PolicyName": arn[strings.LastIndexByte(arn, '/')+1:], "PolicyArn": arn})
+		list = append(
+			list, map[string]any{"PolicyName": arn[strings.LastIndexByte(arn, '/')+1:], "PolicyArn": arn})
 	}
 	return printed(map[string]any{"AttachedPolicies": list})
 }
@@ -887,7 +1025,8 @@ func (f *fakeAWS) detachRolePolicy(o fakeOptions, _ string) fakeAnswer {
 	role := o["--role-name"]
 	i := slices.Index(f.roles[role], o["--policy-arn"])
 	if i < 0 {
-		return serviceError254("DetachRolePolicy", "NoSuchEntity", "Policy %s was not found.", o["--policy-arn"])
+		return serviceError254(
+			"DetachRolePolicy", "NoSuchEntity", "Policy %s was not found.", o["--policy-arn"])
 	}
 	f.roles[role] = slices.Delete(f.roles[role], i, i+1)
 	return fakeAnswer{}
@@ -896,9 +1035,14 @@ func (f *fakeAWS) detachRolePolicy(o fakeOptions, _ string) fakeAnswer {
 func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {
 	outputs, ok := f.stacks[o["--stack-name"]]
 	if !ok {
-		return serviceError254("DescribeStacks", "ValidationError", "Stack with id %s does not exist", o["--stack-name"])
+		return serviceError254(
+			"DescribeStacks", "ValidationError", "Stack with id %s does not exist", o["--stack-name"])
 	}
-	return printed(map[string]any{"Stacks": []any{map[string]any{"StackName": o["--stack-name"], "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}}})
+	return printed(
+		map[string]any{
+			"Stacks": []any{
+				map[string]any{
+					"StackName": o["--stack-name"], "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}}})
 }
 
 // ---- as much of YAML as the template uses ----
@@ -924,7 +1068,8 @@ func parseYAML(t *testing.T, text string) any {
 		case strings.HasSuffix(line, ": |"): // a text, until what is indented less
 			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
 			block = &p.lines[len(p.lines)-1]
-		case strings.ContainsAny(line, "\t#|>{}[]*%@`") && !strings.Contains(line, "!Sub \"") || strings.TrimRight(line, " ") != line:
+		case strings.ContainsAny(line, "\t#|>{}[]*%@`") && !strings.Contains(line, "!Sub \"") ||
+			strings.TrimRight(line, " ") != line:
 			t.Fatalf("line %d is beyond this parser: %q", i+1, line)
 		default:
 			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
@@ -1001,13 +1146,15 @@ func (p *yamlParser) scalar(s string) any {
 		return plain
 	}
 	// ": " begins a value in YAML, and these words are no strings.
-	if !yamlPlain.MatchString(s) || strings.Contains(s, ": ") || slices.Contains([]string{"true", "false", "yes", "no", "null", "on", "off"}, strings.ToLower(s)) {
+	if !yamlPlain.MatchString(s) || strings.Contains(s, ": ") ||
+		slices.Contains([]string{"true", "false", "yes", "no", "null", "on", "off"}, strings.ToLower(s)) {
 		p.t.Fatalf("not a plain scalar: %q", s)
 	}
 	return s
 }
 
-// resolve replaces every function of CloudFormation by its value; one that names what is not there fails the test.
+// resolve replaces every function of CloudFormation by its value; one that names what is not there fails the
+// test.
 func resolve(t *testing.T, resources map[string]any, v any) any {
 	t.Helper()
 	lookUp := func(name, attribute string) string {

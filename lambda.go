@@ -1,16 +1,16 @@
 //go:build !layer
 
-// An AWS Lambda execution environment on loopback, for `demo` and for the tests: the Runtime API, the Extensions API
-// and the life of the processes that use them.
+// An AWS Lambda execution environment on loopback, for `demo` and for the tests: the Runtime API, the
+// Extensions API and the life of the processes that use them.
 //
-// In: events, by invoke or as HTTP through serveInvoke. Out: what the function answered, or the error that Lambda would
-// give instead, both in a result; error values are for what never became an invocation. Sizes are bytes, times are wall
-// time. What happens is in a bounded record that a caller can wait on.
+// In: events, by invoke or as HTTP through serveInvoke. Out: what the function answered, or the error that
+// Lambda would give instead, both in a result; error values are for what never became an invocation. Sizes
+// are bytes, times are wall time. What happens is in a bounded record that a caller can wait on.
 //
-// One mutex guards all state; whoever changes it records an event, which wakes every waiter. Goroutines: one for each
-// invocation and for the first init, two for each process (its exit, its output), those of the HTTP server; close waits
-// for all of them. A sandbox is one generation of processes: a timeout or a crash ends it, and the next invocation
-// begins another, which is Lambda's reset.
+// One mutex guards all state; whoever changes it records an event, which wakes every waiter. Goroutines: one
+// for each invocation and for the first init, two for each process (its exit, its output), those of the HTTP
+// server; close waits for all of them. A sandbox is one generation of processes: a timeout or a crash ends
+// it, and the next invocation begins another, which is Lambda's reset.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
@@ -48,7 +48,8 @@ import (
 
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const (
-	lambdaMaxPayload    = 6*1024*1024 + 100 // an event, or an answer that is not streamed (RIE; documented as 6 MB)
+	// an event, or an answer that is not streamed (RIE; documented as 6 MB)
+	lambdaMaxPayload    = 6*1024*1024 + 100
 	lambdaMaxRequest    = 6 * 1024 * 1024   // an event in an Invoke call
 	lambdaMaxAsync      = 1024 * 1024       // the same with X-Amz-Invocation-Type: Event
 	lambdaMaxStream     = 200 * 1024 * 1024 // a streamed answer
@@ -93,9 +94,10 @@ type lambdaOptions struct {
 	environment                    map[string]string // the function's own variables
 	credentials                    lambdaCredentials // invented ones
 
-	layerDir string       // stands for /opt: extensions/ is started, bin/ is on PATH, bootstrap may be there
-	taskDir  string       // LAMBDA_TASK_ROOT, the runtime's working directory; the current one
-	runtime  []string     // what a managed runtime runs, through AWS_LAMBDA_EXEC_WRAPPER; empty: the caller plays it by HTTP
+	layerDir string // stands for /opt: extensions/ is started, bin/ is on PATH, bootstrap may be there
+	taskDir  string // LAMBDA_TASK_ROOT, the runtime's working directory; the current one
+	// what a managed runtime runs, through AWS_LAMBDA_EXEC_WRAPPER; empty: the caller plays it by HTTP
+	runtime  []string
 	osOnly   bool         // an OS-only runtime: bootstrap from taskDir, else layerDir, and no exec wrapper
 	external []string     // external extensions that the caller plays by HTTP
 	output   io.Writer    // takes the processes' output, a line a Write, and must not block
@@ -125,7 +127,8 @@ type lambdaCredentials struct {
 	expiration                                 time.Time // told by the SnapStart endpoint alone
 }
 
-// invokeRequest is one invocation. What is empty does not reach the runtime, but for what has a default and for IDs.
+// invokeRequest is one invocation. What is empty does not reach the runtime, but for what has a default and
+// for IDs.
 type invokeRequest struct {
 	payload                        []byte
 	timeout                        time.Duration   // the function's
@@ -136,9 +139,9 @@ type invokeRequest struct {
 	traceID, tenantID              string
 	clientContext, cognitoIdentity string // JSON
 
-	// onResponse makes this a streaming invocation: it gets the headers of /response before the first byte, and the
-	// writer that it returns takes the bytes as they arrive. With nil the answer is buffered after all. Neither is used
-	// once invoke has returned, so a Write must not block for ever.
+	// onResponse makes this a streaming invocation: it gets the headers of /response before the first byte,
+	// and the writer that it returns takes the bytes as they arrive. With nil the answer is buffered after
+	// all. Neither is used once invoke has returned, so a Write must not block for ever.
 	onResponse func(http.Header) io.Writer
 }
 
@@ -156,10 +159,10 @@ type invokeResult struct {
 	duration                time.Duration // from the event's release until the answer was complete
 }
 
-// lambdaEvent is one line of the record. Names: "init start", "extension launched", "extension registered", "runtime
-// started", "runtime next", "extension next", "restore next", "init done", "init failed", "restored", "invoke start",
-// "event delivered", "answer begun", "answer", "invoke end", "invoke failed", "failure", "frozen", "thawed", "shutdown",
-// "process exited", "shutdown done".
+// lambdaEvent is one line of the record. Names: "init start", "extension launched", "extension registered",
+// "runtime started", "runtime next", "extension next", "restore next", "init done", "init failed",
+// "restored", "invoke start", "event delivered", "answer begun", "answer", "invoke end", "invoke failed",
+// "failure", "frozen", "thawed", "shutdown", "process exited", "shutdown done".
 type lambdaEvent struct {
 	seq       int // from 1
 	at        time.Time
@@ -167,8 +170,8 @@ type lambdaEvent struct {
 	requestID string
 	detail    string // error type, exit status or reason
 
-	// Of an "answer" only, an attempt to complete an invocation. status is what the Runtime API decided, 0 where it
-	// broke the connection off; a late fault changes what the client sees, not this.
+	// Of an "answer" only, an attempt to complete an invocation. status is what the Runtime API decided, 0
+	// where it broke the connection off; a late fault changes what the client sees, not this.
 	kind            string // "response" or "error"
 	status          int
 	header, trailer http.Header
@@ -276,7 +279,9 @@ func (f *lambdaFailure) reason() string {
 }
 
 func lambdaTimedOut(limit time.Duration) *lambdaFailure {
-	return &lambdaFailure{errorType: "Sandbox.Timedout", message: fmt.Sprintf("Task timed out after %.2f seconds", limit.Seconds())}
+	return &lambdaFailure{
+		errorType: "Sandbox.Timedout",
+		message:   fmt.Sprintf("Task timed out after %.2f seconds", limit.Seconds())}
 }
 
 var (
@@ -286,8 +291,8 @@ var (
 
 // ---- start and stop ----
 
-// startLambda opens the Runtime API, begins init and returns; ctx bounds that alone. A failed init is no error here: as
-// in Lambda the first invocation repeats it and reports what comes of that. See ready.
+// startLambda opens the Runtime API, begins init and returns; ctx bounds that alone. A failed init is no
+// error here: as in Lambda the first invocation repeats it and reports what comes of that. See ready.
 func startLambda(ctx context.Context, o lambdaOptions) (*lambdaEnv, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -322,7 +327,8 @@ func (o lambdaOptions) withDefaults() (lambdaOptions, error) {
 	o.timeout, o.maxConcurrency = cmp.Or(o.timeout, 3*time.Second), max(o.maxConcurrency, 1)
 	o.output = cmp.Or(o.output, io.Discard)
 	o.credentials = cmp.Or(o.credentials, lambdaCredentials{
-		accessKeyID: "ASIAEMULATEDLAMBDA00", secretAccessKey: "emulated-secret", sessionToken: "emulated-token",
+		accessKeyID: "ASIAEMULATEDLAMBDA00", secretAccessKey: "emulated-secret",
+		sessionToken: "emulated-token",
 	})
 	initTimeout := max(130*time.Second, o.timeout)
 	switch {
@@ -334,7 +340,8 @@ func (o lambdaOptions) withDefaults() (lambdaOptions, error) {
 	default:
 		o.initType, initTimeout = "on-demand", 10*time.Second
 	}
-	o.initTimeout, o.shutdownTimeout = cmp.Or(o.initTimeout, initTimeout), cmp.Or(o.shutdownTimeout, 2*time.Second)
+	o.initTimeout, o.shutdownTimeout = cmp.Or(o.initTimeout, initTimeout),
+		cmp.Or(o.shutdownTimeout, 2*time.Second)
 	if o.timeout < 0 || o.timeout > lambdaMaxTimeout {
 		return o, fmt.Errorf("timeout %v: want more than 0 and at most %v", o.timeout, lambdaMaxTimeout)
 	}
@@ -385,8 +392,8 @@ func (e *lambdaEnv) ready(ctx context.Context) error {
 	return nil
 }
 
-// close shuts down at once, with the reason SPINDOWN: a running invocation fails, extensions get SHUTDOWN as soon as
-// they ask. It returns when nothing is left, with how the last generation's processes ended.
+// close shuts down at once, with the reason SPINDOWN: a running invocation fails, extensions get SHUTDOWN as
+// soon as they ask. It returns when nothing is left, with how the last generation's processes ended.
 func (e *lambdaEnv) close() []lambdaExit {
 	e.closeOnce.Do(func() {
 		e.mu.Lock()
@@ -436,7 +443,8 @@ func (e *lambdaEnv) wake() {
 	e.changed = make(chan struct{})
 }
 
-// await returns once done says true, or else with the context's cause. e.mu is held on entry, in done and on return.
+// await returns once done says true, or else with the context's cause. e.mu is held on entry, in done and on
+// return.
 func (e *lambdaEnv) await(ctx context.Context, done func() bool) error {
 	for !done() {
 		if ctx.Err() != nil {
@@ -473,7 +481,8 @@ func (e *lambdaEnv) completions(requestID string) (attempts []lambdaEvent) {
 }
 
 // waitFor returns the first event with a number above after (0: any) that match accepts, and waits for it.
-func (e *lambdaEnv) waitFor(ctx context.Context, after int, match func(lambdaEvent) bool) (found lambdaEvent, err error) {
+func (e *lambdaEnv) waitFor(ctx context.Context, after int, match func(lambdaEvent) bool) (
+	found lambdaEvent, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	err = e.await(ctx, func() bool {
@@ -490,11 +499,13 @@ func (e *lambdaEnv) waitFor(ctx context.Context, after int, match func(lambdaEve
 
 // ---- one invocation ----
 
-// invoke runs one invocation and returns when its caller would have the answer; the phase may last longer. A cancelled
-// ctx ends the wait, not the invocation.
+// invoke runs one invocation and returns when its caller would have the answer; the phase may last longer. A
+// cancelled ctx ends the wait, not the invocation.
 func (e *lambdaEnv) invoke(ctx context.Context, req invokeRequest) (invokeResult, error) {
 	if len(req.payload) > lambdaMaxPayload {
-		return invokeResult{}, fmt.Errorf("invoke %s: event of %d bytes, want at most %d", e.functionName, len(req.payload), lambdaMaxPayload)
+		return invokeResult{},
+			fmt.Errorf("invoke %s: event of %d bytes, want at most %d", e.functionName, len(req.payload),
+				lambdaMaxPayload)
 	}
 	select {
 	case e.slots <- struct{}{}:
@@ -529,12 +540,14 @@ func (e *lambdaEnv) spawn(f func()) bool {
 }
 
 func newLambdaInvocation(req invokeRequest) *lambdaInvocation {
-	req.requestID, req.contentType = cmp.Or(req.requestID, lambdaUUID()), cmp.Or(req.contentType, "application/json")
+	req.requestID, req.contentType = cmp.Or(req.requestID, lambdaUUID()),
+		cmp.Or(req.contentType, "application/json")
 	if req.traceID == "" {
 		id := strings.ReplaceAll(lambdaUUID()+lambdaUUID(), "-", "")
 		req.traceID = fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", time.Now().Unix(), id[:24], id[24:40])
 	}
-	return &lambdaInvocation{invokeRequest: req, attempt: lambdaUUID(), sink: lambdaSink{open: req.onResponse}}
+	return &lambdaInvocation{
+		invokeRequest: req, attempt: lambdaUUID(), sink: lambdaSink{open: req.onResponse}}
 }
 
 // phase is Lambda's Invoke phase with what may precede it.
@@ -565,7 +578,8 @@ func (e *lambdaEnv) phase(inv *lambdaInvocation, answer chan<- invokeResult) {
 	}
 	e.mu.Lock()
 	e.record(lambdaEvent{name: "invoke failed", requestID: inv.requestID, detail: failure.errorType})
-	goesOn := e.managed() && sb.failure == nil // RIE: a timeout there, as other invocations are in the same process
+	// RIE: a timeout there, as other invocations are in the same process
+	goesOn := e.managed() && sb.failure == nil
 	e.mu.Unlock()
 	if !goesOn {
 		e.stop(sb, failure.reason())
@@ -573,7 +587,8 @@ func (e *lambdaEnv) phase(inv *lambdaInvocation, answer chan<- invokeResult) {
 }
 
 // prepare gives the sandbox for an invocation, initialised and restored. e.initMu is held.
-func (e *lambdaEnv) prepare(ctx context.Context, inv *lambdaInvocation) (sb *lambdaSandbox, failure *lambdaFailure) {
+func (e *lambdaEnv) prepare(ctx context.Context, inv *lambdaInvocation) (
+	sb *lambdaSandbox, failure *lambdaFailure) {
 	sb = e.current()
 	if start := time.Now(); !sb.ready {
 		failure = e.init(ctx, sb, inv.timeout)
@@ -586,7 +601,8 @@ func (e *lambdaEnv) prepare(ctx context.Context, inv *lambdaInvocation) (sb *lam
 	return sb, failure
 }
 
-// deliver releases the event to the runtime and INVOKE to the extensions, and returns once inv.result is the answer.
+// deliver releases the event to the runtime and INVOKE to the extensions, and returns once inv.result is the
+// answer.
 func (e *lambdaEnv) deliver(ctx context.Context, sb *lambdaSandbox, inv *lambdaInvocation) *lambdaFailure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -599,7 +615,8 @@ func (e *lambdaEnv) deliver(ctx context.Context, sb *lambdaSandbox, inv *lambdaI
 			x.busy = true
 			x.event = &lambdaExtensionEvent{
 				EventType: "INVOKE", DeadlineMs: inv.deadline.UnixMilli(), RequestID: inv.requestID,
-				InvokedFunctionArn: e.arn(inv.qualifier), Tracing: map[string]string{"type": "X-Amzn-Trace-Id", "value": inv.traceID},
+				InvokedFunctionArn: e.arn(inv.qualifier),
+				Tracing:            map[string]string{"type": "X-Amzn-Trace-Id", "value": inv.traceID},
 			}
 		}
 	}
@@ -619,7 +636,8 @@ func (e *lambdaEnv) deliver(ctx context.Context, sb *lambdaSandbox, inv *lambdaI
 	return sb.failure
 }
 
-// finish waits until nothing holds the phase open: the runtime and the extensions that got INVOKE have called next.
+// finish waits until nothing holds the phase open: the runtime and the extensions that got INVOKE have called
+// next.
 func (e *lambdaEnv) finish(ctx context.Context, sb *lambdaSandbox, inv *lambdaInvocation) *lambdaFailure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -647,7 +665,8 @@ func (e *lambdaEnv) result(inv *lambdaInvocation, failure *lambdaFailure) invoke
 	}
 	if failure != nil {
 		broken := lambdaBroken(failure.errorType, "RequestId: "+inv.requestID+" Error: "+failure.message)
-		r.functionError, r.errorType, r.contentType, r.payload = broken.functionError, broken.errorType, broken.contentType, broken.payload
+		r.functionError, r.errorType, r.contentType, r.payload = broken.functionError, broken.errorType,
+			broken.contentType, broken.payload
 		r.streamed = inv.sink.used
 		if failure.body != nil {
 			r.payload = failure.body
@@ -668,14 +687,16 @@ func (e *lambdaEnv) arn(qualifier string) string {
 
 func (e *lambdaEnv) newSandbox() (*lambdaSandbox, error) {
 	paths, err := e.extensionPaths()
-	sb := &lambdaSandbox{state: lambdaStarted, external: slices.Clone(e.external), invocations: map[string]*lambdaInvocation{}}
+	sb := &lambdaSandbox{
+		state: lambdaStarted, external: slices.Clone(e.external), invocations: map[string]*lambdaInvocation{}}
 	for _, p := range paths {
 		sb.external = append(sb.external, filepath.Base(p))
 	}
 	return sb, err
 }
 
-// extensionPaths are the entries of /opt/extensions that are not directories, by name: each is an external extension.
+// extensionPaths are the entries of /opt/extensions that are not directories, by name: each is an external
+// extension.
 func (e *lambdaEnv) extensionPaths() (paths []string, err error) {
 	if e.layerDir == "" {
 		return nil, nil
@@ -693,8 +714,8 @@ func (e *lambdaEnv) extensionPaths() (paths []string, err error) {
 	return paths, nil
 }
 
-// init starts the extensions, then, when all external ones have registered, the runtime, and waits until everyone has
-// called next. e.initMu is held; limit is what a timeout says.
+// init starts the extensions, then, when all external ones have registered, the runtime, and waits until
+// everyone has called next. e.initMu is held; limit is what a timeout says.
 func (e *lambdaEnv) init(ctx context.Context, sb *lambdaSandbox, limit time.Duration) *lambdaFailure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -755,7 +776,9 @@ func (e *lambdaEnv) restore(ctx context.Context, sb *lambdaSandbox) *lambdaFailu
 	sb.restoring = true
 	e.wake()
 	if e.await(ctx, func() bool { return sb.failure != nil || sb.state == lambdaReady }) != nil {
-		e.fail(sb, &lambdaFailure{errorType: "SnapStartTimeoutException", message: "the runtime did not call next in time after the restore"})
+		e.fail(sb, &lambdaFailure{
+			errorType: "SnapStartTimeoutException",
+			message:   "the runtime did not call next in time after the restore"})
 	}
 	if sb.restored = sb.failure == nil; sb.restored {
 		e.record(lambdaEvent{name: "restored"})
@@ -795,8 +818,8 @@ func (sb *lambdaSandbox) signal(s syscall.Signal) {
 	}
 }
 
-// stop is Lambda's Shutdown phase, for a reset too: first the runtime, with 30 % of the time, then the extensions. The
-// sandbox that follows stays empty until the next invocation.
+// stop is Lambda's Shutdown phase, for a reset too: first the runtime, with 30 % of the time, then the
+// extensions. The sandbox that follows stays empty until the next invocation.
 func (e *lambdaEnv) stop(sb *lambdaSandbox, reason string) {
 	sb.stopOnce.Do(func() {
 		e.mu.Lock()
@@ -827,7 +850,8 @@ func (e *lambdaEnv) stop(sb *lambdaSandbox, reason string) {
 
 // stopExtensions gives SHUTDOWN to those that registered for it, and the time until the deadline to exit.
 func (e *lambdaEnv) stopExtensions(sb *lambdaSandbox, deadline time.Time, reason string) {
-	event := lambdaExtensionEvent{EventType: "SHUTDOWN", ShutdownReason: reason, DeadlineMs: deadline.UnixMilli()}
+	event := lambdaExtensionEvent{
+		EventType: "SHUTDOWN", ShutdownReason: reason, DeadlineMs: deadline.UnixMilli()}
 	subscribed := map[string]bool{}
 	e.mu.Lock()
 	for _, x := range sb.extensions {
@@ -868,7 +892,9 @@ func (e *lambdaEnv) replace(sb *lambdaSandbox) {
 	}
 	for _, p := range sb.processes {
 		state := p.cmd.ProcessState
-		e.report = append(e.report, lambdaExit{name: p.name, status: state.String(), code: state.ExitCode(), byItself: !p.killed})
+		e.report = append(
+			e.report, lambdaExit{
+				name: p.name, status: state.String(), code: state.ExitCode(), byItself: !p.killed})
 	}
 	if e.closing {
 		next.failure = errLambdaDown
@@ -947,7 +973,8 @@ func (e *lambdaEnv) bootstrap() string {
 }
 
 // launch starts one process with its output as lines. e.mu is held.
-func (e *lambdaEnv) launch(sb *lambdaSandbox, name string, argv []string, dir string, env []string) (*lambdaProcess, error) {
+func (e *lambdaEnv) launch(sb *lambdaSandbox, name string, argv []string, dir string, env []string) (
+	*lambdaProcess, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("output of %s: %w", name, err)
@@ -985,12 +1012,13 @@ func (e *lambdaEnv) copyLines(r *os.File) {
 	}
 }
 
-// reap waits for a process to exit, ends what it left in its group, and fails the sandbox: outside of a shutdown any
-// exit is fatal, whatever the status.
+// reap waits for a process to exit, ends what it left in its group, and fails the sandbox: outside of a
+// shutdown any exit is fatal, whatever the status.
 func (e *lambdaEnv) reap(sb *lambdaSandbox, p *lambdaProcess, output *os.File) {
 	_ = p.cmd.Wait() // the status is in ProcessState
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-	_ = output.SetReadDeadline(time.Now().Add(time.Second)) // a process that left the group may hold it open for ever
+	// a process that left the group may hold it open for ever
+	_ = output.SetReadDeadline(time.Now().Add(time.Second))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	close(p.exited)
@@ -998,7 +1026,8 @@ func (e *lambdaEnv) reap(sb *lambdaSandbox, p *lambdaProcess, output *os.File) {
 	e.record(lambdaEvent{name: "process exited", who: p.name, detail: state.String()})
 	failure := &lambdaFailure{errorType: "Extension.Crash", message: state.String()}
 	if p == sb.runtime {
-		failure = &lambdaFailure{errorType: "Runtime.ExitError", message: "Runtime exited with error: " + state.String()}
+		failure = &lambdaFailure{
+			errorType: "Runtime.ExitError", message: "Runtime exited with error: " + state.String()}
 		if state.Success() {
 			failure.message = "Runtime exited without providing a reason"
 		}
@@ -1043,13 +1072,15 @@ func (p *lambdaProcess) kill() {
 func (e *lambdaEnv) variables(runtime bool) []string {
 	v := map[string]string{"PATH": os.Getenv("PATH"), "LANG": "en_US.UTF-8", "TZ": ":UTC"}
 	if e.layerDir != "" {
-		v["PATH"], v["LD_LIBRARY_PATH"] = filepath.Join(e.layerDir, "bin")+":"+v["PATH"], filepath.Join(e.layerDir, "lib")
+		v["PATH"], v["LD_LIBRARY_PATH"] = filepath.Join(e.layerDir, "bin")+":"+v["PATH"],
+			filepath.Join(e.layerDir, "lib")
 	}
 	maps.Copy(v, e.environment)
 	maps.Copy(v, map[string]string{
 		"AWS_REGION": e.region, "AWS_DEFAULT_REGION": e.region, "AWS_LAMBDA_RUNTIME_API": e.addr,
 		"AWS_LAMBDA_FUNCTION_NAME": e.functionName, "AWS_LAMBDA_FUNCTION_VERSION": e.version,
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(e.memoryMB), "AWS_LAMBDA_INITIALIZATION_TYPE": e.initType,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(e.memoryMB),
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  e.initType,
 	})
 	if e.managed() {
 		v["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(e.maxConcurrency)
@@ -1058,7 +1089,8 @@ func (e *lambdaEnv) variables(runtime bool) []string {
 		v["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + e.addr + lambdaCredentialsPath
 		v["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = e.token
 	} else {
-		v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"] = e.credentials.accessKeyID, e.credentials.secretAccessKey
+		v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"] = e.credentials.accessKeyID,
+			e.credentials.secretAccessKey
 		v["AWS_SESSION_TOKEN"] = e.credentials.sessionToken
 	}
 	if runtime {
@@ -1066,7 +1098,8 @@ func (e *lambdaEnv) variables(runtime bool) []string {
 	}
 	if runtime && !e.snapStart {
 		v["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + e.functionName
-		v["AWS_LAMBDA_LOG_STREAM_NAME"] = time.Now().UTC().Format("2006/01/02/[") + e.version + "]" + strings.ReplaceAll(e.token, "-", "")
+		v["AWS_LAMBDA_LOG_STREAM_NAME"] = time.Now().UTC().Format("2006/01/02/[") + e.version + "]" +
+			strings.ReplaceAll(e.token, "-", "")
 	}
 	list := make([]string, 0, len(v))
 	for name, value := range v {
@@ -1098,13 +1131,15 @@ func (e *lambdaEnv) routes() http.Handler {
 	handle("POST /2020-01-01/extension/init/error", e.extensionError)
 	handle("POST /2020-01-01/extension/exit/error", e.extensionError)
 	// RIE's answers where these APIs are not there, made so that extensions go on without.
-	handle("PUT /2020-08-15/logs", always(lambdaRefusal(202, "Logs.NotSupported", "Logs API is not supported")))
-	handle("PUT /2022-07-01/telemetry", always(lambdaRefusal(202, "Telemetry.NotSupported", "Telemetry API is not supported")))
+	handle("PUT /2020-08-15/logs",
+		always(lambdaRefusal(202, "Logs.NotSupported", "Logs API is not supported")))
+	handle("PUT /2022-07-01/telemetry",
+		always(lambdaRefusal(202, "Telemetry.NotSupported", "Telemetry API is not supported")))
 	return lambdaLoopback(mux)
 }
 
-// lambdaLoopback refuses what a web page in this machine's browser could send: names that were made to point here, and
-// any page's requests.
+// lambdaLoopback refuses what a web page in this machine's browser could send: names that were made to point
+// here, and any page's requests.
 func lambdaLoopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -1140,7 +1175,8 @@ func lambdaJSON(status int, v any) lambdaReply {
 }
 
 func lambdaRefusal(status int, errorType, format string, args ...any) lambdaReply {
-	reply := lambdaJSON(status, map[string]string{"errorType": errorType, "errorMessage": fmt.Sprintf(format, args...)})
+	reply := lambdaJSON(
+		status, map[string]string{"errorType": errorType, "errorMessage": fmt.Sprintf(format, args...)})
 	reply.refuse = errorType
 	return reply
 }
@@ -1157,7 +1193,8 @@ func lambdaNotAllowed(from, to string) lambdaReply {
 
 var (
 	lambdaAccepted  = lambdaJSON(http.StatusAccepted, map[string]string{"status": "OK"})
-	lambdaTruncated = lambdaRefusal(http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+	lambdaTruncated = lambdaRefusal(
+		http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 )
 
 func (reply lambdaReply) send(w http.ResponseWriter) {
@@ -1196,7 +1233,9 @@ func (e *lambdaEnv) serve(call lambdaCall) http.HandlerFunc {
 			}
 		} else if id := r.PathValue("id"); id != "" {
 			e.mu.Lock()
-			e.record(lambdaEvent{name: "answer", who: "runtime", requestID: id, kind: path.Base(r.URL.Path), status: fault.status, header: r.Header.Clone()})
+			e.record(lambdaEvent{
+				name: "answer", who: "runtime", requestID: id, kind: path.Base(r.URL.Path),
+				status: fault.status, header: r.Header.Clone()})
 			e.mu.Unlock()
 		}
 		reply := lambdaRefusal(fault.status, cmp.Or(fault.errorType, "InternalServerError"), "injected fault")
@@ -1216,7 +1255,8 @@ func lambdaUUID() string {
 
 func (e *lambdaEnv) credentialsEndpoint(_ http.ResponseWriter, r *http.Request) lambdaReply {
 	if r.Header.Get("Authorization") != e.token {
-		return lambdaReply{status: http.StatusNotFound, body: []byte("cannot get credentials for the provided token\n")}
+		return lambdaReply{
+			status: http.StatusNotFound, body: []byte("cannot get credentials for the provided token\n")}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -1241,12 +1281,15 @@ func (e *lambdaEnv) runtimeNext(_ http.ResponseWriter, r *http.Request) lambdaRe
 		return lambdaNotAllowed(sb.state, lambdaReady)
 	}
 	e.record(lambdaEvent{name: "runtime next", who: "runtime"})
-	if e.await(r.Context(), func() bool { return sb.over || len(sb.queue) > 0 && r.Context().Err() == nil }) != nil || sb.over {
+	if e.await(r.Context(), func() bool {
+		return sb.over || len(sb.queue) > 0 && r.Context().Err() == nil
+	}) != nil || sb.over {
 		return lambdaReply{}
 	}
 	inv := sb.queue[0]
 	inv.delivered = true
-	// Outside of Managed Instances it stays the current one until it is answered: a runtime that lost it can ask again.
+	// Outside of Managed Instances it stays the current one until it is answered: a runtime that lost it can
+	// ask again.
 	if e.managed() {
 		sb.queue = sb.queue[1:]
 	} else {
@@ -1268,7 +1311,9 @@ func (e *lambdaEnv) runtimeNext(_ http.ResponseWriter, r *http.Request) lambdaRe
 
 // runtimeAnswer serves /response and /error.
 func (e *lambdaEnv) runtimeAnswer(w http.ResponseWriter, r *http.Request) lambdaReply {
-	ev := lambdaEvent{name: "answer", who: "runtime", requestID: r.PathValue("id"), kind: path.Base(r.URL.Path), header: r.Header.Clone()}
+	ev := lambdaEvent{
+		name: "answer", who: "runtime", requestID: r.PathValue("id"), kind: path.Base(r.URL.Path),
+		header: r.Header.Clone()}
 	sb, inv, reply := e.beginAnswer(w, r, ev)
 	if inv == nil {
 		return reply
@@ -1287,8 +1332,10 @@ func (e *lambdaEnv) runtimeAnswer(w http.ResponseWriter, r *http.Request) lambda
 	return reply
 }
 
-// beginAnswer checks the ID before the state, as Lambda does, and reserves the invocation for this one answer.
-func (e *lambdaEnv) beginAnswer(w http.ResponseWriter, r *http.Request, ev lambdaEvent) (sb *lambdaSandbox, inv *lambdaInvocation, refusal lambdaReply) {
+// beginAnswer checks the ID before the state, as Lambda does, and reserves the invocation for this one
+// answer.
+func (e *lambdaEnv) beginAnswer(w http.ResponseWriter, r *http.Request, ev lambdaEvent) (
+	sb *lambdaSandbox, inv *lambdaInvocation, refusal lambdaReply) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	state := map[string]string{"response": lambdaResponse, "error": lambdaErrorResponse}[ev.kind]
@@ -1303,8 +1350,10 @@ func (e *lambdaEnv) beginAnswer(w http.ResponseWriter, r *http.Request, ev lambd
 	case inv.answering:
 		refusal = lambdaNotAllowed(sb.state, state)
 	case ev.kind == "response" && mode != "" && mode != "streaming":
-		refusal = lambdaRefusal(http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
-		e.answered(sb, inv, lambdaBroken("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
+		refusal = lambdaRefusal(
+			http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
+		e.answered(sb, inv,
+			lambdaBroken("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
 	}
 	if refusal.status != 0 {
 		ev.status, ev.detail = refusal.status, refusal.refuse
@@ -1333,10 +1382,12 @@ func (e *lambdaEnv) answered(sb *lambdaSandbox, inv *lambdaInvocation, result in
 // lambdaBroken is what the invoker gets where the function gave no usable answer.
 func lambdaBroken(errorType, message string) invokeResult {
 	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message})
-	return invokeResult{payload: body, contentType: "application/json", functionError: "Unhandled", errorType: errorType}
+	return invokeResult{
+		payload: body, contentType: "application/json", functionError: "Unhandled", errorType: errorType}
 }
 
-// lambdaReadAnswer reads a completion: a streamed one goes where the invoker wants it, another one into the result.
+// lambdaReadAnswer reads a completion: a streamed one goes where the invoker wants it, another one into the
+// result.
 func lambdaReadAnswer(r *http.Request, inv *lambdaInvocation, ev *lambdaEvent) (invokeResult, lambdaReply) {
 	body := make(lambdaBuffer, 0, min(max(r.ContentLength, 0), lambdaMaxPayload))
 	dst, limit := io.Writer(&body), int64(lambdaMaxPayload)
@@ -1346,17 +1397,26 @@ func lambdaReadAnswer(r *http.Request, inv *lambdaInvocation, ev *lambdaEvent) (
 	}
 	n, err := io.Copy(dst, io.LimitReader(r.Body, lambdaMaxStream+1))
 	ev.size, ev.trailer = n, r.Trailer.Clone()
-	result, reply := invokeResult{payload: body, contentType: cmp.Or(r.Header.Get("Content-Type"), "application/octet-stream")}, lambdaAccepted
-	failed, honoured := ev.trailer.Get(lambdaErrorTypeHeader), streamed || r.Header.Get(lambdaModeHeader) != ""
+	result, reply := invokeResult{
+		payload: body, contentType: cmp.Or(r.Header.Get("Content-Type"), "application/octet-stream")},
+		lambdaAccepted
+	failed, honoured := ev.trailer.Get(lambdaErrorTypeHeader),
+		streamed || r.Header.Get(lambdaModeHeader) != ""
 	switch {
 	case err != nil:
-		result, reply = lambdaBroken("Runtime.TruncatedResponse", "Response body was truncated"), lambdaTruncated
+		result, reply = lambdaBroken("Runtime.TruncatedResponse", "Response body was truncated"),
+			lambdaTruncated
 	case n > limit:
-		reply = lambdaRefusal(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "Exceeded maximum allowed payload size (%d bytes).", limit)
+		reply = lambdaRefusal(
+			http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
+			"Exceeded maximum allowed payload size (%d bytes).", limit)
 		result = lambdaBroken("Function.ResponseSizeTooLarge",
-			fmt.Sprintf("Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes).", n, limit))
+			fmt.Sprintf(
+				"Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes).", n,
+				limit))
 	case ev.kind == "error":
-		result.functionError, result.errorType = "Unhandled", lambdaErrorType(r.Header.Get(lambdaErrorTypeHeader))
+		result.functionError, result.errorType = "Unhandled",
+			lambdaErrorType(r.Header.Get(lambdaErrorTypeHeader))
 		result.xrayCause = lambdaCause(r.Header.Get(lambdaXRayHeader))
 	case failed != "" && honoured:
 		result.functionError, result.errorType = "Unhandled", lambdaErrorType(failed)
@@ -1402,7 +1462,9 @@ func (e *lambdaEnv) runtimeInitError(_ http.ResponseWriter, r *http.Request) lam
 		return lambdaNotAllowed(e.sb.state, to)
 	}
 	e.sb.state = to
-	e.fail(e.sb, &lambdaFailure{lambdaErrorType(r.Header.Get(lambdaErrorTypeHeader)), "the runtime reported an error", body})
+	e.fail(e.sb,
+		&lambdaFailure{
+			lambdaErrorType(r.Header.Get(lambdaErrorTypeHeader)), "the runtime reported an error", body})
 	return lambdaAccepted
 }
 
@@ -1492,7 +1554,8 @@ func (e *lambdaEnv) extensionRegister(_ http.ResponseWriter, r *http.Request) la
 	if refusal.status != 0 {
 		return refusal
 	}
-	answer := map[string]string{"functionName": e.functionName, "functionVersion": e.version, "handler": e.handler}
+	answer := map[string]string{
+		"functionName": e.functionName, "functionVersion": e.version, "handler": e.handler}
 	for feature := range strings.SplitSeq(r.Header.Get("Lambda-Extension-Accept-Feature"), ",") {
 		if strings.TrimSpace(feature) == "accountId" {
 			answer["accountId"] = e.account
@@ -1503,7 +1566,8 @@ func (e *lambdaEnv) extensionRegister(_ http.ResponseWriter, r *http.Request) la
 	return reply
 }
 
-// register takes a name that is no file in extensions/ for an internal extension, which runs in the runtime's process.
+// register takes a name that is no file in extensions/ for an internal extension, which runs in the runtime's
+// process.
 func (e *lambdaEnv) register(name string, events []string) (id string, refusal lambdaReply) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -1514,7 +1578,8 @@ func (e *lambdaEnv) register(name string, events []string) (id string, refusal l
 		case event == "INVOKE" && e.managed():
 			return "", lambdaRefused("InvalidEventType", "INVOKE: not supported with Managed Instances")
 		case event == "SHUTDOWN" && !x.external:
-			return "", lambdaRefused("InvalidEventType", "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
+			return "", lambdaRefused(
+				"InvalidEventType", "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
 		case event != "INVOKE" && event != "SHUTDOWN":
 			return "", lambdaRefused("InvalidEventType", "%s: InvalidEventType", event)
 		}
@@ -1577,7 +1642,8 @@ func (e *lambdaEnv) extensionNext(_ http.ResponseWriter, r *http.Request) lambda
 	}
 	event := x.event
 	x.event, x.told = nil, true
-	e.record(lambdaEvent{name: "event delivered", who: x.name, requestID: event.RequestID, detail: event.EventType})
+	e.record(lambdaEvent{
+		name: "event delivered", who: x.name, requestID: event.RequestID, detail: event.EventType})
 	reply := lambdaJSON(http.StatusOK, event)
 	if event.EventType == "INVOKE" {
 		reply.header = map[string]string{"Lambda-Extension-Event-Identifier": lambdaUUID()}
@@ -1606,7 +1672,8 @@ func (e *lambdaEnv) extensionError(_ http.ResponseWriter, r *http.Request) lambd
 	case errorType == "":
 		return lambdaRefused("MissingHeader", "Lambda-Extension-Function-Error-Type not found")
 	case fatal == "Extension.InitError" && x.called:
-		return lambdaRefused("InvalidExtensionState", "init/error is not allowed after next for extension %s", x.name)
+		return lambdaRefused(
+			"InvalidExtensionState", "init/error is not allowed after next for extension %s", x.name)
 	}
 	x.failed = true
 	e.fail(e.sb, &lambdaFailure{errorType: fatal, message: errorType})
@@ -1618,24 +1685,25 @@ func (e *lambdaEnv) extensionError(_ http.ResponseWriter, r *http.Request) lambd
 // serveInvoke serves Invoke for some functions, without authentication, to loopback names only.
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 //
-// A convenience that Lambda has not: what a function streams reaches the caller as it comes. An error in the middle
-// then shows in the trailer X-Amz-Function-Error. Asynchronous invocations are not retried.
+// A convenience that Lambda has not: what a function streams reaches the caller as it comes. An error in the
+// middle then shows in the trailer X-Amz-Function-Error. Asynchronous invocations are not retried.
 func serveInvoke(envs ...*lambdaEnv) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", func(w http.ResponseWriter, r *http.Request) {
-		name := r.PathValue("name") // NAME, ACCOUNT:function:NAME or the ARN, each with :QUALIFIER
-		if _, rest, ok := strings.Cut(name, "function:"); ok {
-			name = rest
-		}
-		name, qualifier, _ := strings.Cut(name, ":")
-		for _, e := range envs {
-			if e.functionName == name {
-				e.serveInvocation(w, r, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier))
-				return
+	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations",
+		func(w http.ResponseWriter, r *http.Request) {
+			name := r.PathValue("name") // NAME, ACCOUNT:function:NAME or the ARN, each with :QUALIFIER
+			if _, rest, ok := strings.Cut(name, "function:"); ok {
+				name = rest
 			}
-		}
-		lambdaAPIError(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
-	})
+			name, qualifier, _ := strings.Cut(name, ":")
+			for _, e := range envs {
+				if e.functionName == name {
+					e.serveInvocation(w, r, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier))
+					return
+				}
+			}
+			lambdaAPIError(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
+		})
 	return lambdaLoopback(mux)
 }
 
@@ -1679,7 +1747,9 @@ func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qual
 	case "DryRun":
 		w.WriteHeader(http.StatusNoContent)
 	default:
-		lambdaAPIError(w, http.StatusBadRequest, "InvalidParameterValueException", "X-Amz-Invocation-Type: want RequestResponse, Event or DryRun")
+		lambdaAPIError(
+			w, http.StatusBadRequest, "InvalidParameterValueException",
+			"X-Amz-Invocation-Type: want RequestResponse, Event or DryRun")
 	}
 }
 
@@ -1716,7 +1786,8 @@ func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invo
 		}
 		w.Header().Set("Content-Type", cmp.Or(h.Get("Content-Type"), "application/octet-stream"))
 		w.Header().Set("Trailer", "X-Amz-Function-Error, "+lambdaErrorTypeHeader+", "+lambdaErrorBodyHeader)
-		_ = control.SetWriteDeadline(time.Now().Add(e.timeout)) // a caller that does not read must not hold the function
+		// a caller that does not read must not hold the function
+		_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
 		_ = control.Flush()
 		return lambdaFlusher{w, control}
 	}
@@ -1737,7 +1808,10 @@ func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invo
 	}
 	if result.functionError != "" {
 		w.Header().Set(lambdaErrorTypeHeader, result.errorType)
-		w.Header().Set(lambdaErrorBodyHeader, cmp.Or(result.trailer.Get(lambdaErrorBodyHeader), base64.StdEncoding.EncodeToString(result.payload)))
+		w.Header().Set(
+			lambdaErrorBodyHeader,
+			cmp.Or(result.trailer.Get(lambdaErrorBodyHeader),
+				base64.StdEncoding.EncodeToString(result.payload)))
 	}
 	_ = control.SetWriteDeadline(time.Time{})
 }

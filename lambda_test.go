@@ -34,7 +34,8 @@ import (
 func TestLambdaInvocationRoundTrip(t *testing.T) {
 	p := playLambda(t, lambdaOptions{functionName: "orders", region: "eu-west-1", version: "7"})
 	invoked := p.invoke(invokeRequest{
-		payload: []byte(`{"n":1.0}`), requestID: "req-1", qualifier: "live", traceID: "Root=1-2-3", clientContext: `{"a":1}`,
+		payload: []byte(`{"n":1.0}`), requestID: "req-1", qualifier: "live", traceID: "Root=1-2-3",
+		clientContext:   `{"a":1}`,
 		cognitoIdentity: `{"cognitoIdentityId":"x"}`, tenantID: "blue",
 	})
 	before := time.Now()
@@ -43,10 +44,12 @@ func TestLambdaInvocationRoundTrip(t *testing.T) {
 		t.Errorf("event %q", event.body)
 	}
 	want := map[string]string{
-		"Lambda-Runtime-Aws-Request-Id": "req-1", "Lambda-Runtime-Trace-Id": "Root=1-2-3", "Content-Type": "application/json",
+		"Lambda-Runtime-Aws-Request-Id": "req-1", "Lambda-Runtime-Trace-Id": "Root=1-2-3",
+		"Content-Type":                        "application/json",
 		"Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:123456789012:function:orders:live",
-		"Lambda-Runtime-Client-Context":       `{"a":1}`, "Lambda-Runtime-Cognito-Identity": `{"cognitoIdentityId":"x"}`,
-		"Lambda-Runtime-Aws-Tenant-Id": "blue",
+		"Lambda-Runtime-Client-Context":       `{"a":1}`,
+		"Lambda-Runtime-Cognito-Identity":     `{"cognitoIdentityId":"x"}`,
+		"Lambda-Runtime-Aws-Tenant-Id":        "blue",
 	}
 	for name, value := range want {
 		if got := event.header.Get(name); got != value {
@@ -54,16 +57,21 @@ func TestLambdaInvocationRoundTrip(t *testing.T) {
 		}
 	}
 	deadline, err := strconv.ParseInt(event.header.Get("Lambda-Runtime-Deadline-Ms"), 10, 64)
-	if left := time.UnixMilli(deadline).Sub(before); err != nil || left <= 0 || left > lambdaMaxTimeout+time.Minute {
+	if left := time.UnixMilli(deadline).Sub(before); err != nil || left <= 0 ||
+		left > lambdaMaxTimeout+time.Minute {
 		t.Errorf("deadline %q leaves %v", event.header.Get("Lambda-Runtime-Deadline-Ms"), left)
 	}
-	p.want(p.respond("req-1", "fine", "Content-Type", "text/x", lambdaAttemptHeader, event.header.Get(lambdaAttemptHeader)), 202, "")
+	p.want(p.respond(
+		"req-1", "fine", "Content-Type", "text/x", lambdaAttemptHeader,
+		event.header.Get(lambdaAttemptHeader)), 202, "")
 	result := <-invoked
-	if string(result.payload) != "fine" || result.contentType != "text/x" || result.functionError != "" || result.requestID != "req-1" {
+	if string(result.payload) != "fine" || result.contentType != "text/x" || result.functionError != "" ||
+		result.requestID != "req-1" {
 		t.Errorf("result %+v", result)
 	}
 	attempts := p.env.completions("req-1")
-	if len(attempts) != 1 || attempts[0].status != 202 || attempts[0].kind != "response" || attempts[0].size != 4 || attempts[0].header.Get("Content-Type") != "text/x" {
+	if len(attempts) != 1 || attempts[0].status != 202 || attempts[0].kind != "response" ||
+		attempts[0].size != 4 || attempts[0].header.Get("Content-Type") != "text/x" {
 		t.Errorf("completions %+v", attempts)
 	}
 }
@@ -92,24 +100,35 @@ func TestLambdaAnswersRefused(t *testing.T) {
 		errType  string
 		invoker  string // error type that the invoker gets, if it gets an answer
 	}{
-		"unknown ID":            {id: "other", call: "response", status: 400, errType: "InvalidRequestID"},
-		"unknown ID of error":   {id: "other", call: "error", status: 400, errType: "InvalidRequestID"},
-		"escaped slash in ID":   {id: "a%2Fb", call: "response", status: 400, errType: "InvalidRequestID"},
-		"stale attempt":         {id: "now", call: "response", header: []string{lambdaAttemptHeader, "x"}, status: 400, errType: "InvalidInvocationId"},
-		"stale attempt's error": {id: "now", call: "error", header: []string{lambdaAttemptHeader, "x"}, status: 400, errType: "InvalidInvocationId"},
+		"unknown ID":          {id: "other", call: "response", status: 400, errType: "InvalidRequestID"},
+		"unknown ID of error": {id: "other", call: "error", status: 400, errType: "InvalidRequestID"},
+		"escaped slash in ID": {id: "a%2Fb", call: "response", status: 400, errType: "InvalidRequestID"},
+		"stale attempt": {
+			id: "now", call: "response", header: []string{lambdaAttemptHeader, "x"}, status: 400,
+			errType: "InvalidInvocationId"},
+		"stale attempt's error": {
+			id: "now", call: "error", header: []string{lambdaAttemptHeader, "x"}, status: 400,
+			errType: "InvalidInvocationId"},
 		"mode": {id: "now", call: "response", header: []string{lambdaModeHeader, "buffered"}, status: 400,
 			errType: "InvalidFunctionResponseMode", invoker: "Runtime.InvalidResponseModeHeader"},
-		"largest":   {id: "now", call: "response", body: lambdaMaxPayload, status: 202, invoker: "-"},
-		"too large": {id: "now", call: "response", body: lambdaMaxPayload + 1, status: 413, errType: "RequestEntityTooLarge", invoker: "Function.ResponseSizeTooLarge"},
-		"too large with streaming mode": {id: "now", call: "response", header: []string{lambdaModeHeader, "streaming"}, body: lambdaMaxPayload + 1,
+		"largest": {id: "now", call: "response", body: lambdaMaxPayload, status: 202, invoker: "-"},
+		"too large": {
+			id: "now", call: "response", body: lambdaMaxPayload + 1, status: 413,
+			errType: "RequestEntityTooLarge", invoker: "Function.ResponseSizeTooLarge"},
+		"too large with streaming mode": {id: "now", call: "response",
+			header: []string{lambdaModeHeader, "streaming"}, body: lambdaMaxPayload + 1,
 			status: 413, errType: "RequestEntityTooLarge", invoker: "Function.ResponseSizeTooLarge"},
-		"error too large": {id: "now", call: "error", body: lambdaMaxPayload + 1, status: 413, errType: "RequestEntityTooLarge", invoker: "Function.ResponseSizeTooLarge"},
+		"error too large": {
+			id: "now", call: "error", body: lambdaMaxPayload + 1, status: 413,
+			errType: "RequestEntityTooLarge", invoker: "Function.ResponseSizeTooLarge"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := playLambda(t, lambdaOptions{})
 			invoked := p.invoke(invokeRequest{requestID: "now"})
 			p.next()
-			answer := p.post("/2018-06-01/runtime/invocation/"+row.id+"/"+row.call, strings.Repeat("x", row.body), row.header...)
+			answer := p.post(
+				"/2018-06-01/runtime/invocation/"+row.id+"/"+row.call, strings.Repeat("x", row.body),
+				row.header...)
 			p.want(answer, row.status, row.errType)
 			if row.invoker == "" {
 				p.want(p.respond("now", "fine"), 202, "") // the refusal changed nothing
@@ -144,7 +163,8 @@ func TestLambdaRuntimeStates(t *testing.T) {
 	invoked := p.invoke(invokeRequest{requestID: "now", payload: []byte("event")})
 	first := p.next()
 	again := p.next() // while it runs: the same event at once
-	if again.body != "event" || again.header.Get(lambdaAttemptHeader) != first.header.Get(lambdaAttemptHeader) {
+	if again.body != "event" ||
+		again.header.Get(lambdaAttemptHeader) != first.header.Get(lambdaAttemptHeader) {
 		t.Errorf("second next: %+v", again)
 	}
 	p.want(p.post("/2018-06-01/runtime/init/error", ""), 403, "InvalidStateTransition")
@@ -181,13 +201,24 @@ func TestLambdaErrors(t *testing.T) {
 		want    invokeResult
 		payload string
 	}{
-		"verbatim":       {header: []string{lambdaErrorTypeHeader, "Function.Odd"}, body: `{"errorMessage":"é","x":1}`, payload: `{"errorMessage":"é","x":1}`, want: invokeResult{errorType: "Function.Odd"}},
-		"anywhere in it": {header: []string{lambdaErrorTypeHeader, "x Runtime.Odd!"}, want: invokeResult{errorType: "x Runtime.Odd!"}},
-		"function":       {header: []string{lambdaErrorTypeHeader, "Function.odd"}, want: invokeResult{errorType: "Function.Unknown"}},
-		"anything":       {header: []string{lambdaErrorTypeHeader, "TypeError"}, want: invokeResult{errorType: "Runtime.Unknown"}},
-		"nothing":        {body: "bytes", payload: "bytes", want: invokeResult{errorType: "Runtime.Unknown"}},
-		"cause":          {header: []string{lambdaXRayHeader, cause}, want: invokeResult{errorType: "Runtime.Unknown", xrayCause: json.RawMessage(cause)}},
-		"bad cause":      {header: []string{lambdaXRayHeader, "{"}, want: invokeResult{errorType: "Runtime.Unknown"}},
+		"verbatim": {
+			header: []string{lambdaErrorTypeHeader, "Function.Odd"}, body: `{"errorMessage":"é","x":1}`,
+			payload: `{"errorMessage":"é","x":1}`, want: invokeResult{errorType: "Function.Odd"}},
+		"anywhere in it": {
+			header: []string{lambdaErrorTypeHeader, "x Runtime.Odd!"},
+			want:   invokeResult{errorType: "x Runtime.Odd!"}},
+		"function": {
+			header: []string{lambdaErrorTypeHeader, "Function.odd"},
+			want:   invokeResult{errorType: "Function.Unknown"}},
+		"anything": {
+			header: []string{lambdaErrorTypeHeader, "TypeError"},
+			want:   invokeResult{errorType: "Runtime.Unknown"}},
+		"nothing": {body: "bytes", payload: "bytes", want: invokeResult{errorType: "Runtime.Unknown"}},
+		"cause": {
+			header: []string{lambdaXRayHeader, cause},
+			want:   invokeResult{errorType: "Runtime.Unknown", xrayCause: json.RawMessage(cause)}},
+		"bad cause": {
+			header: []string{lambdaXRayHeader, "{"}, want: invokeResult{errorType: "Runtime.Unknown"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := playLambda(t, lambdaOptions{})
@@ -195,7 +226,8 @@ func TestLambdaErrors(t *testing.T) {
 			p.next()
 			p.want(p.post("/2018-06-01/runtime/invocation/now/error", row.body, row.header...), 202, "")
 			got := <-invoked
-			if got.functionError != "Unhandled" || got.errorType != row.want.errorType || string(got.payload) != row.payload ||
+			if got.functionError != "Unhandled" || got.errorType != row.want.errorType ||
+				string(got.payload) != row.payload ||
 				!bytes.Equal(got.xrayCause, row.want.xrayCause) {
 				t.Errorf("got %+v with payload %q", got, got.payload)
 			}
@@ -213,7 +245,9 @@ func TestLambdaTruncatedResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "POST /2018-06-01/runtime/invocation/now/response HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\nhalf", p.env.addr)
+	fmt.Fprintf(
+		conn, "POST /2018-06-01/runtime/invocation/now/response HTTP/1.1\r\nHost: %s\r\nContent-Length: "+
+			"100\r\n\r\nhalf", p.env.addr)
 	conn.(*net.TCPConn).CloseWrite()
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || answer.StatusCode != 400 {
@@ -236,10 +270,11 @@ func TestLambdaStreamedResponse(t *testing.T) {
 	}{
 		"streamed":                    {mode: "streaming", streaming: true},
 		"streamed without the header": {streaming: true},
-		"breaks":                      {mode: "streaming", streaming: true, fails: true, want: "Function.Broke"},
-		"breaks, without the header":  {streaming: true, fails: true, want: "Function.Broke"},
-		"buffered":                    {mode: "streaming"},
-		"buffered, breaks":            {mode: "streaming", fails: true, want: "Function.Broke"},
+		"breaks": {
+			mode: "streaming", streaming: true, fails: true, want: "Function.Broke"},
+		"breaks, without the header":              {streaming: true, fails: true, want: "Function.Broke"},
+		"buffered":                                {mode: "streaming"},
+		"buffered, breaks":                        {mode: "streaming", fails: true, want: "Function.Broke"},
 		"buffered, trailers of no streaming mode": {fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,7 +292,8 @@ func TestLambdaStreamedResponse(t *testing.T) {
 			invoked := p.invoke(req)
 			p.next()
 			body, send := io.Pipe()
-			post, _ := http.NewRequest("POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/now/response", body)
+			post, _ := http.NewRequest(
+				"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/now/response", body)
 			post.Header.Set("Content-Type", "text/event-stream")
 			if row.mode != "" {
 				post.Header.Set(lambdaModeHeader, row.mode)
@@ -281,7 +317,8 @@ func TestLambdaStreamedResponse(t *testing.T) {
 			send.Close()
 			p.want(<-answered, 202, "")
 			result := <-invoked
-			if result.errorType != row.want || (result.functionError != "") != (row.want != "") || result.streamed != row.streaming {
+			if result.errorType != row.want || (result.functionError != "") != (row.want != "") ||
+				result.streamed != row.streaming {
 				t.Errorf("result %+v", result)
 			}
 			if row.fails && result.trailer.Get(lambdaErrorBodyHeader) != errorBody {
@@ -299,10 +336,15 @@ func TestLambdaTimeoutWhileStreaming(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	arrived := make(chan string)
 	expire := make(chan struct{})
-	invoked := p.invoke(invokeRequest{requestID: "now", expire: expire, onResponse: func(http.Header) io.Writer { return chanWriter(arrived) }})
+	invoked := p.invoke(
+		invokeRequest{requestID: "now", expire: expire, onResponse: func(http.Header) io.Writer {
+			return chanWriter(arrived)
+		}})
 	p.next()
 	body, send := io.Pipe()
-	answered := p.hold(func() played { return p.call("POST", "/2018-06-01/runtime/invocation/now/response", body) })
+	answered := p.hold(func() played {
+		return p.call("POST", "/2018-06-01/runtime/invocation/now/response", body)
+	})
 	_, _ = io.WriteString(send, "one")
 	<-arrived
 	close(expire)
@@ -326,8 +368,10 @@ func TestLambdaTimeoutAndReset(t *testing.T) {
 	p.next()
 	close(expire)
 	result := <-invoked
-	want := `{"errorMessage":"RequestId: now Error: Task timed out after 90.00 seconds","errorType":"Sandbox.Timedout"}`
-	if string(result.payload) != want || result.functionError != "Unhandled" || result.errorType != "Sandbox.Timedout" {
+	want := `{"errorMessage":"RequestId: now Error: Task timed out after 90.00 seconds",` +
+		`"errorType":"Sandbox.Timedout"}`
+	if string(result.payload) != want || result.functionError != "Unhandled" ||
+		result.errorType != "Sandbox.Timedout" {
 		t.Errorf("result %+v with %s", result, result.payload)
 	}
 	p.want(p.respond("now", "late"), 400, "InvalidRequestID")
@@ -345,14 +389,18 @@ func TestLambdaTimeoutAndReset(t *testing.T) {
 
 func TestLambdaInitErrorIsTheAnswer(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
-	p.want(p.post("/2018-06-01/runtime/init/error", "first", lambdaErrorTypeHeader, "Runtime.NoHandler"), 202, "")
+	p.want(p.post("/2018-06-01/runtime/init/error", "first", lambdaErrorTypeHeader, "Runtime.NoHandler"), 202,
+		"")
 	if err := p.env.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Runtime.NoHandler") {
 		t.Errorf("ready: %v", err)
 	}
 	invoked := p.invoke(invokeRequest{}) // repeats the init
 	p.await("init start", "")
-	p.want(p.post("/2018-06-01/runtime/init/error", `{"errorMessage":"no handler"}`, lambdaErrorTypeHeader, "Runtime.NoHandler"), 202, "")
-	if result := <-invoked; string(result.payload) != `{"errorMessage":"no handler"}` || result.errorType != "Runtime.NoHandler" {
+	p.want(p.post(
+		"/2018-06-01/runtime/init/error", `{"errorMessage":"no handler"}`, lambdaErrorTypeHeader,
+		"Runtime.NoHandler"), 202, "")
+	if result := <-invoked; string(result.payload) != `{"errorMessage":"no handler"}` ||
+		result.errorType != "Runtime.NoHandler" {
 		t.Errorf("result %+v", result)
 	}
 }
@@ -384,7 +432,9 @@ func TestLambdaFaults(t *testing.T) {
 			mu.Lock()
 			faults = []lambdaFault{row.fault}
 			mu.Unlock()
-			post, _ := http.NewRequest("POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+strings.ReplaceAll(name, " ", "%20")+"/response", io.NopCloser(strings.NewReader("fine")))
+			post, _ := http.NewRequest(
+				"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+
+					strings.ReplaceAll(name, " ", "%20")+"/response", io.NopCloser(strings.NewReader("fine")))
 			response, err := p.client.Do(post)
 			switch {
 			case err == nil:
@@ -421,19 +471,30 @@ func TestLambdaRegistrationRefused(t *testing.T) {
 		ready   bool // only after the runtime's next
 		errType string
 	}{
-		"external":               {names: []string{"ours"}, body: both},
-		"no events":              {names: []string{"ours"}, body: `{}`},
-		"no name":                {names: []string{""}, body: both, errType: "Extension.InvalidExtensionName"},
-		"empty body":             {names: []string{"ours"}, body: ``, errType: "InvalidRequestFormat"},
-		"configuration keys":     {names: []string{"ours"}, body: `{"configurationKeys":["x"]}`, errType: "InvalidRequestFormat"},
-		"unknown event":          {names: []string{"ours"}, body: `{"events":["FREEZE"]}`, errType: "Extension.InvalidEventType"},
-		"internal":               {names: []string{"inner"}, body: invoke},
-		"internal and SHUTDOWN":  {names: []string{"inner"}, body: both, errType: "Extension.InvalidEventType"},
-		"internal, too late":     {names: []string{"inner"}, body: invoke, ready: true, errType: "Extension.RegistrationClosed"},
-		"twice":                  {names: []string{"ours", "ours"}, body: both, errType: "Extension.InvalidExtensionState"},
-		"internal twice":         {names: []string{"inner", "inner"}, body: invoke, errType: "Extension.InvalidExtensionState"},
-		"INVOKE where it is not": {options: lambdaOptions{maxConcurrency: 2}, names: []string{"ours"}, body: both, errType: "Extension.InvalidEventType"},
-		"eleventh":               {names: []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"}, body: invoke, errType: "Extension.TooManyExtensions"},
+		"external":  {names: []string{"ours"}, body: both},
+		"no events": {names: []string{"ours"}, body: `{}`},
+		"no name": {
+			names: []string{""}, body: both, errType: "Extension.InvalidExtensionName"},
+		"empty body": {names: []string{"ours"}, body: ``, errType: "InvalidRequestFormat"},
+		"configuration keys": {
+			names: []string{"ours"}, body: `{"configurationKeys":["x"]}`, errType: "InvalidRequestFormat"},
+		"unknown event": {
+			names: []string{"ours"}, body: `{"events":["FREEZE"]}`, errType: "Extension.InvalidEventType"},
+		"internal": {names: []string{"inner"}, body: invoke},
+		"internal and SHUTDOWN": {
+			names: []string{"inner"}, body: both, errType: "Extension.InvalidEventType"},
+		"internal, too late": {
+			names: []string{"inner"}, body: invoke, ready: true, errType: "Extension.RegistrationClosed"},
+		"twice": {
+			names: []string{"ours", "ours"}, body: both, errType: "Extension.InvalidExtensionState"},
+		"internal twice": {
+			names: []string{"inner", "inner"}, body: invoke, errType: "Extension.InvalidExtensionState"},
+		"INVOKE where it is not": {
+			options: lambdaOptions{maxConcurrency: 2}, names: []string{"ours"}, body: both,
+			errType: "Extension.InvalidEventType"},
+		"eleventh": {
+			names: []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"}, body: invoke,
+			errType: "Extension.TooManyExtensions"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			row.options.external = []string{"ours"}
@@ -444,14 +505,17 @@ func TestLambdaRegistrationRefused(t *testing.T) {
 			}
 			var got played
 			for _, name := range row.names {
-				got = p.post("/2020-01-01/extension/register", row.body, "Lambda-Extension-Name", name, "Lambda-Extension-Accept-Feature", "x, accountId")
+				got = p.post(
+					"/2020-01-01/extension/register", row.body, "Lambda-Extension-Name", name,
+					"Lambda-Extension-Accept-Feature", "x, accountId")
 			}
 			if row.errType != "" {
 				p.want(got, 403, row.errType)
 				return
 			}
 			p.want(got, 200, "")
-			if want := `{"accountId":"123456789012","functionName":"function","functionVersion":"$LATEST","handler":"index.handler"}` + "\n"; got.body != want {
+			if want := `{"accountId":"123456789012","functionName":"function","functionVersion":"$LATEST",` +
+				`"handler":"index.handler"}` + "\n"; got.body != want {
 				t.Errorf("got %s, want %s", got.body, want)
 			}
 		})
@@ -461,17 +525,23 @@ func TestLambdaRegistrationRefused(t *testing.T) {
 func TestLambdaExtensionCallsRefused(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
 	id := p.register("ours", "INVOKE", "SHUTDOWN")
-	next, initError, exitError := "/2020-01-01/extension/event/next", "/2020-01-01/extension/init/error", "/2020-01-01/extension/exit/error"
+	next, initError, exitError := "/2020-01-01/extension/event/next", "/2020-01-01/extension/init/error",
+		"/2020-01-01/extension/exit/error"
 	p.want(p.get(next), 403, "Extension.MissingExtensionIdentifier")
 	p.want(p.get(next, lambdaExtensionHeader, "x"), 403, "Extension.InvalidExtensionIdentifier")
 	p.want(p.get(next, lambdaExtensionHeader, lambdaUUID()), 403, "Extension.UnknownExtensionIdentifier")
 	p.want(p.post(initError, "", lambdaExtensionHeader, id), 403, "Extension.MissingHeader")
-	p.want(p.post(exitError, "", lambdaExtensionHeader, lambdaUUID()), 403, "Extension.UnknownExtensionIdentifier")
+	p.want(p.post(exitError, "", lambdaExtensionHeader, lambdaUUID()), 403,
+		"Extension.UnknownExtensionIdentifier")
 	p.holdExtensionNext(id)
 	p.await("extension next", "ours")
 	p.want(p.get(next, lambdaExtensionHeader, id), 403, "Extension.InvalidExtensionState") // one at a time
-	p.want(p.post(initError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 403, "Extension.InvalidExtensionState")
-	p.want(p.post(exitError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 202, "")
+	p.want(p.post(
+		initError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 403,
+		"Extension.InvalidExtensionState")
+	p.want(p.post(
+		exitError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 202,
+		"")
 	if err := p.env.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Extension.ExitError") {
 		t.Errorf("ready: %v", err)
 	}
@@ -480,13 +550,16 @@ func TestLambdaExtensionCallsRefused(t *testing.T) {
 func TestLambdaExtensionInitError(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
 	id := p.register("ours")
-	p.want(p.post("/2020-01-01/extension/init/error", "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 202, "")
+	p.want(p.post(
+		"/2020-01-01/extension/init/error", "", lambdaExtensionHeader, id,
+		"Lambda-Extension-Function-Error-Type", "Extension.X"), 202, "")
 	if err := p.env.ready(t.Context()); err == nil || err.Error() != "Extension.InitError: Extension.X" {
 		t.Errorf("ready: %v", err)
 	}
 }
 
-// The runtime waits for external extensions; init and each phase wait for everyone's next; then comes the freeze.
+// The runtime waits for external extensions; init and each phase wait for everyone's next; then comes the
+// freeze.
 func TestLambdaPhases(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours", "quiet"}})
 	p.await("init start", "")
@@ -505,8 +578,9 @@ func TestLambdaPhases(t *testing.T) {
 	}
 	deadline, _ := got["deadlineMs"].(float64)
 	delete(got, "deadlineMs")
-	want := map[string]any{"eventType": "INVOKE", "requestId": "now", "invokedFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:function",
-		"tracing": map[string]any{"type": "X-Amzn-Trace-Id", "value": "Root=x"}}
+	want := map[string]any{"eventType": "INVOKE", "requestId": "now",
+		"invokedFunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:function",
+		"tracing":            map[string]any{"type": "X-Amzn-Trace-Id", "value": "Root=x"}}
 	if !reflect.DeepEqual(got, want) || deadline < 1e12 {
 		t.Errorf("event %v, deadline %v", got, deadline)
 	}
@@ -519,10 +593,12 @@ func TestLambdaPhases(t *testing.T) {
 	for _, ev := range p.env.events() {
 		names = append(names, strings.TrimSpace(ev.name+" "+ev.who))
 	}
-	order(t, names, "init start", "extension registered quiet", "extension registered ours", "runtime started", "runtime next runtime", "init done")
+	order(t, names, "init start", "extension registered quiet", "extension registered ours",
+		"runtime started", "runtime next runtime", "init done")
 	order(t, names, "extension next ours", "init done")
 	order(t, names, "extension next quiet", "init done")
-	order(t, names, "frozen", "thawed", "invoke start", "event delivered runtime", "answer runtime", "runtime next runtime", "frozen", "invoke end")
+	order(t, names, "frozen", "thawed", "invoke start", "event delivered runtime", "answer runtime",
+		"runtime next runtime", "frozen", "invoke end")
 	order(t, names, "invoke start", "event delivered ours", "extension next ours", "frozen")
 }
 
@@ -549,7 +625,8 @@ func TestLambdaExtensionHoldsThePhaseOpen(t *testing.T) {
 		t.Errorf("got %+v", shutdown)
 	}
 	p.await("shutdown done", "")
-	p.want(p.get("/2020-01-01/extension/event/next", lambdaExtensionHeader, id), 403, "Extension.UnknownExtensionIdentifier")
+	p.want(p.get("/2020-01-01/extension/event/next", lambdaExtensionHeader, id), 403,
+		"Extension.UnknownExtensionIdentifier")
 }
 
 func TestLambdaTelemetryNotSupported(t *testing.T) {
@@ -590,7 +667,8 @@ func TestLambdaCloseDuringInvocation(t *testing.T) {
 func TestLambdaManagedInstances(t *testing.T) {
 	p := playLambda(t, lambdaOptions{maxConcurrency: 2, external: []string{"ours"}})
 	p.holdExtensionNext(p.register("ours", "SHUTDOWN"))
-	results := []<-chan invokeResult{p.invoke(invokeRequest{requestID: "0"}), p.invoke(invokeRequest{requestID: "1"})}
+	results := []<-chan invokeResult{
+		p.invoke(invokeRequest{requestID: "0"}), p.invoke(invokeRequest{requestID: "1"})}
 	first, second := p.next(), p.next()
 	if first.id() == second.id() {
 		t.Errorf("both got %s", first.id())
@@ -622,7 +700,8 @@ func TestLambdaManagedInstances(t *testing.T) {
 func TestLambdaSnapStart(t *testing.T) {
 	expires := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	p := playLambda(t, lambdaOptions{snapStart: true,
-		credentials: lambdaCredentials{accessKeyID: "A", secretAccessKey: "B", sessionToken: "C", expiration: expires}})
+		credentials: lambdaCredentials{
+			accessKeyID: "A", secretAccessKey: "B", sessionToken: "C", expiration: expires}})
 	restored := make(chan played, 1)
 	go func() { restored <- p.get("/2018-06-01/runtime/restore/next") }()
 	p.await("init done", "")
@@ -639,14 +718,18 @@ func TestLambdaSnapStart(t *testing.T) {
 	}
 
 	p.want(p.get(lambdaCredentialsPath, "Authorization", "x"), 404, "")
-	p.env.setCredentials(lambdaCredentials{accessKeyID: "D", secretAccessKey: "E", sessionToken: "F", expiration: expires})
+	p.env.setCredentials(
+		lambdaCredentials{accessKeyID: "D", secretAccessKey: "E", sessionToken: "F", expiration: expires})
 	got := p.get(lambdaCredentialsPath, "Authorization", p.env.token)
-	if want := `{"AccessKeyId":"D","Expiration":"2030-01-02T03:04:05Z","SecretAccessKey":"E","Token":"F"}` + "\n"; got.body != want {
+	if want := `{"AccessKeyId":"D","Expiration":"2030-01-02T03:04:05Z","SecretAccessKey":"E","Token":"F"}` +
+		"\n"; got.body != want {
 		t.Errorf("credentials %s", got.body)
 	}
 	variables := strings.Join(p.env.variables(true), "\n") + "\n"
-	if !strings.Contains(variables, "AWS_CONTAINER_AUTHORIZATION_TOKEN="+p.env.token+"\n") || strings.Contains(variables, "AWS_ACCESS_KEY_ID") ||
-		!strings.Contains(variables, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start\n") || strings.Contains(variables, "LOG_STREAM") {
+	if !strings.Contains(variables, "AWS_CONTAINER_AUTHORIZATION_TOKEN="+p.env.token+"\n") ||
+		strings.Contains(variables, "AWS_ACCESS_KEY_ID") ||
+		!strings.Contains(variables, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start\n") ||
+		strings.Contains(variables, "LOG_STREAM") {
 		t.Errorf("variables %s", variables)
 	}
 }
@@ -658,8 +741,11 @@ func TestLambdaRestoreError(t *testing.T) {
 	p.await("init done", "")
 	invoked := p.invoke(invokeRequest{})
 	<-restored
-	p.want(p.post("/2018-06-01/runtime/restore/error", `{"errorMessage":"hook"}`, lambdaErrorTypeHeader, "Runtime.AfterRestore"), 202, "")
-	if result := <-invoked; result.errorType != "Runtime.AfterRestore" || string(result.payload) != `{"errorMessage":"hook"}` {
+	p.want(p.post(
+		"/2018-06-01/runtime/restore/error", `{"errorMessage":"hook"}`, lambdaErrorTypeHeader,
+		"Runtime.AfterRestore"), 202, "")
+	if result := <-invoked; result.errorType != "Runtime.AfterRestore" ||
+		string(result.payload) != `{"errorMessage":"hook"}` {
 		t.Errorf("result %+v", result)
 	}
 }
@@ -669,7 +755,9 @@ func TestLambdaRestoreError(t *testing.T) {
 func TestLambdaProcesses(t *testing.T) {
 	var output lockedBuffer
 	layer := lambdaLayer(t, "20-second", "10-first")
-	env := launchLambda(t, lambdaOptions{layerDir: layer, output: &output, environment: map[string]string{"GREETING": "hello"}})
+	env := launchLambda(
+		t, lambdaOptions{
+			layerDir: layer, output: &output, environment: map[string]string{"GREETING": "hello"}})
 	if err := env.ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -677,16 +765,20 @@ func TestLambdaProcesses(t *testing.T) {
 	for _, ev := range env.events() {
 		names = append(names, strings.TrimSpace(ev.name+" "+ev.who))
 	}
-	order(t, names, "extension launched 10-first", "extension launched 20-second", "runtime started", "runtime next runtime", "init done")
+	order(t, names, "extension launched 10-first", "extension launched 20-second", "runtime started",
+		"runtime next runtime", "init done")
 	order(t, names, "extension registered 10-first", "runtime started")
 	order(t, names, "extension registered 20-second", "runtime started")
 
 	waitStopped(t, env) // frozen until there is something to do
 	got := invokeLambda(t, env, "env")
 	for name, want := range map[string]string{
-		"GREETING": "hello", "_HANDLER": "index.handler", "AWS_LAMBDA_FUNCTION_NAME": "function", "AWS_REGION": "us-east-1",
-		"AWS_LAMBDA_RUNTIME_API": env.addr, "LAMBDA_TASK_ROOT": env.taskDir, "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-		"AWS_ACCESS_KEY_ID": "ASIAEMULATEDLAMBDA00", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "HOME": "",
+		"GREETING": "hello", "_HANDLER": "index.handler", "AWS_LAMBDA_FUNCTION_NAME": "function",
+		"AWS_REGION":             "us-east-1",
+		"AWS_LAMBDA_RUNTIME_API": env.addr, "LAMBDA_TASK_ROOT": env.taskDir,
+		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+		"AWS_ACCESS_KEY_ID":              "ASIAEMULATEDLAMBDA00", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+		"HOME": "",
 	} {
 		if value := variable(string(got.payload), name); value != want {
 			t.Errorf("%s=%q, want %q", name, value, want)
@@ -712,7 +804,8 @@ func TestLambdaProcesses(t *testing.T) {
 		t.Errorf("exits %+v", exits)
 	}
 	for _, want := range []string{
-		"10-first: SHUTDOWN spindown\n", "20-second: SHUTDOWN spindown\n", "runtime: SIGTERM\n", "10-first: GREETING=hello\n", "10-first: _HANDLER=\n",
+		"10-first: SHUTDOWN spindown\n", "20-second: SHUTDOWN spindown\n", "runtime: SIGTERM\n",
+		"10-first: GREETING=hello\n", "10-first: _HANDLER=\n",
 		"10-first: LAMBDA_TASK_ROOT=\n", "10-first: AWS_LAMBDA_LOG_GROUP_NAME=\n",
 	} {
 		if !strings.Contains(output.String(), want) {
@@ -730,11 +823,21 @@ func TestLambdaProcessFailures(t *testing.T) {
 		says   string
 		reason string
 	}{
-		"runtime exits":                {do: "exit 0", want: "Runtime.ExitError", says: "Runtime exited without providing a reason", reason: "failure"},
-		"runtime crashes":              {do: "exit 3", want: "Runtime.ExitError", says: "Runtime exited with error: exit status 3", reason: "failure"},
-		"extension exits":              {do: "hang", id: "crash", layer: []string{"ours"}, want: "Extension.Crash", says: "exit status 0", reason: "failure"},
-		"runtime hangs":                {do: "hang", want: "Sandbox.Timedout", says: "Task timed out after 0.30 seconds", reason: "timeout"},
-		"runtime hangs with extension": {do: "hang", layer: []string{"ours"}, want: "Sandbox.Timedout", says: "Task timed out after 0.30 seconds", reason: "timeout"},
+		"runtime exits": {
+			do: "exit 0", want: "Runtime.ExitError", says: "Runtime exited without providing a reason",
+			reason: "failure"},
+		"runtime crashes": {
+			do: "exit 3", want: "Runtime.ExitError", says: "Runtime exited with error: exit status 3",
+			reason: "failure"},
+		"extension exits": {
+			do: "hang", id: "crash", layer: []string{"ours"}, want: "Extension.Crash", says: "exit status 0",
+			reason: "failure"},
+		"runtime hangs": {
+			do: "hang", want: "Sandbox.Timedout", says: "Task timed out after 0.30 seconds",
+			reason: "timeout"},
+		"runtime hangs with extension": {
+			do: "hang", layer: []string{"ours"}, want: "Sandbox.Timedout",
+			says: "Task timed out after 0.30 seconds", reason: "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var output lockedBuffer
@@ -751,14 +854,17 @@ func TestLambdaProcessFailures(t *testing.T) {
 				req.timeout = 300 * time.Millisecond
 			}
 			result, err := env.invoke(t.Context(), req)
-			if err != nil || result.errorType != row.want || !strings.Contains(string(result.payload), "RequestId: "+req.requestID+" Error: "+row.says+`"`) {
+			if err != nil || result.errorType != row.want ||
+				!strings.Contains(
+					string(result.payload), "RequestId: "+req.requestID+" Error: "+row.says+`"`) {
 				t.Errorf("result %+v with %s, %v", result, result.payload, err)
 			}
 			if got := string(invokeLambda(t, env, "again").payload); got != "did again" {
 				t.Errorf("the invocation after the reset: %q", got)
 			}
 			env.close()
-			if row.layer != nil && row.reason == "timeout" && !strings.Contains(output.String(), "ours: SHUTDOWN "+row.reason+"\n") {
+			if row.layer != nil && row.reason == "timeout" &&
+				!strings.Contains(output.String(), "ours: SHUTDOWN "+row.reason+"\n") {
 				t.Errorf("output %s", output.String())
 			}
 		})
@@ -812,16 +918,23 @@ func TestLambdaInitFailures(t *testing.T) {
 			write(dir, "extensions/x", "#!/bin/sh\nexit 0\n", 0o755)
 			return lambdaOptions{layerDir: dir, runtime: []string{"true"}}
 		}},
-		"wrapper missing": {want: "Runtime.ExitError: Runtime exited with error: exit status 127", output: "none: does not exist", options: func(dir string) lambdaOptions {
-			return lambdaOptions{layerDir: dir, runtime: []string{"true"}, environment: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/none"}}
-		}},
-		"wrapper not executable": {want: "Runtime.ExitError: Runtime exited with error: exit status 126", output: "is not an executable", options: func(dir string) lambdaOptions {
-			write(dir, "wrapper", "", 0o644)
-			return lambdaOptions{layerDir: dir, runtime: []string{"true"}, environment: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}}
-		}},
-		"timeout": {want: "Sandbox.Timedout: Task timed out after 0.05 seconds", options: func(string) lambdaOptions {
-			return lambdaOptions{external: []string{"never"}, initTimeout: 50 * time.Millisecond}
-		}},
+		"wrapper missing": {want: "Runtime.ExitError: Runtime exited with error: exit status 127",
+			output: "none: does not exist", options: func(dir string) lambdaOptions {
+				return lambdaOptions{
+					layerDir: dir, runtime: []string{"true"},
+					environment: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/none"}}
+			}},
+		"wrapper not executable": {want: "Runtime.ExitError: Runtime exited with error: exit status 126",
+			output: "is not an executable", options: func(dir string) lambdaOptions {
+				write(dir, "wrapper", "", 0o644)
+				return lambdaOptions{
+					layerDir: dir, runtime: []string{"true"},
+					environment: map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}}
+			}},
+		"timeout": {want: "Sandbox.Timedout: Task timed out after 0.05 seconds",
+			options: func(string) lambdaOptions {
+				return lambdaOptions{external: []string{"never"}, initTimeout: 50 * time.Millisecond}
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var output lockedBuffer
@@ -848,15 +961,18 @@ func TestLambdaExecWrapperAndBootstrap(t *testing.T) {
 		wrapper   string
 		want      string
 	}{
-		"managed":                          {wrapper: "/opt/wrapper", want: "yes"},
-		"managed, no wrapper":              {want: ""},
-		"bootstrap in the package":         {osOnly: true, bootstrap: "task", want: "bootstrap"},
-		"bootstrap in the layer":           {osOnly: true, bootstrap: "layer", want: "bootstrap"},
-		"OS-only runtimes know no wrapper": {osOnly: true, bootstrap: "layer", wrapper: "/opt/none", want: "bootstrap"},
+		"managed":                  {wrapper: "/opt/wrapper", want: "yes"},
+		"managed, no wrapper":      {want: ""},
+		"bootstrap in the package": {osOnly: true, bootstrap: "task", want: "bootstrap"},
+		"bootstrap in the layer":   {osOnly: true, bootstrap: "layer", want: "bootstrap"},
+		"OS-only runtimes know no wrapper": {
+			osOnly: true, bootstrap: "layer", wrapper: "/opt/none", want: "bootstrap"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			o := lambdaOptions{layerDir: filepath.Join(dir, "layer"), taskDir: filepath.Join(dir, "task"), osOnly: row.osOnly, environment: map[string]string{}}
+			o := lambdaOptions{
+				layerDir: filepath.Join(dir, "layer"), taskDir: filepath.Join(dir, "task"),
+				osOnly: row.osOnly, environment: map[string]string{}}
 			writeScript(t, filepath.Join(dir, "layer", "wrapper"), wrapper, 0o755)
 			writeScript(t, filepath.Join(dir, "task", "unused"), "", 0o644)
 			if row.bootstrap != "" {
@@ -876,7 +992,10 @@ func TestLambdaExecWrapperAndBootstrap(t *testing.T) {
 // At the end of the time what has not exited is killed, with all that it started.
 func TestLambdaShutdownKills(t *testing.T) {
 	dir := t.TempDir()
-	writeScript(t, filepath.Join(dir, "extensions", "ours"), "#!/bin/sh\nLAMBDA_HELPER_NAME=ours LAMBDA_HELPER_STUBBORN=1 exec "+strings.Join(lambdaHelper(), " ")+"\n", 0o755)
+	writeScript(
+		t, filepath.Join(dir, "extensions", "ours"),
+		"#!/bin/sh\nLAMBDA_HELPER_NAME=ours LAMBDA_HELPER_STUBBORN=1 exec "+strings.Join(lambdaHelper(), " ")+
+			"\n", 0o755)
 	env := launchLambda(t, lambdaOptions{layerDir: dir, shutdownTimeout: 300 * time.Millisecond})
 	if got := string(invokeLambda(t, env, "child").payload); got != "did child" {
 		t.Fatalf("got %q", got)
@@ -897,7 +1016,9 @@ func TestLambdaCloseWhileProcessesWork(t *testing.T) {
 		failed <- result
 	}()
 	for _, who := range []string{"runtime", "ours"} {
-		if _, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool { return ev.name == "event delivered" && ev.who == who }); err != nil {
+		if _, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
+			return ev.name == "event delivered" && ev.who == who
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -933,7 +1054,9 @@ func TestServeInvoke(t *testing.T) {
 		if event.body == `"fail"` {
 			return "error", `{"errorMessage":"no"}`, nil
 		}
-		return "response", event.body + event.header.Get("Lambda-Runtime-Client-Context") + event.header.Get("Lambda-Runtime-Invoked-Function-Arn"), nil
+		return "response",
+			event.body + event.header.Get("Lambda-Runtime-Client-Context") +
+				event.header.Get("Lambda-Runtime-Invoked-Function-Arn"), nil
 	})
 	arn := "arn:aws:lambda:us-east-1:123456789012:function:orders"
 	large := strings.Repeat(" ", lambdaMaxRequest)
@@ -945,25 +1068,50 @@ func TestServeInvoke(t *testing.T) {
 		errType        string // X-Amzn-Errortype
 		failed         string // X-Amz-Function-Error
 	}{
-		"answer":            {function: "orders", body: `{"a":1}`, status: 200, want: `{"a":1}` + arn},
-		"no body":           {function: "orders", status: 200, want: `{}` + arn},
-		"qualifier":         {function: "orders:live", body: `1`, status: 200, want: `1` + arn + `:live`},
-		"ARN":               {function: arn, body: `1`, status: 200, want: `1` + arn},
-		"qualifier apart":   {function: "orders/invocations?Qualifier=blue", body: `1`, status: 200, want: `1` + arn + `:blue`},
-		"error":             {function: "orders", body: `"fail"`, status: 200, want: `{"errorMessage":"no"}`, failed: "Unhandled"},
-		"client context":    {function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", base64.StdEncoding.EncodeToString([]byte("{\n\"c\": 1}"))}, status: 200, want: `1{"c":1}` + arn},
-		"bad context":       {function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400, errType: "InvalidRequestContentException"},
-		"not JSON":          {function: "orders", body: `{`, status: 400, errType: "InvalidRequestContentException"},
-		"too large":         {function: "orders", body: large + "1", status: 413, errType: "RequestTooLargeException"},
-		"too large, async":  {function: "orders", body: large[:lambdaMaxAsync] + "1", header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413, errType: "RequestTooLargeException"},
-		"unknown":           {function: "other", body: `1`, status: 404, errType: "ResourceNotFoundException"},
-		"dry run":           {function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
-		"unknown type":      {function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "Later"}, status: 400, errType: "InvalidParameterValueException"},
-		"another host":      {function: "orders", body: `1`, header: []string{"Host", "evil.example"}, status: 403},
-		"loopback by name":  {function: "orders", body: `1`, header: []string{"Host", "localhost:9000"}, status: 200, want: `1` + arn},
-		"IPv6":              {function: "orders", body: `1`, header: []string{"Host", "[::1]:9000"}, status: 200, want: `1` + arn},
-		"a web page":        {function: "orders", body: `1`, header: []string{"Origin", "http://127.0.0.1:9000"}, status: 403},
-		"a browser's image": {function: "orders", body: `1`, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403},
+		"answer":    {function: "orders", body: `{"a":1}`, status: 200, want: `{"a":1}` + arn},
+		"no body":   {function: "orders", status: 200, want: `{}` + arn},
+		"qualifier": {function: "orders:live", body: `1`, status: 200, want: `1` + arn + `:live`},
+		"ARN":       {function: arn, body: `1`, status: 200, want: `1` + arn},
+		"qualifier apart": {
+			function: "orders/invocations?Qualifier=blue", body: `1`, status: 200, want: `1` + arn + `:blue`},
+		"error": {
+			function: "orders", body: `"fail"`, status: 200, want: `{"errorMessage":"no"}`,
+			failed: "Unhandled"},
+		"client context": {
+			function: "orders", body: `1`,
+			header: []string{
+				"X-Amz-Client-Context", base64.StdEncoding.EncodeToString([]byte("{\n\"c\": 1}"))},
+			status: 200, want: `1{"c":1}` + arn},
+		"bad context": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400,
+			errType: "InvalidRequestContentException"},
+		"not JSON": {
+			function: "orders", body: `{`, status: 400, errType: "InvalidRequestContentException"},
+		"too large": {
+			function: "orders", body: large + "1", status: 413, errType: "RequestTooLargeException"},
+		"too large, async": {
+			function: "orders", body: large[:lambdaMaxAsync] + "1",
+			header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413,
+			errType: "RequestTooLargeException"},
+		"unknown": {
+			function: "other", body: `1`, status: 404, errType: "ResourceNotFoundException"},
+		"dry run": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
+		"unknown type": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "Later"}, status: 400,
+			errType: "InvalidParameterValueException"},
+		"another host": {
+			function: "orders", body: `1`, header: []string{"Host", "evil.example"}, status: 403},
+		"loopback by name": {
+			function: "orders", body: `1`, header: []string{"Host", "localhost:9000"}, status: 200,
+			want: `1` + arn},
+		"IPv6": {
+			function: "orders", body: `1`, header: []string{"Host", "[::1]:9000"}, status: 200,
+			want: `1` + arn},
+		"a web page": {
+			function: "orders", body: `1`, header: []string{"Origin", "http://127.0.0.1:9000"}, status: 403},
+		"a browser's image": {
+			function: "orders", body: `1`, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := server.URL + "/2015-03-31/functions/" + row.function
@@ -974,15 +1122,20 @@ func TestServeInvoke(t *testing.T) {
 			if got.status != row.status || row.want != "" && got.body != row.want {
 				t.Errorf("got %d %.200q, want %d %q", got.status, got.body, row.status, row.want)
 			}
-			if got.header.Get("X-Amzn-Errortype") != row.errType || got.header.Get("X-Amz-Function-Error") != row.failed {
+			if got.header.Get("X-Amzn-Errortype") != row.errType ||
+				got.header.Get("X-Amz-Function-Error") != row.failed {
 				t.Errorf("header %v", got.header)
 			}
-			if row.status == 200 && (got.header.Get("X-Amz-Executed-Version") != "7" || got.header.Get("X-Amzn-Requestid") == "") {
+			if row.status == 200 &&
+				(got.header.Get("X-Amz-Executed-Version") != "7" ||
+					got.header.Get("X-Amzn-Requestid") == "") {
 				t.Errorf("header %v", got.header)
 			}
 		})
 	}
-	got := p.call("POST", server.URL+"/2015-03-31/functions/orders/invocations", strings.NewReader(`"later"`), "X-Amz-Invocation-Type", "Event")
+	got := p.call(
+		"POST", server.URL+"/2015-03-31/functions/orders/invocations", strings.NewReader(`"later"`),
+		"X-Amz-Invocation-Type", "Event")
 	if got.status != 202 || got.body != "" {
 		t.Errorf("async: %+v", got)
 	}
@@ -1001,20 +1154,23 @@ func TestServeInvokeStreams(t *testing.T) {
 	trailer := http.Header{lambdaErrorTypeHeader: nil, lambdaErrorBodyHeader: nil}
 	go func() {
 		event := p.next()
-		post, _ := http.NewRequest("POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+event.id()+"/response", body)
+		post, _ := http.NewRequest(
+			"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+event.id()+"/response", body)
 		post.Header.Set(lambdaModeHeader, "streaming")
 		post.Header.Set("Content-Type", "text/plain")
 		post.Trailer = trailer
 		p.do(post)
 	}()
 	go io.WriteString(send, "one\n")
-	response, err := http.Post(server.URL+"/2015-03-31/functions/function/invocations", "", strings.NewReader("1"))
+	response, err := http.Post(
+		server.URL+"/2015-03-31/functions/function/invocations", "", strings.NewReader("1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	lines := bufio.NewReader(response.Body)
-	if line, _ := lines.ReadString('\n'); line != "one\n" || response.Header.Get("Content-Type") != "text/plain" {
+	if line, _ := lines.ReadString('\n'); line != "one\n" ||
+		response.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("first line %q, header %v", line, response.Header)
 	}
 	_, _ = io.WriteString(send, "two\n") // only now
@@ -1024,7 +1180,8 @@ func TestServeInvokeStreams(t *testing.T) {
 	if rest, err := io.ReadAll(lines); string(rest) != "two\n" || err != nil {
 		t.Errorf("rest %q, %v", rest, err)
 	}
-	if response.Trailer.Get("X-Amz-Function-Error") != "Unhandled" || response.Trailer.Get(lambdaErrorTypeHeader) != "Function.Broke" ||
+	if response.Trailer.Get("X-Amz-Function-Error") != "Unhandled" ||
+		response.Trailer.Get(lambdaErrorTypeHeader) != "Function.Broke" ||
 		response.Trailer.Get(lambdaErrorBodyHeader) != "e30=" {
 		t.Errorf("trailer %v", response.Trailer)
 	}
@@ -1040,7 +1197,8 @@ func TestLambdaManyInvocations(t *testing.T) {
 			for i := range 50 {
 				id := fmt.Sprintf("%d-%d", worker, i)
 				result, err := p.env.invoke(t.Context(), invokeRequest{requestID: id, payload: []byte(id)})
-				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" || len(attempts) != 1 || attempts[0].status != 202 {
+				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" ||
+					len(attempts) != 1 || attempts[0].status != 202 {
 					t.Errorf("%s: %q, %v, completions %+v", id, result.payload, err, attempts)
 				}
 			}
@@ -1116,7 +1274,8 @@ func playLambda(t *testing.T, o lambdaOptions) *lambdaPlayer {
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &lambdaPlayer{t: t, env: startTestLambda(t, o), client: &http.Client{Transport: transport}, seen: map[string]int{}}
+	return &lambdaPlayer{
+		t: t, env: startTestLambda(t, o), client: &http.Client{Transport: transport}, seen: map[string]int{}}
 }
 
 func (p *lambdaPlayer) do(req *http.Request) played {
@@ -1170,7 +1329,9 @@ func (p *lambdaPlayer) holdNext() <-chan played {
 }
 
 func (p *lambdaPlayer) holdExtensionNext(id string) <-chan played {
-	return p.hold(func() played { return p.get("/2020-01-01/extension/event/next", lambdaExtensionHeader, id) })
+	return p.hold(func() played {
+		return p.get("/2020-01-01/extension/event/next", lambdaExtensionHeader, id)
+	})
 }
 
 func (p *lambdaPlayer) hold(call func() played) <-chan played {
@@ -1215,7 +1376,9 @@ func (p *lambdaPlayer) want(got played, status int, errorType string) {
 	if got.status != status || body.ErrorType != errorType {
 		p.t.Fatalf("got %d %q, want %d %s", got.status, got.body, status, errorType)
 	}
-	if errorType != "" && (body.ErrorMessage == "" || !strings.HasSuffix(got.body, "\n") || got.header.Get("Content-Type") != "application/json") {
+	if errorType != "" &&
+		(body.ErrorMessage == "" || !strings.HasSuffix(got.body, "\n") ||
+			got.header.Get("Content-Type") != "application/json") {
 		p.t.Errorf("got %q as %s", got.body, got.header.Get("Content-Type"))
 	}
 }
@@ -1223,7 +1386,9 @@ func (p *lambdaPlayer) want(got played, status int, errorType string) {
 // await waits for the next event of a name that this player has not awaited yet.
 func (p *lambdaPlayer) await(name, who string) lambdaEvent {
 	p.t.Helper()
-	ev, err := p.env.waitFor(p.t.Context(), p.seen[name+who], func(ev lambdaEvent) bool { return ev.name == name && ev.who == who })
+	ev, err := p.env.waitFor(p.t.Context(), p.seen[name+who], func(ev lambdaEvent) bool {
+		return ev.name == name && ev.who == who
+	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -1309,12 +1474,15 @@ func lambdaLayer(t *testing.T, names ...string) string {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		writeScript(t, filepath.Join(dir, "extensions", name), "#!/bin/sh\nLAMBDA_HELPER_NAME=${0##*/} exec "+strings.Join(lambdaHelper(), " ")+"\n", 0o755)
+		writeScript(
+			t, filepath.Join(dir, "extensions", name),
+			"#!/bin/sh\nLAMBDA_HELPER_NAME=${0##*/} exec "+strings.Join(lambdaHelper(), " ")+"\n", 0o755)
 	}
 	return dir
 }
 
-// writeScript holds back forks meanwhile: a child that inherited the open file would make the script "text file busy".
+// writeScript holds back forks meanwhile: a child that inherited the open file would make the script "text
+// file busy".
 // https://go.dev/issue/22315
 func writeScript(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
@@ -1334,7 +1502,8 @@ func waitStopped(t *testing.T, env *lambdaEnv) {
 	for _, p := range env.current().processes {
 		var status syscall.WaitStatus
 		for !status.Stopped() {
-			if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil && err != syscall.EINTR {
+			if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil &&
+				err != syscall.EINTR {
 				t.Fatal(err)
 			}
 		}
@@ -1392,7 +1561,9 @@ func helperRuntime() int {
 			code, _ := strconv.Atoi(do[5:])
 			os.Exit(code)
 		}
-		posted, err := http.Post(base+response.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "", strings.NewReader(answer))
+		posted, err := http.Post(
+			base+response.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "",
+			strings.NewReader(answer))
 		if err != nil {
 			return 9
 		}
@@ -1417,9 +1588,11 @@ func helperExtension(name string) int {
 	for _, v := range []string{"GREETING", "_HANDLER", "LAMBDA_TASK_ROOT", "AWS_LAMBDA_LOG_GROUP_NAME"} {
 		fmt.Printf("%s: %s=%s\n", name, v, os.Getenv(v))
 	}
-	registered, _ := call("POST", "register", `{"events":["INVOKE","SHUTDOWN"]}`, "Lambda-Extension-Name", name)
+	registered, _ := call(
+		"POST", "register", `{"events":["INVOKE","SHUTDOWN"]}`, "Lambda-Extension-Name", name)
 	for {
-		_, body := call("GET", "event/next", "", lambdaExtensionHeader, registered.Header.Get(lambdaExtensionHeader))
+		_, body := call(
+			"GET", "event/next", "", lambdaExtensionHeader, registered.Header.Get(lambdaExtensionHeader))
 		var event lambdaExtensionEvent
 		_ = json.Unmarshal(body, &event)
 		if event.EventType == "SHUTDOWN" {

@@ -2,9 +2,9 @@
 
 package main
 
-// local.go is the command line of the developer's end: the commands, local and invoke among them, from their flags to
-// their exit status, and the developer's AWS credentials. subscriber.go brings requests in and replies out, workers.go
-// runs handlers, runtimeapi.go talks to them, terminal.go shows it all.
+// local.go is the command line of the developer's end: the commands, local and invoke among them, from their
+// flags to their exit status, and the developer's AWS credentials. subscriber.go brings requests in and
+// replies out, workers.go runs handlers, runtimeapi.go talks to them, terminal.go shows it all.
 
 import (
 	"bytes"
@@ -32,8 +32,9 @@ import (
 )
 
 const (
-	goodbyePause = 10 * time.Second      // at the end, for the extension to say that it has the last answers
-	oneInterrupt = 50 * time.Millisecond // in which a second signal is the same interrupt: npm, for one, passes on what its child gets too
+	goodbyePause = 10 * time.Second // at the end, for the extension to say that it has the last answers
+	// in which a second signal is the same interrupt: npm, for one, passes on what its child gets too
+	oneInterrupt = 50 * time.Millisecond
 )
 
 // command is one of the program's subcommands.
@@ -72,12 +73,16 @@ func (program) command(args []string) int {
 		fmt.Fprintf(os.Stderr, "live-lambda: there is no command %q\n\n", name)
 		out, status = os.Stderr, 2
 	}
-	fmt.Fprint(out, "live-lambda makes a deployed AWS Lambda function run on this machine.\n\nusage: live-lambda COMMAND [flags] ...\n\n")
+	fmt.Fprint(out,
+		"live-lambda makes a deployed AWS Lambda function run on this machine.\n\nusage: live-lambda "+
+			"COMMAND [flags] ...\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(out, "  %-13s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(out, "\n`live-lambda COMMAND --help` tells more. In a function's layer, where AWS_LAMBDA_RUNTIME_API is set,\n"+
-		"the program without arguments is the extension.\n")
+	fmt.Fprint(out,
+		"\n`live-lambda COMMAND --help` tells more. In a function's layer, where AWS_LAMBDA_RUNTIME_API is "+
+			"set,\n"+
+			"the program without arguments is the extension.\n")
 	return status
 }
 
@@ -97,7 +102,8 @@ type flags struct {
 
 // newFlags begins a subcommand's flags with those of every command.
 func newFlags(command, usage string) *flags {
-	f := &flags{FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), usage: usage, api: map[string]*string{}}
+	f := &flags{
+		FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), usage: usage, api: map[string]*string{}}
 	f.SetOutput(io.Discard) // parse tells what is wrong, and prints help
 	f.opts.maps = map[string][]string{}
 	f.opts.maxProcesses = 10
@@ -118,7 +124,8 @@ func (f *flags) help() {
 
 // handlers adds the flags of commands that run handlers.
 func (f *flags) handlers() {
-	f.IntVar(&f.opts.maxProcesses, "max-processes", f.opts.maxProcesses, "processes of one function at most; further invocations wait")
+	f.IntVar(&f.opts.maxProcesses, "max-processes", f.opts.maxProcesses,
+		"processes of one function at most; further invocations wait")
 	f.IntVar(&f.opts.port, "port", 0, "port of the Runtime API where there is no COMMAND (default any)")
 	f.StringVar(&f.opts.profile, "profile", "", "profile of the AWS CLI to use (AWS_PROFILE)")
 }
@@ -136,8 +143,8 @@ func (f *flags) getenv(name string) string {
 	return os.Getenv(name)
 }
 
-// parse reads args up to a "--", flags and other words in any order, and what follows it as the command. ok is false
-// where the program is to exit with status.
+// parse reads args up to a "--", flags and other words in any order, and what follows it as the command. ok
+// is false where the program is to exit with status.
 func (f *flags) parse(args []string) (words []string, status int, ok bool) {
 	if i := slices.Index(args, "--"); i >= 0 {
 		f.opts.command, args = args[i+1:], args[:i]
@@ -181,7 +188,8 @@ runs come to its end, a second one ends everything now.`
 func localCommand(args []string) int {
 	f := newFlags("local", localUsage)
 	f.variable("host", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "the AppSync API's HTTP domain")
-	f.variable("realtime-host", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "its realtime domain, where it cannot be derived")
+	f.variable("realtime-host", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+		"its realtime domain, where it cannot be derived")
 	f.variable("region", "LIVE_LAMBDA_APPSYNC_REGION", "its region")
 	f.variable("api-key", "LIVE_LAMBDA_APPSYNC_API_KEY", "an API key instead of IAM")
 	f.variable("namespace", "LIVE_LAMBDA_NAMESPACE", "channel namespace")
@@ -189,30 +197,38 @@ func localCommand(args []string) int {
 	f.variable("protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "events or graphql: an Event API or a GraphQL API")
 	f.handlers()
 	stack := f.String("stack", "", "take what is not set from the outputs of this CloudFormation stack")
-	f.BoolVar(&f.opts.ownEnv, "own-env", false, "leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
-	f.BoolVar(&f.term.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
-	f.StringVar(&f.opts.record, "record", "", "keep each event with its context in a file in this `directory`")
-	f.BoolFunc("watch", "restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' ...)", func(s string) error {
-		f.watch = true
-		if s != "true" {
-			f.globs = append(f.globs, s)
-		}
-		return nil
-	})
-	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", func(s string) error {
-		f.opts.functions = append(f.opts.functions, s)
-		_, err := path.Match(s, "")
-		return err
-	})
-	f.Func("map", "a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be repeated", func(s string) error {
-		name, line, ok := strings.Cut(s, "=")
-		if !ok || name == "" || line == "" {
-			return errors.New("not NAME=COMMAND")
-		}
-		f.opts.maps[name] = []string{"/bin/sh", "-c", line}
-		_, err := path.Match(name, "")
-		return err
-	})
+	f.BoolVar(&f.opts.ownEnv, "own-env", false,
+		"leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
+	f.BoolVar(&f.term.json, "json", false,
+		"one JSON object a line; what handlers print goes to standard error")
+	f.StringVar(
+		&f.opts.record, "record", "", "keep each event with its context in a file in this `directory`")
+	f.BoolFunc("watch",
+		"restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' "+
+			"...)", func(s string) error {
+			f.watch = true
+			if s != "true" {
+				f.globs = append(f.globs, s)
+			}
+			return nil
+		})
+	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated",
+		func(s string) error {
+			f.opts.functions = append(f.opts.functions, s)
+			_, err := path.Match(s, "")
+			return err
+		})
+	f.Func("map",
+		"a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be "+
+			"repeated", func(s string) error {
+			name, line, ok := strings.Cut(s, "=")
+			if !ok || name == "" || line == "" {
+				return errors.New("not NAME=COMMAND")
+			}
+			f.opts.maps[name] = []string{"/bin/sh", "-c", line}
+			_, err := path.Match(name, "")
+			return err
+		})
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
@@ -254,7 +270,8 @@ func localCommand(args []string) int {
 	return l.serve(newSubscriber(api, l), f.watch, append(f.globs, words...))
 }
 
-// serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing may.
+// serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
+// may.
 func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is caught, not ignored: processes would inherit that.
@@ -286,8 +303,8 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	return status
 }
 
-// shutDown waits until what is at hand has come to its end, or for another signal (not where it all must end now: the
-// terminal is gone), and then for the extension to say that it has the answers.
+// shutDown waits until what is at hand has come to its end, or for another signal (not where it all must end
+// now: the terminal is gone), and then for the extension to say that it has the answers.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	empty := l.stop()
 	for same := time.After(oneInterrupt); same != nil; {
@@ -368,7 +385,8 @@ func (l *local) record(q *request) {
 	c := q.context
 	c.Environment = nil
 	id := regexp.MustCompile(`[^A-Za-z0-9_-]`).ReplaceAllString(c.FunctionName+"-"+q.id, "_")
-	file := filepath.Join(l.opts.record, q.arrived.Format("20060102-150405.000-")+id[:min(len(id), 120)]+".json")
+	file := filepath.Join(
+		l.opts.record, q.arrived.Format("20060102-150405.000-")+id[:min(len(id), 120)]+".json")
 	body, err := json.Marshal(c)
 	if err == nil {
 		body = slices.Concat([]byte(`{"event_payload":`), q.event, []byte(`,"context":`), body, []byte("}\n"))
@@ -381,7 +399,8 @@ func (l *local) record(q *request) {
 
 const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
 
-Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints the answers. Without a
+Runs each FILE, an event or what ` + "`live-lambda local --record`" +
+	` has kept, with COMMAND and prints the answers. Without a
 FILE, or where it is -, the event is read from standard input. What COMMAND prints goes to standard error. Without a
 COMMAND it waits for a runtime that a debugger starts, as local does. The exit status is 1 where the function failed.`
 
@@ -418,7 +437,8 @@ func invokeCommand(args []string) int {
 	term.start()
 	defer term.close()
 	l := newLocal(f.opts, term)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(
+		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	defer l.close()
 	if len(f.opts.command) == 0 {
@@ -460,8 +480,11 @@ func (f *flags) readEvent(file string, text []byte) (*request, error) {
 	}
 	id := make([]byte, 16)
 	rand.Read(id)
-	c := eventContext{RequestID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]), FunctionVersion: "$LATEST",
-		MemorySizeMB: 128, Region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), Handler: os.Getenv("_HANDLER")}
+	c := eventContext{RequestID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
+		FunctionVersion: "$LATEST",
+		MemorySizeMB:    128,
+		Region:          cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
+		Handler:         os.Getenv("_HANDLER")}
 	r := recording{Context: &c}
 	if recorded(text) {
 		if err := json.Unmarshal(text, &r); err != nil {
@@ -470,7 +493,8 @@ func (f *flags) readEvent(file string, text []byte) (*request, error) {
 		text = r.Event
 	}
 	c.FunctionName = cmp.Or(f.name, c.FunctionName, "function")
-	c.InvokedFunctionARN = cmp.Or(c.InvokedFunctionARN, "arn:aws:lambda:"+c.Region+":000000000000:function:"+c.FunctionName)
+	c.InvokedFunctionARN = cmp.Or(
+		c.InvokedFunctionARN, "arn:aws:lambda:"+c.Region+":000000000000:function:"+c.FunctionName)
 	c.DeadlineMs = time.Now().Add(f.timeout).UnixMilli()
 	return newRequestFrom(text, c)
 }
@@ -482,7 +506,8 @@ func recorded(text []byte) bool {
 	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
 }
 
-// invoke runs q and writes the answer to w, a stream as it comes. It returns an error where the function failed.
+// invoke runs q and writes the answer to w, a stream as it comes. It returns an error where the function
+// failed.
 func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline bool) error {
 	timeout, cancel := context.WithDeadline(ctx, q.deadline)
 	defer cancel()
@@ -505,7 +530,8 @@ func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline boo
 			}
 			l.finish(q, overAnswered)
 			if rep.kind == "error" || len(rep.trailers) > 0 {
-				return fmt.Errorf("%s: the function failed: %s", q.context.FunctionName, cmp.Or(rep.message, rep.errorType))
+				return fmt.Errorf(
+					"%s: the function failed: %s", q.context.FunctionName, cmp.Or(rep.message, rep.errorType))
 			}
 			return nil
 		}
@@ -533,13 +559,15 @@ func (rep *reply) copyTo(w io.Writer, written int64, ended bool) (int64, error) 
 	return io.Copy(w, r)
 }
 
-// developerCredentials returns the developer's AWS credentials as they are now: those in the environment, unless a
-// profile is asked for, else the AWS CLI's, which knows profiles, SSO and the rest.
+// developerCredentials returns the developer's AWS credentials as they are now: those in the environment,
+// unless a profile is asked for, else the AWS CLI's, which knows profiles, SSO and the rest.
 // https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html
-func developerCredentials(profile string, transport http.RoundTripper) func(context.Context) (credentials, error) {
+func developerCredentials(profile string, transport http.RoundTripper) func(context.Context) (
+	credentials, error) {
 	cli := &cliCredentials{profile: profile}
 	return func(ctx context.Context) (credentials, error) {
-		if profile == "" && (os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "") {
+		if profile == "" &&
+			(os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "") {
 			return roleCredentials(ctx, transport)
 		}
 		return cli.get(ctx)
@@ -613,13 +641,18 @@ func (c *cliCredentials) export(ctx context.Context) (keys credentials, expires 
 	said := firstLine(strings.TrimSpace(stderr.String()))
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return keys, expires, errors.New("neither AWS_ACCESS_KEY_ID nor the AWS CLI is there; set the one or install the other")
+		return keys, expires,
+			errors.New("neither AWS_ACCESS_KEY_ID nor the AWS CLI is there; set the one or install the other")
 	case err != nil && strings.Contains(strings.ToUpper(stderr.String()), "SSO"):
 		return keys, expires, fmt.Errorf("the SSO session has expired: run %s (aws says %q)", login, said)
-	case err != nil && strings.Contains(stderr.String(), "AWS CLI version 2"): // version 1 has no such command, and says so in passing
-		return keys, expires, errors.New("the AWS CLI is version 1, which cannot export credentials: install version 2, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	// version 1 has no such command, and says so in passing
+	case err != nil && strings.Contains(stderr.String(), "AWS CLI version 2"):
+		return keys, expires,
+			errors.New("the AWS CLI is version 1, which cannot export credentials: install version 2, or " +
+				"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	case err != nil:
-		return keys, expires, fmt.Errorf("aws configure export-credentials: %w, %q; run aws configure or %s", err, said, login)
+		return keys, expires,
+			fmt.Errorf("aws configure export-credentials: %w, %q; run aws configure or %s", err, said, login)
 	}
 	var out struct {
 		AccessKeyID     string `json:"AccessKeyId"`

@@ -2,8 +2,9 @@
 
 package main
 
-// local_test.go drives the developer's end: its Runtime API with raw HTTP, its processes with this test binary as the
-// handler, and its way to AppSync through the emulator, with the extension's own tunnel at the other side.
+// local_test.go drives the developer's end: its Runtime API with raw HTTP, its processes with this test
+// binary as the handler, and its way to AppSync through the emulator, with the extension's own tunnel at the
+// other side.
 
 import (
 	"bufio"
@@ -71,7 +72,9 @@ func testRuntime() {
 	case "hang":
 		select {}
 	case "initerror":
-		testPost(base+"init/error", strings.NewReader(`{"errorType":"Function.Broken","errorMessage":"cannot load"}`), typeHeader, "Function.Broken")
+		testPost(base+"init/error",
+			strings.NewReader(`{"errorType":"Function.Broken","errorMessage":"cannot load"}`), typeHeader,
+			"Function.Broken")
 		os.Exit(1)
 	}
 	for {
@@ -94,11 +97,13 @@ func testRuntime() {
 			fmt.Print(do.Text)
 			testPost(to+"response", strings.NewReader("null"))
 		case "error":
-			testPost(to+"error", strings.NewReader(do.Text), typeHeader, do.Type, causeHeader, `{"working_directory":"/x"}`)
+			testPost(to+"error", strings.NewReader(do.Text), typeHeader, do.Type, causeHeader,
+				`{"working_directory":"/x"}`)
 		case "text":
 			testPost(to+"response", strings.NewReader(do.Text), "Content-Type", do.Type)
 		case "size":
-			testPost(to+"response", bytes.NewReader(make([]byte, do.Size)), "Content-Type", "application/octet-stream")
+			testPost(to+"response", bytes.NewReader(make([]byte, do.Size)), "Content-Type",
+				"application/octet-stream")
 		case "pid":
 			testPost(to+"response", strings.NewReader(strconv.Itoa(os.Getpid())))
 		case "env":
@@ -125,12 +130,16 @@ func testRuntime() {
 			if do.Text != "" {
 				testPost(to+"response", strings.NewReader(do.Text))
 			}
-			exec.Command("/bin/sh", "-c", "trap '' TERM; exec 3>'"+do.File+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
+			exec.Command(
+				"/bin/sh", "-c",
+				"trap '' TERM; exec 3>'"+do.File+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
 		case "stream":
 			testStream(to+"response", do)
 		case "trailers": // as AWS's Go client answers, an error in the trailers
-			trailer := http.Header{typeHeader: {do.Type}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
-			req, _ := http.NewRequest(http.MethodPost, to+"response", io.MultiReader(strings.NewReader("half")))
+			trailer := http.Header{
+				typeHeader: {do.Type}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
+			req, _ := http.NewRequest(
+				http.MethodPost, to+"response", io.MultiReader(strings.NewReader("half")))
 			req.Trailer = trailer
 			testDo(req)
 		default:
@@ -145,7 +154,8 @@ func testStream(to string, do task) {
 	req.Header.Set(modeHeader, "streaming")
 	req.Header.Set("Content-Type", do.Type)
 	if do.Text != "" {
-		req.Trailer = http.Header{typeHeader: {"Function.Middle"}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
+		req.Trailer = http.Header{
+			typeHeader: {"Function.Middle"}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
 	}
 	go func() {
 		for _, p := range do.Pieces {
@@ -253,7 +263,9 @@ func testCommand(mode string) []string { return []string{"env", "TEST_RUNTIME=" 
 func newTestLocal(t *testing.T, opts localOptions) *localRig {
 	t.Helper()
 	out := &screen{new: make(chan struct{}, 1)}
-	term := &terminal{out: out, errors: out, columns: func() int { return 0 }, chunks: make(chan chunk, waitingLines)}
+	term := &terminal{out: out, errors: out, columns: func() int {
+		return 0
+	}, chunks: make(chan chunk, waitingLines)}
 	if opts.maxProcesses == 0 {
 		opts.maxProcesses = 10
 	}
@@ -286,15 +298,19 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 // connect joins the local end to an AppSync API on ln.
 func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, string) (net.Conn, error)) {
 	keys := credentials{"AKIDEXAMPLE", "secret", ""}
-	r.api = startEventAPI(ln, eventAPIOptions{graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1"})
+	r.api = startEventAPI(
+		ln, eventAPIOptions{graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1"})
 	r.Cleanup(r.api.close)
 	r.client = func() *appsync {
 		transport := &http.Transport{DialContext: dial}
 		r.Cleanup(transport.CloseIdleConnections)
 		base := "http://" + ln.Addr().String() + r.api.path()
-		return &appsync{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql, region: "eu-west-1",
+		return &appsync{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql,
+			region:    "eu-west-1",
 			namespace: "live-lambda", requests: "/live-lambda/requests", transport: transport,
-			credentials: func(context.Context) (credentials, error) { return keys, nil }, log: r.local.term.logger(slog.LevelDebug)}
+			credentials: func(context.Context) (credentials, error) {
+				return keys, nil
+			}, log: r.local.term.logger(slog.LevelDebug)}
 	}
 	r.sub = newSubscriber(r.client(), r.local)
 	r.background(r.sub.run)
@@ -312,11 +328,13 @@ func (r *localRig) background(f func(context.Context)) {
 	})
 }
 
-// localBubble runs a test in a bubble of fake time, where the test itself is the runtime, over an Event API and over a
-// GraphQL API.
+// localBubble runs a test in a bubble of fake time, where the test itself is the runtime, over an Event API
+// and over a GraphQL API.
 func localBubble(t *testing.T, test func(*localRig)) {
 	for _, graphql := range []bool{false, true} {
-		t.Run(eventAPIOptions{graphql: graphql}.protocol(), func(t *testing.T) { localBubbleOver(t, graphql, test) })
+		t.Run(eventAPIOptions{graphql: graphql}.protocol(), func(t *testing.T) {
+			localBubbleOver(t, graphql, test)
+		})
 	}
 }
 
@@ -334,7 +352,8 @@ func localBubbleOver(t *testing.T, graphql bool, test func(*localRig)) {
 }
 
 // call makes a call to the attached worker's Runtime API without a network.
-func (r *localRig) call(ctx context.Context, method, path string, body io.Reader, headers ...string) *httptest.ResponseRecorder {
+func (r *localRig) call(
+	ctx context.Context, method, path string, body io.Reader, headers ...string) *httptest.ResponseRecorder {
 	req := httptest.NewRequestWithContext(ctx, method, "/2018-06-01/runtime/"+path, body)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
@@ -369,9 +388,12 @@ func mustURL(s string) *url.URL {
 // context makes the context of a new invocation.
 func (r *localRig) context() eventContext {
 	r.lastID++
-	return eventContext{RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.lastID), FunctionName: "orders", FunctionVersion: "$LATEST",
-		InvokedFunctionARN: "arn:aws:lambda:eu-west-1:123456789012:function:orders", MemorySizeMB: 256, Region: "eu-west-1",
-		DeadlineMs: time.Now().Add(10 * time.Minute).UnixMilli(), TraceID: "Root=1-2-3;Sampled=0", Handler: "index.handler"}
+	return eventContext{RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.lastID),
+		FunctionName: "orders", FunctionVersion: "$LATEST",
+		InvokedFunctionARN: "arn:aws:lambda:eu-west-1:123456789012:function:orders", MemorySizeMB: 256,
+		Region:     "eu-west-1",
+		DeadlineMs: time.Now().Add(10 * time.Minute).UnixMilli(), TraceID: "Root=1-2-3;Sampled=0",
+		Handler: "index.handler"}
 }
 
 // got is what came back for an invocation.
@@ -431,7 +453,8 @@ func (r *localRig) invoke(do any, c eventContext) got {
 func (g got) want(t *localRig, errorType, body string) {
 	t.Helper()
 	if g.errorType != errorType || string(g.body) != body {
-		t.Errorf("got error type %q and %q, want %q and %q", g.errorType, clip(string(g.body), 300), errorType, clip(body, 300))
+		t.Errorf("got error type %q and %q, want %q and %q", g.errorType, clip(string(g.body), 300),
+			errorType, clip(body, 300))
 	}
 }
 
@@ -468,11 +491,17 @@ func (e *ear) ask(n int, do any, c eventContext) {
 	if !ok {
 		event = mustJSON(do)
 	}
-	e.api.publish("/live-lambda/requests", fmt.Sprintf(`{"request_id":"%s/%d","event_payload":%s,"context":%s,"live_lambda":1}`, e.link, n, event, mustJSON(c)))
+	e.api.publish(
+		"/live-lambda/requests",
+		fmt.Sprintf(
+			`{"request_id":"%s/%d","event_payload":%s,"context":%s,"live_lambda":1}`, e.link, n, event,
+			mustJSON(c)))
 }
 
 func (e *ear) done(n int, outcome string) {
-	e.api.publish("/live-lambda/requests", string(part{Type: "done", RequestID: fmt.Sprintf("%s/%d", e.link, n), Outcome: outcome}.event()))
+	e.api.publish(
+		"/live-lambda/requests",
+		string(part{Type: "done", RequestID: fmt.Sprintf("%s/%d", e.link, n), Outcome: outcome}.event()))
 }
 
 // hear waits for the next part, which must be of that type and belong to request n.
@@ -600,7 +629,8 @@ func (r *localRig) reply(q *request) (rep *reply, body string) {
 
 func TestLocalAnswers(t *testing.T) {
 	r := newLocalRig(t, localOptions{command: testCommand("1")})
-	const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=","o":{},"a":[]}`
+	const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=","o":{}` +
+		`,"a":[]}`
 	g := r.invoke([]byte(event), r.context())
 	g.want(r, "", string(asciiJSON([]byte(event))))
 	if g.headers["Content-Type"] != "application/json" {
@@ -610,12 +640,15 @@ func TestLocalAnswers(t *testing.T) {
 	if g.headers["Content-Type"] != "image/png" {
 		t.Errorf("headers are %v", g.headers)
 	}
-	g = r.invoke(task{Do: "error", Text: `{"errorType":"Oops","errorMessage":"m"}`, Type: "Function.Oops"}, r.context())
+	g = r.invoke(
+		task{Do: "error", Text: `{"errorType":"Oops","errorMessage":"m"}`, Type: "Function.Oops"},
+		r.context())
 	g.want(r, "Function.Oops", `{"errorType":"Oops","errorMessage":"m"}`)
 	if g.cause != `{"working_directory":"/x"}` {
 		t.Errorf("the cause is %q", g.cause)
 	}
-	r.invoke(task{Do: "trailers", Text: `{"errorMessage":"late"}`, Type: "Function.Late"}, r.context()).want(r, "Function.Late", `{"errorMessage":"late"}`)
+	r.invoke(task{Do: "trailers", Text: `{"errorMessage":"late"}`, Type: "Function.Late"}, r.context()).want(
+		r, "Function.Late", `{"errorMessage":"late"}`)
 }
 
 // Every size at a boundary of events, publishes, compression and Lambda's own limit comes back byte for byte.
@@ -625,7 +658,9 @@ func TestLocalSizes(t *testing.T) {
 	for i := range random { // incompressible, and nothing that JSON would escape
 		random[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rand.IntN(64)]
 	}
-	sizes := []int{2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1, maxPayload}
+	sizes := []int{
+		2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1,
+		maxPayload}
 	for _, size := range sizes {
 		event := []byte(`"` + strings.Repeat("0", size-2) + `"`)
 		if size <= maxEvent+1 { // the larger ones are compressible: the emulator takes its time
@@ -640,7 +675,9 @@ func TestLocalSizes(t *testing.T) {
 		r.invoke(task{Do: "size", Size: size}, r.context()).want(r, "", string(make([]byte, size)))
 	}
 	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
-	g.want(r, "Function.ResponseSizeTooLarge", `{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`)
+	g.want(r, "Function.ResponseSizeTooLarge",
+		`{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size `+
+			`(6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`)
 	r.invoke(task{Do: "pid"}, r.context()) // the same process goes on
 	if n := r.local.term.restarts; n != 0 {
 		t.Errorf("%d restarts", n)
@@ -683,7 +720,8 @@ func TestLocalParts(t *testing.T) {
 			t.Errorf("%d bytes: got %d and %v", size, len(body), err)
 		}
 	}
-	for _, size := range []int{0, 1, gzipAbove, gzipAbove + 1, partData, partData + 1, 5*partData + 1, maxPayload} {
+	for _, size := range []int{
+		0, 1, gzipAbove, gzipAbove + 1, partData, partData + 1, 5*partData + 1, maxPayload} {
 		rep := &reply{kind: "response", headers: map[string]string{"Content-Type": "x"}}
 		c := &collector{rep: rep}
 		if _, err := io.Copy(c, bytes.NewReader(random[:size])); err != nil {
@@ -696,7 +734,9 @@ func TestLocalParts(t *testing.T) {
 		join(rep, size)
 		rep.data.close()
 
-		stream := &reply{kind: "response", streamed: true, ended: true, headers: map[string]string{modeHeader: "streaming"}}
+		stream := &reply{
+			kind: "response", streamed: true, ended: true,
+			headers: map[string]string{modeHeader: "streaming"}}
 		stream.data.Write(random[:size])
 		stream.trailers = errorTrailers(errorReply("E", bytes.Repeat([]byte("<"), headBytes)))
 		join(stream, size)
@@ -772,7 +812,8 @@ func TestLocalRunsOnce(t *testing.T) {
 
 // ---- timing, in a bubble of fake time ----
 
-// While a handler works, `accepted` is said at once and every 5 s; the answer is repeated every 2 s until `done`.
+// While a handler works, `accepted` is said at once and every 5 s; the answer is repeated every 2 s until
+// `done`.
 func TestLocalSaysItAgain(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
@@ -867,14 +908,15 @@ func TestLocalAnswerSurvivesLoss(t *testing.T) {
 	})
 }
 
-// A stream's first piece leaves at once, the next ones not more often than every 100 ms, and whatever AppSync loses is
-// repeated while the stream goes on.
+// A stream's first piece leaves at once, the next ones not more often than every 100 ms, and whatever AppSync
+// loses is repeated while the stream goes on.
 func TestLocalStreams(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		var lose atomic.Bool
 		r.api.intercept(func(f apiFrame) apiVerdict {
-			if f.out && f.typ == "data" && strings.Contains(f.events[0], `"type":"response"`) && lose.CompareAndSwap(true, false) {
+			if f.out && f.typ == "data" && strings.Contains(f.events[0], `"type":"response"`) &&
+				lose.CompareAndSwap(true, false) {
 				return apiVerdict{replace: dropped}
 			}
 			return apiVerdict{}
@@ -890,9 +932,12 @@ func TestLocalStreams(t *testing.T) {
 			t.Helper()
 			p := e.hear(1, "response")
 			if p.Index != index || string(p.data) != text || time.Since(start) != at {
-				t.Errorf("part %d, %q at %s; want part %d, %q at %s", p.Index, p.data, time.Since(start), index, text, at)
+				t.Errorf("part %d, %q at %s; want part %d, %q at %s", p.Index, p.data, time.Since(start),
+					index, text, at)
 			}
-			if index == 0 && (p.Headers[modeHeader] != "streaming" || p.Headers["Content-Type"] != "text/plain" || p.Encoding != "") {
+			if index == 0 &&
+				(p.Headers[modeHeader] != "streaming" || p.Headers["Content-Type"] != "text/plain" ||
+					p.Encoding != "") {
 				t.Errorf("part 0 is %+v", p)
 			}
 		}
@@ -962,7 +1007,8 @@ func TestLocalStreamsOfGo(t *testing.T) {
 				mode = "streaming"
 			}
 			p := e.hear(1, "response")
-			if p.Headers[modeHeader] != mode || p.Headers["Content-Type"] != test.contentType || !strings.HasPrefix("hello", string(p.data)) {
+			if p.Headers[modeHeader] != mode || p.Headers["Content-Type"] != test.contentType ||
+				!strings.HasPrefix("hello", string(p.data)) {
 				t.Errorf("%q, length %d: %+v", test.contentType, test.length, p)
 			}
 		})
@@ -1045,7 +1091,8 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 	})
 }
 
-// A connection that is dead without a word, as after a laptop's sleep, is replaced, and what was to be said is said.
+// A connection that is dead without a word, as after a laptop's sleep, is replaced, and what was to be said
+// is said.
 func TestLocalReconnects(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		connection := func() int {
@@ -1062,7 +1109,8 @@ func TestLocalReconnects(t *testing.T) {
 		r.api.do(connection(), apiVerdict{after: goHalfOpen})
 		synctest.Wait()
 		r.respond(id, strings.NewReader("1"), 202)
-		r.out.waitTimes(r, "waiting for invocations", 2) // the publish that was not answered has told that the connection is dead
+		// the publish that was not answered has told that the connection is dead
+		r.out.waitTimes(r, "waiting for invocations", 2)
 		e.until(1, "response")
 		e.done(1, "answered")
 		synctest.Wait()
@@ -1079,14 +1127,16 @@ func TestLocalReconnects(t *testing.T) {
 	})
 }
 
-// Whatever comes on the channel that is not a request for this end is dropped, and the next request is served.
+// Whatever comes on the channel that is not a request for this end is dropped, and the next request is
+// served.
 func TestLocalDropsNonsense(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
 		context := string(mustJSON(c))
 		ask := func(id, event, context string) string {
-			return `{"request_id":` + id + `,"event_payload":` + event + `,"context":` + context + `,"live_lambda":1}`
+			return `{"request_id":` + id + `,"event_payload":` + event + `,"context":` + context +
+				`,"live_lambda":1}`
 		}
 		with := func(change func(*eventContext)) string {
 			c := c
@@ -1101,7 +1151,8 @@ func TestLocalDropsNonsense(t *testing.T) {
 		messages := append(bombs,
 			`7`, `null`, `"text"`, `[]`, `{}`, `{"live_lambda":1}`, `{"live_lambda":2,"request_id":"aaaa/1"}`,
 			`{"request_id":"aaaa/1","event_payload":1,"context":`+context+`}`,
-			ask(`"aaaa"`, "1", "7"), ask("7", "1", context), ask(`"../x/1"`, "1", context), ask(`"a b/1"`, "1", context), ask(`""`, "1", context),
+			ask(`"aaaa"`, "1", "7"), ask("7", "1", context), ask(`"../x/1"`, "1", context),
+			ask(`"a b/1"`, "1", context), ask(`""`, "1", context),
 			ask(`"aaaa/1/2/3/4"`, "1", context), ask(`"aaaa/\n1"`, "1", context),
 			ask(`"aaaa/1"`, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), context),
 			ask(`"aaaa/1"`, "1", "{}"), ask(`"aaaa/1"`, "1", `{"environment":{"a":1}}`),
@@ -1111,8 +1162,12 @@ func TestLocalDropsNonsense(t *testing.T) {
 			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.RequestID = "" })),
 			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.Handler = strings.Repeat("x", 5000) })),
 			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.DeadlineMs = 0 })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.DeadlineMs = time.Now().Add(-time.Second).UnixMilli() })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`) })),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) {
+				c.DeadlineMs = time.Now().Add(-time.Second).UnixMilli()
+			})),
+			ask(`"aaaa/1"`, "1", with(func(c *eventContext) {
+				c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`)
+			})),
 			string(part{Type: "request", RequestID: "aaaa/1", Index: 5, Last: true}.encode([]byte("x"))),
 			string(part{Type: "request", RequestID: "aaaa/1", Index: 7, Last: true}.encode([]byte("x"))),
 			string(part{Type: "request", RequestID: "aaaa/1"}.event()),
@@ -1143,7 +1198,8 @@ func TestLocalOpenRequests(t *testing.T) {
 	localBubbleOver(t, false, func(r *localRig) {
 		e := r.newEar("aaaa")
 		for i := range 100_000 {
-			r.sub.receive(string(part{Type: "request", RequestID: fmt.Sprintf("dddd/%d", i)}.encode(make([]byte, 10))))
+			r.sub.receive(
+				string(part{Type: "request", RequestID: fmt.Sprintf("dddd/%d", i)}.encode(make([]byte, 10))))
 		}
 		synctest.Wait()
 		size := 0
@@ -1164,12 +1220,16 @@ func TestLocalOpenRequests(t *testing.T) {
 // The quick way through a request reads the same as encoding/json.
 func TestParseRequest(t *testing.T) {
 	for _, message := range []string{
-		`{"request_id":"a/1","event_payload":{"a":[1.0,"\ud800"]},"context":{"request_id":"r"},"live_lambda":1}`,
-		`{"request_id":"a/1","event_payload": 7 ,"context":{"client_context":{"a":1,"context":{"b":2}}},"live_lambda":1}`,
-		`{"request_id":"a/1","event_payload":{"a":1,"context":{"request_id":"inner"}},"context":{"request_id":"r"},"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":{"a":[1.0,"\ud800"]},"context":{"request_id":"r"},` +
+			`"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload": 7 ,"context":{"client_context":{"a":1,"context":{"b":2}}},` +
+			`"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":{"a":1,"context":{"request_id":"inner"}},` +
+			`"context":{"request_id":"r"},"live_lambda":1}`,
 		`{"request_id":"a/1","event_payload":"x,\"context\":{","context":{"request_id":"r"},"live_lambda":1}`,
 		`{"request_id":"a/1","event_payload":{"a":1,"event_payload":2},"context":{},"live_lambda":1}`,
-		`{"request_id":"a/1","event_payload":1,"context":{"request_id":"r"},"event_payload":2,"live_lambda":1}`,
+		`{"request_id":"a/1","event_payload":1,"context":{"request_id":"r"},"event_payload":2,` +
+			`"live_lambda":1}`,
 		`{"context":{"request_id":"r"},"live_lambda":1,"event_payload":1,"request_id":"a/1"}`,
 		`{"event_payload":1,"request_id":"a/1","context":{"request_id":"r"},"live_lambda":1}`,
 		`{"request_id":"a/1","event_payload":{"a":1,"context":{"request_id":"r"},"live_lambda":1}`,
@@ -1192,10 +1252,14 @@ func TestParseRequest(t *testing.T) {
 
 // FuzzLocalMessages gives the subscriber messages; whatever they are, it keeps to its bounds and goes on.
 func FuzzLocalMessages(f *testing.F) {
-	request := `{"request_id":"aaaa/1","event_payload":{"a":1},"context":{"request_id":"r","function_name":"f","deadline_ms":32503680000000},"live_lambda":1}`
+	request := `{"request_id":"aaaa/1","event_payload":{"a":1},"context":{"request_id":"r",` +
+		`"function_name":"f","deadline_ms":32503680000000},"live_lambda":1}`
 	body, encoding := compress(slices.Concat([]byte(request), bytes.Repeat([]byte(" "), gzipAbove)))
-	for _, seed := range []string{request, string(part{Type: "request", RequestID: "aaaa/2", Encoding: encoding}.encode(body)), `{"live_lambda":1,"type":"request","request_id":"a/1","index":3}`,
-		string(part{Type: "done", RequestID: "aaaa/1", Outcome: "answered"}.event()), string(part{Type: "probe", RequestID: "aaaa/probe"}.event()), "[]", "{", `{"live_lambda":1}`} {
+	for _, seed := range []string{request,
+		string(part{Type: "request", RequestID: "aaaa/2", Encoding: encoding}.encode(body)),
+		`{"live_lambda":1,"type":"request","request_id":"a/1","index":3}`,
+		string(part{Type: "done", RequestID: "aaaa/1", Outcome: "answered"}.event()),
+		string(part{Type: "probe", RequestID: "aaaa/probe"}.event()), "[]", "{", `{"live_lambda":1}`} {
 		f.Add(seed, seed)
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
@@ -1208,7 +1272,8 @@ func FuzzLocalMessages(f *testing.F) {
 		}
 		s.wg.Wait() // without a connection nothing is accepted
 		if len(s.open) > 2 || len(l.live) > 0 || l.held != 0 || s.talking() > 0 {
-			t.Errorf("%d open, %d live with %d bytes, %d talks", len(s.open), len(l.live), l.held, s.talking())
+			t.Errorf("%d open, %d live with %d bytes, %d talks", len(s.open), len(l.live), l.held,
+				s.talking())
 		}
 		close(term.chunks)
 		for c := range term.chunks {
@@ -1230,7 +1295,10 @@ func TestLocalRequestInParts(t *testing.T) {
 			event[i] = "0123456789abcdef"[rand.IntN(16)]
 		}
 		event[0], event[len(event)-1] = '"', '"'
-		body, encoding := compress(slices.Concat([]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c), []byte(`,"live_lambda":1}`)))
+		body, encoding := compress(
+			slices.Concat(
+				[]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c),
+				[]byte(`,"live_lambda":1}`)))
 		parts := slices.Collect(part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}.split(body))
 		parts = append(parts, parts[:3]...)
 		for _, i := range rand.Perm(len(parts)) {
@@ -1252,7 +1320,8 @@ func TestLocalProcesses(t *testing.T) {
 	var gates []gate
 	for i := range 3 {
 		gates = append(gates, r.newGate("gate"))
-		waiting = append(waiting, r.direct(task{Do: "wait", File: gates[i].file, Text: strconv.Itoa(i)}, r.context()))
+		waiting = append(
+			waiting, r.direct(task{Do: "wait", File: gates[i].file, Text: strconv.Itoa(i)}, r.context()))
 	}
 	queued := r.direct(task{Do: "pid"}, r.context())
 	r.out.wait(r, "queued")
@@ -1289,7 +1358,8 @@ func TestLocalExits(t *testing.T) {
 		t.Helper()
 		c := r.context()
 		rep, body := r.reply(r.direct(do, c))
-		want := fmt.Sprintf(`{"errorMessage":"RequestId: %s Error: %s","errorType":"%s"}`, c.RequestID, message, errorType)
+		want := fmt.Sprintf(
+			`{"errorMessage":"RequestId: %s Error: %s","errorType":"%s"}`, c.RequestID, message, errorType)
 		if rep.errorType != errorType || body != want {
 			t.Errorf("%+v: got %s %s, want %s", do, rep.errorType, body, want)
 		}
@@ -1312,7 +1382,8 @@ func TestLocalExits(t *testing.T) {
 	}
 	syscall.Kill(pid, syscall.SIGKILL)
 	rep, body := r.reply(q)
-	if rep.errorType != "Runtime.ExitError" || !strings.Contains(body, "Runtime exited with error: signal: killed") {
+	if rep.errorType != "Runtime.ExitError" ||
+		!strings.Contains(body, "Runtime exited with error: signal: killed") {
 		t.Errorf("got %s", body)
 	}
 	io.Copy(io.Discard, f) // ends when its child is gone, too
@@ -1321,7 +1392,8 @@ func TestLocalExits(t *testing.T) {
 	// A stream that the exit cuts off.
 	rep, body = r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
 	trailer, _ := base64.StdEncoding.DecodeString(rep.trailers[bodyHeader])
-	if !strings.HasPrefix("onetwo", body) || rep.trailers[typeHeader] != "Runtime.ExitError" || !strings.Contains(string(trailer), "exit status 4") {
+	if !strings.HasPrefix("onetwo", body) || rep.trailers[typeHeader] != "Runtime.ExitError" ||
+		!strings.Contains(string(trailer), "exit status 4") {
 		t.Errorf("got %q and %s", body, trailer)
 	}
 }
@@ -1347,7 +1419,8 @@ func TestLocalInitFails(t *testing.T) {
 	}
 }
 
-// A process that does not come back after the deadline is ended, its children too; and so is everything at the end.
+// A process that does not come back after the deadline is ended, its children too; and so is everything at
+// the end.
 func TestLocalLeavesNothing(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
 	hang := func(deadline time.Duration, answer string) *os.File {
@@ -1392,7 +1465,8 @@ func TestLocalHangsAtStart(t *testing.T) {
 	r.out.wait(r, "did not come back")
 }
 
-// The environment is Lambda's with what the developer has, or the function's own without the developer's AWS settings.
+// The environment is Lambda's with what the developer has, or the function's own without the developer's AWS
+// settings.
 func TestLocalEnvironment(t *testing.T) {
 	t.Setenv("AWS_PROFILE", "mine")
 	t.Setenv("AWS_ACCESS_KEY_ID", "MINE")
@@ -1422,19 +1496,26 @@ func TestLocalEnvironment(t *testing.T) {
 	}
 	c := r.context()
 	env := environ(c)
-	want(env, "AWS_LAMBDA_FUNCTION_NAME", "orders", "AWS_LAMBDA_FUNCTION_VERSION", "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256",
-		"AWS_REGION", "eu-west-1", "_HANDLER", "index.handler", "LAMBDA_TASK_ROOT", directory, "AWS_PROFILE", "mine", "AWS_ACCESS_KEY_ID", "MINE",
+	want(env, "AWS_LAMBDA_FUNCTION_NAME", "orders", "AWS_LAMBDA_FUNCTION_VERSION", "$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256",
+		"AWS_REGION", "eu-west-1", "_HANDLER", "index.handler", "LAMBDA_TASK_ROOT", directory, "AWS_PROFILE",
+		"mine", "AWS_ACCESS_KEY_ID", "MINE",
 		"OF_THE_DEVELOPER", "1", "LIVE_LAMBDA_APPSYNC_API_KEY", "")
 	if !strings.HasPrefix(env["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:") {
 		t.Errorf("AWS_LAMBDA_RUNTIME_API is %q", env["AWS_LAMBDA_RUNTIME_API"])
 	}
 	c = r.context()
-	c.Environment = map[string]string{"TABLE": "t", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "1", "PATH": "/lambda",
-		"NODE_OPTIONS": "--import evil", "LD_PRELOAD": "evil", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
-		"NODE_ENV": "production", "TZ": ":UTC", "ZERO\x00": "1", "": "1"}
+	c.Environment =
+		map[string]string{"TABLE": "t", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SECRET_ACCESS_KEY": "s",
+			"AWS_SESSION_TOKEN": "1", "PATH": "/lambda",
+			"NODE_OPTIONS": "--import evil", "LD_PRELOAD": "evil", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+			"AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
+			"NODE_ENV":                "production", "TZ": ":UTC", "ZERO\x00": "1", "": "1"}
 	env = environ(c)
-	want(env, "TABLE", "t", "AWS_ACCESS_KEY_ID", "ROLE", "AWS_SESSION_TOKEN", "1", "AWS_PROFILE", "", "PATH", os.Getenv("PATH"), "NODE_OPTIONS", "",
-		"LD_PRELOAD", os.Getenv("LD_PRELOAD"), "AWS_LAMBDA_EXEC_WRAPPER", "", "NODE_ENV", "production", "TZ", ":UTC", "OF_THE_DEVELOPER", "1")
+	want(env, "TABLE", "t", "AWS_ACCESS_KEY_ID", "ROLE", "AWS_SESSION_TOKEN", "1", "AWS_PROFILE", "", "PATH",
+		os.Getenv("PATH"), "NODE_OPTIONS", "",
+		"LD_PRELOAD", os.Getenv("LD_PRELOAD"), "AWS_LAMBDA_EXEC_WRAPPER", "", "NODE_ENV", "production", "TZ",
+		":UTC", "OF_THE_DEVELOPER", "1")
 	if strings.HasSuffix(env["AWS_LAMBDA_RUNTIME_API"], ":9001") {
 		t.Error("the runtime was sent to Lambda's own address")
 	}
@@ -1455,7 +1536,8 @@ func TestLocalEnvironment(t *testing.T) {
 	env = environ(c)
 	for _, name := range strings.Fields(notTheFunctions) {
 		wanted := os.Getenv(name)
-		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") {
+		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "LIVE_LAMBDA") ||
+			strings.HasPrefix(name, "LRAP_") {
 			wanted = "" // nor the developer's
 		}
 		if name != "AWS_LAMBDA_RUNTIME_API" && name != "LAMBDA_TASK_ROOT" && name != "_" {
@@ -1470,17 +1552,21 @@ func TestLocalEnvironment(t *testing.T) {
 	for _, name := range strings.Fields(theFunctions) {
 		want(env, name, "the function's")
 	}
-	want(env, "ENV", "prod", "NODE_ENV", "eu-1.test", "GOMEMLIMIT", "1GiB", "HTTPS_PROXY", "http://mine.example.com:3128", "GOFLAGS", "-mod=mod")
+	want(env, "ENV", "prod", "NODE_ENV", "eu-1.test", "GOMEMLIMIT", "1GiB", "HTTPS_PROXY",
+		"http://mine.example.com:3128", "GOFLAGS", "-mod=mod")
 	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
 	want(environ(c), "ENV", os.Getenv("ENV"), "NODE_ENV", os.Getenv("NODE_ENV"), "A", "1")
 
 	// With --own-env nothing is the function's, and new credentials restart nothing.
 	r = newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
 	c = r.context()
-	c.Environment = map[string]string{"TABLE": "t", "OF_THE_DEVELOPER": "2", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SESSION_TOKEN": "1"}
+	c.Environment = map[string]string{
+		"TABLE": "t", "OF_THE_DEVELOPER": "2", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SESSION_TOKEN": "1"}
 	env = environ(c)
-	want(env, "TABLE", "", "OF_THE_DEVELOPER", "1", "AWS_ACCESS_KEY_ID", "MINE", "AWS_SESSION_TOKEN", os.Getenv("AWS_SESSION_TOKEN"),
-		"AWS_PROFILE", "dev", "AWS_ENDPOINT_URL", "http://mine.example.com", "AWS_LAMBDA_FUNCTION_NAME", "orders")
+	want(env, "TABLE", "", "OF_THE_DEVELOPER", "1", "AWS_ACCESS_KEY_ID", "MINE", "AWS_SESSION_TOKEN",
+		os.Getenv("AWS_SESSION_TOKEN"),
+		"AWS_PROFILE", "dev", "AWS_ENDPOINT_URL", "http://mine.example.com", "AWS_LAMBDA_FUNCTION_NAME",
+		"orders")
 	address := env["AWS_LAMBDA_RUNTIME_API"] // of this process alone
 	c = r.context()
 	c.Environment = map[string]string{"AWS_SESSION_TOKEN": "2"}
@@ -1489,60 +1575,74 @@ func TestLocalEnvironment(t *testing.T) {
 
 // notTheFunctions are variables that TestLocalEnvironment wants to be left out of what a function sends.
 const notTheFunctions = `
-	PATH HOME PWD TMPDIR TMP USER _ LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR LIVE_LAMBDA_STAGE LRAP_LISTENER_PORT XDG_CONFIG_HOME XDG_DATA_DIRS
-	AWS_LAMBDA_RUNTIME_API AWS_LAMBDA_EXEC_WRAPPER AWS_LWA_LAMBDA_RUNTIME_API_PROXY AWS_XRAY_DAEMON_ADDRESS
-	AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_DYNAMODB AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_EC2_METADATA_SERVICE_ENDPOINT
-	AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_WEB_IDENTITY_TOKEN_FILE AWS_PROFILE AWS_DEFAULT_PROFILE AWS_CA_BUNDLE AWS_DATA_PATH
-	AWS_CSM_HOST AWS_PAGER BOTO_CONFIG BOTOCORE_EXPERIMENTAL__PLUGINS NETRC NOPROXY
-	HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY https_proxy http_proxy all_proxy no_proxy Https_Proxy GLOBAL_AGENT_HTTP_PROXY HOSTALIASES
-	SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF OPENSSL_MODULES OPENSSL_ENGINES REQUESTS_CA_BUNDLE CURL_CA_BUNDLE CURL_HOME WGETRC
-	LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT DYLD_INSERT_LIBRARIES GCONV_PATH GLIBC_TUNABLES LOCPATH MAGICK_CONFIGURE_PATH DBUS_SESSION_BUS_ADDRESS
-	SHELL SHELLOPTS SHLVL IFS BASH_ENV BASH_FUNC_ls%% BASHOPTS PROMPT_COMMAND PS0 PS1 PS2 PS3 PS4 PROMPT4 CDPATH ZDOTDIR FPATH MODULE_PATH
-	NULLCMD HISTFILE fish_function_path
-	LESS LESSOPEN LESSCLOSE MANPAGER PAGER EDITOR SUDO_EDITOR VISUAL BROWSER TERM TERMINFO TERMINFO_DIRS TERMCAP DOCKER_HOST KUBECONFIG
-	SSH_AUTH_SOCK SSH_ASKPASS PUPPETEER_EXECUTABLE_PATH TAR_OPTIONS RSYNC_RSH SVN_SSH HGRCPATH
-	GIT_SSH_COMMAND GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_SSL_NO_VERIFY GIT_DIR GIT_EXEC_PATH GIT_EXTERNAL_DIFF GIT_TRACE GIT_ALLOW_PROTOCOL
-	NVM_DIR VOLTA_HOME PYENV_HOOK_PATH RBENV_HOOK_PATH rvm_path ASDF_DIR MISE_ENV_FILE VIRTUAL_ENV
-	NODE_OPTIONS NODE_PATH NODE_TLS_REJECT_UNAUTHORIZED NODE_EXTRA_CA_CERTS NODE_REDIRECT_WARNINGS NODE_V8_COVERAGE NODE_CONFIG_DIR NODE_DEBUG
-	NODE_CHANNEL_FD TS_NODE_REQUIRE TS_NODE_COMPILER ESBUILD_BINARY_PATH SWC_BINARY_PATH NAPI_RS_NATIVE_LIBRARY_PATH PRISMA_QUERY_ENGINE_LIBRARY
-	npm_config_registry NPM_CONFIG_REGISTRY Npm_Config_Script_Shell npm_execpath YARN_RC_FILENAME yarn_registry pnpm_config_registry
-	COREPACK_NPM_REGISTRY NODEJS_ORG_MIRROR DENO_DIR DENO_CERT BUN_INSTALL BUN_OPTIONS
-	PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHON PY_SAX_PARSER PIP_INDEX_URL UV_INDEX_URL UV_PYTHON COVERAGE_PROCESS_START
-	RUBYOPT RUBYLIB RUBYSHELL RUBYGEMS_GEMDEPS GEM_HOME GEM_PATH GEMRC BUNDLE_GEMFILE BUNDLER_ORIG_RUBYOPT
-	PHPRC PHP_INI_SCAN_DIR COMPOSER_HOME XDEBUG_CONFIG BREF_AUTOLOAD_PATH PERL5OPT PERL5LIB PERL LUA_INIT LUA_PATH_5_4 R_PROFILE_USER ERL_FLAGS
-	JAVA_TOOL_OPTIONS JAVA_HOME _JAVA_OPTIONS JDK_JAVA_OPTIONS JVM_OPTS SBT_OPTS MAVEN_OPTS MAVEN_ARGS MVNW_REPOURL GRADLE_OPTS GRADLE_USER_HOME
-	ORG_GRADLE_PROJECT_x CLASSPATH JAVACMD LOG4J_CONFIGURATION_FILE
-	DOTNET_STARTUP_HOOKS DOTNET_ROOT DOTNET_GCName DOTNET_CLI_HOME CORECLR_PROFILER_PATH COR_ENABLE_PROFILING COMPlus_GCName
-	ASPNETCORE_HOSTINGSTARTUPASSEMBLIES MSBuildSDKsPath MSBUILDEXTENSIONSPATH msbuildloadallfiles NUGET_PACKAGES NuGetPackageRoot
-	PreBuildEvent PREBUILDEVENT PostBuildEvent RunCommand RUNCOMMAND RunArguments RunWorkingDirectory StartProgram RestoreSources
-	RestoreConfigFile CustomBeforeMicrosoftCommonProps CustomAfterMicrosoftCommonTargets BeforeMicrosoftNETSdkTargets DirectoryBuildPropsPath
-	_DirectoryBuildPropsFile ImportDirectoryBuildProps AlternateCommonProps LanguageTargets CscToolPath CscToolExe CSharpCoreTargetsPath
-	BaseIntermediateOutputPath OutputPath OutDir VCTargetsPath CompilerResponseFile MicrosoftNETBuildTasksAssembly NetCoreTargetingPackRoot
-	GOFLAGS GOENV GOROOT GOPATH GOPROXY GOSUMDB GONOSUMDB GONOSUMCHECK GOTOOLCHAIN GOINSECURE GOPRIVATE GOWORK GOVCS GOAUTH GOBIN GOCACHE
-	GOCACHEPROG GOMODCACHE GOTMPDIR GOTOOLDIR GOOS GOARCH GODEBUG GOCOVERDIR GO111MODULE GOEXPERIMENT GO_EXTLINK_ENABLED GCCGO CGO_CFLAGS
-	CARGO CARGO_HOME CARGO_BUILD_RUSTC_WRAPPER RUSTC RUSTC_WRAPPER RUSTFLAGS RUSTDOC RUSTDOCFLAGS RUSTUP_TOOLCHAIN RUSTUP_DIST_SERVER
-	RUSTUP_HOME RUST_TARGET_PATH PROTOC LIBCLANG_PATH BINDGEN_EXTRA_CLANG_ARGS CCACHE_PREFIX PYO3_PYTHON X86_64_UNKNOWN_LINUX_GNU_OPENSSL_DIR
-	CC CXX CPP AR AS LD FC NM RANLIB CFLAGS CXXFLAGS LDFLAGS CC_x86_64-unknown-linux-gnu CXXFLAGS_aarch64_apple_darwin HOST_CC TARGET_AR
-	PKG_CONFIG PKG_CONFIG_PATH HOST_PKG_CONFIG CMAKE CMAKE_TOOLCHAIN_FILE NINJA_STATUS MAKE MAKEFLAGS MAKEFILES GNUMAKEFLAGS MFLAGS
-	CONFIG_SHELL COMPILER_PATH LIBRARY_PATH CPATH C_INCLUDE_PATH GCC_EXEC_PREFIX CCC_OVERRIDE_OPTIONS SDKROOT DEVELOPER_DIR`
+	PATH HOME PWD TMPDIR TMP USER _ LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR LIVE_LAMBDA_STAGE LRAP_LISTENER_PORT
+	XDG_CONFIG_HOME XDG_DATA_DIRS AWS_LAMBDA_RUNTIME_API AWS_LAMBDA_EXEC_WRAPPER
+	AWS_LWA_LAMBDA_RUNTIME_API_PROXY AWS_XRAY_DAEMON_ADDRESS AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+	AWS_ENDPOINT_URL_DYNAMODB AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_EC2_METADATA_SERVICE_ENDPOINT
+	AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_WEB_IDENTITY_TOKEN_FILE AWS_PROFILE AWS_DEFAULT_PROFILE
+	AWS_CA_BUNDLE AWS_DATA_PATH AWS_CSM_HOST AWS_PAGER BOTO_CONFIG BOTOCORE_EXPERIMENTAL__PLUGINS NETRC
+	NOPROXY HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY https_proxy http_proxy all_proxy no_proxy Https_Proxy
+	GLOBAL_AGENT_HTTP_PROXY HOSTALIASES SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
+	OPENSSL_MODULES OPENSSL_ENGINES REQUESTS_CA_BUNDLE CURL_CA_BUNDLE CURL_HOME WGETRC LD_PRELOAD
+	LD_LIBRARY_PATH LD_AUDIT DYLD_INSERT_LIBRARIES GCONV_PATH GLIBC_TUNABLES LOCPATH MAGICK_CONFIGURE_PATH
+	DBUS_SESSION_BUS_ADDRESS SHELL SHELLOPTS SHLVL IFS BASH_ENV BASH_FUNC_ls%% BASHOPTS PROMPT_COMMAND PS0
+	PS1 PS2 PS3 PS4 PROMPT4 CDPATH ZDOTDIR FPATH MODULE_PATH NULLCMD HISTFILE fish_function_path LESS
+	LESSOPEN LESSCLOSE MANPAGER PAGER EDITOR SUDO_EDITOR VISUAL BROWSER TERM TERMINFO TERMINFO_DIRS TERMCAP
+	DOCKER_HOST KUBECONFIG SSH_AUTH_SOCK SSH_ASKPASS PUPPETEER_EXECUTABLE_PATH TAR_OPTIONS RSYNC_RSH SVN_SSH
+	HGRCPATH GIT_SSH_COMMAND GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_SSL_NO_VERIFY GIT_DIR GIT_EXEC_PATH
+	GIT_EXTERNAL_DIFF GIT_TRACE GIT_ALLOW_PROTOCOL NVM_DIR VOLTA_HOME PYENV_HOOK_PATH RBENV_HOOK_PATH
+	rvm_path ASDF_DIR MISE_ENV_FILE VIRTUAL_ENV NODE_OPTIONS NODE_PATH NODE_TLS_REJECT_UNAUTHORIZED
+	NODE_EXTRA_CA_CERTS NODE_REDIRECT_WARNINGS NODE_V8_COVERAGE NODE_CONFIG_DIR NODE_DEBUG NODE_CHANNEL_FD
+	TS_NODE_REQUIRE TS_NODE_COMPILER ESBUILD_BINARY_PATH SWC_BINARY_PATH NAPI_RS_NATIVE_LIBRARY_PATH
+	PRISMA_QUERY_ENGINE_LIBRARY npm_config_registry NPM_CONFIG_REGISTRY Npm_Config_Script_Shell npm_execpath
+	YARN_RC_FILENAME yarn_registry pnpm_config_registry COREPACK_NPM_REGISTRY NODEJS_ORG_MIRROR DENO_DIR
+	DENO_CERT BUN_INSTALL BUN_OPTIONS PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHON PY_SAX_PARSER
+	PIP_INDEX_URL UV_INDEX_URL UV_PYTHON COVERAGE_PROCESS_START RUBYOPT RUBYLIB RUBYSHELL RUBYGEMS_GEMDEPS
+	GEM_HOME GEM_PATH GEMRC BUNDLE_GEMFILE BUNDLER_ORIG_RUBYOPT PHPRC PHP_INI_SCAN_DIR COMPOSER_HOME
+	XDEBUG_CONFIG BREF_AUTOLOAD_PATH PERL5OPT PERL5LIB PERL LUA_INIT LUA_PATH_5_4 R_PROFILE_USER ERL_FLAGS
+	JAVA_TOOL_OPTIONS JAVA_HOME _JAVA_OPTIONS JDK_JAVA_OPTIONS JVM_OPTS SBT_OPTS MAVEN_OPTS MAVEN_ARGS
+	MVNW_REPOURL GRADLE_OPTS GRADLE_USER_HOME ORG_GRADLE_PROJECT_x CLASSPATH JAVACMD
+	LOG4J_CONFIGURATION_FILE DOTNET_STARTUP_HOOKS DOTNET_ROOT DOTNET_GCName DOTNET_CLI_HOME
+	CORECLR_PROFILER_PATH COR_ENABLE_PROFILING COMPlus_GCName ASPNETCORE_HOSTINGSTARTUPASSEMBLIES
+	MSBuildSDKsPath MSBUILDEXTENSIONSPATH msbuildloadallfiles NUGET_PACKAGES NuGetPackageRoot PreBuildEvent
+	PREBUILDEVENT PostBuildEvent RunCommand RUNCOMMAND RunArguments RunWorkingDirectory StartProgram
+	RestoreSources RestoreConfigFile CustomBeforeMicrosoftCommonProps CustomAfterMicrosoftCommonTargets
+	BeforeMicrosoftNETSdkTargets DirectoryBuildPropsPath _DirectoryBuildPropsFile ImportDirectoryBuildProps
+	AlternateCommonProps LanguageTargets CscToolPath CscToolExe CSharpCoreTargetsPath
+	BaseIntermediateOutputPath OutputPath OutDir VCTargetsPath CompilerResponseFile
+	MicrosoftNETBuildTasksAssembly NetCoreTargetingPackRoot GOFLAGS GOENV GOROOT GOPATH GOPROXY GOSUMDB
+	GONOSUMDB GONOSUMCHECK GOTOOLCHAIN GOINSECURE GOPRIVATE GOWORK GOVCS GOAUTH GOBIN GOCACHE GOCACHEPROG
+	GOMODCACHE GOTMPDIR GOTOOLDIR GOOS GOARCH GODEBUG GOCOVERDIR GO111MODULE GOEXPERIMENT GO_EXTLINK_ENABLED
+	GCCGO CGO_CFLAGS CARGO CARGO_HOME CARGO_BUILD_RUSTC_WRAPPER RUSTC RUSTC_WRAPPER RUSTFLAGS RUSTDOC
+	RUSTDOCFLAGS RUSTUP_TOOLCHAIN RUSTUP_DIST_SERVER RUSTUP_HOME RUST_TARGET_PATH PROTOC LIBCLANG_PATH
+	BINDGEN_EXTRA_CLANG_ARGS CCACHE_PREFIX PYO3_PYTHON X86_64_UNKNOWN_LINUX_GNU_OPENSSL_DIR CC CXX CPP AR AS
+	LD FC NM RANLIB CFLAGS CXXFLAGS LDFLAGS CC_x86_64-unknown-linux-gnu CXXFLAGS_aarch64_apple_darwin
+	HOST_CC TARGET_AR PKG_CONFIG PKG_CONFIG_PATH HOST_PKG_CONFIG CMAKE CMAKE_TOOLCHAIN_FILE NINJA_STATUS
+	MAKE MAKEFLAGS MAKEFILES GNUMAKEFLAGS MFLAGS CONFIG_SHELL COMPILER_PATH LIBRARY_PATH CPATH
+	C_INCLUDE_PATH GCC_EXEC_PREFIX CCC_OVERRIDE_OPTIONS SDKROOT DEVELOPER_DIR`
 
 // theFunctions are variables that handlers need, some of which look like others.
 const theFunctions = `
-	TABLE_NAME TableName LOG_LEVEL DATABASE_URL STAGE ENVIRONMENT RUNTIME REGION DEBUG PORT API_KEY ConnectionStrings__Default ASPNETCORE_ENVIRONMENT
-	POWERTOOLS_SERVICE_NAME POWERTOOLS_METRICS_NAMESPACE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_EXECUTION_ENV
-	AWS_LAMBDA_LOG_LEVEL AWS_NODEJS_CONNECTION_REUSE_ENABLED AWS_RETRY_MODE AWS_MAX_ATTEMPTS AWS_USE_FIPS_ENDPOINT TZ LANG LC_ALL
-	NODE_CONFIG UV_THREADPOOL_SIZE DOTNET_ENVIRONMENT GOMAXPROCS RUST_LOG RUST_BACKTRACE RAILS_ENV DJANGO_SETTINGS_MODULE APP_ENV
-	SPRING_PROFILES_ACTIVE GOOGLE_API_KEY GIT_SHA GIT_COMMIT GIT_BRANCH DOCKER_IMAGE SSH_HOST HISTORY_TABLE LESSON_TABLE PROMPT_BUCKET CC_EMAIL
-	GST_RATE TERMS_URL N_RETRIES COLLECT_METRICS COVERAGE_TABLE MAKER_ID PATH_PREFIX HOME_URL RESTORE_BUCKET RUN_COMMAND OUTPUT_PATH
-	ALARM_TARGETS DB_PROXY RDS_PROXY_ENDPOINT HOSTNAME DD_ENV OTEL_SERVICE_NAME MALLOC_ARENA_MAX StartDate ImportBucket`
+	TABLE_NAME TableName LOG_LEVEL DATABASE_URL STAGE ENVIRONMENT RUNTIME REGION DEBUG PORT API_KEY
+	ConnectionStrings__Default ASPNETCORE_ENVIRONMENT POWERTOOLS_SERVICE_NAME POWERTOOLS_METRICS_NAMESPACE
+	AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_EXECUTION_ENV AWS_LAMBDA_LOG_LEVEL
+	AWS_NODEJS_CONNECTION_REUSE_ENABLED AWS_RETRY_MODE AWS_MAX_ATTEMPTS AWS_USE_FIPS_ENDPOINT TZ LANG LC_ALL
+	NODE_CONFIG UV_THREADPOOL_SIZE DOTNET_ENVIRONMENT GOMAXPROCS RUST_LOG RUST_BACKTRACE RAILS_ENV
+	DJANGO_SETTINGS_MODULE APP_ENV SPRING_PROFILES_ACTIVE GOOGLE_API_KEY GIT_SHA GIT_COMMIT GIT_BRANCH
+	DOCKER_IMAGE SSH_HOST HISTORY_TABLE LESSON_TABLE PROMPT_BUCKET CC_EMAIL GST_RATE TERMS_URL N_RETRIES
+	COLLECT_METRICS COVERAGE_TABLE MAKER_ID PATH_PREFIX HOME_URL RESTORE_BUCKET RUN_COMMAND OUTPUT_PATH
+	ALARM_TARGETS DB_PROXY RDS_PROXY_ENDPOINT HOSTNAME DD_ENV OTEL_SERVICE_NAME MALLOC_ARENA_MAX StartDate
+	ImportBucket`
 
-// New credentials restart a function's process; those of an older environment, which lives on beside it, do not.
+// New credentials restart a function's process; those of an older environment, which lives on beside it, do
+// not.
 func TestLocalCredentialsRestart(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
 	pid := func(token string) string {
 		t.Helper()
 		c := r.context()
-		c.Environment = map[string]string{"AWS_SESSION_TOKEN": token, "AWS_LAMBDA_LOG_STREAM_NAME": c.RequestID}
+		c.Environment = map[string]string{
+			"AWS_SESSION_TOKEN": token, "AWS_LAMBDA_LOG_STREAM_NAME": c.RequestID}
 		_, body := r.reply(r.direct(task{Do: "pid"}, c))
 		return body
 	}
@@ -1572,7 +1672,9 @@ func TestLocalServes(t *testing.T) {
 		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "pay", "p", true},
 		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "orders", "", false},
 		{localOptions{command: []string{"c"}, maps: map[string][]string{"pay": {"p"}}}, "orders", "c", true},
-		{localOptions{command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}}, "pay", "p", true},
+		{localOptions{
+			command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}}, "pay",
+			"p", true},
 		{localOptions{}, "orders", "", true},
 	} {
 		command, served := newLocal(tt.opts, nil).serves(tt.function)
@@ -1610,9 +1712,11 @@ func TestLocalRuntimeAPI(t *testing.T) {
 	c.TenantID = "t1"
 	q := r.direct([]byte("\"event\""), c)
 	h := call("GET", "invocation/next", "", 200, `"event"`)
-	for name, want := range map[string]string{"Aws-Request-Id": c.RequestID, "Deadline-Ms": strconv.FormatInt(c.DeadlineMs, 10), "Trace-Id": c.TraceID,
-		"Invoked-Function-Arn": c.InvokedFunctionARN, "Client-Context": `{"custom":{"\u00e9":"\n"}}`, "Cognito-Identity": `{"cognitoIdentityId":"i"}`,
-		"Aws-Tenant-Id": "t1"} {
+	for name, want := range map[string]string{"Aws-Request-Id": c.RequestID,
+		"Deadline-Ms": strconv.FormatInt(c.DeadlineMs, 10), "Trace-Id": c.TraceID,
+		"Invoked-Function-Arn": c.InvokedFunctionARN, "Client-Context": `{"custom":{"\u00e9":"\n"}}`,
+		"Cognito-Identity": `{"cognitoIdentityId":"i"}`,
+		"Aws-Tenant-Id":    "t1"} {
 		if got := h.Get("Lambda-Runtime-" + name); got != want {
 			t.Errorf("Lambda-Runtime-%s is %q, want %q", name, got, want)
 		}
@@ -1641,7 +1745,8 @@ func TestLocalRuntimeAPI(t *testing.T) {
 	q = r.direct([]byte("3"), c)
 	call("GET", "invocation/next", "", 200, "3")
 	to = "invocation/" + c.RequestID + "/"
-	call("POST", to+"response", strings.Repeat("x", maxPayload+1), 413, "Exceeded maximum allowed payload size (6291556 bytes).")
+	call("POST", to+"response", strings.Repeat("x", maxPayload+1), 413,
+		"Exceeded maximum allowed payload size (6291556 bytes).")
 	if rep, _ := r.reply(q); rep.errorType != "Function.ResponseSizeTooLarge" {
 		t.Errorf("the error is %q", rep.errorType)
 	}
@@ -1650,7 +1755,8 @@ func TestLocalRuntimeAPI(t *testing.T) {
 	call("GET", "invocation/next", "", 200, "4")
 	to = "invocation/" + c.RequestID + "/"
 	call("POST", to+"error", "any bytes", 202, ok, typeHeader, "Function.Uglyé", causeHeader, "{}")
-	if rep, body := r.reply(q); rep.errorType != "Function.Ugly?" || body != "any bytes" || rep.xrayCause != "{}" {
+	if rep, body := r.reply(q); rep.errorType != "Function.Ugly?" || body != "any bytes" ||
+		rep.xrayCause != "{}" {
 		t.Errorf("the error is %q with %q", rep.errorType, body)
 	}
 	if status, body, _ := r.raw(addr, "GET", "/2018-06-01/ping", ""); status != 200 || body != "pong" {
@@ -1661,7 +1767,8 @@ func TestLocalRuntimeAPI(t *testing.T) {
 // A process answers its own invocation and no other, though others are under way.
 func TestLocalAnswersItsOwn(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: []string{"c"}})
-	p := &pool{local: r.local, name: "orders", command: r.local.opts.command, seen: map[[32]byte]int{}, workers: []*worker{nil, nil}}
+	p := &pool{local: r.local, name: "orders", command: r.local.opts.command, seen: map[[32]byte]int{},
+		workers: []*worker{nil, nil}}
 	for i := range p.workers { // as if its process were starting
 		p.workers[i] = newWorker(p)
 		p.workers[i].identity, p.workers[i].generation = "$LATEST\n256\neu-west-1\nindex.handler", 1
@@ -1675,7 +1782,9 @@ func TestLocalAnswersItsOwn(t *testing.T) {
 		}
 	}
 	for _, what := range []string{"response", "error"} { // posted to the worker that was asked last
-		if rec := r.call(r.ctx, "POST", "invocation/"+asked[0].id+"/"+what, strings.NewReader(`"of another"`)); rec.Code != http.StatusBadRequest || !strings.Contains(rec.Body.String(), "InvalidRequestID") {
+		if rec := r.call(
+			r.ctx, "POST", "invocation/"+asked[0].id+"/"+what, strings.NewReader(`"of another"`)); rec.
+			Code != http.StatusBadRequest || !strings.Contains(rec.Body.String(), "InvalidRequestID") {
 			t.Fatalf("%s with another's ID: %d %s", what, rec.Code, rec.Body)
 		}
 	}
@@ -1699,14 +1808,18 @@ func TestLocalRefusesBrowsers(t *testing.T) {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	for _, headers := range [][]string{
-		{"Origin", "http://example.com"}, {"Origin", "http://" + addr}, {"Origin", "null"}, {"Referer", "http://example.com/"},
-		{"Sec-Fetch-Site", "cross-site"}, {"Cookie", "a=b"}, {"User-Agent", "Mozilla/5.0 (Macintosh)"}, {"Host", "example.com"}, {"Host", "example.com:" + port}, {"Host", "localhost"},
+		{"Origin", "http://example.com"}, {"Origin", "http://" + addr}, {"Origin", "null"},
+		{"Referer", "http://example.com/"},
+		{"Sec-Fetch-Site", "cross-site"}, {"Cookie", "a=b"}, {"User-Agent", "Mozilla/5.0 (Macintosh)"},
+		{"Host", "example.com"}, {"Host", "example.com:" + port}, {"Host", "localhost"},
 	} {
-		if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusForbidden {
+		if status, _,
+			_ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusForbidden {
 			t.Errorf("%v: %d", headers, status)
 		}
 	}
-	for _, headers := range [][]string{{"Host", "localhost:" + port}, {"Sec-Fetch-Mode", "cors"}} { // Node's own fetch sends this one
+	// Node's own fetch sends this one
+	for _, headers := range [][]string{{"Host", "localhost:" + port}, {"Sec-Fetch-Mode", "cors"}} {
 		if status, _, _ := r.raw(addr, "GET", "/2018-06-01/ping", "", headers...); status != http.StatusOK {
 			t.Errorf("%v: %d", headers, status)
 		}
@@ -1720,7 +1833,8 @@ func TestLocalRefusesOtherMachines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for peer, want := range map[string]int{"192.0.2.1:1": http.StatusForbidden, "[2001:db8::1]:1": http.StatusForbidden, "": http.StatusForbidden,
+	for peer, want := range map[string]int{"192.0.2.1:1": http.StatusForbidden,
+		"[2001:db8::1]:1": http.StatusForbidden, "": http.StatusForbidden,
 		"127.0.0.1:1": http.StatusOK, "[::1]:1": http.StatusOK} {
 		req, rec := httptest.NewRequest("GET", "/2018-06-01/ping", nil), httptest.NewRecorder()
 		req.Host, req.RemoteAddr = addr, peer
@@ -1742,9 +1856,13 @@ type started struct {
 // command starts the program.
 func (r *localRig) command(stdin string, args ...string) *started {
 	r.Helper()
-	c := &started{localRig: r, stdout: &screen{new: make(chan struct{}, 1)}, stderr: &screen{new: make(chan struct{}, 1)}}
+	c := &started{
+		localRig: r, stdout: &screen{new: make(chan struct{}, 1)},
+		stderr: &screen{new: make(chan struct{}, 1)}}
 	c.cmd = exec.CommandContext(r.ctx, os.Args[0], args...)
-	c.cmd.Env = append(os.Environ(), "TEST_MAIN=1", "NO_COLOR=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
+	c.cmd.Env = append(
+		os.Environ(), "TEST_MAIN=1", "NO_COLOR=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = strings.NewReader(stdin), c.stdout, c.stderr
 	if err := c.cmd.Start(); err != nil {
 		r.Fatal(err)
@@ -1827,10 +1945,14 @@ func TestLocalKilled(t *testing.T) {
 	}
 }
 
-// Several functions have processes of their own; what these print is marked. One that is not served is left alone.
+// Several functions have processes of their own; what these print is marked. One that is not served is left
+// alone.
 func TestLocalFunctions(t *testing.T) {
 	r := newRemoteRig(t)
-	c := r.startLocal(append([]string{"--verbose", "--function", "ord*", "--map", "pay=exec env TEST_RUNTIME=1 " + os.Args[0], "--"}, testCommand("1")...)...)
+	c := r.startLocal(
+		append([]string{
+			"--verbose", "--function", "ord*", "--map", "pay=exec env TEST_RUNTIME=1 " + os.Args[0], "--"},
+			testCommand("1")...)...)
 	as := func(name string) eventContext {
 		c := r.context()
 		c.FunctionName = name
@@ -1867,14 +1989,16 @@ func TestInvoke(t *testing.T) {
 		t.Fatalf("recorded %v, %v", files, err)
 	}
 	text, _ := os.ReadFile(files[0])
-	if info, _ := os.Stat(files[0]); info.Mode() != 0o600 || bytes.Contains(text, []byte("hush")) || !bytes.Contains(text, []byte(`{"Do":"headers","n":1.0}`)) {
+	if info, _ := os.Stat(files[0]); info.Mode() != 0o600 || bytes.Contains(text, []byte("hush")) ||
+		!bytes.Contains(text, []byte(`{"Do":"headers","n":1.0}`)) {
 		t.Errorf("recorded, with %v: %s", info.Mode(), text)
 	}
 
 	run := append([]string{"--"}, testCommand("1")...)
 	c = r.command("", append([]string{"invoke", files[0]}, run...)...)
 	c.exit(0)
-	if out := c.stdout.String(); !strings.Contains(out, recorded.RequestID) || !strings.Contains(out, recorded.InvokedFunctionARN) {
+	if out := c.stdout.String(); !strings.Contains(out, recorded.RequestID) ||
+		!strings.Contains(out, recorded.InvokedFunctionARN) {
 		t.Errorf("invoke printed %s", out)
 	}
 	for _, tt := range []struct {
@@ -1884,19 +2008,23 @@ func TestInvoke(t *testing.T) {
 	}{
 		{`{"a":1}`, 0, `{"a":1}`},
 		{`{"event_payload":1,"context":{},"more":2}`, 0, `{"event_payload":1,"context":{},"more":2}`},
-		{`{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, 1, `{"errorType":"E","errorMessage":"m"}`},
+		{`{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, 1,
+			`{"errorType":"E","errorMessage":"m"}`},
 		{`{"Do":"exit","Code":7}`, 1, `exit status 7`},
 		{`{"Do":"stream","Pieces":["one","two"]}`, 0, `onetwo`},
-		{`{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken off\"}"}`, 1, `one`},
+		{`{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken off\"}"}`, 1,
+			`one`},
 		{`{"Do":"print","Text":"to stderr"}`, 0, `null`},
 		{`not JSON`, 2, ``},
 	} {
 		c := r.command(tt.stdin, append([]string{"invoke"}, run...)...)
 		c.exit(tt.status)
-		if out := c.stdout.String(); out != tt.stdout && !(tt.status == 1 && strings.Contains(out, tt.stdout)) {
+		if out := c.stdout.String(); out != tt.stdout &&
+			!(tt.status == 1 && strings.Contains(out, tt.stdout)) {
 			t.Errorf("%s: printed %q, want %q", tt.stdin, out, tt.stdout)
 		}
-		if strings.Contains(tt.stdin, "broken off") && !strings.Contains(c.stderr.String(), "the function failed: E: broken off") {
+		if strings.Contains(tt.stdin, "broken off") &&
+			!strings.Contains(c.stderr.String(), "the function failed: E: broken off") {
 			t.Errorf("%s: said %q", tt.stdin, c.stderr)
 		}
 	}
@@ -1905,7 +2033,9 @@ func TestInvoke(t *testing.T) {
 func TestCommandLines(t *testing.T) {
 	r := newTestLocal(t, localOptions{})
 	event, notJSON := filepath.Join(t.TempDir(), "event"), filepath.Join(t.TempDir(), "command")
-	if err := errors.Join(os.WriteFile(event, []byte("1"), 0o600), os.WriteFile(notJSON, []byte("#!/bin/sh"), 0o700)); err != nil {
+	if err := errors.Join(
+		os.WriteFile(event, []byte("1"), 0o600),
+		os.WriteFile(notJSON, []byte("#!/bin/sh"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -1913,12 +2043,23 @@ func TestCommandLines(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "}, {"nonsense", 2, `there is no command "nonsense"`},
-		{"local --help", 0, "--max-processes"}, {"local --help", 0, "  --own-env\n        leave out the environment"}, {"invoke --own-env", 2, "not defined"}, {"invoke --help", 0, "--timeout"}, {"local --nonsense", 2, "not defined"},
-		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"}, {"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
-		{"local --host a --max-processes 0", 2, "--max-processes"}, {"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"}, {"local --host a --function [", 2, "syntax error"},
-		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"}, {"invoke " + event + " " + notJSON, 2, "It goes after --"}, {"invoke " + event + " " + notJSON + " -- true", 2, "is not JSON"},
-		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"}, {"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"}, {"demo --listen 127.0.0.1:99999", 2, "not an address on loopback"},
+		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "},
+		{"nonsense", 2, `there is no command "nonsense"`},
+		{"local --help", 0, "--max-processes"},
+		{"local --help", 0, "  --own-env\n        leave out the environment"},
+		{"invoke --own-env", 2, "not defined"}, {"invoke --help", 0, "--timeout"},
+		{"local --nonsense", 2, "not defined"},
+		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"},
+		{"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
+		{"local --host a --max-processes 0", 2, "--max-processes"},
+		{"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"},
+		{"local --host a --function [", 2, "syntax error"},
+		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
+		{"invoke " + event + " " + notJSON, 2, "It goes after --"},
+		{"invoke " + event + " " + notJSON + " -- true", 2, "is not JSON"},
+		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"},
+		{"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"},
+		{"demo --listen 127.0.0.1:99999", 2, "not an address on loopback"},
 	} {
 		c := r.command("", strings.Fields(tt.args)...)
 		c.exit(tt.status)
@@ -1939,11 +2080,13 @@ func TestCLICredentials(t *testing.T) {
 	script := filepath.Join(directory, "aws")
 	answer := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$*\" >>"+directory+"/calls\n"+text+"\n"), 0o700); err != nil {
+		if err := os.WriteFile(
+			script, []byte("#!/bin/sh\necho \"$*\" >>"+directory+"/calls\n"+text+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"} {
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"} {
 		t.Setenv(name, "")
 	}
 	path := os.Getenv("PATH")
@@ -1952,12 +2095,14 @@ func TestCLICredentials(t *testing.T) {
 	get := func(want, wantError string) {
 		t.Helper()
 		c, err := cli.get(t.Context())
-		if c.accessKeyID != want || (err == nil) != (wantError == "") || err != nil && !strings.Contains(err.Error(), wantError) {
+		if c.accessKeyID != want || (err == nil) != (wantError == "") ||
+			err != nil && !strings.Contains(err.Error(), wantError) {
 			t.Errorf("got %q and %v, want %q and %q", c.accessKeyID, err, want, wantError)
 		}
 	}
 	keys := func(id, expires string) string {
-		return `echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` + expires + `}'`
+		return `echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` +
+			expires + `}'`
 	}
 	answer(`echo "Error loading SSO Token: Token for x does not exist" >&2; exit 255`)
 	get("", "run aws sso login --profile dev")
@@ -1974,11 +2119,13 @@ func TestCLICredentials(t *testing.T) {
 	cli.until = time.Time{}
 	answer(keys("TWO", ""))
 	get("TWO", "")
-	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(string(calls), "configure export-credentials --format process --profile dev\n") {
+	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(
+		string(calls), "configure export-credentials --format process --profile dev\n") {
 		t.Errorf("called with %s", calls)
 	}
 	cli = &cliCredentials{}
-	answer(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now stable\\nusage: aws [options]\\n' >&2; exit 2`)
+	answer(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now ` +
+		`stable\\nusage: aws [options]\\n' >&2; exit 2`)
 	get("", "install version 2, or set AWS_ACCESS_KEY_ID")
 	cli = &cliCredentials{}
 	answer("echo nonsense")
@@ -2005,8 +2152,10 @@ func TestGlobs(t *testing.T) {
 		glob, file string
 		want       bool
 	}{
-		{"*.js", "a.js", true}, {"*.js", "src/deep/a.js", true}, {"*.js", "a.jsx", false}, {"src/*.js", "src/a.js", true}, {"src/*.js", "src/b/a.js", false},
-		{"src/**/*.js", "src/a.js", true}, {"src/**/*.js", "src/b/c/a.js", true}, {"src/**", "src/b/c", true}, {"./src/a?.py", "src/ab.py", true},
+		{"*.js", "a.js", true}, {"*.js", "src/deep/a.js", true}, {"*.js", "a.jsx", false},
+		{"src/*.js", "src/a.js", true}, {"src/*.js", "src/b/a.js", false},
+		{"src/**/*.js", "src/a.js", true}, {"src/**/*.js", "src/b/c/a.js", true}, {"src/**", "src/b/c", true},
+		{"./src/a?.py", "src/ab.py", true},
 		{"a.b", "axb", false}, {"src/**/*.js", "other/src/a.js", false},
 	} {
 		if got := globPattern(tt.glob).MatchString(tt.file); got != tt.want {
@@ -2062,7 +2211,11 @@ func TestLocalWatches(t *testing.T) {
 	if err := syscall.Mkfifo("hang", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r = newTestLocal(t, localOptions{command: append([]string{"/bin/sh", "-c", `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`, "sh"}, testCommand("1")...)})
+	r = newTestLocal(
+		t, localOptions{
+			command: append(
+				[]string{"/bin/sh", "-c", `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`,
+					"sh"}, testCommand("1")...)})
 	hung := r.direct(task{Do: "pid"}, r.context())
 	gate{r, "hang"}.pass()
 	os.Remove("hang")
@@ -2089,31 +2242,42 @@ func TestTerminalLines(t *testing.T) {
 				"00:00:00.100 \x1b[32morders 00000000 ok      100 ms, 2.5 MB out\x1b[0m\n",
 				"00:00:00.100 \x1b[31morders 00000000 error   0 ms  E: what went wro\x1b[0m\n"}},
 			{"json", 0, false, true, false, []string{
-				`{"time":"START","type":"start","function":"orders","request_id":"00000000-0000","bytes_in":1200,"running":1,"queued":0}` + "\n",
-				`"type":"end","function":"orders","request_id":"00000000-0000","outcome":"ok","ms":100,"bytes_out":2500000,"queued":0}` + "\n",
+				`{"time":"START","type":"start","function":"orders","request_id":"00000000-0000",` +
+					`"bytes_in":1200,"running":1,"queued":0}` + "\n",
+				`"type":"end","function":"orders","request_id":"00000000-0000","outcome":"ok","ms":100,` +
+					`"bytes_out":2500000,"queued":0}` + "\n",
 				`"outcome":"error","error_type":"E","message":"E: what went wrong\u001b[31m\nat line 1",`}},
-			{"verbose", 0, false, false, true, []string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n",
-				"    answer: äö\n"}},
+			{"verbose", 0, false, false, true,
+				[]string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n",
+					"    answer: äö\n"}},
 		} {
 			out := &screen{new: make(chan struct{}, 1)}
-			term := &terminal{out: out, errors: out, columns: func() int { return tt.columns }, colour: tt.colour, json: tt.json, verbose: tt.verbose,
+			term := &terminal{out: out, errors: out, columns: func() int {
+				return tt.columns
+			}, colour: tt.colour, json: tt.json, verbose: tt.verbose,
 				chunks: make(chan chunk, 100)}
 			start := time.Now()
-			q := newRequest([]byte(`{"a":1}`), eventContext{RequestID: "00000000-0000", FunctionName: "orders"})
+			q := newRequest(
+				[]byte(`{"a":1}`), eventContext{RequestID: "00000000-0000", FunctionName: "orders"})
 			if q.size = 1200; tt.verbose {
 				q.size = len(q.event)
 			}
 			term.arrived(q, 0)
 			time.Sleep(100 * time.Millisecond)
 			term.ended(q, &reply{kind: "response", size: 2_500_000, head: []byte("\xff\xfe\xff\xff\xff")}, 0)
-			term.ended(q, &reply{kind: "response", size: 20_000, head: []byte("äöü")[:5]}, 0) // its beginning ends within a character
+			// its beginning ends within a character
+			term.ended(q, &reply{kind: "response", size: 20_000, head: []byte("äöü")[:5]}, 0)
 			failed := newRequest([]byte("1"), q.context)
-			term.ended(failed, errorReply("E", []byte(`{"errorType":"E","errorMessage":"what went wrong\u001b[31m\nat line 1"}`)), 0)
+			term.ended(failed,
+				errorReply("E",
+					[]byte(`{"errorType":"E","errorMessage":"what went wrong\u001b[31m\nat line 1"}`)), 0)
 			term.start()
 			term.close()
 			for _, want := range tt.want {
-				want = strings.NewReplacer("00:00:00.000", start.Format("15:04:05.000"), "START", start.UTC().Format(time.RFC3339Nano),
-					"00:00:00.100", start.Add(100*time.Millisecond).Format("15:04:05.000")).Replace(want)
+				want = strings.
+					NewReplacer("00:00:00.000", start.Format("15:04:05.000"), "START",
+						start.UTC().Format(time.RFC3339Nano),
+						"00:00:00.100", start.Add(100*time.Millisecond).Format("15:04:05.000")).Replace(want)
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("%s: no %q in\n%q", tt.name, want, out)
 				}
@@ -2126,9 +2290,13 @@ func TestTerminalLines(t *testing.T) {
 func TestTerminalLiveLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &screen{new: make(chan struct{}, 1)}
-		term := &terminal{out: out, errors: out, columns: func() int { return 40 }, chunks: make(chan chunk, 100)}
+		term := &terminal{out: out, errors: out, columns: func() int {
+			return 40
+		}, chunks: make(chan chunk, 100)}
 		term.start()
-		q := newRequest([]byte("1"), eventContext{RequestID: "00000000-0000", FunctionName: "a-function-with-a-long-name"})
+		q := newRequest(
+			[]byte("1"),
+			eventContext{RequestID: "00000000-0000", FunctionName: "a-function-with-a-long-name"})
 		term.arrived(q, 0)
 		synctest.Wait()
 		time.Sleep(time.Second)
@@ -2139,7 +2307,8 @@ func TestTerminalLiveLine(t *testing.T) {
 		synctest.Wait()
 		io.WriteString(w, "printed before it answered\n")
 		synctest.Wait()
-		if lines := strings.Split(out.String(), "\n"); !strings.HasSuffix(lines[len(lines)-2], "printed before it answered") {
+		if lines := strings.Split(out.String(), "\n"); !strings.HasSuffix(
+			lines[len(lines)-2], "printed before it answered") {
 			t.Errorf("it wrote %q", out)
 		}
 		ended := time.Now().Format("15:04:05.000 ")

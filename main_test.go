@@ -2,9 +2,9 @@
 
 package main
 
-// main_test.go tests the layer's five files, in their order: main.go, proxy.go, extapi.go, appsync.go, ws.go. Below
-// come the helpers. Time is synctest's wherever time matters; the other end is the emulator of emulator.go or, where
-// single bytes matter, the test itself.
+// main_test.go tests the layer's five files, in their order: main.go, proxy.go, extapi.go, appsync.go, ws.go.
+// Below come the helpers. Time is synctest's wherever time matters; the other end is the emulator of
+// emulator.go or, where single bytes matter, the test itself.
 
 import (
 	"bufio"
@@ -121,15 +121,19 @@ func TestReadConfig(t *testing.T) {
 		{api, requests, "live-lambda /live-lambda/requests"},
 		{api + "LIVE_LAMBDA_NAMESPACE=default", requests, "default /default/requests"},
 		{api + "LIVE_LAMBDA_NAMESPACE=a LIVE_LAMBDA_STAGE=B-1", requests, "a /a/requests/B-1"},
-		{api + "LIVE_LAMBDA_STAGE=" + strings.Repeat("s", 50), requests, "live-lambda /live-lambda/requests/" + strings.Repeat("s", 50)},
+		{api + "LIVE_LAMBDA_STAGE=" + strings.Repeat("s", 50), requests,
+			"live-lambda /live-lambda/requests/" + strings.Repeat("s", 50)},
 		{api, region, "eu-west-1"},
 		{api + "LIVE_LAMBDA_APPSYNC_REGION=us-east-2", region, "us-east-2"},
 		{api, apiKey, ""},
 		{api + "LIVE_LAMBDA_APPSYNC_API_KEY=da2-key", apiKey, "da2-key"},
 		{api + "AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key", region, ""},
-		{"AWS_LAMBDA_FUNCTION_NAME=f AWS_LAMBDA_FUNCTION_VERSION=7 AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512 AWS_LAMBDA_LOG_GROUP_NAME=g AWS_LAMBDA_LOG_STREAM_NAME=s",
+		{"AWS_LAMBDA_FUNCTION_NAME=f AWS_LAMBDA_FUNCTION_VERSION=7 AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512 " +
+			"AWS_LAMBDA_LOG_GROUP_NAME=g AWS_LAMBDA_LOG_STREAM_NAME=s",
 			func(c config) any { return c.function },
-			map[string]any{"function_name": "f", "function_version": "7", "memory_size_mb": 512, "aws_region": "eu-west-1", "log_group_name": "g", "log_stream_name": "s"}},
+			map[string]any{
+				"function_name": "f", "function_version": "7", "memory_size_mb": 512,
+				"aws_region": "eu-west-1", "log_group_name": "g", "log_stream_name": "s"}},
 	}
 	for _, test := range tests {
 		cfg, problems := readConfig(environ(test.env))
@@ -162,29 +166,40 @@ func TestReadConfigProblems(t *testing.T) {
 		{"LRAP_LISTENER_PORT=65536", "LRAP_LISTENER_PORT", "using 8082"},
 		{"LRAP_LISTENER_PORT=-1", "LRAP_LISTENER_PORT", "using 8082"},
 		{"LRAP_RUNTIME_API_ENDPOINT=9009", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
-		{"LRAP_RUNTIME_API_ENDPOINT=http://127.0.0.1:9009", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=http://127.0.0.1:9009", "LRAP_RUNTIME_API_ENDPOINT",
+			"using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=:9009", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:http", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=a/b:1", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
-		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082", "LRAP_RUNTIME_API_ENDPOINT", "not another server's host:port; using 127.0.0.1:9001"}, // itself
+		// itself
+		{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082", "LRAP_RUNTIME_API_ENDPOINT",
+			"not another server's host:port; using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=localhost:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=LocalHost:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=0.0.0.0:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=[::]:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
-		{"LRAP_RUNTIME_API_ENDPOINT=[::ffff:127.0.0.1]:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
+		{"LRAP_RUNTIME_API_ENDPOINT=[::ffff:127.0.0.1]:8082", "LRAP_RUNTIME_API_ENDPOINT",
+			"using 127.0.0.1:9001"},
 		{"LRAP_RUNTIME_API_ENDPOINT=127.1:8082", "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ftp://a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
-		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://me:secret@a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
+		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://me:secret@a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
+			"going without AppSync"},
 		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=me@a", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
-		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://events.example.com", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
-		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ws://10.0.0.1", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
-		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://localhost.example.com", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync"},
-		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://127.0.0.1:1 LIVE_LAMBDA_APPSYNC_REALTIME_HOST=example.com", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
-		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=https://", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
-		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=http://example.com", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
+		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://events.example.com", "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
+			"going without AppSync"},
+		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ws://10.0.0.1", "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
+			"going without AppSync"},
+		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://localhost.example.com", "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
+			"going without AppSync"},
+		{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://127.0.0.1:1 LIVE_LAMBDA_APPSYNC_REALTIME_HOST=example.com",
+			"LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync"},
+		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=https://", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+			"going without AppSync"},
+		{api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=http://example.com", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+			"going without AppSync"},
 		{api + "AWS_REGION=", "LIVE_LAMBDA_APPSYNC_REGION", "going without AppSync"},
 		{api + "LIVE_LAMBDA_APPSYNC_PROTOCOL=mqtt", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "going without AppSync"},
 		{api + "LIVE_LAMBDA_NAMESPACE=a_b", "LIVE_LAMBDA_NAMESPACE", "going without AppSync"},
@@ -199,8 +214,10 @@ func TestReadConfigProblems(t *testing.T) {
 	want, _ := readConfig(environ(""))
 	for _, test := range tests {
 		cfg, problems := readConfig(environ(test.env))
-		if len(problems) != 1 || !strings.HasPrefix(problems[0], test.name+" ") || !strings.Contains(problems[0], test.instead) {
-			t.Errorf("%s: problems %q, want one of %s that says %q", test.env, problems, test.name, test.instead)
+		if len(problems) != 1 || !strings.HasPrefix(problems[0], test.name+" ") ||
+			!strings.Contains(problems[0], test.instead) {
+			t.Errorf("%s: problems %q, want one of %s that says %q", test.env, problems, test.name,
+				test.instead)
 		}
 		if strings.Contains(strings.Join(problems, ""), "secret") {
 			t.Errorf("%s: %q tells the password", test.env, problems)
@@ -209,7 +226,8 @@ func TestReadConfigProblems(t *testing.T) {
 			t.Errorf("%s: got %+v, want the defaults", test.env, cfg)
 		}
 	}
-	_, problems := readConfig(environ("LIVE_LAMBDA=x LRAP_LISTENER_PORT=x LIVE_LAMBDA_OFFLINE=x LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b"))
+	_, problems := readConfig(
+		environ("LIVE_LAMBDA=x LRAP_LISTENER_PORT=x LIVE_LAMBDA_OFFLINE=x LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b"))
 	if len(problems) != 4 {
 		t.Errorf("four faults: %q", problems)
 	}
@@ -217,32 +235,51 @@ func TestReadConfigProblems(t *testing.T) {
 
 func TestReadConfigHosts(t *testing.T) {
 	const label = "abcdefghijklmnopqrstuvwxyz"
-	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com", label + ".appsync-realtime-api.us-east-1.amazonaws.com"
+	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com",
+		label + ".appsync-realtime-api.us-east-1.amazonaws.com"
 	tests := []struct{ http, realtime, wantHTTP, wantRealtime, wantRegion string }{
 		{http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{http + ":8443", "", "https://" + http + ":8443/event", "https://" + realtime + ":8443/event/realtime", "us-east-1"},
-		{"https://" + http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{"https://" + http + "/event", realtime, "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{"https://" + http + "/?a=b#c", "wss://" + realtime + "/event/realtime", "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{"wss://" + http, "https://" + realtime, "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{strings.ToUpper("https://" + http), "", "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{"HTTPS://" + http, "WSS://" + realtime, "https://" + http + "/event", "https://" + realtime + "/event/realtime", "us-east-1"},
-		{"a.appsync-api.cn-north-1.amazonaws.com.cn", "", "https://a.appsync-api.cn-north-1.amazonaws.com.cn/event",
+		{http + ":8443", "", "https://" + http + ":8443/event",
+			"https://" + realtime + ":8443/event/realtime", "us-east-1"},
+		{"https://" + http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime",
+			"us-east-1"},
+		{"https://" + http + "/event", realtime, "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime", "us-east-1"},
+		{"https://" + http + "/?a=b#c", "wss://" + realtime + "/event/realtime", "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime", "us-east-1"},
+		{"wss://" + http, "https://" + realtime, "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime", "us-east-1"},
+		{strings.ToUpper("https://" + http), "", "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime", "us-east-1"},
+		{"HTTPS://" + http, "WSS://" + realtime, "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime", "us-east-1"},
+		{"a.appsync-api.cn-north-1.amazonaws.com.cn", "",
+			"https://a.appsync-api.cn-north-1.amazonaws.com.cn/event",
 			"https://a.appsync-realtime-api.cn-north-1.amazonaws.com.cn/event/realtime", "cn-north-1"},
-		{"events.example.com", "", "https://events.example.com/event", "https://events.example.com/event/realtime", ""},
-		{"events.example.com", "realtime.example.com:444", "https://events.example.com/event", "https://realtime.example.com:444/event/realtime", ""},
-		{"http://127.0.0.1:9000", "", "http://127.0.0.1:9000/event", "http://127.0.0.1:9000/event/realtime", ""},
-		{"http://localhost:9000", "", "http://localhost:9000/event", "http://localhost:9000/event/realtime", ""},
+		{"events.example.com", "", "https://events.example.com/event",
+			"https://events.example.com/event/realtime", ""},
+		{"events.example.com", "realtime.example.com:444", "https://events.example.com/event",
+			"https://realtime.example.com:444/event/realtime", ""},
+		{"http://127.0.0.1:9000", "", "http://127.0.0.1:9000/event", "http://127.0.0.1:9000/event/realtime",
+			""},
+		{"http://localhost:9000", "", "http://localhost:9000/event", "http://localhost:9000/event/realtime",
+			""},
 		{"http://[::1]:9000", "", "http://[::1]:9000/event", "http://[::1]:9000/event/realtime", ""},
-		{"ws://127.0.0.1:9000", "ws://127.0.0.2:9001", "http://127.0.0.1:9000/event", "http://127.0.0.2:9001/event/realtime", ""},
+		{"ws://127.0.0.1:9000", "ws://127.0.0.2:9001", "http://127.0.0.1:9000/event",
+			"http://127.0.0.2:9001/event/realtime", ""},
 		// TLS or not as the HTTP host says.
-		{"http://127.0.0.1:9000", "127.0.0.1:9001", "http://127.0.0.1:9000/event", "http://127.0.0.1:9001/event/realtime", ""},
-		{"http://127.0.0.1:9000", "wss://127.0.0.1:9001", "http://127.0.0.1:9000/event", "http://127.0.0.1:9001/event/realtime", ""},
-		{"127.0.0.1:9000", "ws://127.0.0.1:9001", "https://127.0.0.1:9000/event", "https://127.0.0.1:9001/event/realtime", ""},
+		{"http://127.0.0.1:9000", "127.0.0.1:9001", "http://127.0.0.1:9000/event",
+			"http://127.0.0.1:9001/event/realtime", ""},
+		{"http://127.0.0.1:9000", "wss://127.0.0.1:9001", "http://127.0.0.1:9000/event",
+			"http://127.0.0.1:9001/event/realtime", ""},
+		{"127.0.0.1:9000", "ws://127.0.0.1:9001", "https://127.0.0.1:9000/event",
+			"https://127.0.0.1:9001/event/realtime", ""},
 	}
 	for _, test := range tests {
-		cfg, problems := readConfig(regional(environ("AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key LIVE_LAMBDA_APPSYNC_HTTP_HOST=" +
-			test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime)))
+		cfg, problems :=
+			readConfig(regional(environ("AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key " +
+				"LIVE_LAMBDA_APPSYNC_HTTP_HOST=" +
+				test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime)))
 		if cfg.api == nil || len(problems) > 0 {
 			t.Errorf("%s, %s: refused: %q", test.http, test.realtime, problems)
 			continue
@@ -262,27 +299,38 @@ func TestReadConfigHosts(t *testing.T) {
 // The protocol is a GraphQL API's where the variable says so, or else a host that ends in /graphql.
 func TestReadConfigProtocol(t *testing.T) {
 	const label = "abcdefghijklmnopqrstuvwxyz"
-	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com", label + ".appsync-realtime-api.us-east-1.amazonaws.com"
+	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com", label +
+		".appsync-realtime-api.us-east-1.amazonaws.com"
 	for _, test := range []struct{ protocol, http, realtime, wantHTTP, wantRealtime string }{
 		{"", http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
 		{"events", http, "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
-		{"events", http + "/graphql", "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
+		{"events", http + "/graphql", "", "https://" + http + "/event",
+			"https://" + realtime + "/event/realtime"},
 		{"graphql", http, "", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
-		{"GraphQL", http + "/event", realtime, "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"GraphQL", http + "/event", realtime, "https://" + http + "/graphql",
+			"https://" + realtime + "/graphql"},
 		{"", http + "/graphql", "", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
-		{"", "https://" + http + "/graphql/", "wss://" + realtime + "/graphql", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
-		{"", http, "wss://" + realtime + "/graphql", "https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", "https://" + http + "/graphql/", "wss://" + realtime + "/graphql",
+			"https://" + http + "/graphql", "https://" + realtime + "/graphql"},
+		{"", http, "wss://" + realtime + "/graphql", "https://" + http + "/graphql",
+			"https://" + realtime + "/graphql"},
 		{"", http + "/graphqls", "", "https://" + http + "/event", "https://" + realtime + "/event/realtime"},
-		{"graphql", "api.example.com", "", "https://api.example.com/graphql", "https://api.example.com/graphql/realtime"},
-		{"", "api.example.com", "wss://api.example.com/graphql/realtime", "https://api.example.com/graphql", "https://api.example.com/graphql/realtime"},
-		{"graphql", "http://127.0.0.1:9000", "", "http://127.0.0.1:9000/graphql", "http://127.0.0.1:9000/graphql/realtime"},
+		{"graphql", "api.example.com", "", "https://api.example.com/graphql",
+			"https://api.example.com/graphql/realtime"},
+		{"", "api.example.com", "wss://api.example.com/graphql/realtime", "https://api.example.com/graphql",
+			"https://api.example.com/graphql/realtime"},
+		{"graphql", "http://127.0.0.1:9000", "", "http://127.0.0.1:9000/graphql",
+			"http://127.0.0.1:9000/graphql/realtime"},
 	} {
-		cfg, problems := readConfig(environ("LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime + " LIVE_LAMBDA_APPSYNC_PROTOCOL=" + test.protocol))
+		cfg, problems := readConfig(
+			environ("LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" +
+				test.realtime + " LIVE_LAMBDA_APPSYNC_PROTOCOL=" + test.protocol))
 		if cfg.api == nil || len(problems) > 0 {
 			t.Errorf("%+v: refused: %q", test, problems)
 			continue
 		}
-		if got := cfg.api.http.String() + " " + cfg.api.realtime.String(); got != test.wantHTTP+" "+test.wantRealtime || cfg.api.graphql != strings.HasSuffix(test.wantHTTP, "/graphql") {
+		if got := cfg.api.http.String() + " " + cfg.api.realtime.String(); got != test.wantHTTP+" "+
+			test.wantRealtime || cfg.api.graphql != strings.HasSuffix(test.wantHTTP, "/graphql") {
 			t.Errorf("%+v: got %s, graphql %v", test, got, cfg.api.graphql)
 		}
 	}
@@ -291,27 +339,32 @@ func TestReadConfigProtocol(t *testing.T) {
 // FuzzReadConfig: whatever the environment says, the function can go on.
 func FuzzReadConfig(f *testing.F) {
 	f.Add("LIVE_LAMBDA=off")
-	f.Add("LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://a.appsync-api.us-east-1.amazonaws.com/event LIVE_LAMBDA_STAGE=dev LIVE_LAMBDA_LOG_LEVEL=x")
-	f.Add("LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://[::1%25lo]:1 LIVE_LAMBDA_APPSYNC_REALTIME_HOST=ws://ws://localhost")
+	f.Add("LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://a.appsync-api.us-east-1.amazonaws.com/event " +
+		"LIVE_LAMBDA_STAGE=dev LIVE_LAMBDA_LOG_LEVEL=x")
+	f.Add("LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://[::1%25lo]:1 LIVE_LAMBDA_APPSYNC_REALTIME_HOST=ws://ws://" +
+		"localhost")
 	f.Add("LIVE_LAMBDA_ACCEPT_TIMEOUT=9223372036s LRAP_LISTENER_PORT=08082 LRAP_RUNTIME_API_ENDPOINT=:")
 	f.Add("LIVE_LAMBDA_NAMESPACE=\x00 LIVE_LAMBDA_OFFLINE=\n AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1e9")
 	f.Fuzz(func(t *testing.T, env string) {
 		cfg, problems := readConfig(environ(env))
 		for _, p := range problems {
 			name, _, _ := strings.Cut(p, " ")
-			if environ(env)(name) == "" && name != "LIVE_LAMBDA_APPSYNC_REGION" && name != "LIVE_LAMBDA_APPSYNC_REALTIME_HOST" {
+			if environ(env)(name) == "" && name != "LIVE_LAMBDA_APPSYNC_REGION" &&
+				name != "LIVE_LAMBDA_APPSYNC_REALTIME_HOST" {
 				t.Errorf("%q is about a variable that is not set", p)
 			}
 			if strings.ContainsAny(p, "\n\r") {
 				t.Errorf("%q is more than one line", p)
 			}
 		}
-		if cfg.port == "" || len(strings.TrimLeft(cfg.port, "0")) > 5 || cfg.accept < 0 || cfg.extensionName == "" {
+		if cfg.port == "" || len(strings.TrimLeft(cfg.port, "0")) > 5 || cfg.accept < 0 ||
+			cfg.extensionName == "" {
 			t.Errorf("port %s, accept timeout %v, name %q", cfg.port, cfg.accept, cfg.extensionName)
 		}
 		if a := cfg.api; a != nil {
 			for _, u := range []*url.URL{a.http, a.realtime} {
-				if again, err := url.Parse(u.String()); err != nil || again.Host != u.Host || u.Hostname() == "" {
+				if again, err := url.Parse(u.String()); err != nil || again.Host != u.Host ||
+					u.Hostname() == "" {
 					t.Errorf("the URL %q: %v", u, err)
 				}
 				if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u)) {
@@ -366,7 +419,8 @@ func TestNewLogger(t *testing.T) {
 }
 
 func TestRoleCredentials(t *testing.T) {
-	const keys = `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-secret","Token":"container-token","Expiration":%q}`
+	const keys = `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-secret",` +
+		`"Token":"container-token","Expiration":%q}`
 	tests := []struct {
 		name   string
 		env    string
@@ -375,21 +429,37 @@ func TestRoleCredentials(t *testing.T) {
 		want   credentials
 		err    string
 	}{
-		{name: "environment", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s AWS_SESSION_TOKEN=t", want: credentials{"AKIDENV", "s", "t"}},
-		{name: "long-lived keys", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s", want: credentials{"AKIDENV", "s", ""}},
-		{name: "environment first", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", want: credentials{"AKIDENV", "s", ""}},
-		{name: "endpoint", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
-			want: credentials{"AKIDCONTAINER", "container-secret", "container-token"}},
-		{name: "half of the environment", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
-			want: credentials{"AKIDCONTAINER", "container-secret", "container-token"}},
+		{name: "environment", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s AWS_SESSION_TOKEN=t",
+			want: credentials{"AKIDENV", "s", "t"}},
+		{name: "long-lived keys", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s",
+			want: credentials{"AKIDENV", "s", ""}},
+		{name: "environment first",
+			env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s " +
+				"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			want: credentials{"AKIDENV", "s", ""}},
+		{name: "endpoint", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
+			want:   credentials{"AKIDCONTAINER", "container-secret", "container-token"}},
+		{name: "half of the environment",
+			env:    "AWS_ACCESS_KEY_ID=AKIDENV AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
+			want:   credentials{"AKIDCONTAINER", "container-secret", "container-token"}},
 		{name: "nothing", err: "AWS_ACCESS_KEY_ID"},
 		{name: "half", env: "AWS_ACCESS_KEY_ID=AKIDENV", err: "AWS_CONTAINER_CREDENTIALS_FULL_URI"},
-		{name: "no URL", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://container-token@:x/", err: "not an URL"},
-		{name: "wrong token", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", status: 404, answer: `{"errorType":"NotFound","errorMessage":"container-token"}`, err: "there are none in the answer: 404"},
-		{name: "not JSON", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: "container-token", err: "container credentials: there are none"},
-		{name: "a string", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: `"container-token"`, err: "container credentials: there are none"},
-		{name: "no keys", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: `{"Token":"container-token"}`, err: "container credentials: there are none"},
-		{name: "cut off", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", answer: `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-sec`, err: "container credentials: there are none"},
+		{name: "no URL", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://container-token@:x/",
+			err: "not an URL"},
+		{name: "wrong token", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", status: 404,
+			answer: `{"errorType":"NotFound","errorMessage":"container-token"}`,
+			err:    "there are none in the answer: 404"},
+		{name: "not JSON", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: "container-token", err: "container credentials: there are none"},
+		{name: "a string", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: `"container-token"`, err: "container credentials: there are none"},
+		{name: "no keys", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: `{"Token":"container-token"}`, err: "container credentials: there are none"},
+		{name: "cut off", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
+			answer: `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-sec`,
+			err:    "container credentials: there are none"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -398,7 +468,8 @@ func TestRoleCredentials(t *testing.T) {
 				if test.answer == "" {
 					t.Errorf("asked for %s", r.URL)
 				}
-				if got := r.Header.Get("Authorization"); r.Method != "GET" || r.URL.Path != "/c" || got != "container-token" {
+				if got := r.Header.Get("Authorization"); r.Method != "GET" || r.URL.Path != "/c" ||
+					got != "container-token" {
 					t.Errorf("%s %s with token %q", r.Method, r.URL.Path, got)
 				}
 				return httpAnswer(cmp.Or(test.status, 200), test.answer), nil
@@ -410,7 +481,8 @@ func TestRoleCredentials(t *testing.T) {
 			if test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
-			if err != nil && (strings.Contains(err.Error(), "container-") || strings.Contains(err.Error(), "AKID")) {
+			if err != nil &&
+				(strings.Contains(err.Error(), "container-") || strings.Contains(err.Error(), "AKID")) {
 				t.Errorf("%q tells secrets", err)
 			}
 		})
@@ -419,8 +491,12 @@ func TestRoleCredentials(t *testing.T) {
 
 func TestRunOff(t *testing.T) {
 	taken := listen(t)
-	api := startExtensionsAPI(t, `200 {"functionName":"f"}`, `200 {"eventType":"INVOKE"}`, `200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
-	cfg := config{off: true, port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension"}
+	api := startExtensionsAPI(
+		t, `200 {"functionName":"f"}`, `200 {"eventType":"INVOKE"}`,
+		`200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
+	cfg := config{
+		off: true, port: port(taken), extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "live-lambda-extension"}
 	if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
@@ -430,7 +506,9 @@ func TestRunOff(t *testing.T) {
 func TestRunPortTaken(t *testing.T) {
 	taken := listen(t)
 	api := startExtensionsAPI(t, `200 {"functionName":"f"}`, `202 {"status":"OK"}`)
-	cfg := config{port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension"}
+	cfg := config{
+		port: port(taken), extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "live-lambda-extension"}
 	err := run(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	api.want("POST register", "POST init/error")
 	told := api.seen(1)
@@ -448,7 +526,9 @@ func TestRunPortTaken(t *testing.T) {
 func TestRunPortTakenAndRefused(t *testing.T) {
 	taken := listen(t)
 	api := startExtensionsAPI(t, `500 {}`, `500 {}`, `403 {}`)
-	err := run(t.Context(), config{port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "x"}, slog.New(slog.DiscardHandler))
+	err := run(t.Context(),
+		config{port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "x"},
+		slog.New(slog.DiscardHandler))
 	api.want("POST register", "POST register", "POST init/error")
 	for _, s := range []string{"LRAP_LISTENER_PORT", "extension/register: 500", "extension/init/error: 403"} {
 		if err == nil || !strings.Contains(err.Error(), s) {
@@ -469,8 +549,11 @@ func TestRunListensOnLoopback(t *testing.T) {
 		defer other.Close()
 	}
 	ln.Close()
-	api := startExtensionsAPI(t, `200 {"functionName":"f"}`, `200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
-	cfg := config{port: port(ln), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension", function: map[string]any{}}
+	api := startExtensionsAPI(
+		t, `200 {"functionName":"f"}`, `200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
+	cfg := config{
+		port: port(ln), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension",
+		function: map[string]any{}}
 	if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
@@ -481,7 +564,8 @@ func TestRunRefused(t *testing.T) {
 	for _, answer := range []string{`403 {"errorType":"Extension.AlreadyRegistered"}`, `500 {}`} {
 		api := startExtensionsAPI(t, answer, answer)
 		cfg := config{port: "0", extensionsAPI: api.Listener.Addr().String(), extensionName: "x"}
-		if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), answer[:3]) {
+		if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil ||
+			!strings.Contains(err.Error(), answer[:3]) {
 			t.Errorf("%s: error %v", answer, err)
 		}
 	}
@@ -490,27 +574,33 @@ func TestRunRefused(t *testing.T) {
 func TestExtensionEventsUntilShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		invoke := `200 {"eventType":"INVOKE"}`
-		answers := []string{`200 {}`, "", `500 {"errorType":"InternalServerError"}`, "200 {", invoke, invoke, "", `200 {"eventType":"NEW"}`, `200 {"eventType":"SHUTDOWN"}`}
+		answers := []string{
+			`200 {}`, "", `500 {"errorType":"InternalServerError"}`, "200 {", invoke, invoke, "",
+			`200 {"eventType":"NEW"}`, `200 {"eventType":"SHUTDOWN"}`}
 		var asked []time.Duration // after the start
 		start := time.Now()
-		x := &extensionsAPI{base: "http://example.com", id: "id-1", transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-			asked = append(asked, time.Since(start))
-			answer := answers[len(asked)-1]
-			if answer == "" {
-				return nil, errors.New("connection reset")
-			}
-			status, body := splitAnswer(answer)
-			return httpAnswer(status, body), nil
-		})}
+		x := &extensionsAPI{base: "http://example.com", id: "id-1",
+			transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				asked = append(asked, time.Since(start))
+				answer := answers[len(asked)-1]
+				if answer == "" {
+					return nil, errors.New("connection reset")
+				}
+				status, body := splitAnswer(answer)
+				return httpAnswer(status, body), nil
+			})}
 		logs := new(logLines)
-		if err := x.run(t.Context(), logs.logger(), func(_ extensionAnswer, err error) error { return err }); err != nil {
+		if err := x.run(t.Context(), logs.logger(), func(_ extensionAnswer, err error) error {
+			return err
+		}); err != nil {
 			t.Error(err)
 		}
 		var pauses []time.Duration
 		for i := range len(asked) - 1 {
 			pauses = append(pauses, asked[i+1]-asked[i])
 		}
-		if want := []time.Duration{0, retryRefused, retryRefused, retryRefused, 0, 0, retryRefused, 0}; !slices.Equal(pauses, want) {
+		if want := []time.Duration{
+			0, retryRefused, retryRefused, retryRefused, 0, 0, retryRefused, 0}; !slices.Equal(pauses, want) {
 			t.Errorf("pauses %v, want %v", pauses, want)
 		}
 		if got := strings.Count(logs.String(), "level=ERROR"); got != 4 {
@@ -524,18 +614,21 @@ func TestExtensionEventsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, hang := range []bool{true, false} {
 			ctx, cancel := context.WithCancel(t.Context())
-			x := &extensionsAPI{base: "http://example.com", transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-				if r.Method == http.MethodPost {
-					return httpAnswer(200, "{}"), nil
-				}
-				if hang {
-					<-r.Context().Done()
-				}
-				return nil, errors.New("cut off")
-			})}
+			x := &extensionsAPI{base: "http://example.com",
+				transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPost {
+						return httpAnswer(200, "{}"), nil
+					}
+					if hang {
+						<-r.Context().Done()
+					}
+					return nil, errors.New("cut off")
+				})}
 			done := make(chan bool)
 			go func() {
-				x.run(ctx, slog.New(slog.DiscardHandler), func(_ extensionAnswer, err error) error { return err })
+				x.run(ctx, slog.New(slog.DiscardHandler), func(_ extensionAnswer, err error) error {
+					return err
+				})
 				close(done)
 			}()
 			time.Sleep(time.Minute)
@@ -548,10 +641,15 @@ func TestExtensionEventsCancelled(t *testing.T) {
 // An answer without a token is not completed with the token of the answer before.
 func TestRoleCredentialsKeepNothingOld(t *testing.T) {
 	setCredentials(t, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c")
-	answers := []string{`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`, `{"AccessKeyId":"B","SecretAccessKey":"u"}`}
+	answers := []string{
+		`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`, `{"AccessKeyId":"B","SecretAccessKey":"u"}`}
 	n := 0
-	transport := roundTrip(func(*http.Request) (*http.Response, error) { n++; return httpAnswer(200, answers[n-1]), nil })
-	if got, err := roleCredentials(t.Context(), transport); got != (credentials{"A", "s", "t"}) || err != nil {
+	transport := roundTrip(func(*http.Request) (*http.Response, error) {
+		n++
+		return httpAnswer(200, answers[n-1]), nil
+	})
+	if got, err := roleCredentials(t.Context(), transport); got != (credentials{"A", "s", "t"}) ||
+		err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := roleCredentials(t.Context(), transport); got != (credentials{"B", "u", ""}) || err != nil {
@@ -598,7 +696,8 @@ func register(ctx context.Context, x *extensionsAPI) (fn extensionAnswer, err er
 
 func TestRegister(t *testing.T) {
 	const both, shutdown = `{"events":["INVOKE","SHUTDOWN"]}`, `{"events":["SHUTDOWN"]}`
-	const ok = `200 {"functionName":"f","functionVersion":"$LATEST","handler":"index.handler","accountId":"1"}`
+	const ok = `200 {"functionName":"f","functionVersion":"$LATEST","handler":"index.handler",` +
+		`"accountId":"1"}`
 	tests := []struct {
 		name    string
 		answers []string
@@ -606,36 +705,53 @@ func TestRegister(t *testing.T) {
 		err     string
 	}{
 		{"both events", []string{ok}, []string{both}, ""},
-		{"INVOKE refused", []string{`403 {"errorType":"Extension.InvalidEventType"}`, ok}, []string{both, shutdown}, ""},
+		{"INVOKE refused", []string{`403 {"errorType":"Extension.InvalidEventType"}`, ok},
+			[]string{both, shutdown}, ""},
 		{"INVOKE refused with 400", []string{`400 {}`, ok}, []string{both, shutdown}, ""},
-		{"refused", []string{`403 {"errorType":"a"}`, `403 {"errorMessage":"m","errorType":"Extension.InvalidExtensionName"}`}, []string{both, shutdown}, `extension/register: 403 Forbidden "Extension.InvalidExtensionName"`},
-		{"500", []string{`500 {"errorType":"x"}`, `500 {"errorType":"x"}`}, []string{both, shutdown}, `extension/register: 500 Internal Server Error "x"`},
+		{"refused", []string{
+			`403 {"errorType":"a"}`, `403 {"errorMessage":"m","errorType":"Extension.InvalidExtensionName"}`},
+			[]string{both, shutdown}, `extension/register: 403 Forbidden "Extension.InvalidExtensionName"`},
+		{"500", []string{`500 {"errorType":"x"}`, `500 {"errorType":"x"}`}, []string{both, shutdown},
+			`extension/register: 500 Internal Server Error "x"`},
 		{"500 after the refusal", []string{`400 {}`, `500 {}`}, []string{both, shutdown}, "500"},
-		{"not JSON", slices.Repeat([]string{`200 <html>`}, 2), []string{both, shutdown}, "extension/register: "},
-		{"wrong types", slices.Repeat([]string{`200 {"functionName":7}`}, 2), []string{both, shutdown}, "extension/register: "},
-		{"endless", slices.Repeat([]string{"200 " + `{"functionName":"` + strings.Repeat("f", maxMessage) + `"}`}, 2), []string{both, shutdown}, "extension/register: "},
-		{"control characters", []string{`403 {"errorType":"a\u001b[31m\nb"}`, `403 {"errorType":"a\u001b[31m\nb"}`}, []string{both, shutdown}, `403 Forbidden "a"`},
+		{"not JSON", slices.Repeat([]string{`200 <html>`}, 2), []string{both, shutdown},
+			"extension/register: "},
+		{"wrong types", slices.Repeat([]string{`200 {"functionName":7}`}, 2), []string{both, shutdown},
+			"extension/register: "},
+		{"endless", slices.Repeat(
+			[]string{"200 " + `{"functionName":"` + strings.Repeat("f", maxMessage) + `"}`}, 2),
+			[]string{both, shutdown}, "extension/register: "},
+		{"control characters",
+			[]string{`403 {"errorType":"a\u001b[31m\nb"}`, `403 {"errorType":"a\u001b[31m\nb"}`},
+			[]string{both, shutdown}, `403 Forbidden "a"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			api := startExtensionsAPI(t, test.answers...)
-			x := &extensionsAPI{base: api.URL, name: "live-lambda-extension", transport: http.DefaultTransport}
+			x := &extensionsAPI{
+				base: api.URL, name: "live-lambda-extension", transport: http.DefaultTransport}
 			fn, err := register(t.Context(), x)
 			var bodies []string
 			for i := range test.bodies {
 				call := api.seen(i)
 				bodies = append(bodies, call.body)
-				if got := call.header.Get("Lambda-Extension-Name"); call.what != "POST register" || got != "live-lambda-extension" {
+				if got := call.header.Get("Lambda-Extension-Name"); call.what != "POST register" ||
+					got != "live-lambda-extension" {
 					t.Errorf("%s by %q", call.what, got)
 				}
 			}
-			if api.want(slices.Repeat([]string{"POST register"}, len(test.bodies))...); !slices.Equal(bodies, test.bodies) {
+			if api.want(slices.Repeat([]string{"POST register"}, len(test.bodies))...); !slices.Equal(
+				bodies, test.bodies) {
 				t.Errorf("asked with %q, want %q", bodies, test.bodies)
 			}
 			switch {
-			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "\n")):
+			case test.err != "" &&
+				(err == nil || !strings.Contains(err.Error(), test.err) ||
+					strings.Contains(err.Error(), "\n")):
 				t.Errorf("error %v, want %q", err, test.err)
-			case test.err == "" && (err != nil || fn != extensionAnswer{FunctionName: "f", Handler: "index.handler"} || x.id != "id-1"):
+			case test.err == "" &&
+				(err != nil || fn != extensionAnswer{FunctionName: "f", Handler: "index.handler"} ||
+					x.id != "id-1"):
 				t.Errorf("got %v, id %q, %v", fn, x.id, err)
 			}
 		})
@@ -643,8 +759,11 @@ func TestRegister(t *testing.T) {
 }
 
 func TestExtensionEvents(t *testing.T) {
-	api := startExtensionsAPI(t, `200 {}`, `200 {"eventType":"INVOKE","deadlineMs":1581512138111,"requestId":"r"}`,
-		`200 {"eventType":"SHUTDOWN","shutdownReason":"timeout","deadlineMs":676051}`, `403 {"errorType":"Extension.UnknownExtensionIdentifier"}`, `200 []`, `202 {}`, `403 {"errorType":"InvalidStateTransition"}`)
+	api := startExtensionsAPI(t, `200 {}`,
+		`200 {"eventType":"INVOKE","deadlineMs":1581512138111,"requestId":"r"}`,
+		`200 {"eventType":"SHUTDOWN","shutdownReason":"timeout","deadlineMs":676051}`,
+		`403 {"errorType":"Extension.UnknownExtensionIdentifier"}`, `200 []`, `202 {}`,
+		`403 {"errorType":"InvalidStateTransition"}`)
 	x := &extensionsAPI{base: api.URL, transport: http.DefaultTransport}
 	if _, err := register(t.Context(), x); err != nil {
 		t.Fatal(err)
@@ -654,20 +773,26 @@ func TestExtensionEvents(t *testing.T) {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
-	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil || err.Error() != `extension/event/next: 403 Forbidden "Extension.UnknownExtensionIdentifier"` {
+	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil ||
+		err.Error() != `extension/event/next: 403 Forbidden "Extension.UnknownExtensionIdentifier"` {
 		t.Errorf("refused: %v", err)
 	}
-	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil || !strings.Contains(err.Error(), "extension/event/next: json: ") {
+	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil ||
+		!strings.Contains(err.Error(), "extension/event/next: json: ") {
 		t.Errorf("not an object: %v", err)
 	}
-	if err := x.initError(t.Context(), "LiveLambda.PortTaken", errors.New(`port "8082" is taken`)); err.Error() != `port "8082" is taken` {
+	if err := x.initError(
+		t.Context(), "LiveLambda.PortTaken", errors.New(`port "8082" is taken`)); err.Error() != `port `+
+		`"8082" is taken` {
 		t.Error(err)
 	}
-	if err := x.initError(t.Context(), "LiveLambda.PortTaken", errors.New("again")); !strings.Contains(err.Error(), "InvalidStateTransition") {
+	if err := x.initError(t.Context(), "LiveLambda.PortTaken", errors.New("again")); !strings.Contains(
+		err.Error(), "InvalidStateTransition") {
 		t.Errorf("refused: %v", err)
 	}
 	call := api.seen(5)
-	if call.what != "POST init/error" || call.body != `{"errorMessage":"port \"8082\" is taken","errorType":"LiveLambda.PortTaken"}` ||
+	if call.what != "POST init/error" ||
+		call.body != `{"errorMessage":"port \"8082\" is taken","errorType":"LiveLambda.PortTaken"}` ||
 		call.header.Get("Lambda-Extension-Function-Error-Type") != "LiveLambda.PortTaken" {
 		t.Errorf("init error: %+v", call)
 	}
@@ -682,7 +807,8 @@ func TestExtensionsAPIGone(t *testing.T) {
 	ln := listen(t)
 	ln.Close()
 	x := &extensionsAPI{base: "http://" + ln.Addr().String(), transport: http.DefaultTransport}
-	if _, err := register(t.Context(), x); err == nil || !strings.HasPrefix(err.Error(), "extension/register: ") {
+	if _, err := register(t.Context(), x); err == nil ||
+		!strings.HasPrefix(err.Error(), "extension/register: ") {
 		t.Errorf("nobody listens: %v", err)
 	}
 	x.base = "http://%"
@@ -698,8 +824,8 @@ func TestExtensionsAPIGone(t *testing.T) {
 
 // ---- appsync.go: signing ----
 
-// vector is an operation and its signatures, computed with AWS's own signers: botocore, @smithy/signature-v4 and
-// aws-sdk-go-v2 agree on each. Date and keys, which are fictitious, stand in emulator_test.go.
+// vector is an operation and its signatures, computed with AWS's own signers: botocore, @smithy/signature-v4
+// and aws-sdk-go-v2 agree on each. Date and keys, which are fictitious, stand in emulator_test.go.
 type vector struct {
 	name, host, region, body string
 	static, session          string // signatures with a static key, and with a session token besides
@@ -718,10 +844,13 @@ var webSocketVectors = []vector{
 	{"subscribe", vectorHost, "us-east-1", `{"channel":"/default/room-1/*"}`,
 		"d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a",
 		"9fb78013c79c6ad7b4ad131faa2986819610b22fd9ef9b88463cb85cffa50f9a", ""},
-	{"publish one", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
+	{"publish one", vectorHost, "us-east-1",
+		`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
 		"e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822",
 		"404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda", ""},
-	{"publish two", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,\"data\":\"c2Vjb25k\"}"]}`,
+	{"publish two", vectorHost, "us-east-1",
+		`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,` +
+			`\"data\":\"c2Vjb25k\"}"]}`,
 		"e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4",
 		"86bc7932f4e8465b8e3c4f45838a334d106753ea2ff9a378822e251059b75fec", ""},
 }
@@ -730,14 +859,17 @@ var graphqlVectors = []vector{
 	{"connect", vectorHost, "us-east-1", `{}`,
 		"b22d5c186453cddc1c835192b637078fe24e668fe7baee77b51cd7ca5f87634e",
 		"467f13902fd73710d1882e32df25c9837cd31a6069c64062d609a05984640274", "/graphql/connect"},
-	{"start", vectorHost, "us-east-1", `{"query":"subscription S { onMsg(room: \"r\") { data } }","variables":{}}`,
+	{"start", vectorHost, "us-east-1",
+		`{"query":"subscription S { onMsg(room: \"r\") { data } }","variables":{}}`,
 		"7d36df0f4979f99e3d5b74de1f1f2ba1cc814af4377997b261b1ce5354042f10",
 		"b9d64f7bbbe2b2609ad2ba89de9e1a0b34987046433bcc389302b407024a8a7c", "/graphql"},
 }
 
-// This program sends neither, and the arithmetic is the same: an event that is not escaped, and the length signed too.
+// This program sends neither, and the arithmetic is the same: an event that is not escaped, and the length
+// signed too.
 var otherVectors = []vector{
-	{"publish of HTML", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"]}`,
+	{"publish of HTML", vectorHost, "us-east-1",
+		`{"channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"]}`,
 		"0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f",
 		"33f31bbdb2ca77edda346e8d3f10875f9d6c297fa87a29ea104de63a3c11f52b", ""},
 	{"connect with content-length", vectorHost, "us-east-1", `{}`,
@@ -745,7 +877,8 @@ var otherVectors = []vector{
 		"23171de487ce387e690cfc1c3665ff4ec7c86c7ff87ea048672c0732b7fc59fb", ""},
 }
 
-var httpVector = vector{"publish over HTTPS", vectorHost, "us-east-1", `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
+var httpVector = vector{"publish over HTTPS", vectorHost, "us-east-1",
+	`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
 	"b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6",
 	"2bf4825ede12f50b62baf6da09dfce435dc250e573d9d2b163e2faca9784070f", ""}
 
@@ -777,7 +910,8 @@ func (v vector) header(signed string, c credentials) string {
 	if c.sessionToken != "" {
 		signed, signature = signed+";x-amz-security-token", v.session
 	}
-	return "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/" + v.region + "/appsync/aws4_request, SignedHeaders=" + signed + ", Signature=" + signature
+	return "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/" + v.region +
+		"/appsync/aws4_request, SignedHeaders=" + signed + ", Signature=" + signature
 }
 
 // onVectorDate runs a test at the time that the vectors were signed for.
@@ -799,7 +933,8 @@ func TestAuthorizeVectors(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, v := range slices.Concat(webSocketVectors, graphqlVectors, otherVectors[:1]) {
 			for _, c := range v.credentials() {
-				got, err := v.api(nil, c).authorize(t.Context(), cmp.Or(v.path, "/event"), []byte(v.body), true)
+				got, err := v.api(nil, c).authorize(
+					t.Context(), cmp.Or(v.path, "/event"), []byte(v.body), true)
 				if want := v.authorization(c); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%s: got %v, %v; want %v", v.name, got, err, want)
 				}
@@ -811,19 +946,23 @@ func TestAuthorizeVectors(t *testing.T) {
 func TestAuthorizationSignsTheHeadersGiven(t *testing.T) {
 	v := otherVectors[1]
 	for _, c := range v.credentials() {
-		headers := [][2]string{{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"}, {"content-length", "2"},
-			{"content-type", "application/json; charset=UTF-8"}, {"host", v.host}, {"x-amz-date", vectorAmzDate}}
+		headers := [][2]string{{"accept", "application/json, text/javascript"},
+			{"content-encoding", "amz-1.0"}, {"content-length", "2"},
+			{"content-type", "application/json; charset=UTF-8"}, {"host", v.host},
+			{"x-amz-date", vectorAmzDate}}
 		if c.sessionToken != "" {
 			headers = append(headers, [2]string{"x-amz-security-token", c.sessionToken})
 		}
 		got := c.authorization(v.region, vectorAmzDate, "/event", headers, []byte(v.body))
-		if want := v.header("accept;content-encoding;content-length;content-type;host;x-amz-date", c); got != want {
+		if want := v.header(
+			"accept;content-encoding;content-length;content-type;host;x-amz-date", c); got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 	}
 }
 
-// What goes out on a WebSocket is signed as the vectors are: the handshake's sub-protocol and both operations.
+// What goes out on a WebSocket is signed as the vectors are: the handshake's sub-protocol and both
+// operations.
 func TestSessionVectors(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, c := range webSocketVectors[0].credentials() {
@@ -835,7 +974,8 @@ func TestSessionVectors(t *testing.T) {
 			}
 			encoded, _ := strings.CutPrefix(offered[1], "header-")
 			raw, err := base64.RawURLEncoding.DecodeString(encoded)
-			if got, want := jsonStrings(t, raw), webSocketVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
+			if got, want := jsonStrings(t, raw),
+				webSocketVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("connect: got %v, %v; want %v", got, err, want)
 			}
 			for _, v := range webSocketVectors[2:] {
@@ -850,7 +990,8 @@ func TestSessionVectors(t *testing.T) {
 					return true, s.publish(t.Context(), body.Channel, asBytes(body.Events), true)
 				})
 				m := p.operation(strings.Fields(v.name)[0])
-				if !reflect.DeepEqual(m.Authorization, v.authorization(c)) || m.Channel != body.Channel || !slices.Equal(m.Events, body.Events) {
+				if !reflect.DeepEqual(m.Authorization, v.authorization(c)) || m.Channel != body.Channel ||
+					!slices.Equal(m.Events, body.Events) {
 					t.Errorf("%s: got %+v", v.name, m)
 				}
 				p.say(`{"type":"%s_success","id":"%s"}`, m.Type, m.ID)
@@ -867,19 +1008,26 @@ func TestPublishHTTPSVectors(t *testing.T) {
 		for _, c := range httpVector.credentials() {
 			ln := newPipeListener("example.com")
 			a := httpVector.api(ln, c)
-			done := async(func() (bool, error) { return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(httpVector.body)) })
+			done := async(func() (bool, error) {
+				return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(httpVector.body))
+			})
 			p := acceptPeer(t, ln)
 			body, err := io.ReadAll(p.request.Body)
 			if err != nil || string(body) != httpVector.body {
 				t.Errorf("body %s, %v", body, err)
 			}
 			h := p.request.Header
-			got := []string{p.request.Method, p.request.RequestURI, p.request.Host, h.Get("Content-Type"), h.Get("X-Amz-Date"), h.Get("X-Amz-Security-Token"), h.Get("Authorization")}
-			want := []string{"POST", "/event", vectorHost, "application/json", vectorAmzDate, c.sessionToken, httpVector.header("content-type;host;x-amz-date", c)}
+			got := []string{
+				p.request.Method, p.request.RequestURI, p.request.Host, h.Get("Content-Type"),
+				h.Get("X-Amz-Date"), h.Get("X-Amz-Security-Token"), h.Get("Authorization")}
+			want := []string{
+				"POST", "/event", vectorHost, "application/json", vectorAmzDate, c.sessionToken,
+				httpVector.header("content-type;host;x-amz-date", c)}
 			if !slices.Equal(got, want) {
 				t.Errorf("got %q\nwant %q", got, want)
 			}
-			p.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 29\r\n\r\n" + `{"successful":[],"failed":[]}`)
+			p.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 29\r\n\r\n" +
+				`{"successful":[],"failed":[]}`)
 			if r := <-done; r.err != nil {
 				t.Error(r.err)
 			}
@@ -891,7 +1039,9 @@ func TestAuthorizeAPIKey(t *testing.T) {
 	a := newTestAPI(nil)
 	a.http.Host, a.apiKey = vectorHost+":443", "da2-key"
 	got, err := a.authorize(t.Context(), "/event", []byte("{}"), true)
-	if want := map[string]string{"host": vectorHost, "x-api-key": "da2-key"}; err != nil || !maps.Equal(got, want) { // what AWS's page lists, and nothing else
+	// what AWS's page lists, and nothing else
+	if want := map[string]string{"host": vectorHost, "x-api-key": "da2-key"}; err != nil ||
+		!maps.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -912,13 +1062,15 @@ func TestAuthorizeReadsCredentials(t *testing.T) {
 			if err == nil || err.Error() != "read AWS credentials: the endpoint is gone" {
 				t.Errorf("error %v", err)
 			}
-		} else if got := object["Authorization"]; err != nil || !strings.Contains(got, "Credential="+want+"/") {
+		} else if got := object["Authorization"]; err != nil ||
+			!strings.Contains(got, "Credential="+want+"/") {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
 	}
 }
 
-// FuzzAuthorization: the canonical form never panics, the same input has the same signature, and any change another.
+// FuzzAuthorization: the canonical form never panics, the same input has the same signature, and any change
+// another.
 func FuzzAuthorization(f *testing.F) {
 	f.Add("AKIDEXAMPLE", "secret", "us-east-1", vectorAmzDate, "/event", "host", "example.com", []byte("{}"))
 	f.Add("", "", "", "", "", "", "", []byte(nil))
@@ -931,7 +1083,8 @@ func FuzzAuthorization(f *testing.F) {
 			t.Errorf("%q, then %q", got, again)
 		}
 		signature := got[strings.LastIndex(got, "=")+1:]
-		if !strings.HasPrefix(got, "AWS4-HMAC-SHA256 Credential="+key+"/") || len(signature) != 64 || strings.Trim(signature, "0123456789abcdef") != "" {
+		if !strings.HasPrefix(got, "AWS4-HMAC-SHA256 Credential="+key+"/") || len(signature) != 64 ||
+			strings.Trim(signature, "0123456789abcdef") != "" {
 			t.Errorf("got %q", got)
 		}
 		for i, other := range []string{
@@ -956,13 +1109,16 @@ func TestASCIIJSON(t *testing.T) {
 		{" \t\r\n{ \"a\" :\n[ 1 ,\t2 ] } ", `{"a":[1,2]}`},
 		{`"a b  c"`, `"a b  c"`},
 		{`{"z":1,"a":2,"z":3}`, `{"z":1,"a":2,"z":3}`},
-		{`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`, `[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`},
+		{`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`,
+			`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`},
 		{`"\u00fc\u00FC\/\"\\\b\f\n\r\t"`, `"\u00fc\u00FC\/\"\\\b\f\n\r\t"`},
 		{`"\\u003c\\"`, `"\\u003c\\"`},
 		{`"ü€"`, `"\u00fc\u20ac"`},
 		{`{"ä":"ö"}`, `{"\u00e4":"\u00f6"}`},
-		{`"😀"`, `"\ud83d\ude00"`}, {`"😀"`, `"\ud83d\ude00"`}, {"\"\U0010ffff\U00010000\"", `"\udbff\udfff\ud800\udc00"`},
-		{`"\ud83d"`, `"\ud83d"`}, {`"\ude00\ud83d x"`, `"\ude00\ud83d x"`}, {"\"\ufffd\uffff\"", `"\ufffd\uffff"`},
+		{`"😀"`, `"\ud83d\ude00"`}, {`"😀"`, `"\ud83d\ude00"`},
+		{"\"\U0010ffff\U00010000\"", `"\udbff\udfff\ud800\udc00"`},
+		{`"\ud83d"`, `"\ud83d"`}, {`"\ude00\ud83d x"`, `"\ude00\ud83d x"`},
+		{"\"\ufffd\uffff\"", `"\ufffd\uffff"`},
 		{`"<script>a&b='c'</script>"`, `"\u003cscript\u003ea\u0026b\u003d\u0027c\u0027\u003c/script\u003e"`},
 		{"\"\u2028\u2029\x7f\u0080\ufeff\"", `"\u2028\u2029\u007f\u0080\ufeff"`},
 		{`"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`, `"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`},
@@ -977,7 +1133,9 @@ func TestASCIIJSON(t *testing.T) {
 }
 
 func FuzzASCIIJSON(f *testing.F) {
-	for _, s := range []string{`{"a":[1,2.50,-0,1e400,true,null],"a":"\ud83d<ü\u2028\\\""}`, ` "😀" `, `"\\\""`, "\"\x7f\"", `[[[[]]]]`, `"\u005c"`} {
+	for _, s := range []string{
+		`{"a":[1,2.50,-0,1e400,true,null],"a":"\ud83d<ü\u2028\\\""}`, ` "😀" `, `"\\\""`, "\"\x7f\"",
+		`[[[[]]]]`, `"\u005c"`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -1072,7 +1230,8 @@ func TestPublishesStop(t *testing.T) {
 
 func TestPublishesSize(t *testing.T) {
 	const channel = "/live-lambda/a"
-	// Five events: four of 228,000 bytes as they are escaped, and one that brings them and what precedes it to total bytes.
+	// Five events: four of 228,000 bytes as they are escaped, and one that brings them and what precedes it
+	// to total bytes.
 	five := func(total int) []string {
 		before := len(`{"channel":"","events":[`) + len(channel) + 4*228_000 + len(`,,,`)
 		return append(slices.Repeat([]string{eventOf(228_000)}, 4), eventOf(total-before))
@@ -1086,7 +1245,8 @@ func TestPublishesSize(t *testing.T) {
 		{"limit", five(maxPublish), []int{5}},
 		{"limit+1", five(maxPublish + 1), []int{4, 1}},
 		{"five of the largest events", slices.Repeat([]string{eventOf(maxEvent)}, 6), []int{4, 2}},
-		{"quotes count twice", slices.Repeat([]string{`"` + strings.Repeat(`\"`, 57_499) + `x"`}, 6), []int{4, 2}},
+		{"quotes count twice", slices.Repeat([]string{`"` + strings.Repeat(`\"`, 57_499) + `x"`}, 6),
+			[]int{4, 2}},
 	}
 	for _, test := range tests {
 		var got []int
@@ -1113,13 +1273,16 @@ func TestPublishFrame(t *testing.T) {
 		s, p := connectSession(t, ln, a)
 		channel := "/live-lambda" + strings.Repeat("/"+strings.Repeat("c", 50), 4)
 		events := slices.Repeat([]string{eventOf((maxPublish - 300) / 5)}, 5)
-		done := async(func() (bool, error) { return true, s.publish(t.Context(), channel, asBytes(events), true) })
+		done := async(func() (bool, error) {
+			return true, s.publish(t.Context(), channel, asBytes(events), true)
+		})
 		_, frame := p.read()
 		if len(frame) > 1_150_000 || len(frame) < maxPublish-300 {
 			t.Errorf("a frame of %d bytes", len(frame))
 		}
 		var m clientMessage
-		if err := json.Unmarshal([]byte(frame), &m); err != nil || len(m.Events) != 5 || m.Channel != channel {
+		if err := json.Unmarshal([]byte(frame), &m); err != nil || len(m.Events) != 5 ||
+			m.Channel != channel {
 			t.Errorf("%d events to %q, %v", len(m.Events), m.Channel, err)
 		}
 		p.say(`{"type":"publish_success","id":"%s"}`, m.ID)
@@ -1141,7 +1304,9 @@ func publishBody(t *testing.T, body []byte, channel string) []string {
 	if err := json.Unmarshal(body, &m); err != nil || m.Channel != channel {
 		t.Fatalf("%d bytes for %q: %v", len(body), m.Channel, err)
 	}
-	if want, _ := json.Marshal(map[string]any{"channel": channel, "events": m.Events}); !bytes.Equal(body, want) { // compact, nothing else in it
+	// compact, nothing else in it
+	if want, _ := json.Marshal(map[string]any{"channel": channel, "events": m.Events}); !bytes.Equal(
+		body, want) {
 		t.Fatalf("a body of %d bytes, want %d", len(body), len(want))
 	}
 	return m.Events
@@ -1167,7 +1332,8 @@ func TestSplitAndJoin(t *testing.T) {
 			if (encoding == "gzip") != (size > gzipAbove) {
 				t.Errorf("%d bytes have encoding %q", size, encoding)
 			}
-			p := part{Type: "response", RequestID: "0123456789abcdef01234567/18446744073709551615", Encoding: encoding, Sender: "0123456789abcdef",
+			p := part{Type: "response", RequestID: "0123456789abcdef01234567/18446744073709551615",
+				Encoding: encoding, Sender: "0123456789abcdef",
 				Headers: map[string]string{"Content-Type": "application/json"}}
 			var parts []*part
 			for event := range p.split(body) {
@@ -1179,7 +1345,8 @@ func TestSplitAndJoin(t *testing.T) {
 			for order, parts := range orders(parts) {
 				got, first := joinParts(t, parts)
 				if !bytes.Equal(got, content) || first.Headers["Content-Type"] != "application/json" {
-					t.Errorf("%d bytes of %s, %s: got %d others, headers %v", size, name, order, len(got), first.Headers)
+					t.Errorf("%d bytes of %s, %s: got %d others, headers %v", size, name, order, len(got),
+						first.Headers)
 				}
 			}
 		}
@@ -1246,14 +1413,22 @@ func TestPartEvents(t *testing.T) {
 		event []byte
 		want  string
 	}{
-		{part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(), `{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,"sender":"s"}`},
-		{part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(), `{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,"outcome":"answered"}`},
-		{part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode([]byte{0xff, 0xef}),
-			`{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`},
-		{part{Type: "response", RequestID: "l/1", Index: 2, Last: true, Trailers: map[string]string{"T": "'"}, Data: "x"}.encode(nil),
-			`{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,"trailers":{"T":"\u0027"}}`},
-		{part{Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.encode([]byte("a")),
-			`{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,"encoding":"gzip","error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`},
+		{part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
+			`{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,"sender":"s"}`},
+		{part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
+			`{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,"outcome":"answered"}`},
+		{part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode(
+			[]byte{0xff, 0xef}),
+			`{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,` +
+				`"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`},
+		{part{Type: "response", RequestID: "l/1", Index: 2, Last: true, Trailers: map[string]string{"T": "'"},
+			Data: "x"}.encode(nil),
+			`{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,` +
+				`"trailers":{"T":"\u0027"}}`},
+		{part{Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.
+			encode([]byte("a")),
+			`{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,"encoding":"gzip",` +
+				`"error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`},
 	}
 	for _, test := range tests {
 		if string(test.event) != test.want {
@@ -1265,9 +1440,12 @@ func TestPartEvents(t *testing.T) {
 
 func TestParsePart(t *testing.T) {
 	for _, bare := range []string{
-		"", "null", "true", "0", "1", `"x"`, `"live_lambda"`, `"\"live_lambda\":1"`, "[]", `[{"live_lambda":1}]`, "{}", `{"a":1}`, "{", "not JSON",
-		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":1.0}`, `{"live_lambda":10}`, `{"live_lambda":null}`, `{"live_lambda":[1]}`, `{"live_lambda":true}`,
-		`{"LIVE_LAMBDA":1}`, `{"Live_Lambda":1,"type":"response"}`, `{"a":{"live_lambda":1}}`, `{"live_lambda ":1}`, `{"live_lambda":1`, `{"live_lambda":1}}`, `{"live_lambda":1,"live_lambda":2}`,
+		"", "null", "true", "0", "1", `"x"`, `"live_lambda"`, `"\"live_lambda\":1"`, "[]",
+		`[{"live_lambda":1}]`, "{}", `{"a":1}`, "{", "not JSON",
+		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":1.0}`, `{"live_lambda":10}`,
+		`{"live_lambda":null}`, `{"live_lambda":[1]}`, `{"live_lambda":true}`,
+		`{"LIVE_LAMBDA":1}`, `{"Live_Lambda":1,"type":"response"}`, `{"a":{"live_lambda":1}}`,
+		`{"live_lambda ":1}`, `{"live_lambda":1`, `{"live_lambda":1}}`, `{"live_lambda":1,"live_lambda":2}`,
 		"{\"live_lambda\":1,\"a\":\"\xff\"", strings.Repeat("[", 20_000),
 	} {
 		if p, err := parsePart(bare); p != nil || err != nil {
@@ -1275,10 +1453,14 @@ func TestParsePart(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		`{"live_lambda":1,"type":7}`, `{"live_lambda":1,"request_id":{}}`, `{"live_lambda":1,"index":"0"}`, `{"live_lambda":1,"index":0.5}`, `{"live_lambda":1,"index":1e300}`,
-		`{"live_lambda":1,"index":-1}`, `{"live_lambda":1,"index":1048576}`, `{"live_lambda":1,"index":9223372036854775807}`, `{"live_lambda":1,"index":9223372036854775808}`,
-		`{"live_lambda":1,"last":"true"}`, `{"live_lambda":1,"last":1}`, `{"live_lambda":1,"headers":[]}`, `{"live_lambda":1,"headers":{"a":1}}`, `{"live_lambda":1,"trailers":"x"}`,
-		`{"live_lambda":1,"encoding":"br"}`, `{"live_lambda":1,"encoding":"GZIP"}`, `{"live_lambda":1,"data":"YQ=="}`, `{"live_lambda":1,"data":"+/"}`, `{"live_lambda":1,"data":"a"}`,
+		`{"live_lambda":1,"type":7}`, `{"live_lambda":1,"request_id":{}}`, `{"live_lambda":1,"index":"0"}`,
+		`{"live_lambda":1,"index":0.5}`, `{"live_lambda":1,"index":1e300}`,
+		`{"live_lambda":1,"index":-1}`, `{"live_lambda":1,"index":1048576}`,
+		`{"live_lambda":1,"index":9223372036854775807}`, `{"live_lambda":1,"index":9223372036854775808}`,
+		`{"live_lambda":1,"last":"true"}`, `{"live_lambda":1,"last":1}`, `{"live_lambda":1,"headers":[]}`,
+		`{"live_lambda":1,"headers":{"a":1}}`, `{"live_lambda":1,"trailers":"x"}`,
+		`{"live_lambda":1,"encoding":"br"}`, `{"live_lambda":1,"encoding":"GZIP"}`,
+		`{"live_lambda":1,"data":"YQ=="}`, `{"live_lambda":1,"data":"+/"}`, `{"live_lambda":1,"data":"a"}`,
 		`{"live_lambda":1,"data":"YR"}`, `{"live_lambda":1,"data":7}`, `{"type":[],"live_lambda":1}`,
 	} {
 		if p, err := parsePart(bad); p == nil || err == nil || len(err.Error()) > 100 {
@@ -1286,12 +1468,17 @@ func TestParsePart(t *testing.T) {
 		}
 	}
 	// A wrong field does not hide whose message it is.
-	if p, err := parsePart(`{"live_lambda":1,"index":"x","type":"response","request_id":"l/1"}`); err == nil || p == nil || p.RequestID != "l/1" || p.Type != "response" {
+	if p, err := parsePart(
+		`{"live_lambda":1,"index":"x","type":"response","request_id":"l/1"}`); err == nil || p == nil ||
+		p.RequestID != "l/1" || p.Type != "response" {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	for _, good := range []string{
-		`{"live_lambda":1}`, ` {"live_lambda" : 1 , "type" : null } `, `{"type":"accepted","live_lambda":1,"unknown":{"a":[1]}}`, `{"live_lambda":1,"index":1048575,"last":true}`,
-		`{"live_lambda":1,"data":""}`, `{"live_lambda":1,"encoding":"gzip","data":"YQ"}`, `{"live_lambda":1,"headers":null}`,
+		`{"live_lambda":1}`, ` {"live_lambda" : 1 , "type" : null } `,
+		`{"type":"accepted","live_lambda":1,"unknown":{"a":[1]}}`,
+		`{"live_lambda":1,"index":1048575,"last":true}`,
+		`{"live_lambda":1,"data":""}`, `{"live_lambda":1,"encoding":"gzip","data":"YQ"}`,
+		`{"live_lambda":1,"headers":null}`,
 	} {
 		if p, err := parsePart(good); p == nil || err != nil || p.Data != "" {
 			t.Errorf("%s: got %+v, %v; want a part", good, p, err)
@@ -1310,8 +1497,10 @@ func TestJoinerRefuses(t *testing.T) {
 		then *part
 		want string // "": taken, or dropped without a word
 	}{
-		{"another type", []*part{p(0, false)}, with(p(1, true), func(p *part) { p.Type = "error" }), "it contradicts"},
-		{"another encoding", []*part{p(1, true)}, with(p(0, false), func(p *part) { p.Encoding = "gzip" }), "it contradicts"},
+		{"another type", []*part{p(0, false)}, with(p(1, true), func(p *part) { p.Type = "error" }),
+			"it contradicts"},
+		{"another encoding", []*part{p(1, true)}, with(p(0, false), func(p *part) { p.Encoding = "gzip" }),
+			"it contradicts"},
 		{"it contradicts", []*part{p(2, true)}, p(3, false), "it contradicts"},
 		{"a second last beyond", []*part{p(2, true)}, p(3, true), "it contradicts"},
 		{"a second last before", []*part{p(2, true)}, p(1, true), "it contradicts"},
@@ -1381,7 +1570,10 @@ func TestJoinerKeepsDataAlone(t *testing.T) {
 	j := joiner{limit: maxPayload}
 	long := strings.Repeat("x", 100<<10)
 	for index := range 100 {
-		p, err := parsePart(string(part{Type: "response", Index: index, Headers: map[string]string{"Content-Type": long}, ErrorType: long}.encode([]byte("x"))))
+		p, err := parsePart(
+			string(part{
+				Type: "response", Index: index, Headers: map[string]string{"Content-Type": long},
+				ErrorType: long}.encode([]byte("x"))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1401,12 +1593,14 @@ func TestJoinerKeepsDataAlone(t *testing.T) {
 func TestJoinLimit(t *testing.T) {
 	content := make([]byte, maxPayload+1)
 	for _, size := range []int{0, 1, maxPayload - 1, maxPayload, maxPayload + 1} {
-		for encoding, data := range map[string][]byte{"": content[:size], "gzip": gzipTimes(content[:size], 1)} {
+		for encoding, data := range map[string][]byte{
+			"": content[:size], "gzip": gzipTimes(content[:size], 1)} {
 			j := joiner{limit: maxPayload}
 			if err := j.add(&part{Encoding: encoding, Last: true, data: data}); err != nil {
 				t.Fatal(err)
 			}
-			if body, err := j.message(maxPayload); errors.Is(err, errTooBig) != (size > maxPayload) || err == nil && len(body) != size {
+			if body, err := j.message(maxPayload); errors.Is(err, errTooBig) != (size > maxPayload) ||
+				err == nil && len(body) != size {
 				t.Errorf("%d bytes %s: got %d, %v", size, encoding, len(body), err)
 			}
 		}
@@ -1421,7 +1615,8 @@ func TestJoinBroken(t *testing.T) {
 	flipped := slices.Clone(whole)
 	flipped[len(flipped)-8] ^= 1 // of the checksum
 	for name, data := range map[string][]byte{
-		"empty": {}, "no gzip": []byte("hello"), "header only": whole[:10], "cut off": whole[:len(whole)/2], "no checksum": whole[:len(whole)-8],
+		"empty": {}, "no gzip": []byte("hello"), "header only": whole[:10], "cut off": whole[:len(whole)/2],
+		"no checksum":    whole[:len(whole)-8],
 		"wrong checksum": flipped, "rubbish behind": slices.Concat(whole, []byte("rubbish")),
 	} {
 		j := joiner{limit: 1 << 20}
@@ -1467,8 +1662,8 @@ func gzipTimes(content []byte, times int) []byte {
 	return buf.Bytes()
 }
 
-// FuzzParts: whatever arrives, parsing and joining stay within their limits and agree with each other. The lines of the
-// input are events.
+// FuzzParts: whatever arrives, parsing and joining stay within their limits and agree with each other. The
+// lines of the input are events.
 func FuzzParts(f *testing.F) {
 	events := func(p part, body []byte) (lines string) {
 		for event := range p.split(body) {
@@ -1476,12 +1671,17 @@ func FuzzParts(f *testing.F) {
 		}
 		return lines
 	}
-	f.Add(events(part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "text/plain"}}, []byte("hello")))
+	f.Add(events(
+		part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "text/plain"}},
+		[]byte("hello")))
 	f.Add(events(part{Type: "error", Encoding: "gzip", ErrorType: "T"}, gzipTimes([]byte("hello"), 3)))
-	f.Add(string(part{Type: "response", Index: 1, Last: true}.encode([]byte("b"))) + "\n" + string(part{Type: "response"}.encode([]byte("a"))))
-	f.Add(`{"live_lambda":1,"index":1048575,"last":true}` + "\n" + `{"live_lambda":1,"index":1048575}` + "\n" + `{"live_lambda":1,"index":0}`)
+	f.Add(string(part{Type: "response", Index: 1, Last: true}.encode([]byte("b"))) + "\n" +
+		string(part{Type: "response"}.encode([]byte("a"))))
+	f.Add(`{"live_lambda":1,"index":1048575,"last":true}` + "\n" + `{"live_lambda":1,"index":1048575}` +
+		"\n" + `{"live_lambda":1,"index":0}`)
 	f.Add(`{"live_lambda":1,"index":2}` + "\n" + `{"live_lambda":1,"index":1,"last":true}`)
-	f.Add(`{"live_lambda":1,"data":"YQ","encoding":"gzip","last":true}` + "\n" + `[{"live_lambda":1}]` + "\n" + `{"live_lambda":2}`)
+	f.Add(`{"live_lambda":1,"data":"YQ","encoding":"gzip","last":true}` + "\n" + `[{"live_lambda":1}]` +
+		"\n" + `{"live_lambda":2}`)
 	f.Fuzz(func(t *testing.T, lines string) {
 		j := joiner{limit: 4096}
 		for line := range strings.Lines(lines) {
@@ -1495,7 +1695,8 @@ func FuzzParts(f *testing.F) {
 					t.Fatalf("%q was parsed as %+v", line, p)
 				}
 				checkPlain(t, p.encode(p.data))
-				if again, err := parsePart(string(p.encode(p.data))); err != nil || !bytes.Equal(again.data, p.data) || again.Index != p.Index || again.Last != p.Last {
+				if again, err := parsePart(string(p.encode(p.data))); err != nil ||
+					!bytes.Equal(again.data, p.data) || again.Index != p.Index || again.Last != p.Last {
 					t.Fatalf("%q was encoded, then parsed as %+v, %v", line, again, err)
 				}
 				j.add(p)
@@ -1522,7 +1723,8 @@ func FuzzParts(f *testing.F) {
 
 // Only the exact key makes a message of version 1, whatever else a result holds.
 func TestParsePartOtherCase(t *testing.T) {
-	for _, bare := range []string{`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`} {
+	for _, bare := range []string{
+		`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`} {
 		if p, err := parsePart(bare); p != nil || err != nil {
 			t.Errorf("%s: %+v, %v", bare, p, err)
 		}
@@ -1541,22 +1743,50 @@ func TestConnect(t *testing.T) {
 		no   bool // AppSync lets this end not in: nothing to try again soon
 	}{
 		{name: "ack", says: []string{`{"type":"connection_ack","connectionTimeoutMs":300000}`}},
-		{name: "ack behind others", says: []string{`{"type":"ka"}`, `{"type":"frobnicate","id":"x"}`, `{"type":"data","id":"1","event":"1"}`, `{"type":"connection_ack"}`}},
+		{name: "ack behind others",
+			says: []string{
+				`{"type":"ka"}`, `{"type":"frobnicate","id":"x"}`, `{"type":"data","id":"1","event":"1"}`,
+				`{"type":"connection_ack"}`}},
 		{name: "not JSON", says: []string{`not JSON`}, err: "invalid character"},
-		{name: "unauthorized", says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "You are not authorized to make this call.")}, no: true,
-			err: `AppSync refused to connect: UnauthorizedException "You are not authorized to make this call."; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID, and check host, region, clock and key`},
-		{name: "unauthorized, and closed", says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "close", no: true, err: "AppSync refused to connect: UnauthorizedException"},
-		{name: "unauthorized, and cut off", says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "cut", no: true, err: "AppSync refused to connect: UnauthorizedException"},
-		{name: "with an id", says: []string{`{"type":"connection_error","id":"7","errors":[{"errorType":"UnauthorizedException"}]}`}, no: true, err: "AppSync refused to connect"},
-		{name: "wrong signature", says: []string{fmt.Sprintf(foreign, "BadRequestException", `The request signature does not match.\nThe Canonical String should have been\nx-amz-security-token:`+testToken)}, no: true,
+		{name: "unauthorized",
+			says: []string{
+				fmt.Sprintf(foreign, "UnauthorizedException", "You are not authorized to make this call.")},
+			no: true,
+			err: `AppSync refused to connect: UnauthorizedException "You are not authorized to make this ` +
+				`call."; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID, and ` +
+				`check host, region, clock and key`},
+		{name: "unauthorized, and closed",
+			says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "close", no: true,
+			err: "AppSync refused to connect: UnauthorizedException"},
+		{name: "unauthorized, and cut off",
+			says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "cut", no: true,
+			err: "AppSync refused to connect: UnauthorizedException"},
+		{name: "with an id",
+			says: []string{
+				`{"type":"connection_error","id":"7","errors":[{"errorType":"UnauthorizedException"}]}`},
+			no: true, err: "AppSync refused to connect"},
+		{name: "wrong signature",
+			says: []string{
+				fmt.Sprintf(
+					foreign, "BadRequestException",
+					`The request signature does not match.\nThe Canonical String should have `+
+						`been\nx-amz-security-token:`+testToken)}, no: true,
 			err: `BadRequestException "The request signature does not match."`},
-		{name: "a long line", says: []string{fmt.Sprintf(foreign, "BadRequestException", strings.Repeat("m", 300)+testToken)}, no: true, err: `"` + strings.Repeat("m", 160) + `"`},
-		{name: "no errors", says: []string{`{"type":"connection_error"}`}, err: `AppSync failed to connect: no error type ""`},
-		{name: "busy", says: []string{`{"type":"error","errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`}, err: `AppSync failed to connect: LimitExceededError "Rate limit exceeded"`},
+		{name: "a long line",
+			says: []string{fmt.Sprintf(foreign, "BadRequestException", strings.Repeat("m", 300)+testToken)},
+			no:   true, err: `"` + strings.Repeat("m", 160) + `"`},
+		{name: "no errors", says: []string{`{"type":"connection_error"}`},
+			err: `AppSync failed to connect: no error type ""`},
+		{name: "busy",
+			says: []string{
+				`{"type":"error","errors":[{"errorType":"LimitExceededError","message":"Rate limit ` +
+					`exceeded"}]}`},
+			err: `AppSync failed to connect: LimitExceededError "Rate limit exceeded"`},
 		{name: "closed", then: "close", err: "the connection ended: EOF"},
 		{name: "cut off", then: "cut", err: "the connection ended: EOF"},
 		{name: "silence", err: "15s"},
-		{name: "keep-alives alone", says: slices.Repeat([]string{`{"type":"ka"}`}, 10), err: "no connection_ack within 15s"},
+		{name: "keep-alives alone", says: slices.Repeat([]string{`{"type":"ka"}`}, 10),
+			err: "no connection_ack within 15s"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -1577,7 +1807,8 @@ func TestConnect(t *testing.T) {
 				}
 				switch test.then {
 				case "close":
-					p.nc.Write(webSocketFrame(true, websocket.CloseFrame, []byte("\x03\xe9going away"))) // the client may have gone
+					// the client may have gone
+					p.nc.Write(webSocketFrame(true, websocket.CloseFrame, []byte("\x03\xe9going away")))
 				case "cut":
 					p.nc.Close()
 				}
@@ -1588,10 +1819,13 @@ func TestConnect(t *testing.T) {
 						t.Fatalf("error %v", r.err)
 					}
 					r.value.conn.close()
-				} else if r.err == nil || !strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused), test.err, test.no)
+				} else if r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
+					errors.Is(r.err, errRefused) != test.no {
+					t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused),
+						test.err, test.no)
 				}
-				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) || strings.Contains(fmt.Sprint(r.err), "\n") {
+				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) ||
+					strings.Contains(fmt.Sprint(r.err), "\n") {
 					t.Errorf("told too much: %s", said)
 				}
 				<-ended // this end has left
@@ -1600,8 +1834,8 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// Without a frame for so long that this end must have slept a session is of no more use; after connectionTimeoutMs the
-// connection is dead.
+// Without a frame for so long that this end must have slept a session is of no more use; after
+// connectionTimeoutMs the connection is dead.
 func TestSessionKeepAlive(t *testing.T) {
 	for ack, want := range map[string]time.Duration{
 		`{"type":"connection_ack","connectionTimeoutMs":300000}`: 5 * time.Minute,
@@ -1623,7 +1857,8 @@ func TestSessionKeepAlive(t *testing.T) {
 			if time.Sleep(time.Millisecond); !s.spent() {
 				t.Errorf("%s: not spent after more than %v", ack, staleAfter)
 			}
-			if <-s.conn.ctx.Done(); time.Since(start) != want || context.Cause(s.conn.ctx).Error() != "nothing received for "+want.String() {
+			if <-s.conn.ctx.Done(); time.Since(start) != want ||
+				context.Cause(s.conn.ctx).Error() != "nothing received for "+want.String() {
 				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.conn.ctx))
 			}
 		})
@@ -1635,12 +1870,19 @@ func TestConnectFails(t *testing.T) {
 		answer, err string
 		no          bool
 	}{
-		{"401 Unauthorized\r\n\r\n{\"message\":\"no\"}", `AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized: "{\"message\":\"no\"}" ""; grant appsync:EventConnect`, true},
-		{"403 Forbidden\r\n\r\n<html>", `AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden: "<html>" ""; grant`, true},
-		{"400 Bad Request\r\n\r\n", `AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, true},
-		{"404 Not Found\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`, false},
+		{"401 Unauthorized\r\n\r\n{\"message\":\"no\"}",
+			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized: ` +
+				`"{\"message\":\"no\"}" ""; grant appsync:EventConnect`, true},
+		{"403 Forbidden\r\n\r\n<html>",
+			`AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden: "<html>" ""; grant`,
+			true},
+		{"400 Bad Request\r\n\r\n",
+			`AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, true},
+		{"404 Not Found\r\n\r\n",
+			`AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`, false},
 		{"429 Too Many Requests\r\n\r\n", `the server refuses the WebSocket: 429 Too Many Requests`, false},
-		{"503 Service Unavailable\r\n\r\nbusy", `the server refuses the WebSocket: 503 Service Unavailable: "busy"`, false},
+		{"503 Service Unavailable\r\n\r\nbusy",
+			`the server refuses the WebSocket: 503 Service Unavailable: "busy"`, false},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -1649,8 +1891,10 @@ func TestConnectFails(t *testing.T) {
 			p := acceptPeer(t, ln)
 			p.write("HTTP/1.1 " + strings.Replace(test.answer, "\r\n", "\r\nConnection: close\r\n", 1))
 			p.nc.Close()
-			if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
-				t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused), test.err, test.no)
+			if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
+				errors.Is(r.err, errRefused) != test.no {
+				t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused), test.err,
+					test.no)
 			}
 		})
 	}
@@ -1671,26 +1915,54 @@ func TestSessionOperations(t *testing.T) {
 		no, over   bool // refused; the connection is over
 	}{
 		{name: "success", kind: "subscribe", says: []string{success}},
-		{name: "success behind others", kind: "subscribe", says: []string{`{"type":"ka"}`, `{"type":"subscribe_success","id":"other"}`, `{"type":"data","id":"ID","event":"1"}`,
-			`{"type":"broadcast_error","id":"ID","errors":[{"errorType":"MessageProcessingError","message":"m"}]}`, `{"type":"frobnicate"}`, success}},
-		{name: "refused", kind: "subscribe", says: []string{`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"UnauthorizedException","message":"no\n` + testToken + `"}]}`}, no: true,
-			err: `AppSync refused to subscribe: UnauthorizedException "no"; grant appsync:EventSubscribe on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
-		{name: "too many", kind: "subscribe", says: []string{`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"MaxSubscriptionsReachedError","message":"m"}]}`},
+		{name: "success behind others", kind: "subscribe",
+			says: []string{`{"type":"ka"}`, `{"type":"subscribe_success","id":"other"}`,
+				`{"type":"data","id":"ID","event":"1"}`,
+				`{"type":"broadcast_error","id":"ID","errors":[{"errorType":"MessageProcessingError",` +
+					`"message":"m"}]}`, `{"type":"frobnicate"}`, success}},
+		{name: "refused", kind: "subscribe",
+			says: []string{
+				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
+					`"message":"no\n` + testToken + `"}]}`}, no: true,
+			err: `AppSync refused to subscribe: UnauthorizedException "no"; grant appsync:EventSubscribe ` +
+				`on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
+		{name: "too many", kind: "subscribe",
+			says: []string{
+				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"MaxSubscriptionsReachedError",` +
+					`"message":"m"}]}`},
 			err: `AppSync failed to subscribe: MaxSubscriptionsReachedError "m"`},
 		{name: "no answer", kind: "subscribe", over: true, err: "no subscribe_success within 15s"},
 		{name: "closed", kind: "subscribe", then: "close", over: true, err: "the connection ended: EOF"},
 
-		{name: "success", kind: "publish", says: []string{`{"type":"publish_success","id":"ID","successful":[{"identifier":"u","index":0}],"failed":[]}`}},
+		{name: "success", kind: "publish",
+			says: []string{
+				`{"type":"publish_success","id":"ID","successful":[{"identifier":"u","index":0}],"failed":[]}`}},
 		{name: "success twice", kind: "publish", says: []string{success, success}},
-		{name: "refused", kind: "publish", says: []string{`{"type":"publish_error","id":"ID","errors":[{"errorType":"UnauthorizedException","message":"no"}]}`}, no: true,
-			err: `AppSync refused to publish: UnauthorizedException "no"; grant appsync:EventPublish on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
-		{name: "busy", kind: "publish", says: []string{`{"type":"publish_error","id":"ID","errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`},
+		{name: "refused", kind: "publish",
+			says: []string{
+				`{"type":"publish_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
+					`"message":"no"}]}`}, no: true,
+			err: `AppSync refused to publish: UnauthorizedException "no"; grant appsync:EventPublish on ` +
+				`arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
+		{name: "busy", kind: "publish",
+			says: []string{
+				`{"type":"publish_error","id":"ID","errors":[{"errorType":"LimitExceededError",` +
+					`"message":"Rate limit exceeded"}]}`},
 			err: `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`},
-		{name: "malformed", kind: "publish", says: []string{`{"type":"error","id":"ID","errors":[{"errorType":"UnsupportedOperation","message":"m"}]}`}, err: "UnsupportedOperation"},
-		{name: "an event failed", kind: "publish", says: []string{`{"type":"publish_success","id":"ID","successful":[],"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException","message":"too large\n` + testToken + `"}]}`},
+		{name: "malformed", kind: "publish",
+			says: []string{
+				`{"type":"error","id":"ID","errors":[{"errorType":"UnsupportedOperation","message":"m"}]}`},
+			err: "UnsupportedOperation"},
+		{name: "an event failed", kind: "publish",
+			says: []string{
+				`{"type":"publish_success","id":"ID","successful":[],"failed":[{"identifier":"u","index":0,` +
+					`"code":"EventTooLargeException","message":"too large\n` + testToken + `"}]}`},
 			err: `AppSync failed to publish: EventTooLargeException "too large"`},
 		{name: "no answer", kind: "publish", over: true, err: "no publish_success within 2"},
-		{name: "another's answer", kind: "publish", says: []string{`{"type":"publish_success","id":"999"}`, `{"type":"publish_success"}`, `{"type":"publish_success","id":7}`}, over: true, err: "no publish_success within 2"},
+		{name: "another's answer", kind: "publish",
+			says: []string{
+				`{"type":"publish_success","id":"999"}`, `{"type":"publish_success"}`,
+				`{"type":"publish_success","id":7}`}, over: true, err: "no publish_success within 2"},
 		{name: "cut off", kind: "publish", then: "cut", over: true, err: "the connection ended: EOF"},
 	}
 	for _, test := range tests {
@@ -1717,8 +1989,11 @@ func TestSessionOperations(t *testing.T) {
 					p.nc.Close()
 				}
 				r := <-done
-				if (r.err == nil) != (test.err == "") || r.err != nil && !strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %q, %v", r.err, errors.Is(r.err, errRefused), test.err, test.no)
+				if (r.err == nil) != (test.err == "") ||
+					r.err != nil && !strings.Contains(r.err.Error(), test.err) ||
+					errors.Is(r.err, errRefused) != test.no {
+					t.Errorf("error %v, refused %v; want %q, %v", r.err, errors.Is(r.err, errRefused),
+						test.err, test.no)
 				}
 				synctest.Wait()
 				if (s.conn.ctx.Err() != nil) != test.over {
@@ -1739,7 +2014,8 @@ func TestPublishPipelined(t *testing.T) {
 		s, p := connectSession(t, ln, newTestAPI(ln))
 		publish := func() chan asyncResult[bool] {
 			return async(func() (bool, error) {
-				return true, s.publish(t.Context(), "/live-lambda/a", asBytes(slices.Repeat([]string{"1"}, 11)), true)
+				return true,
+					s.publish(t.Context(), "/live-lambda/a", asBytes(slices.Repeat([]string{"1"}, 11)), true)
 			})
 		}
 		done := publish()
@@ -1770,7 +2046,9 @@ func TestSessionCancelled(t *testing.T) {
 		s, p := connectSession(t, ln, newTestAPI(ln))
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("no more use for it")
-		done := async(func() (bool, error) { return true, s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), true) })
+		done := async(func() (bool, error) {
+			return true, s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), true)
+		})
 		m := p.operation("publish")
 		cancel(why)
 		if r := <-done; !errors.Is(r.err, why) {
@@ -1778,7 +2056,10 @@ func TestSessionCancelled(t *testing.T) {
 		}
 		p.say(`{"type":"publish_success","id":"%s"}`, m.ID) // too late, and harmless
 		synctest.Wait()
-		if s.waits.Range(func(id, _ any) bool { t.Errorf("the answer %v is waited for", id); return true }); s.conn.ctx.Err() != nil {
+		if s.waits.Range(func(id, _ any) bool {
+			t.Errorf("the answer %v is waited for", id)
+			return true
+		}); s.conn.ctx.Err() != nil {
 			t.Errorf("connection over: %v", context.Cause(s.conn.ctx))
 		}
 	})
@@ -1793,7 +2074,9 @@ func TestSessionData(t *testing.T) {
 		got := make(chan string, 100)
 		subscribe := func(name string) string {
 			done := async(func() (bool, error) {
-				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/"+name, func(event string) { got <- name + " " + event })
+				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/"+name, func(event string) {
+					got <- name + " " + event
+				})
 			})
 			m := p.operation("subscribe")
 			p.say(`{"type":"subscribe_success","id":"%s"}`, m.ID)
@@ -1819,7 +2102,8 @@ func TestSessionData(t *testing.T) {
 			{`["marked"]`, ""}, {`"marked"`, ""}, {`7 `, ""}, {`null`, ""}, {``, ""}, {`{}`, ""},
 			{`{"type":"ka"}`, ""}, {`{"type":"frobnicate","id":"` + one + `","event":"marked"}`, ""},
 			{`{"type":"unsubscribe_success","id":"` + two + `"}`, ""},
-			{`{"type":"broadcast_error","id":"` + one + `","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`, ""},
+			{`{"type":"broadcast_error","id":"` + one +
+				`","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`, ""},
 			{`{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"x\nmarked"}]}`, ""},
 			{`{"type":"data","id":"` + one + `","event":"last"}`, "one last"},
 		}
@@ -1834,7 +2118,9 @@ func TestSessionData(t *testing.T) {
 				t.Errorf("%.60s: got %q, want %q", test.say, said, test.want)
 			}
 		}
-		if said := logs.String(); strings.Contains(said, "marked") || !strings.Contains(said, "MessageProcessingError") || !strings.Contains(said, "UnsupportedOperation") {
+		if said := logs.String(); strings.Contains(said, "marked") ||
+			!strings.Contains(said, "MessageProcessingError") ||
+			!strings.Contains(said, "UnsupportedOperation") {
 			t.Errorf("log:\n%s", said)
 		}
 		if s.conn.ctx.Err() != nil {
@@ -1853,12 +2139,16 @@ func TestPublishRate(t *testing.T) {
 		}
 		defer s.conn.close()
 		published := func() (webSocket, https int) {
-			api.wait(t.Context(), func(c *eventAPICounts) bool { webSocket, https = c.publishes[1], c.publishes[0]; return true })
+			api.wait(t.Context(), func(c *eventAPICounts) bool {
+				webSocket, https = c.publishes[1], c.publishes[0]
+				return true
+			})
 			return
 		}
 		publish := func(n int) {
 			for range n {
-				if err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), true); err != nil {
+				if err := s.publish(
+					t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -1867,13 +2157,16 @@ func TestPublishRate(t *testing.T) {
 			pass             time.Duration
 			publishes        int
 			webSocket, https int
-		}{{0, 20, 20, 0}, {0, 1, 20, 1}, {time.Second - 1, 1, 20, 2}, {1, 15, 35, 2}, {500 * time.Millisecond, 10, 40, 7}, {500 * time.Millisecond, 20, 55, 12}, {time.Second, 25, 75, 17}}
+		}{{0, 20, 20, 0}, {0, 1, 20, 1}, {time.Second - 1, 1, 20, 2}, {1, 15, 35, 2},
+			{500 * time.Millisecond, 10, 40, 7}, {500 * time.Millisecond, 20, 55, 12},
+			{time.Second, 25, 75, 17}}
 		for i, step := range steps {
 			time.Sleep(step.pass)
 			synctest.Wait() // for the slots of a second ago to be free
 			publish(step.publishes)
 			if webSocket, https := published(); webSocket != step.webSocket || https != step.https {
-				t.Errorf("step %d: %d over the WebSocket, %d over HTTPS; want %d, %d", i, webSocket, https, step.webSocket, step.https)
+				t.Errorf("step %d: %d over the WebSocket, %d over HTTPS; want %d, %d", i, webSocket, https,
+					step.webSocket, step.https)
 			}
 		}
 		api.wait(t.Context(), func(c *eventAPICounts) bool {
@@ -1891,11 +2184,16 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 		no                bool
 	}{
 		{"success", `200 {"failed":[],"successful":[{"identifier":"u","index":0}]}`, "", false},
-		{"an event failed", `200 {"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException","message":"m"}],"successful":[]}`, `AppSync failed to publish: EventTooLargeException "m"`, false},
-		{"unauthorized", `401 {"errors":[{"errorType":"UnauthorizedException","message":"first\n` + testToken + `"}]}`, `AppSync refused to publish: UnauthorizedException "first"; grant`, true},
+		{"an event failed",
+			`200 {"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException","message":"m"}],` +
+				`"successful":[]}`, `AppSync failed to publish: EventTooLargeException "m"`, false},
+		{"unauthorized",
+			`401 {"errors":[{"errorType":"UnauthorizedException","message":"first\n` + testToken + `"}]}`,
+			`AppSync refused to publish: UnauthorizedException "first"; grant`, true},
 		{"forbidden without a word", `403 `, `AppSync refused to publish: Forbidden ""; grant`, true},
 		{"HTML", `400 <html>` + testToken, `AppSync refused to publish: Bad Request ""; grant`, true},
-		{"busy", `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`, `AppSync failed to publish: LimitExceededError "m"`, false},
+		{"busy", `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`,
+			`AppSync failed to publish: LimitExceededError "m"`, false},
 		{"busy without a word", `429 `, `AppSync failed to publish: Too Many Requests ""`, false},
 		{"broken", `503 no`, `AppSync failed to publish: Service Unavailable ""`, false},
 		{"redirected", `302 `, `AppSync failed to publish: Found ""`, false},
@@ -1909,24 +2207,31 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener("example.com")
 				done := async(func() (bool, error) {
-					return true, newTestAPI(ln).publishHTTPS(t.Context(), ackTimeout, []byte(`{"channel":"/a/b","events":["1"]}`))
+					return true,
+						newTestAPI(ln).publishHTTPS(
+							t.Context(), ackTimeout, []byte(`{"channel":"/a/b","events":["1"]}`))
 				})
 				p := acceptPeer(t, ln)
 				io.ReadAll(p.request.Body)
 				if test.answer != "" && test.answer != "-" {
 					status, body := splitAnswer(test.answer)
 					answer := async(func() (int, error) {
-						return fmt.Fprintf(p.nc, "HTTP/1.1 %d %s\r\nLocation: /x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(body), body)
+						return fmt.Fprintf(
+							p.nc, "HTTP/1.1 %d %s\r\nLocation: /x\r\nConnection: close\r\nContent-Length: "+
+								"%d\r\n\r\n%s", status, http.StatusText(status), len(body), body)
 					})
 					defer func() { p.nc.Close(); <-answer }()
 				} else if test.answer == "" {
 					p.nc.Close()
 				}
 				r := <-done
-				if (r.err == nil) != (test.err == "") || r.err != nil && !strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %q, %v", r.err, errors.Is(r.err, errRefused), test.err, test.no)
+				if (r.err == nil) != (test.err == "") || r.err != nil &&
+					!strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
+					t.Errorf("error %v, refused %v; want %q, %v", r.err,
+						errors.Is(r.err, errRefused), test.err, test.no)
 				}
-				if r.err != nil && (strings.Contains(r.err.Error(), testToken) || strings.Contains(r.err.Error(), "\n")) {
+				if r.err != nil &&
+					(strings.Contains(r.err.Error(), testToken) || strings.Contains(r.err.Error(), "\n")) {
 					t.Errorf("told too much: %v", r.err)
 				}
 			})
@@ -1934,14 +2239,19 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 	}
 }
 
-// A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the deadline.
+// A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the
+// deadline.
 func TestCallReadEnds(t *testing.T) {
-	ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
+	ctx, cancel := context.WithDeadlineCause(
+		t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
 	defer cancel()
 	tn := newTunnel(newTestAPI(nil), false)
 	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
 	unlock := tn.lock()
-	err := c.take(&session{}, &part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}, data: []byte("some of it")})
+	err := c.take(
+		&session{}, &part{
+			Type: "response", Headers: map[string]string{modeHeader: "streaming"},
+			data: []byte("some of it")})
 	unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -1958,14 +2268,18 @@ func TestCallReadEnds(t *testing.T) {
 	}
 }
 
-// A stream whose last part has come and is not read to its end is given up with its call all the same: what of it is not
-// passed on must not be missing in a response that looks whole. The runs differ in which of two ready channels is drawn.
+// A stream whose last part has come and is not read to its end is given up with its call all the same: what
+// of it is not passed on must not be missing in a response that looks whole. The runs differ in which of two
+// ready channels is drawn.
 func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 	for range 30 {
 		tn := newTunnel(newTestAPI(nil), false)
 		c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
 		unlock := tn.lock()
-		err := c.take(&session{}, &part{Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"}, data: []byte("all of it")})
+		err := c.take(
+			&session{}, &part{
+				Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
+				data: []byte("all of it")})
 		unlock()
 		if err != nil {
 			t.Fatal(err)
@@ -1988,7 +2302,10 @@ func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 	tn := newTunnel(newTestAPI(nil), false)
 	c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
 	unlock := tn.lock()
-	err := c.take(&session{}, &part{Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"}, data: []byte("all of it")})
+	err := c.take(
+		&session{}, &part{
+			Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
+			data: []byte("all of it")})
 	unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -1997,14 +2314,18 @@ func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
-	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.broken.Load() != nil || c.trailers.Get(typeHeader) != "" {
+	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.broken.Load() != nil ||
+		c.trailers.Get(typeHeader) != "" {
 		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.broken.Load(), c.trailers)
 	}
 }
 
 // net/http's errors quote what they could not read; no line of the log does.
 func TestLogQuotesNothing(t *testing.T) {
-	for _, answer := range []string{"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nmarked\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n"} {
+	for _, answer := range []string{
+		"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nmarked\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n"} {
 		_, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
 		if err == nil {
 			t.Errorf("%q can be read", answer)
@@ -2016,33 +2337,45 @@ func TestLogQuotesNothing(t *testing.T) {
 			log.Error("a message", "error", fmt.Errorf("transport: %w", err), "reason", err.Error())
 			slog.NewLogLogger(log.Handler(), slog.LevelDebug).Printf("reverse proxy: %v", err)
 		}
-		if got := lines.String(); strings.Contains(got, "marked") || strings.Count(got, "malformed message") != 6 {
+		if got := lines.String(); strings.Contains(got, "marked") ||
+			strings.Count(got, "malformed message") != 6 {
 			t.Errorf("%v: logged\n%s", err, got)
 		}
 	}
 }
 
-// FuzzReceive: whatever AppSync sends, the reader lives, and the log has no more than a short line of it, which tells
-// nothing of an event.
+// FuzzReceive: whatever AppSync sends, the reader lives, and the log has no more than a short line of it,
+// which tells nothing of an event.
 func FuzzReceive(f *testing.F) {
 	const id = "0123456789abcdef01234567"
-	data := func(event any) []byte { return mustJSON(map[string]any{"type": "data", "id": "1", "event": event}) }
+	data := func(event any) []byte {
+		return mustJSON(map[string]any{"type": "data", "id": "1", "event": event})
+	}
 	f.Add([]byte(`{"type":"ka"}`))
 	f.Add([]byte(`{"type":"connection_ack","connectionTimeoutMs":300000}`))
-	f.Add([]byte(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException","message":"a\nb"}]}`))
+	f.Add([]byte(
+		`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException","message":"a\nb"}]}`))
 	f.Add([]byte(`{"type":"publish_success","id":"2","failed":[{"index":0,"code":"c"}],"successful":[]}`))
 	f.Add(data("7"))
 	f.Add(data([]string{`{"a":1}`, `"x"`}))
 	f.Add(data(string(part{Type: "accepted", RequestID: id + "/1"}.event())))
-	f.Add(data(string(part{Type: "response", RequestID: id + "/1", Last: true, Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}.encode([]byte("a")))))
-	f.Add(data(string(part{Type: "error", RequestID: id + "/1", Encoding: "gzip", ErrorType: "T", Last: true}.encode(gzipTimes([]byte("{}"), 1)))))
+	f.Add(data(string(
+		part{Type: "response", RequestID: id + "/1", Last: true,
+			Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}.encode(
+			[]byte("a")))))
+	f.Add(data(string(
+		part{Type: "error", RequestID: id + "/1", Encoding: "gzip", ErrorType: "T", Last: true}.encode(
+			gzipTimes([]byte("{}"), 1)))))
 	f.Add(data(string(part{Type: "probe", RequestID: id + "/probe"}.event())))
 	f.Add(data(string(part{Type: "response", RequestID: id + "/9", Last: true}.event())))
 	f.Add(data(string(part{Type: "acce\x7fted", RequestID: id + "/1", Last: true}.event())))
 	f.Add([]byte(`{"type":"data","id":"3","event":"null"}`))
 	f.Add([]byte(`{"type":"data","id":"2"}`)) // the ID of an operation that waits
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
-		f.Add(mustJSON(map[string]any{"type": "error", "errors": []apiError{{strings.Repeat(kind, 200), "", strings.Repeat("\x01", 500)}}}))
+		f.Add(mustJSON(
+			map[string]any{
+				"type":   "error",
+				"errors": []apiError{{strings.Repeat(kind, 200), "", strings.Repeat("\x01", 500)}}}))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		logs := new(logLines)
@@ -2054,13 +2387,22 @@ func FuzzReceive(f *testing.F) {
 		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan []byte)}, name: id}
 		s.expect("")
 		s.expect("2")
-		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
+		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0),
+			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
 		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(s, event, p, err) })
-		s.subs.Store("3", func(event string) { tn.mu.Lock(); defer tn.mu.Unlock(); c.takeBare(s, event, true) })
+		s.subs.Store("3", func(event string) {
+			tn.mu.Lock()
+			defer tn.mu.Unlock()
+			c.takeBare(s, event, true)
+		})
 		marked := "marked, not to be told " + string(raw)
-		cut := part{Type: "response", RequestID: id + "/1", Encoding: "gzip", Last: true, Headers: map[string]string{"Content-Type": marked}}
-		messages := [][]byte{raw, data(marked), data(string(cut.encode([]byte(marked)))), data([]string{marked, marked}), mustJSON(map[string]any{"type": "data", "id": "3", "event": marked})}
+		cut := part{
+			Type: "response", RequestID: id + "/1", Encoding: "gzip", Last: true,
+			Headers: map[string]string{"Content-Type": marked}}
+		messages := [][]byte{
+			raw, data(marked), data(string(cut.encode([]byte(marked)))), data([]string{marked, marked}),
+			mustJSON(map[string]any{"type": "data", "id": "3", "event": marked})}
 		for _, message := range slices.Concat(messages, messages) { // twice: nothing may block the reader
 			before := len(logs.String())
 			s.receive(json.NewDecoder(bytes.NewReader(message)))
@@ -2069,7 +2411,8 @@ func FuzzReceive(f *testing.F) {
 				continue
 			}
 			// AppSync's words are cut, but may be escaped twice.
-			if !end || !strings.HasPrefix(line, "time=") || len(line) > 2000 || strings.ContainsFunc(line, unicode.IsControl) {
+			if !end || !strings.HasPrefix(line, "time=") || len(line) > 2000 ||
+				strings.ContainsFunc(line, unicode.IsControl) {
 				t.Errorf("log line %q", line)
 			}
 			if !bytes.Equal(message, raw) && strings.Contains(line, "marked") {
@@ -2084,7 +2427,9 @@ func FuzzReceive(f *testing.F) {
 
 // A minute without a frame, right after connection_ack, ends nothing.
 func TestSessionQuietAfterAck(t *testing.T) {
-	for _, ack := range []string{`{"type":"connection_ack","connectionTimeoutMs":300000}`, `{"type":"connection_ack","connectionTimeoutMs":-5}`} {
+	for _, ack := range []string{
+		`{"type":"connection_ack","connectionTimeoutMs":300000}`,
+		`{"type":"connection_ack","connectionTimeoutMs":-5}`} {
 		synctest.Test(t, func(t *testing.T) {
 			ln := newPipeListener("example.com")
 			done := async(func() (*session, error) { return newTestAPI(ln).connect(t.Context()) })
@@ -2109,7 +2454,8 @@ func TestSessionQuietAfterAck(t *testing.T) {
 
 // newTunnel returns a tunnel that is not connected yet, as run makes it.
 func newTunnel(api *appsync, buffered bool) *tunnel {
-	return &tunnel{api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+	return &tunnel{
+		api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
 }
 
 // A subscription may be confirmed before it delivers: the link is ready when a probe has come back.
@@ -2137,12 +2483,15 @@ func TestTunnelReady(t *testing.T) {
 			}
 			l := c.link()
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
-				if got := n.events["/live-lambda/response/"+l.name+"/probe"]; got < test.least || got > test.most || n.connections != 1 {
-					t.Errorf("%+v: %d probes on %d connections, want %d to %d", test.opts, got, n.connections, test.least, test.most)
+				if got := n.events["/live-lambda/response/"+l.name+"/probe"]; got < test.least ||
+					got > test.most || n.connections != 1 {
+					t.Errorf("%+v: %d probes on %d connections, want %d to %d", test.opts, got, n.connections,
+						test.least, test.most)
 				}
 				return true
 			})
-			if said := c.logs.String(); strings.Count(said, "msg=connected source=live-lambda host=example.com") != 1 {
+			if said := c.logs.String(); strings.Count(
+				said, "msg=connected source=live-lambda host=example.com") != 1 {
 				t.Errorf("log:\n%s", said)
 			}
 		})
@@ -2164,16 +2513,19 @@ func TestTunnelNeverReady(t *testing.T) {
 		if _, err := c.ready(time.Minute); err != nil {
 			t.Error(err)
 		}
-		if said := c.logs.String(); !strings.Contains(said, `msg="not connected" source=live-lambda host=example.com error="the subscription does not deliver"`) {
+		if said := c.logs.String(); !strings.Contains(
+			said, `msg="not connected" source=live-lambda host=example.com error="the subscription does `+
+				`not deliver"`) {
 			t.Errorf("log:\n%s", said)
 		}
 	})
 }
 
-// A link whose round trip is longer than the pause between probes becomes ready as well, whatever comes first: AppSync's
-// answer to the publish or the event.
+// A link whose round trip is longer than the pause between probes becomes ready as well, whatever comes
+// first: AppSync's answer to the publish or the event.
 func TestTunnelReadySlowly(t *testing.T) {
-	for _, delay := range []time.Duration{50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond} {
+	for _, delay := range []time.Duration{
+		50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond} {
 		for _, late := range []time.Duration{0, 20 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				var c *tunnelTest
@@ -2182,7 +2534,10 @@ func TestTunnelReadySlowly(t *testing.T) {
 					if f.typ != "data" || late == 0 {
 						return apiVerdict{}
 					}
-					time.AfterFunc(late, func() { <-started; c.api.do(f.conn, apiVerdict{replace: [][]byte{f.raw}}) })
+					time.AfterFunc(late, func() {
+						<-started
+						c.api.do(f.conn, apiVerdict{replace: [][]byte{f.raw}})
+					})
 					return apiVerdict{replace: dropped}
 				})
 				close(started)
@@ -2191,7 +2546,8 @@ func TestTunnelReadySlowly(t *testing.T) {
 					t.Fatal(err)
 				}
 				if took, most := time.Since(start), 8*delay+late+2*probeEvery; took > most {
-					t.Errorf("round trip %v, events %v later: ready after %v, at most %v", 2*delay, late, took, most)
+					t.Errorf("round trip %v, events %v later: ready after %v, at most %v", 2*delay, late,
+						took, most)
 				}
 			})
 		}
@@ -2218,13 +2574,17 @@ func TestTunnelNames(t *testing.T) {
 			c.api.do(n+1, apiVerdict{after: resetConnection})
 			synctest.Wait()
 		}
-		if got := strings.Count(c.logs.String(), `level=WARN msg="not connected" source=live-lambda host=example.com error="the connection ended: EOF"`); got != 3 {
+		if got := strings.Count(
+			c.logs.String(),
+			`level=WARN msg="not connected" source=live-lambda host=example.com error="the connection `+
+				`ended: EOF"`); got != 3 {
 			t.Errorf("log:\n%s", c.logs)
 		}
 	})
 }
 
-// After more than 90 s by the wall clock without a frame, this end was frozen: a new connection before the next use.
+// After more than 90 s by the wall clock without a frame, this end was frozen: a new connection before the
+// next use.
 func TestTunnelStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
@@ -2295,7 +2655,8 @@ func TestTunnelRefused(t *testing.T) {
 		start := time.Now()
 		for time.Since(start) < 34*time.Second {
 			time.Sleep(time.Second)
-			if _, err := c.ready(time.Minute); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "appsync:EventConnect") {
+			if _, err := c.ready(time.Minute); !errors.Is(err, errRefused) ||
+				!strings.Contains(err.Error(), "appsync:EventConnect") {
 				t.Fatal(err)
 			}
 		}
@@ -2318,17 +2679,25 @@ func TestTunnelRefused(t *testing.T) {
 
 // The namespace's permissions count as well: no subscription, or no publish.
 func TestTunnelMayNot(t *testing.T) {
-	for action, typ := range map[string]string{"appsync:EventSubscribe": "subscribe", "appsync:EventPublish": "publish"} {
+	for action, typ := range map[string]string{
+		"appsync:EventSubscribe": "subscribe", "appsync:EventPublish": "publish"} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
 				if f.typ == typ+"_success" {
-					return apiVerdict{replace: [][]byte{[]byte(`{"type":"` + typ + `_error","id":"` + f.id + `","errors":[{"errorType":"UnauthorizedException","message":"m"}]}`)}}
+					return apiVerdict{
+						replace: [][]byte{
+							[]byte(`{"type":"` + typ + `_error","id":"` + f.id +
+								`","errors":[{"errorType":"UnauthorizedException","message":"m"}]}`)}}
 				}
 				return apiVerdict{}
 			})
 			time.Sleep(25 * time.Second)
 			_, err := c.ready(time.Minute)
-			if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "grant "+action+" on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda") {
+			if !errors.Is(err, errRefused) ||
+				!strings.Contains(
+					err.Error(),
+					"grant "+action+
+						" on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda") {
 				t.Errorf("%s: %v", action, err)
 			}
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
@@ -2344,7 +2713,8 @@ func TestTunnelMayNot(t *testing.T) {
 // ---- appsync.go: calls ----
 
 func TestCallAnswered(t *testing.T) {
-	streaming := map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/html"}
+	streaming := map[string]string{
+		"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/html"}
 	large := bytes.Repeat([]byte(`{"a":"b"}`), 60_000)
 	tests := []struct {
 		name     string
@@ -2353,13 +2723,20 @@ func TestCallAnswered(t *testing.T) {
 		buffered bool
 		want     received
 	}{
-		{"response", part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}}, []byte("\x00\xff"), false, received{headers: map[string]string{"Content-Type": "text/plain"}, body: "\x00\xff"}},
+		{"response", part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
+			[]byte("\x00\xff"), false,
+			received{headers: map[string]string{"Content-Type": "text/plain"}, body: "\x00\xff"}},
 		{"empty response", part{Type: "response"}, nil, false, received{}},
 		{"large response", part{Type: "response"}, large, false, received{body: string(large)}},
-		{"error", part{Type: "error", ErrorType: "Error", XRayCause: "{}"}, []byte(`{"errorType":"Error"}`), false, received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
+		{"error", part{Type: "error", ErrorType: "Error", XRayCause: "{}"}, []byte(`{"errorType":"Error"}`),
+			false, received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
 		{"error without a type", part{Type: "error"}, []byte(`{}`), false, received{body: "{}"}},
-		{"stream, collected", part{Type: "response", Headers: streaming}, []byte("<p>"), true, received{headers: streaming, body: "<p>"}},
-		{"stream that broke, collected", part{Type: "response", Headers: streaming, Trailers: map[string]string{"Lambda-Runtime-Function-Error-Type": "E", "Lambda-Runtime-Function-Error-Body": "e30="}},
+		{"stream, collected", part{Type: "response", Headers: streaming}, []byte("<p>"), true,
+			received{headers: streaming, body: "<p>"}},
+		{"stream that broke, collected",
+			part{Type: "response", Headers: streaming,
+				Trailers: map[string]string{
+					"Lambda-Runtime-Function-Error-Type": "E", "Lambda-Runtime-Function-Error-Body": "e30="}},
 			[]byte("<p>"), true, received{errorType: "E", body: "{}"}},
 	}
 	for _, test := range tests {
@@ -2369,7 +2746,9 @@ func TestCallAnswered(t *testing.T) {
 				c.tunnel.buffered = test.buffered
 				out := c.send(`{"key":"<v>"}`)
 				req := c.request()
-				if string(req.EventPayload) != `{"key":"\u003cv\u003e"}` || string(req.Context) != `{"request_id":"aws"}` || req.RequestID != c.link().name+"/1" || req.LiveLambda != 1 {
+				if string(req.EventPayload) != `{"key":"\u003cv\u003e"}` ||
+					string(req.Context) != `{"request_id":"aws"}` || req.RequestID != c.link().name+"/1" ||
+					req.LiveLambda != 1 {
 					t.Errorf("request %+v", req)
 				}
 				synctest.Wait()
@@ -2392,7 +2771,8 @@ func TestCallAnswered(t *testing.T) {
 					t.Errorf("got %+v\nwant %+v", got, test.want)
 				}
 				out.finish("answered")
-				if done := c.done(); done.RequestID != req.RequestID || done.Outcome != "answered" || !done.Last {
+				if done := c.done(); done.RequestID != req.RequestID || done.Outcome != "answered" ||
+					!done.Last {
 					t.Errorf("done: %+v", done)
 				}
 				if len(c.tunnel.calls) != 0 {
@@ -2439,9 +2819,14 @@ func TestCallRequestSize(t *testing.T) {
 			parts int // 0: one event that is no part
 		}{
 			{`""`, 0}, {strings.Repeat(" ", 100_000) + "{}", 0},
-			{`"` + strings.Repeat("x", maxEvent-overhead-1) + `"`, 0}, {`"` + strings.Repeat("x", maxEvent-overhead) + `"`, 0}, {`"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, 1},
-			{`"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`, 0}, {`"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, 1},
-			{`"` + strings.Repeat("x", maxEvent-3) + `"`, 1}, {`"` + strings.Repeat("x", maxEvent-2) + `"`, 1}, {`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-overhead-1) + `"`, 0},
+			{`"` + strings.Repeat("x", maxEvent-overhead) + `"`, 0},
+			{`"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, 1},
+			{`"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`, 0},
+			{`"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-3) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-2) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
 			{`"` + base64.StdEncoding.EncodeToString(noise) + `"`, 7},
 		} {
 			out := &call{t: c.tunnel, n: 1, event: []byte(test.event), context: []byte(`{}`)}
@@ -2451,9 +2836,11 @@ func TestCallRequestSize(t *testing.T) {
 				checkPlain(t, event)
 				events = append(events, event)
 			}
-			want := `{"request_id":"` + l.name + `/1","event_payload":` + test.event + `,"context":{},"live_lambda":1}`
+			want := `{"request_id":"` + l.name + `/1","event_payload":` + test.event +
+				`,"context":{},"live_lambda":1}`
 			if test.parts == 0 {
-				if want = string(asciiJSON([]byte(want))); len(events) != 1 || string(events[0]) != want || escapedLen(events[0]) > maxEvent || inParts {
+				if want = string(asciiJSON([]byte(want))); len(events) != 1 || string(events[0]) != want ||
+					escapedLen(events[0]) > maxEvent || inParts {
 					t.Errorf("event of %d bytes: %d messages", len(test.event), len(events))
 				}
 				continue
@@ -2463,8 +2850,10 @@ func TestCallRequestSize(t *testing.T) {
 				parts = append(parts, checkPart(t, event))
 			}
 			got, first := joinParts(t, parts)
-			if string(got) != want || first.Type != "request" || first.RequestID != l.name+"/1" || !inParts || len(events) < test.parts {
-				t.Errorf("event of %d bytes: %d bytes in %d parts, %s", len(test.event), len(got), len(events), first.Type)
+			if string(got) != want || first.Type != "request" || first.RequestID != l.name+"/1" || !inParts ||
+				len(events) < test.parts {
+				t.Errorf("event of %d bytes: %d bytes in %d parts, %s", len(test.event), len(got),
+					len(events), first.Type)
 			}
 		}
 	})
@@ -2475,7 +2864,8 @@ func TestCallBareResult(t *testing.T) {
 	for _, eventAsArray := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{otherData: eventAsArray}, nil)
-			for n, result := range []string{`{"statusCode":200,"body":"ü"}`, `null`, `"live_lambda"`, `7`, `[]`, `{"live_lambda":2}`} {
+			for n, result := range []string{
+				`{"statusCode":200,"body":"ü"}`, `null`, `"live_lambda"`, `7`, `[]`, `{"live_lambda":2}`} {
 				out := c.send(`{}`)
 				req := c.request()
 				c.api.publish("/live-lambda/response/"+req.RequestID, "no JSON")
@@ -2517,8 +2907,8 @@ func TestCallAcceptedInTheLastInstant(t *testing.T) {
 	})
 }
 
-// JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own bytes it is none of
-// this program's business.
+// JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own
+// bytes it is none of this program's business.
 func TestCallDeepJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
@@ -2527,7 +2917,8 @@ func TestCallDeepJSON(t *testing.T) {
 		synctest.Wait() // the link is there before the log says so
 		nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 		answer := func(field string) string {
-			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` + field + `}`
+			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` +
+				field + `}`
 		}
 		for _, event := range []string{
 			nested(20_000),
@@ -2543,7 +2934,8 @@ func TestCallDeepJSON(t *testing.T) {
 			if _, a, err := c.look(out); a != nil || err != nil {
 				t.Fatalf("%.80s: %+v, %v", event, a, err)
 			}
-			if said := strings.Split(c.logs.String(), "\n")[before:]; len(said) != 2 || !strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
+			if said := strings.Split(c.logs.String(), "\n")[before:]; len(said) != 2 ||
+				!strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
 				t.Errorf("%.80s: said %q, want one line", event, said)
 			}
 		}
@@ -2649,7 +3041,8 @@ func TestCallLateBareResult(t *testing.T) {
 	})
 }
 
-// Where no `accepted` comes, the request goes out again every 2 s; but only where that cannot make a handler run twice.
+// Where no `accepted` comes, the request goes out again every 2 s; but only where that cannot make a handler
+// run twice.
 func TestCallRepeats(t *testing.T) {
 	large := `"` + strings.Repeat("x", maxEvent) + `"`
 	for _, test := range []struct {
@@ -2706,7 +3099,8 @@ func TestCallReconnects(t *testing.T) {
 			}
 			c.api.do(1, apiVerdict{after: resetConnection})
 			again := c.request()
-			if again.RequestID == old || again.RequestID != c.link().name+"/1" || string(again.EventPayload) != "1" {
+			if again.RequestID == old || again.RequestID != c.link().name+"/1" ||
+				string(again.EventPayload) != "1" {
 				t.Errorf("accepted %v: %s, then %+v", accepted, old, again)
 			}
 			c.local(part{Type: "response", RequestID: old}, []byte("old")) // nobody listens there any more
@@ -2722,7 +3116,8 @@ func TestCallReconnects(t *testing.T) {
 	}
 }
 
-// While an invocation is out, a link that has been silent for 6 s is probed, and dead if nothing comes back within 2 s.
+// While an invocation is out, a link that has been silent for 6 s is probed, and dead if nothing comes back
+// within 2 s.
 func TestCallProbesQuietLink(t *testing.T) {
 	for _, dead := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -2744,7 +3139,8 @@ func TestCallProbesQuietLink(t *testing.T) {
 				t.Errorf("dead %v: given up %v", dead, gone)
 			}
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
-				if got := n.events["/live-lambda/response/"+first.name+"/probe"]; !dead && got != 2 || n.connections != 1 && !dead {
+				if got := n.events["/live-lambda/response/"+first.name+"/probe"]; !dead && got != 2 ||
+					n.connections != 1 && !dead {
 					t.Errorf("%d probes on %d connections", got, n.connections)
 				}
 				return true
@@ -2764,13 +3160,16 @@ func TestCallNotTaken(t *testing.T) {
 		answer string // to the first publish of a request, or to all where that means an error
 		err    string // "": tried again
 	}{
-		{`"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`, "AppSync refused to publish: UnauthorizedException"},
-		{`"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`, `InvalidInputError "m"`},
+		{`"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
+			"AppSync refused to publish: UnauthorizedException"},
+		{`"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
+			`InvalidInputError "m"`},
 		{failed, "EventTooLargeException"},
 		{`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`, ""},
 		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`, ""},
 		{`"type":"error","errors":[]`, ""},
-		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`, `MessageProcessingError "again"`},
+		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`,
+			`MessageProcessingError "again"`},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -2797,7 +3196,8 @@ func TestCallNotTaken(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("%s: %v", test.answer, err)
 				}
-				if took := time.Since(start); errors.Is(err, errRefused) != (took == 0) || took > linkTimeout+time.Second {
+				if took := time.Since(start); errors.Is(err, errRefused) != (took == 0) ||
+					took > linkTimeout+time.Second {
 					t.Errorf("%s: told after %v, %d tries", test.answer, took, asked.Load())
 				}
 				tries := asked.Load()
@@ -2823,10 +3223,13 @@ func TestCallTwoLocalEnds(t *testing.T) {
 		for event := range (part{Type: "response", RequestID: id, Sender: "one"}).split(body) {
 			one = append(one, string(event))
 		}
-		for event := range (part{Type: "error", RequestID: id, Sender: "two", Encoding: "gzip"}).split(other) {
+		for event := range (part{Type: "error", RequestID: id, Sender: "two", Encoding: "gzip"}).split(
+			other) {
 			two = append(two, string(event))
 		}
-		for _, event := range []string{string(part{Type: "accepted", RequestID: id, Sender: "two"}.event()), one[1], two[0], two[1], one[1], one[0]} {
+		for _, event := range []string{
+			string(part{Type: "accepted", RequestID: id, Sender: "two"}.event()), one[1], two[0], two[1],
+			one[1], one[0]} {
 			c.api.publish("/live-lambda/response/"+id, event)
 		}
 		if a := c.await(out); a.body != string(body) || a.errorType != "" {
@@ -2869,10 +3272,12 @@ func TestCallsInterleaved(t *testing.T) {
 func TestCallTooLarge(t *testing.T) {
 	for name, answers := range map[string]func(id string) iter.Seq[[]byte]{
 		"bomb": func(id string) iter.Seq[[]byte] {
-			return part{Type: "response", RequestID: id, Encoding: "gzip"}.split(gzipTimes(make([]byte, 1<<20), 7))
+			return part{
+				Type: "response", RequestID: id, Encoding: "gzip"}.split(gzipTimes(make([]byte, 1<<20), 7))
 		},
 		"parts": func(id string) iter.Seq[[]byte] {
-			return part{Type: "response", RequestID: id, Index: 1}.from(1, make([]byte, maxPayload+2*maxEvent))
+			return part{
+				Type: "response", RequestID: id, Index: 1}.from(1, make([]byte, maxPayload+2*maxEvent))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -2884,7 +3289,8 @@ func TestCallTooLarge(t *testing.T) {
 					c.receive(l, string(event))
 				}
 				a := c.await(out)
-				if a.errorType != "Function.ResponseSizeTooLarge" || !strings.Contains(a.body, "6291556 bytes") || !json.Valid([]byte(a.body)) {
+				if a.errorType != "Function.ResponseSizeTooLarge" ||
+					!strings.Contains(a.body, "6291556 bytes") || !json.Valid([]byte(a.body)) {
 					t.Errorf("got %s %s", a.errorType, a.body)
 				}
 				out.finish("answered")
@@ -2911,7 +3317,8 @@ func TestCallStream(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
 		id := c.request().RequestID
-		headers := map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
+		headers := map[string]string{
+			"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
 		say := func(index int, data string, more ...func(*part)) {
 			p := part{Type: "response", RequestID: id, Index: index}
 			for _, change := range more {
@@ -2979,7 +3386,8 @@ func TestCallStreamEmptyParts(t *testing.T) {
 		out := c.send(`1`)
 		id, l := c.request().RequestID, c.link()
 		say := func(index int, data string) {
-			p := part{Type: "response", RequestID: id, Index: index, Last: index == 3, Headers: map[string]string{modeHeader: "streaming"}}
+			p := part{Type: "response", RequestID: id, Index: index, Last: index == 3,
+				Headers: map[string]string{modeHeader: "streaming"}}
 			c.receive(l, string(p.encode([]byte(data))))
 		}
 		say(0, "")
@@ -3005,7 +3413,8 @@ func TestCallStreamWindow(t *testing.T) {
 		out := c.send(`1`)
 		id, l := c.request().RequestID, c.link()
 		say := func(index int, data []byte) {
-			p := part{Type: "response", RequestID: id, Index: index, Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}
+			p := part{Type: "response", RequestID: id, Index: index,
+				Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}
 			c.receive(l, string(p.encode(data)))
 		}
 		say(0, []byte("x"))
@@ -3039,14 +3448,17 @@ func TestCallBrokenAnswer(t *testing.T) {
 		out := c.send(`1`)
 		id := c.request().RequestID
 		for _, data := range [][]byte{[]byte("marked, not gzip"), gzipTimes([]byte("good"), 1)} {
-			c.api.publish("/live-lambda/response/"+id, string(part{Type: "response", RequestID: id, Encoding: "gzip", Last: true}.encode(data)))
+			c.api.publish(
+				"/live-lambda/response/"+id,
+				string(part{Type: "response", RequestID: id, Encoding: "gzip", Last: true}.encode(data)))
 			synctest.Wait()
 			c.look(out)
 		}
 		if _, a, err := c.look(out); err != nil || a == nil || string(a.data) != "good" {
 			t.Errorf("got %+v, %v", a, err)
 		}
-		if said := c.logs.String(); strings.Count(said, "level=WARN") != 1 || strings.Contains(said, "marked") {
+		if said := c.logs.String(); strings.Count(said, "level=WARN") != 1 ||
+			strings.Contains(said, "marked") {
 			t.Errorf("log:\n%s", said)
 		}
 		out.finish("answered")
@@ -3080,13 +3492,15 @@ func TestCallHostileMessages(t *testing.T) {
 			`{"live_lambda":1,"last":true}`,
 			`{"live_lambda":1`, `{"marked`, ``,
 		} {
-			c.api.publish("/live-lambda/response/"+id, strings.NewReplacer("ID", id, "NAME", name).Replace(hostile))
+			c.api.publish(
+				"/live-lambda/response/"+id, strings.NewReplacer("ID", id, "NAME", name).Replace(hostile))
 			synctest.Wait()
 			if _, a, err := c.look(out); a != nil || err != nil {
 				t.Fatalf("%s: got %+v, %v", hostile, a, err)
 			}
 		}
-		if said := c.logs.String(); strings.Contains(said, "marked") || strings.Contains(said, "level=ERROR") || strings.Contains(said, "\x1b") {
+		if said := c.logs.String(); strings.Contains(said, "marked") ||
+			strings.Contains(said, "level=ERROR") || strings.Contains(said, "\x1b") {
 			t.Errorf("log:\n%s", said)
 		}
 		c.local(part{Type: "response", RequestID: id}, []byte("fine"))
@@ -3104,7 +3518,9 @@ func TestCallStrayPart(t *testing.T) {
 		out := c.send(`1`)
 		id := c.request().RequestID
 		c.local(part{Type: "accepted", RequestID: id, Sender: "good"}, nil)
-		c.api.publish("/live-lambda/response/"+id, string(part{Type: "response", RequestID: id, Index: 5, Sender: "gone"}.encode([]byte("x"))))
+		c.api.publish(
+			"/live-lambda/response/"+id,
+			string(part{Type: "response", RequestID: id, Index: 5, Sender: "gone"}.encode([]byte("x"))))
 		synctest.Wait()
 		c.local(part{Type: "response", RequestID: id, Sender: "good"}, []byte("answer"))
 		synctest.Wait()
@@ -3120,8 +3536,10 @@ func TestCallStrayPart(t *testing.T) {
 func TestWebSocketMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, got := openWebSocket(t)
-		if h := p.request.Header; p.request.RequestURI != "/event/realtime" || p.request.Host != "example.com" || h.Get("Upgrade") != "websocket" ||
-			h.Get("Sec-WebSocket-Protocol") != "chat, header-x" || h.Get("Sec-WebSocket-Version") != "13" || h.Get("Sec-WebSocket-Extensions") != "" {
+		if h := p.request.Header; p.request.RequestURI != "/event/realtime" ||
+			p.request.Host != "example.com" || h.Get("Upgrade") != "websocket" ||
+			h.Get("Sec-WebSocket-Protocol") != "chat, header-x" || h.Get("Sec-WebSocket-Version") != "13" ||
+			h.Get("Sec-WebSocket-Extensions") != "" {
 			t.Errorf("handshake %s %s %v", p.request.Host, p.request.RequestURI, h)
 		}
 		long := strings.Repeat("x", 70_000)
@@ -3136,10 +3554,15 @@ func TestWebSocketMessages(t *testing.T) {
 			{"binary", func() { p.frame(true, websocket.BinaryFrame, `{"m":"bytes"}`) }, []string{"bytes"}},
 			{"16-bit length", func() { p.say(`{"m":"%s"}`, long[:126]) }, []string{long[:126]}},
 			{"64-bit length", func() { p.say(`{"m":"%s"}`, long) }, []string{long}},
-			{"as large as may be", func() { p.say(`{"m":"%s"}`, strings.Repeat("x", maxMessage-100)) }, []string{strings.Repeat("x", maxMessage-100)}},
+			{"as large as may be", func() {
+				p.say(`{"m":"%s"}`, strings.Repeat("x", maxMessage-100))
+			}, []string{strings.Repeat("x", maxMessage-100)}},
 			{"small after large", func() { p.say(`{"m":"small"}`) }, []string{"small"}},
 			{"two in one packet", func() {
-				p.write(string(slices.Concat(webSocketFrame(true, 1, []byte(`{"m":"a"}`)), webSocketFrame(true, 1, []byte(`{"m":"b"}`)))))
+				p.write(string(
+					slices.Concat(
+						webSocketFrame(true, 1, []byte(`{"m":"a"}`)),
+						webSocketFrame(true, 1, []byte(`{"m":"b"}`)))))
 			}, []string{"a", "b"}},
 			{"byte by byte", func() {
 				for _, b := range webSocketFrame(true, websocket.TextFrame, []byte(`{"m":"slow"}`)) {
@@ -3198,7 +3621,8 @@ func TestWebSocketMessages(t *testing.T) {
 		}
 		<-closed
 		p.drain()
-		if err := c.send(t.Context(), []byte("late")); err.Error() != "closed by this end" || c.ctx.Err() == nil {
+		if err := c.send(t.Context(), []byte("late")); err.Error() != "closed by this end" ||
+			c.ctx.Err() == nil {
 			t.Errorf("send after close: %v", err)
 		}
 		c.close() // twice does no harm
@@ -3213,7 +3637,9 @@ func TestWebSocketEnds(t *testing.T) {
 		do   func(*peer)
 		want string
 	}{
-		{"closing frame", func(p *peer) { p.frame(true, websocket.CloseFrame, "\x03\xe9restarting\n") }, "EOF"},
+		{"closing frame", func(p *peer) {
+			p.frame(true, websocket.CloseFrame, "\x03\xe9restarting\n")
+		}, "EOF"},
 		{"closing frame without a code", func(p *peer) { p.frame(true, websocket.CloseFrame, "") }, "EOF"},
 		{"closing frame between fragments", func(p *peer) {
 			p.frame(false, websocket.TextFrame, `"a`)
@@ -3221,11 +3647,20 @@ func TestWebSocketEnds(t *testing.T) {
 		}, "unexpected EOF"},
 		{"cut off", func(p *peer) { p.nc.Close() }, "EOF"},
 		{"cut off in a message", func(p *peer) { p.write("\x81\x05\"e"); p.nc.Close() }, "unexpected EOF"},
-		{"cut off between fragments", func(p *peer) { p.frame(false, websocket.TextFrame, `"e`); p.nc.Close() }, "unexpected EOF"},
+		{"cut off between fragments", func(p *peer) {
+			p.frame(false, websocket.TextFrame, `"e`)
+			p.nc.Close()
+		}, "unexpected EOF"},
 		{"cut off in a header", func(p *peer) { p.write("\x81"); p.nc.Close() }, "EOF"},
-		{"not JSON", func(p *peer) { p.say("marked") }, "invalid character 'm' looking for beginning of value"},
-		{"too deep", func(p *peer) { p.nc.Write(webSocketFrame(true, 1, []byte(strings.Repeat("[", 20_000)))) }, "exceeded max depth"},
-		{"too large", func(p *peer) { p.nc.Write(webSocketFrame(true, 1, []byte(`"`+large))) }, "incoming message larger than 2097152 bytes"},
+		{"not JSON", func(p *peer) {
+			p.say("marked")
+		}, "invalid character 'm' looking for beginning of value"},
+		{"too deep", func(p *peer) {
+			p.nc.Write(webSocketFrame(true, 1, []byte(strings.Repeat("[", 20_000))))
+		}, "exceeded max depth"},
+		{"too large", func(p *peer) {
+			p.nc.Write(webSocketFrame(true, 1, []byte(`"`+large)))
+		}, "incoming message larger than 2097152 bytes"},
 		{"too large in fragments", func(p *peer) {
 			p.nc.Write(webSocketFrame(false, 1, []byte(`"`+large[:maxMessage/2])))
 			p.nc.Write(webSocketFrame(true, 0, []byte(large[:maxMessage/2])))
@@ -3278,7 +3713,8 @@ func TestWebSocketIdle(t *testing.T) {
 		}
 		start := time.Now()
 		<-c.ctx.Done()
-		if took := time.Since(start); took != time.Minute || context.Cause(c.ctx).Error() != "nothing received for 1m0s" {
+		if took := time.Since(start); took != time.Minute ||
+			context.Cause(c.ctx).Error() != "nothing received for 1m0s" {
 			t.Errorf("after %v: %v", took, context.Cause(c.ctx))
 		}
 	})
@@ -3290,7 +3726,8 @@ func TestWebSocketIsCollected(t *testing.T) {
 		var ended []weak.Pointer[wsConn]
 		for range 3 {
 			ln := newPipeListener("example.com")
-			dialled := dial(t.Context(), &http.Transport{DialContext: ln.dial}, "http://example.com/event/realtime", nil)
+			dialled := dial(
+				t.Context(), &http.Transport{DialContext: ln.dial}, "http://example.com/event/realtime", nil)
 			p := acceptPeer(t, ln)
 			p.upgrade("chat")
 			r := <-dialled
@@ -3329,13 +3766,15 @@ func TestWebSocketLatePing(t *testing.T) {
 		p.say(`{"m":"y"}`)
 		time.Sleep(2 * time.Minute)
 		p.frame(true, websocket.PingFrame, "still there?")
-		if opcode, payload := p.read(); opcode != websocket.PongFrame || payload != "still there?" || (c.ctx.Err() != nil) {
+		if opcode, payload := p.read(); opcode != websocket.PongFrame || payload != "still there?" ||
+			(c.ctx.Err() != nil) {
 			t.Errorf("pong: opcode %d, %q; ended %v", opcode, payload, (c.ctx.Err() != nil))
 		}
 	})
 }
 
-// A peer that takes nothing is gone after a while; the wait for it, its context's end and close release everyone.
+// A peer that takes nothing is gone after a while; the wait for it, its context's end and close release
+// everyone.
 func TestWebSocketStuckPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, _ := openWebSocket(t)
@@ -3346,7 +3785,8 @@ func TestWebSocketStuckPeer(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := c.send(ctx, []byte("behind")); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+		if err := c.send(ctx, []byte("behind")); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(start) != time.Second {
 			t.Errorf("second send: %v after %v", err, time.Since(start))
 		}
 		if r := <-first; r.err == nil || time.Since(start) != writeTimeout {
@@ -3373,20 +3813,33 @@ func TestWebSocketStuckPeer(t *testing.T) {
 }
 
 func TestWebSocketRefused(t *testing.T) {
-	const accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n"
+	const accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\nSec-WebSocket-Accept: KEY\r\n"
 	tests := []struct{ name, answer, want string }{
-		{"401", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nno\nno", `the server refuses the WebSocket: 401 Unauthorized: "no"`},
-		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}", `the server refuses the WebSocket: 403 Forbidden: "{\"message\":\"no\"}"`},
-		{"500", "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n", `the server refuses the WebSocket: 500 Internal Server Error: ""`},
+		{"401", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nno\nno",
+			`the server refuses the WebSocket: 401 Unauthorized: "no"`},
+		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}",
+			`the server refuses the WebSocket: 403 Forbidden: "{\"message\":\"no\"}"`},
+		{"500", "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+			`the server refuses the WebSocket: 500 Internal Server Error: ""`},
 		{"599", "HTTP/1.1 599 x\r\nContent-Length: 0\r\n\r\n", `the server refuses the WebSocket: 599 : ""`},
-		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", `the server refuses the WebSocket: 200 OK: "<html>"`},
-		{"302", "HTTP/1.1 302 Found\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n", `the server refuses the WebSocket: 302 Found: ""`},
-		{"long", "HTTP/1.1 403 Forbidden\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 4000), `the server refuses the WebSocket: 403 Forbidden: "` + strings.Repeat("x", 160) + `"`},
-		{"text that does not end", "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno", `the server refuses the WebSocket: 403 Forbidden: "no"`},
-		{"no upgrade", "HTTP/1.1 101 Switching Protocols\r\n\r\n", `the server refuses the WebSocket: 101 Switching Protocols: ""`},
-		{"other upgrade", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n", "missing or bad upgrade"},
-		{"other sub-protocol", accept + "Sec-WebSocket-Protocol: other\r\n\r\n", "missing or bad WebSocket-Protocol"},
-		{"extension", accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", "unsupported extensions"},
+		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+			`the server refuses the WebSocket: 200 OK: "<html>"`},
+		{"302", "HTTP/1.1 302 Found\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n",
+			`the server refuses the WebSocket: 302 Found: ""`},
+		{"long", "HTTP/1.1 403 Forbidden\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 4000),
+			`the server refuses the WebSocket: 403 Forbidden: "` + strings.Repeat("x", 160) + `"`},
+		{"text that does not end", "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno",
+			`the server refuses the WebSocket: 403 Forbidden: "no"`},
+		{"no upgrade", "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+			`the server refuses the WebSocket: 101 Switching Protocols: ""`},
+		{"other upgrade",
+			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: " +
+				"Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n", "missing or bad upgrade"},
+		{"other sub-protocol", accept + "Sec-WebSocket-Protocol: other\r\n\r\n",
+			"missing or bad WebSocket-Protocol"},
+		{"extension", accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+			"unsupported extensions"},
 		{"wrong key", strings.Replace(accept, "KEY", "d3Jvbmc=", 1) + "\r\n", "mismatch challenge/response"},
 		{"empty", "", "EOF"},
 		{"not HTTP", "SSH-2.0-OpenSSH_9.2\r\n", `malformed HTTP response "SSH-2.0-OpenSSH_9.2"`},
@@ -3398,9 +3851,13 @@ func TestWebSocketRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener("example.com")
-				dialled := dial(t.Context(), &http.Transport{DialContext: ln.dial, DisableKeepAlives: true}, "http://example.com/event/realtime", nil)
+				dialled := dial(
+					t.Context(), &http.Transport{DialContext: ln.dial, DisableKeepAlives: true},
+					"http://example.com/event/realtime", nil)
 				p := acceptPeer(t, ln)
-				answered := async(func() (int, error) { return io.WriteString(p.nc, strings.Replace(test.answer, "KEY", p.accept(), 1)) })
+				answered := async(func() (int, error) {
+					return io.WriteString(p.nc, strings.Replace(test.answer, "KEY", p.accept(), 1))
+				})
 				switch test.name {
 				case "empty", "not HTTP", "half an answer":
 					<-answered
@@ -3415,7 +3872,8 @@ func TestWebSocketRefused(t *testing.T) {
 					r.value.close()
 					return
 				}
-				if r.err == nil || !strings.Contains(r.err.Error(), test.want) || strings.Contains(r.err.Error(), "\n") {
+				if r.err == nil || !strings.Contains(r.err.Error(), test.want) ||
+					strings.Contains(r.err.Error(), "\n") {
 					t.Errorf("error %v, want %s", r.err, test.want)
 				}
 				p.drain() // this end has closed the connection
@@ -3432,9 +3890,12 @@ func TestWebSocketHandshakeHangs(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			start := time.Now()
-			dialled := dial(ctx, &http.Transport{DialContext: ln.dial, DisableKeepAlives: true}, "http://example.com/", nil)
+			dialled := dial(
+				ctx, &http.Transport{DialContext: ln.dial, DisableKeepAlives: true}, "http://example.com/",
+				nil)
 			p := acceptPeer(t, ln)
-			if r := <-dialled; !errors.Is(r.err, context.DeadlineExceeded) || time.Since(start) != min(limit, dialTimeout) {
+			if r := <-dialled; !errors.Is(r.err, context.DeadlineExceeded) ||
+				time.Since(start) != min(limit, dialTimeout) {
 				t.Errorf("after %v: %v", time.Since(start), r.err)
 			}
 			p.drain()
@@ -3445,7 +3906,8 @@ func TestWebSocketHandshakeHangs(t *testing.T) {
 		ln := newPipeListener("example.com")
 		defer ln.Close() // net/http goes on dialling
 		transport := &http.Transport{DialContext: ln.dial}
-		if r := <-dial(t.Context(), transport, "http://example.com/", nil); !errors.Is(r.err, context.DeadlineExceeded) || time.Since(start) != dialTimeout {
+		if r := <-dial(t.Context(), transport, "http://example.com/", nil); !errors.Is(
+			r.err, context.DeadlineExceeded) || time.Since(start) != dialTimeout {
 			t.Errorf("after %v: %v", time.Since(start), r.err)
 		}
 	})
@@ -3457,7 +3919,9 @@ func TestWebSocketEcho(t *testing.T) {
 		server := startEchoServer(t, secure)
 		const senders, messages = 8, 50
 		got := make(chan string, senders*messages)
-		r := <-dial(t.Context(), server.Client().Transport.(*http.Transport), server.URL, func(m string) { got <- m })
+		r := <-dial(t.Context(), server.Client().Transport.(*http.Transport), server.URL, func(m string) {
+			got <- m
+		})
 		if r.err != nil {
 			t.Fatal(r.err)
 		}
@@ -3465,7 +3929,9 @@ func TestWebSocketEcho(t *testing.T) {
 		for n := range senders {
 			wg.Go(func() {
 				for m := range messages {
-					if err := r.value.send(t.Context(), fmt.Appendf(nil, `{"m":"%d %d %s"}`, n, m, strings.Repeat("x", n*m*7))); err != nil {
+					if err := r.value.send(
+						t.Context(),
+						fmt.Appendf(nil, `{"m":"%d %d %s"}`, n, m, strings.Repeat("x", n*m*7))); err != nil {
 						t.Error(err)
 					}
 				}
@@ -3499,13 +3965,15 @@ func TestWebSocketReset(t *testing.T) {
 	p.nc.(*net.TCPConn).SetLinger(0)
 	p.nc.Close()
 	<-r.value.ctx.Done()
-	if err := context.Cause(r.value.ctx); err == nil || !strings.Contains(err.Error(), "connection reset by peer") {
+	if err := context.Cause(r.value.ctx); err == nil ||
+		!strings.Contains(err.Error(), "connection reset by peer") {
 		t.Error(err)
 	}
 	r.value.close()
 
 	ln.Close()
-	if r := <-dial(t.Context(), &http.Transport{}, "http://"+ln.Addr().String(), nil); r.err == nil || !strings.Contains(r.err.Error(), "connection refused") {
+	if r := <-dial(t.Context(), &http.Transport{}, "http://"+ln.Addr().String(), nil); r.err == nil ||
+		!strings.Contains(r.err.Error(), "connection refused") {
 		t.Errorf("nobody listens: %v", r.err)
 	}
 }
@@ -3518,9 +3986,15 @@ func TestCertificates(t *testing.T) {
 	leaf := newCertificate(t, "events.example.com", root)
 	deep := newCertificate(t, "events.example.com", middle)
 	wildcard := newCertificate(t, "*.example.com", root)
-	expired := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
-	early := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
-	client := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+	expired := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) {
+		c.NotAfter = time.Now().Add(-time.Hour)
+	})
+	early := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) {
+		c.NotBefore = time.Now().Add(time.Hour)
+	})
+	client := newCertificate(t, "events.example.com", root, func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	})
 	self := newCertificate(t, "events.example.com", nil)
 	noCA := newCertificate(t, "events.example.com", leaf) // by one that must not issue
 
@@ -3536,8 +4010,10 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	bundle := file("bundle.pem", "# Other\n"+other.pem()+"\n# Root\n"+root.pem()+self.pem())
-	odd := file("odd.pem", "-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"+
-		strings.ReplaceAll(root.pem(), "\n", "\r\n")+"-----BEGIN CERTIFICATE-----\nAAAA")
+	odd := file("odd.pem",
+		"-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n-----BEGIN "+
+			"CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"+
+			strings.ReplaceAll(root.pem(), "\n", "\r\n")+"-----BEGIN CERTIFICATE-----\nAAAA")
 	missing := filepath.Join(dir, "missing.pem")
 
 	tests := []struct {
@@ -3550,29 +4026,42 @@ func TestCertificates(t *testing.T) {
 		{"good", rootFiles{bundle}, "events.example.com", []*certificate{leaf}, ""},
 		{"with an intermediate", rootFiles{bundle}, "events.example.com", []*certificate{deep, middle}, ""},
 		{"with the root", rootFiles{bundle}, "events.example.com", []*certificate{deep, middle, root}, ""},
-		{"in any order", rootFiles{bundle}, "events.example.com", []*certificate{deep, root, other, middle}, ""},
+		{"in any order", rootFiles{bundle}, "events.example.com", []*certificate{deep, root, other, middle},
+			""},
 		{"wildcard", rootFiles{bundle}, "events.example.com", []*certificate{wildcard}, ""},
 		{"the second file", rootFiles{missing, bundle}, "events.example.com", []*certificate{leaf}, ""},
 		{"an odd file", rootFiles{odd}, "events.example.com", []*certificate{leaf}, ""},
 		{"its own root", rootFiles{bundle}, "events.example.com", []*certificate{self}, ""},
-		{"only the first file counts", rootFiles{file("b", other.pem()), bundle}, "events.example.com", []*certificate{leaf}, "unknown authority"},
-		{"no intermediate", rootFiles{bundle}, "events.example.com", []*certificate{deep}, "unknown authority"},
-		{"a root of the same name", rootFiles{file("c", forged.pem())}, "events.example.com", []*certificate{leaf}, "unknown authority"},
-		{"a root that the server sends", rootFiles{file("d", other.pem())}, "events.example.com", []*certificate{leaf, root}, "unknown authority"},
-		{"self-signed", rootFiles{file("e", root.pem())}, "events.example.com", []*certificate{self}, "unknown authority"},
-		{"by a server's certificate", rootFiles{bundle}, "events.example.com", []*certificate{noCA, leaf}, "unknown authority"},
-		{"another name", rootFiles{bundle}, "events.example.org", []*certificate{leaf}, "certificate is valid for events.example.com, not events.example.org"},
-		{"not below the wildcard", rootFiles{bundle}, "a.events.example.com", []*certificate{wildcard}, "certificate is valid for"},
+		{"only the first file counts", rootFiles{file("b", other.pem()), bundle}, "events.example.com",
+			[]*certificate{leaf}, "unknown authority"},
+		{"no intermediate", rootFiles{bundle}, "events.example.com", []*certificate{deep},
+			"unknown authority"},
+		{"a root of the same name", rootFiles{file("c", forged.pem())}, "events.example.com",
+			[]*certificate{leaf}, "unknown authority"},
+		{"a root that the server sends", rootFiles{file("d", other.pem())}, "events.example.com",
+			[]*certificate{leaf, root}, "unknown authority"},
+		{"self-signed", rootFiles{file("e", root.pem())}, "events.example.com", []*certificate{self},
+			"unknown authority"},
+		{"by a server's certificate", rootFiles{bundle}, "events.example.com", []*certificate{noCA, leaf},
+			"unknown authority"},
+		{"another name", rootFiles{bundle}, "events.example.org", []*certificate{leaf},
+			"certificate is valid for events.example.com, not events.example.org"},
+		{"not below the wildcard", rootFiles{bundle}, "a.events.example.com", []*certificate{wildcard},
+			"certificate is valid for"},
 		{"expired", rootFiles{bundle}, "events.example.com", []*certificate{expired}, "expired"},
 		{"not valid yet", rootFiles{bundle}, "events.example.com", []*certificate{early}, "not yet valid"},
-		{"for clients", rootFiles{bundle}, "events.example.com", []*certificate{client}, "incompatible key usage"},
+		{"for clients", rootFiles{bundle}, "events.example.com", []*certificate{client},
+			"incompatible key usage"},
 	}
 	for _, test := range tests {
 		var chain []*x509.Certificate
 		for _, c := range test.chain {
 			chain = append(chain, c.Certificate)
 		}
-		if err := test.roots.tlsConfig("").VerifyConnection(tls.ConnectionState{ServerName: test.host, PeerCertificates: chain}); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+		if err := test.roots.tlsConfig("").VerifyConnection(
+			tls.ConnectionState{
+				ServerName: test.host, PeerCertificates: chain}); (err == nil) != (test.want == "") ||
+			err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}
@@ -3588,8 +4077,11 @@ func TestWebSocketCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := startEchoServer(t, false)
-	other := newCertificate(t, "127.0.0.1", root, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{{127, 0, 0, 1}} })
-	address := startEchoServer(t, true, tls.Certificate{Certificate: [][]byte{other.Raw}, PrivateKey: other.key})
+	other := newCertificate(t, "127.0.0.1", root, func(c *x509.Certificate) {
+		c.DNSNames, c.IPAddresses = nil, []net.IP{{127, 0, 0, 1}}
+	})
+	address := startEchoServer(
+		t, true, tls.Certificate{Certificate: [][]byte{other.Raw}, PrivateKey: other.key})
 	for _, test := range []struct {
 		name, host string
 		to         *httptest.Server
@@ -3597,18 +4089,24 @@ func TestWebSocketCertificates(t *testing.T) {
 	}{
 		{"good", "events.example.com", server, file, ""},
 		{"good for an address", "127.0.0.1", address, file, ""},
-		{"unknown authority", "events.example.com", server, file + "x", "certificate signed by unknown authority"},
-		{"another name", "events.example.org", server, file, "certificate is valid for events.example.com, not events.example.org"},
+		{"unknown authority", "events.example.com", server, file + "x",
+			"certificate signed by unknown authority"},
+		{"another name", "events.example.org", server, file,
+			"certificate is valid for events.example.com, not events.example.org"},
 		{"an address", "127.0.0.1", server, file, "cannot validate certificate for 127.0.0.1"},
 		{"another address", "127.0.0.2", address, file, "certificate is valid for 127.0.0.1, not 127.0.0.2"},
 		{"no TLS at all", "events.example.com", plain, file, "does not look like a TLS handshake"},
 	} {
 		roots := rootFiles{test.file}
-		transport := &http.Transport{TLSClientConfig: roots.tlsConfig(test.host), DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, test.to.Listener.Addr().String())
-		}}
+		transport :=
+			&http.Transport{TLSClientConfig: roots.tlsConfig(test.host),
+				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, test.to.Listener.Addr().String())
+				}}
 		r := <-dial(t.Context(), transport, "https://"+test.host, nil)
-		if (r.err == nil) != (test.want == "") || r.err != nil && (!strings.Contains(r.err.Error(), test.want) || strings.Contains(r.err.Error(), "\n")) {
+		if (r.err == nil) != (test.want == "") ||
+			r.err != nil &&
+				(!strings.Contains(r.err.Error(), test.want) || strings.Contains(r.err.Error(), "\n")) {
 			t.Errorf("%s: %v, want %q", test.name, r.err, test.want)
 		}
 		if r.err == nil {
@@ -3640,12 +4138,15 @@ func TestWebSocketProxy(t *testing.T) {
 		if want := "CONNECT " + server.Listener.Addr().String(); asked.what != want {
 			t.Errorf("asked %q, want %q", asked.what, want)
 		}
-		user, password, ok := (&http.Request{Header: http.Header{"Authorization": asked.header["Proxy-Authorization"]}}).BasicAuth()
+		user, password,
+			ok := (&http.Request{Header: http.Header{"Authorization": asked.header["Proxy-Authorization"]}}).
+			BasicAuth()
 		if ok != (test.user != "") || ok && (user != "me" || password != "p@ss") {
 			t.Errorf("proxy authorization of %q: %q, %q, %v", test.user, user, password, ok)
 		}
 		if test.err != "" {
-			if r.err == nil || !strings.Contains(r.err.Error(), test.err) || strings.Contains(r.err.Error(), "ss@") {
+			if r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
+				strings.Contains(r.err.Error(), "ss@") {
 				t.Errorf("%s: %v", test.answer, r.err)
 			}
 			continue
@@ -3660,7 +4161,8 @@ func TestWebSocketProxy(t *testing.T) {
 	}
 }
 
-// Dials that fail are further and further apart, with full jitter, and those that AppSync refuses 10 s at least.
+// Dials that fail are further and further apart, with full jitter, and those that AppSync refuses 10 s at
+// least.
 func TestDialsBackOff(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -3709,8 +4211,10 @@ func TestDialsBackOff(t *testing.T) {
 }
 
 func TestFirstLine(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "", strings.Repeat("x", 161): strings.Repeat("x", 160), strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160),
-		"é\x7fc\n": "é", "a\u00a0b\u009bc": "a\u00a0b"} {
+	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "",
+		strings.Repeat("x", 161):        strings.Repeat("x", 160),
+		strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160),
+		"é\x7fc\n":                      "é", "a\u00a0b\u009bc": "a\u00a0b"} {
 		if got := firstLine(in); got != want {
 			t.Errorf("%.10q: got %q", in, got)
 		}
@@ -3719,7 +4223,8 @@ func TestFirstLine(t *testing.T) {
 
 // ---- helpers: environment, logs, goroutines ----
 
-// environ is an environment of NAME=VALUE pairs, separated by spaces, with what Lambda always sets below them.
+// environ is an environment of NAME=VALUE pairs, separated by spaces, with what Lambda always sets below
+// them.
 func environ(pairs string) func(string) string {
 	values := map[string]string{"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_REGION": "eu-west-1"}
 	for _, pair := range strings.Split(pairs, " ") {
@@ -3731,7 +4236,9 @@ func environ(pairs string) func(string) string {
 
 // setCredentials sets the environment's AWS credentials to the given NAME=VALUE pairs alone.
 func setCredentials(t *testing.T, pairs string) {
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
 		t.Setenv(name, environ(pairs)(name))
 	}
 	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")
@@ -3800,7 +4307,9 @@ type roundTrip func(*http.Request) (*http.Response, error)
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func httpAnswer(status int, body string) *http.Response {
-	return &http.Response{StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+	return &http.Response{
+		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader(body))}
 }
 
 // splitAnswer takes an answer, "200 BODY", apart.
@@ -3951,13 +4460,16 @@ type certificate struct {
 }
 
 // newCertificate issues a certificate for name, by itself where issuer is nil.
-func newCertificate(t *testing.T, name string, issuer *certificate, changes ...func(*x509.Certificate)) *certificate {
+func newCertificate(
+	t *testing.T, name string, issuer *certificate, changes ...func(*x509.Certificate)) *certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	if strings.Contains(name, ".") {
 		c.DNSNames, c.ExtKeyUsage = []string{name}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	} else {
@@ -4010,13 +4522,15 @@ func acceptPeer(t *testing.T, ln net.Listener) *peer {
 
 // accept answers the handshake's challenge (RFC 6455, section 4.2.2).
 func (p *peer) accept() string {
-	sum := sha1.Sum([]byte(p.request.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	sum := sha1.Sum(
+		[]byte(p.request.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func (p *peer) upgrade(protocol string) {
 	p.t.Helper()
-	p.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + p.accept() +
+	p.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\nSec-WebSocket-Accept: " + p.accept() +
 		"\r\nSec-WebSocket-Protocol: " + protocol + "\r\n\r\n")
 }
 
@@ -4081,27 +4595,30 @@ func (p *peer) drain() { io.Copy(io.Discard, p.r) }
 func (p *peer) operation(typ string) (m clientMessage) {
 	p.t.Helper()
 	opcode, payload := p.read()
-	if err := json.Unmarshal([]byte(payload), &m); err != nil || opcode != websocket.TextFrame || m.Type != typ {
+	if err := json.Unmarshal([]byte(payload), &m); err != nil || opcode != websocket.TextFrame ||
+		m.Type != typ {
 		p.t.Fatalf("got opcode %d, %s, %v; want %s", opcode, payload, err, typ)
 	}
 	return m
 }
 
 // dial opens a WebSocket to a URL. handle gets the M of each message.
-func dial(ctx context.Context, transport *http.Transport, target string, handle func(string)) chan asyncResult[*wsConn] {
+func dial(ctx context.Context, transport *http.Transport, target string,
+	handle func(string)) chan asyncResult[*wsConn] {
 	return async(func() (*wsConn, error) {
 		u, err := url.Parse(target)
 		if err != nil {
 			return nil, err
 		}
-		return dialWebSocket(ctx, transport, u, []string{"chat", "header-x"}, func(decoder *json.Decoder) error {
-			var m struct{ M string }
-			err := decoder.Decode(&m)
-			if err == nil && handle != nil {
-				handle(m.M)
-			}
-			return err
-		})
+		return dialWebSocket(ctx, transport, u, []string{"chat", "header-x"},
+			func(decoder *json.Decoder) error {
+				var m struct{ M string }
+				err := decoder.Decode(&m)
+				if err == nil && handle != nil {
+					handle(m.M)
+				}
+				return err
+			})
 	})
 }
 
@@ -4110,7 +4627,9 @@ func openWebSocket(t *testing.T) (*wsConn, *peer, chan string) {
 	t.Helper()
 	ln := newPipeListener("example.com")
 	got := make(chan string, 100)
-	dialled := dial(t.Context(), &http.Transport{DialContext: ln.dial}, "http://example.com/event/realtime", func(m string) { got <- m })
+	dialled := dial(
+		t.Context(), &http.Transport{DialContext: ln.dial}, "http://example.com/event/realtime",
+		func(m string) { got <- m })
 	p := acceptPeer(t, ln)
 	p.upgrade("chat")
 	r := <-dialled
@@ -4197,7 +4716,8 @@ func startTunnel(t *testing.T, opts eventAPIOptions, hook func(apiFrame) apiVerd
 			v = hook(f)
 		}
 		var m clientMessage
-		if !f.out && f.channel == "/live-lambda/requests" && v.replace == nil && json.Unmarshal(f.raw, &m) == nil {
+		if !f.out && f.channel == "/live-lambda/requests" && v.replace == nil &&
+			json.Unmarshal(f.raw, &m) == nil {
 			for _, event := range m.Events {
 				c.events <- event
 			}

@@ -2,8 +2,8 @@
 
 package main
 
-// The whole path, with separate processes for the extension, the wrapper and deployed runtime behind it, `live-lambda
-// local` and the handler; Lambda and AppSync are the emulators.
+// The whole path, with separate processes for the extension, the wrapper and deployed runtime behind it,
+// `live-lambda local` and the handler; Lambda and AppSync are the emulators.
 
 import (
 	"bufio"
@@ -34,8 +34,8 @@ import (
 	"time"
 )
 
-// programs are built once for all tests of the path, where one of them runs: the layer's extension, and the developer's
-// program.
+// programs are built once for all tests of the path, where one of them runs: the layer's extension, and the
+// developer's program.
 var programs = sync.OnceValues(func() (dir string, err error) {
 	dir, err = os.MkdirTemp("", "live-lambda-test")
 	if err != nil {
@@ -91,13 +91,15 @@ func needCurl(t *testing.T) {
 	}
 }
 
-// startPath starts a function whose deployed code says that it is deployed. variables come on top of the layer's own.
+// startPath starts a function whose deployed code says that it is deployed. variables come on top of the
+// layer's own.
 func startPath(t testing.TB, o lambdaOptions, variables map[string]string) *wholePath {
 	return startPathOver(t, eventAPIOptions{}, o, variables)
 }
 
 // startPathOver does it with an AppSync API that has options.
-func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables map[string]string) *wholePath {
+func startPathOver(
+	t testing.TB, api eventAPIOptions, o lambdaOptions, variables map[string]string) *wholePath {
 	t.Helper()
 	dir, err := programs()
 	if err != nil {
@@ -107,7 +109,8 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 	if err := os.MkdirAll(filepath.Join(layer, "extensions"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{filepath.Join(dir, "extension"): "extensions/live-lambda-extension",
+	for from, to := range map[string]string{filepath.Join(
+		dir, "extension"): "extensions/live-lambda-extension",
 		"wrapper.sh": "live-lambda-runtime-wrapper.sh", "bootstrap.sh": "bootstrap"} {
 		from, err := filepath.Abs(from)
 		if err != nil {
@@ -136,7 +139,8 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	o.functionName, o.layerDir, o.output = "f", layer, p.output
-	o.credentials = lambdaCredentials{accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken}
+	o.credentials = lambdaCredentials{
+		accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey, sessionToken: keys.sessionToken}
 	o.environment = map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
 		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  api.protocol(),
@@ -153,8 +157,10 @@ func startPathOver(t testing.TB, api eventAPIOptions, o lambdaOptions, variables
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.env.close() })
-	p.shared = append(os.Environ(), "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://"+ln.Addr().String(), "LIVE_LAMBDA_APPSYNC_PROTOCOL="+api.protocol(), "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID="+keys.accessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.secretAccessKey, "AWS_SESSION_TOKEN="+keys.sessionToken)
+	p.shared = append(os.Environ(), "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://"+ln.Addr().String(),
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL="+api.protocol(), "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID="+keys.accessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.secretAccessKey,
+		"AWS_SESSION_TOKEN="+keys.sessionToken)
 	return p
 }
 
@@ -228,10 +234,17 @@ func testPathLargeAndStreamed(t *testing.T, over eventAPIOptions) {
 	const size = 8 << 20
 	pieces := make(chan string)
 	done := async(func() (invokeResult, error) {
-		return p.env.invoke(t.Context(), invokeRequest{payload: mustJSON(task{Do: "stream", Type: "text/event-stream", Pieces: []string{"one", "two"}, Size: size, File: file}),
-			onResponse: func(http.Header) io.Writer {
-				return writerFunc(func(b []byte) (int, error) { pieces <- string(b); return len(b), nil })
-			}})
+		return p.env.
+			invoke(t.Context(),
+				invokeRequest{payload: mustJSON(
+					task{Do: "stream", Type: "text/event-stream", Pieces: []string{"one", "two"}, Size: size,
+						File: file}),
+					onResponse: func(http.Header) io.Writer {
+						return writerFunc(func(b []byte) (int, error) {
+							pieces <- string(b)
+							return len(b), nil
+						})
+					}})
 	})
 	var streamed strings.Builder
 	for _, piece := range []string{"one", "onetwo"} {
@@ -266,9 +279,12 @@ func testPathLargeAndStreamed(t *testing.T, over eventAPIOptions) {
 func TestPathDeployed(t *testing.T) { overBoth(t, testPathDeployed) }
 
 func testPathDeployed(t *testing.T, over eventAPIOptions) {
-	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"})
+	p := startPathOver(
+		t, over, lambdaOptions{timeout: 30 * time.Second},
+		map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"})
 	for range 3 {
-		if got := p.invoke(t, `{"a":1}`); !sameJSON(got.payload, []byte(`{"event":{"a":1},"message":"hello from deployed"}`)) {
+		if got := p.invoke(t, `{"a":1}`); !sameJSON(
+			got.payload, []byte(`{"event":{"a":1},"message":"hello from deployed"}`)) {
 			t.Fatalf("answer %s %s", got.payload, got.errorType)
 		}
 	}
@@ -282,11 +298,14 @@ func testPathOff(t *testing.T, over eventAPIOptions) {
 		"off":            {"LIVE_LAMBDA": "off"},
 		"not configured": {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": ""},
 		"not usable":     {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://example.com"},
-		"bad values":     {"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "maybe", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "soon", "LIVE_LAMBDA_DELIVERY": "?"},
+		"bad values": {
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "maybe",
+			"LIVE_LAMBDA_ACCEPT_TIMEOUT": "soon", "LIVE_LAMBDA_DELIVERY": "?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, variables)
-			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+			if got := p.invoke(t, `[1]`); !sameJSON(
+				got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 				t.Errorf("answer %s %s\n%s", got.payload, got.errorType, p.output)
 			}
 			for _, exit := range p.env.close() {
@@ -295,7 +314,9 @@ func testPathOff(t *testing.T, over eventAPIOptions) {
 				}
 			}
 			for variable := range variables {
-				if bad := strings.HasPrefix(name, "bad") || name == "not usable"; bad && variables[variable] != "" && strings.Count(p.output.String(), variable) != 1 {
+				if bad := strings.HasPrefix(name, "bad") ||
+					name == "not usable"; bad && variables[variable] != "" &&
+					strings.Count(p.output.String(), variable) != 1 {
 					t.Errorf("not one line about %s in:\n%s", variable, p.output)
 				}
 			}
@@ -313,15 +334,19 @@ func testPathPortTaken(t *testing.T, over eventAPIOptions) {
 	}
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LRAP_LISTENER_PORT": port})
+	p := startPathOver(
+		t, over, lambdaOptions{timeout: 30 * time.Second}, map[string]string{"LRAP_LISTENER_PORT": port})
 	err = p.env.ready(t.Context())
 	if err == nil {
 		t.Fatal("the environment is ready")
 	}
-	if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool { return e.name == "process exited" }); err != nil {
+	if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool {
+		return e.name == "process exited"
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if out := p.output.String(); !strings.Contains(out, port) || !strings.Contains(out, "LRAP_LISTENER_PORT") {
+	if out := p.output.String(); !strings.Contains(out, port) ||
+		!strings.Contains(out, "LRAP_LISTENER_PORT") {
 		t.Errorf("the log does not name the port and the variable:\n%s", out)
 	}
 }
@@ -334,8 +359,12 @@ func testPathKeepsSecrets(t *testing.T, over eventAPIOptions) {
 		"LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_FORWARD_ENV": "on", "MARKED": "marked-variable"})
 	p.shared = append(p.shared, "LIVE_LAMBDA_LOG_LEVEL=debug")
 	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
-	got, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(`"marked-event"`), contentType: "application/json", tenantID: "marked-tenant",
-		clientContext: `{"custom":{"c":"marked-context"}}`, cognitoIdentity: `{"cognitoIdentityId":"marked-identity"}`})
+	got, err := p.env.
+		invoke(t.Context(),
+			invokeRequest{payload: []byte(`"marked-event"`), contentType: "application/json",
+				tenantID:        "marked-tenant",
+				clientContext:   `{"custom":{"c":"marked-context"}}`,
+				cognitoIdentity: `{"cognitoIdentityId":"marked-identity"}`})
 	if err != nil || string(got.payload) != `"marked-event"` {
 		t.Fatalf("answer %s, %v", got.payload, err)
 	}
@@ -347,7 +376,9 @@ func testPathKeepsSecrets(t *testing.T, over eventAPIOptions) {
 	for _, conn := range conns {
 		p.api.do(conn, apiVerdict{after: resetConnection})
 	}
-	if err := p.api.wait(t.Context(), func(c *eventAPICounts) bool { return c.connections > 3 && c.open == 0 }); err != nil {
+	if err := p.api.wait(t.Context(), func(c *eventAPICounts) bool {
+		return c.connections > 3 && c.open == 0
+	}); err != nil {
 		t.Fatal(err)
 	}
 	p.env.close()
@@ -366,9 +397,13 @@ func TestPathPassesThroughUnchanged(t *testing.T) { overBoth(t, testPathPassesTh
 func testPathPassesThroughUnchanged(t *testing.T, over eventAPIOptions) {
 	exchange := func(layered bool) string {
 		variables := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://127.0.0.1:1"} // nobody there
-		p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second, noFreeze: true, runtime: []string{"sleep", "60"}}, variables)
+		p := startPathOver(
+			t, over, lambdaOptions{
+				timeout: 30 * time.Second, noFreeze: true, runtime: []string{"sleep", "60"}}, variables)
 		addr := p.env.addr
-		if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool { return e.name == "runtime started" }); err != nil {
+		if _, err := p.env.waitFor(t.Context(), 0, func(e lambdaEvent) bool {
+			return e.name == "runtime started"
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if layered {
@@ -382,8 +417,12 @@ func testPathPassesThroughUnchanged(t *testing.T, over eventAPIOptions) {
 		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 		answer := make(chan invokeResult, 1)
 		go func() {
-			result, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(` {"b":1,  "a":"é"} `), requestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
-				traceID: "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0", tenantID: "t", clientContext: `{"a":1}`, cognitoIdentity: `{"cognitoIdentityId":"i"}`})
+			result, err :=
+				p.env.invoke(t.Context(),
+					invokeRequest{payload: []byte(` {"b":1,  "a":"é"} `),
+						requestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+						traceID:   "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0", tenantID: "t",
+						clientContext: `{"a":1}`, cognitoIdentity: `{"cognitoIdentityId":"i"}`})
 			if err != nil {
 				t.Error(err)
 			}
@@ -403,10 +442,15 @@ func testPathPassesThroughUnchanged(t *testing.T, over eventAPIOptions) {
 			seen.WriteString(got + "\n---\n")
 		}
 		ask("GET "+nextPath+" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", `"é"} `)
-		ask("POST "+invocationPath+"8476a536-e9f4-11e8-9739-2dfe598c3fcd/response HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a/b\r\nX-Forwarded-For: 1\r\nTransfer-Encoding: chunked\r\n"+
-			"Trailer: Lambda-Runtime-Function-Error-Type\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n\r\n3\r\nabc\r\n0\r\nLambda-Runtime-Function-Error-Type: Function.Late\r\n\r\n", "}\n")
+		ask("POST "+invocationPath+
+			"8476a536-e9f4-11e8-9739-2dfe598c3fcd/response HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a/"+
+			"b\r\nX-Forwarded-For: 1\r\nTransfer-Encoding: chunked\r\n"+
+			"Trailer: Lambda-Runtime-Function-Error-Type\r\nLambda-Runtime-Function-Response-Mode: "+
+			"streaming\r\n\r\n3\r\nabc\r\n0\r\nLambda-Runtime-Function-Error-Type: Function.Late\r\n\r\n",
+			"}\n")
 		result := <-answer
-		fmt.Fprintf(&seen, "%s %s %s %v", result.payload, result.contentType, result.errorType, result.trailer)
+		fmt.Fprintf(
+			&seen, "%s %s %s %v", result.payload, result.contentType, result.errorType, result.trailer)
 		for _, c := range p.env.completions(result.requestID) {
 			for _, name := range slices.Sorted(mapKeys(c.header)) {
 				if name != "Lambda-Runtime-Invocation-Id" {
@@ -432,7 +476,8 @@ func mapKeys(h http.Header) func(func(string) bool) {
 	}
 }
 
-// maskVarying blanks the values that differ from invocation to invocation, and sorts headers: their order means nothing.
+// maskVarying blanks the values that differ from invocation to invocation, and sorts headers: their order
+// means nothing.
 func maskVarying(s string) string {
 	lines := strings.Split(s, "\n")
 	for start, i := 0, 0; i < len(lines); i++ {
@@ -444,7 +489,8 @@ func maskVarying(s string) string {
 		}
 	}
 	for i, line := range lines {
-		for _, name := range []string{"Date:", "Lambda-Runtime-Deadline-Ms:", "Lambda-Runtime-Invocation-Id:"} {
+		for _, name := range []string{
+			"Date:", "Lambda-Runtime-Deadline-Ms:", "Lambda-Runtime-Invocation-Id:"} {
 			if strings.HasPrefix(line, name) {
 				lines[i] = name
 			}
@@ -455,9 +501,11 @@ func maskVarying(s string) string {
 
 // ---- kinds of function ----
 
-// eachPath runs a kind of function twice, each time in an environment of its own that prepare makes ready: with a local
-// end, which answers, and without an API, so that the deployed code does.
-func eachPath(t *testing.T, over eventAPIOptions, prepare func(t *testing.T) (lambdaOptions, map[string]string), then func(t *testing.T, p *wholePath, local bool)) {
+// eachPath runs a kind of function twice, each time in an environment of its own that prepare makes ready:
+// with a local end, which answers, and without an API, so that the deployed code does.
+func eachPath(
+	t *testing.T, over eventAPIOptions, prepare func(t *testing.T) (lambdaOptions, map[string]string),
+	then func(t *testing.T, p *wholePath, local bool)) {
 	t.Helper()
 	for _, local := range []bool{true, false} {
 		t.Run(map[bool]string{true: "local", false: "deployed"}[local], func(t *testing.T) {
@@ -465,7 +513,8 @@ func eachPath(t *testing.T, over eventAPIOptions, prepare func(t *testing.T) (la
 			o.timeout = 30 * time.Second
 			want := `[1]`
 			if !local {
-				variables["LIVE_LAMBDA_APPSYNC_HTTP_HOST"], want = "", `{"event":[1],"message":"hello from deployed"}`
+				variables["LIVE_LAMBDA_APPSYNC_HTTP_HOST"], want = "",
+					`{"event":[1],"message":"hello from deployed"}`
 			}
 			p := startPathOver(t, over, o, variables)
 			if local {
@@ -493,8 +542,8 @@ func deployedProgram(t *testing.T, name string) {
 	writeScript(t, name, "#!/bin/sh\nexec "+filepath.Join(dir, "live-lambda")+" sample deployed\n", 0o755)
 }
 
-// A function on provided.al2023 whose program the layer's bootstrap starts, and one with the bootstrap that the README
-// shows, which needs no handler.
+// A function on provided.al2023 whose program the layer's bootstrap starts, and one with the bootstrap that
+// the README shows, which needs no handler.
 func TestPathOSOnly(t *testing.T) { overBoth(t, testPathOSOnly) }
 
 func testPathOSOnly(t *testing.T, over eventAPIOptions) {
@@ -523,10 +572,17 @@ func testPathOSOnly(t *testing.T, over eventAPIOptions) {
 					t.Fatal(err)
 				}
 			}
-			writeScript(t, filepath.Join(task, "bootstrap"), "#!/bin/sh\n"+strings.Replace(script, "/opt/live-lambda-runtime-wrapper.sh", wrapper, 1), 0o755)
-			p := startPathOver(t, over, lambdaOptions{osOnly: true, taskDir: task, handler: "whatever", timeout: 30 * time.Second}, nil)
+			writeScript(
+				t, filepath.Join(task, "bootstrap"),
+				"#!/bin/sh\n"+strings.Replace(script, "/opt/live-lambda-runtime-wrapper.sh", wrapper, 1),
+				0o755)
+			p := startPathOver(
+				t, over, lambdaOptions{
+					osOnly: true, taskDir: task, handler: "whatever", timeout: 30 * time.Second}, nil)
 			p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
-			want := map[bool]string{true: `[1]`, false: `{"event":[1],"message":"hello from deployed"}`}[layer] // past the proxy
+			// past the proxy
+			want := map[bool]string{
+				true: `[1]`, false: `{"event":[1],"message":"hello from deployed"}`}[layer]
 			if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(want)) {
 				t.Errorf("answer %s %s, want %s\n%s", got.payload, got.errorType, want, p.output)
 			}
@@ -534,14 +590,17 @@ func testPathOSOnly(t *testing.T, over eventAPIOptions) {
 	}
 }
 
-// startOtherProxy is another Runtime API proxy, which forwards to whatever to returns and records what it forwarded.
+// startOtherProxy is another Runtime API proxy, which forwards to whatever to returns and records what it
+// forwarded.
 func startOtherProxy(t *testing.T, to func() string) (address string, forwarded func() string) {
 	t.Helper()
 	var seen screen
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: to()})
-		seen.Write([]byte(r.In.Method + " " + r.In.URL.Path[strings.LastIndexByte(r.In.URL.Path, '/')+1:] + "\n"))
-	}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)} // the environment ends while it waits in next
+		seen.Write([]byte(
+			r.In.Method + " " + r.In.URL.Path[strings.LastIndexByte(r.In.URL.Path, '/')+1:] + "\n"))
+		// the environment ends while it waits in next
+	}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	s := httptest.NewServer(proxy)
 	t.Cleanup(func() {
 		s.CloseClientConnections()
@@ -550,8 +609,8 @@ func startOtherProxy(t *testing.T, to func() string) (address string, forwarded 
 	return s.Listener.Addr().String(), seen.String
 }
 
-// Two Runtime API proxies: this one behind LRAP_RUNTIME_API_ENDPOINT nearer to the runtime, or the other one, by a wrapper
-// of its own. That variable may then name this one: it is meant for the other.
+// Two Runtime API proxies: this one behind LRAP_RUNTIME_API_ENDPOINT nearer to the runtime, or the other one,
+// by a wrapper of its own. That variable may then name this one: it is meant for the other.
 func TestPathProxies(t *testing.T) { overBoth(t, testPathProxies) }
 
 func testPathProxies(t *testing.T, over eventAPIOptions) {
@@ -566,7 +625,8 @@ func testPathProxies(t *testing.T, over eventAPIOptions) {
 			other, forwarded = startOtherProxy(t, ln.Addr().String)
 			return lambdaOptions{listener: ln}, map[string]string{"LRAP_RUNTIME_API_ENDPOINT": other}
 		}, func(t *testing.T, p *wholePath, _ bool) {
-			if got := forwarded(); !strings.HasPrefix(got, "GET next\nPOST response\nGET next\nPOST response\n") {
+			if got := forwarded(); !strings.HasPrefix(
+				got, "GET next\nPOST response\nGET next\nPOST response\n") {
 				t.Errorf("the other proxy forwarded %q", got)
 			}
 		})
@@ -581,8 +641,12 @@ func testPathProxies(t *testing.T, over eventAPIOptions) {
 			var other string
 			other, forwarded = startOtherProxy(t, func() string { return this })
 			wrapper := filepath.Join(t.TempDir(), "wrapper")
-			writeScript(t, wrapper, "#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API="+other+"\nexec \"$@\"\n", 0o755)
-			return lambdaOptions{}, map[string]string{"LIVE_LAMBDA_EXEC_WRAPPER": wrapper, "LRAP_LISTENER_PORT": port, "LRAP_RUNTIME_API_ENDPOINT": this}
+			writeScript(
+				t, wrapper, "#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API="+other+"\nexec \"$@\"\n", 0o755)
+			return lambdaOptions{},
+				map[string]string{
+					"LIVE_LAMBDA_EXEC_WRAPPER": wrapper, "LRAP_LISTENER_PORT": port,
+					"LRAP_RUNTIME_API_ENDPOINT": this}
 		}, func(t *testing.T, p *wholePath, local bool) {
 			want := "GET next\nPOST response\nGET next\nPOST response\n"
 			if local { // the runtime's first next is still held
@@ -595,8 +659,8 @@ func testPathProxies(t *testing.T, over eventAPIOptions) {
 	})
 }
 
-// webAdapter does what Lambda Web Adapter does: an extension that is the runtime as soon as the web server is up, which
-// Lambda starts as the runtime, and takes the Runtime API's address from a variable of its own.
+// webAdapter does what Lambda Web Adapter does: an extension that is the runtime as soon as the web server is
+// up, which Lambda starts as the runtime, and takes the Runtime API's address from a variable of its own.
 // https://aws.github.io/aws-lambda-web-adapter/features/request-interception.html
 const webAdapter = `#!/bin/sh
 api=http://$AWS_LAMBDA_RUNTIME_API/2020-01-01/extension
@@ -628,24 +692,31 @@ func testPathWebAdapter(t *testing.T, over eventAPIOptions) {
 		if err := syscall.Mkfifo(server, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return lambdaOptions{layerDir: opt, runtime: []string{"sh", "-c", `echo up >"$SERVER"; exec sleep 60`}},
-			map[string]string{"SERVER": server, "LRAP_LISTENER_PORT": port, "AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port, "PROGRAM": filepath.Join(dir, "live-lambda")}
+		return lambdaOptions{
+				layerDir: opt, runtime: []string{"sh", "-c", `echo up >"$SERVER"; exec sleep 60`}},
+			map[string]string{
+				"SERVER": server, "LRAP_LISTENER_PORT": port,
+				"AWS_LWA_LAMBDA_RUNTIME_API_PROXY": "http://127.0.0.1:" + port,
+				"PROGRAM":                          filepath.Join(dir, "live-lambda")}
 	}, nil)
 }
 
-// startWayOut is an HTTP proxy, the only way to events.example.com, which is the API behind TLS. It wants the user where
-// one is given. asked are the tunnels it was asked for, served what went through them.
-func startWayOut(t *testing.T, user string, api *atomic.Value, leaf *certificate) (address string, asked, served func() string) {
+// startWayOut is an HTTP proxy, the only way to events.example.com, which is the API behind TLS. It wants the
+// user where one is given. asked are the tunnels it was asked for, served what went through them.
+func startWayOut(t *testing.T, user string, api *atomic.Value, leaf *certificate) (
+	address string, asked, served func() string) {
 	t.Helper()
 	var tunnels, requests screen
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	behind := httptest.NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
-		requests.Write([]byte(r.In.Method + " " + r.In.URL.Path + "\n"))
-		host, _ := api.Load().(string)
-		r.SetURL(&url.URL{Scheme: "http", Host: host})
-		r.Out.Host = r.In.Host
-	}})
-	behind.Config.ErrorLog, behind.TLS = quiet, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: leaf.key}}}
+	behind := httptest.
+		NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
+			requests.Write([]byte(r.In.Method + " " + r.In.URL.Path + "\n"))
+			host, _ := api.Load().(string)
+			r.SetURL(&url.URL{Scheme: "http", Host: host})
+			r.Out.Host = r.In.Host
+		}})
+	behind.Config.ErrorLog, behind.TLS = quiet,
+		&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: leaf.key}}}
 	behind.StartTLS()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tunnels.Write([]byte(r.Method + " " + r.RequestURI + "\n"))
@@ -679,8 +750,8 @@ func startWayOut(t *testing.T, user string, api *atomic.Value, leaf *certificate
 	return proxy.Listener.Addr().String(), tunnels.String, requests.String
 }
 
-// A function in a VPC whose way out is a proxy: it takes WebSocket and HTTPS publishes, and the Runtime API never, which
-// goes by a name that no rule excepts (Go's own exception for localhost is in lower case).
+// A function in a VPC whose way out is a proxy: it takes WebSocket and HTTPS publishes, and the Runtime API
+// never, which goes by a name that no rule excepts (Go's own exception for localhost is in lower case).
 func TestPathHTTPSProxy(t *testing.T) { overBoth(t, testPathHTTPSProxy) }
 
 func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
@@ -690,12 +761,14 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 	if err := os.WriteFile(roots, []byte(root.pem()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	certFile, certDir := "SSL_CERT_FILE="+roots, "SSL_CERT_DIR="+filepath.Dir(roots) // which crypto/x509 alone reads
+	// which crypto/x509 alone reads
+	certFile, certDir := "SSL_CERT_FILE="+roots, "SSL_CERT_DIR="+filepath.Dir(roots)
 	for _, test := range []struct{ name, roots, variable, given, wanted, noProxy, reason string }{
 		{"no password", certFile, "HTTPS_PROXY", "", "", "", ""},
 		{"password", certFile, "https_proxy", "me:p%40ss@", "me:p@ss", "other.example.com", ""},
 		{"roots in a directory", certDir, "HTTPS_PROXY", "", "", "", ""},
-		{"wrong password", certFile, "HTTPS_PROXY", "me:marked@", "me:p@ss", "", "Proxy Authentication Required"},
+		{"wrong password", certFile, "HTTPS_PROXY", "me:marked@", "me:p@ss", "",
+			"Proxy Authentication Required"},
 		{"excepted", certFile, "HTTPS_PROXY", "", "", ".example.com", "events.example.com"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -711,16 +784,21 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 			address, asked, served := startWayOut(t, test.wanted, &api, leaf)
 			proxy := "http://" + test.given + address
 			rootsVariable, where, _ := strings.Cut(test.roots, "=")
-			p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second, listener: ln}, map[string]string{
-				"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", rootsVariable: where, test.variable: proxy, "HTTP_PROXY": proxy,
-				"NO_PROXY": test.noProxy, "LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
+			p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second, listener: ln},
+				map[string]string{
+					"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "events.example.com", rootsVariable: where,
+					test.variable: proxy, "HTTP_PROXY": proxy,
+					"NO_PROXY":                  test.noProxy,
+					"LRAP_RUNTIME_API_ENDPOINT": strings.Replace(runtimeAPI, "127.0.0.1", "LOCALHOST", 1)})
 			api.Store(p.host)
 			if test.reason != "" {
-				if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+				if got := p.invoke(t, `[1]`); !sameJSON(
+					got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 					t.Errorf("answer %s %s", got.payload, got.errorType)
 				}
 				p.env.close() // with all that it has printed
-				if out := p.output.String(); !strings.Contains(out, test.reason) || strings.Contains(out, "marked") {
+				if out := p.output.String(); !strings.Contains(out, test.reason) ||
+					strings.Contains(out, "marked") {
 					t.Errorf("the log does not say %q, or too much:\n%s", test.reason, out)
 				}
 			} else {
@@ -733,19 +811,21 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 						break
 					}
 				}
-				if got := served(); !strings.HasPrefix(got, "GET "+p.api.path()+"/realtime\n") || !strings.Contains(got, "POST "+p.api.path()+"\n") {
+				if got := served(); !strings.HasPrefix(got, "GET "+p.api.path()+"/realtime\n") ||
+					!strings.Contains(got, "POST "+p.api.path()+"\n") {
 					t.Errorf("through the proxy went %q", got)
 				}
 			}
-			if got := strings.ReplaceAll(asked(), "CONNECT events.example.com:443\n", ""); got != "" || (asked() == "") != (test.noProxy == ".example.com") {
+			if got := strings.ReplaceAll(asked(), "CONNECT events.example.com:443\n", ""); got != "" ||
+				(asked() == "") != (test.noProxy == ".example.com") {
 				t.Errorf("the proxy was asked %q", asked())
 			}
 		})
 	}
 }
 
-// A function without a way out, whose packets nobody answers: one invocation waits, for no more than half of its time,
-// and the next do not wait again.
+// A function without a way out, whose packets nobody answers: one invocation waits, for no more than half of
+// its time, and the next do not wait again.
 func TestPathNoEgress(t *testing.T) { overBoth(t, testPathNoEgress) }
 
 func testPathNoEgress(t *testing.T, over eventAPIOptions) {
@@ -754,9 +834,12 @@ func testPathNoEgress(t *testing.T, over eventAPIOptions) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	p := startPathOver(t, over, lambdaOptions{timeout: 4 * time.Second}, map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "https://" + silent.Addr().String()})
+	p := startPathOver(
+		t, over, lambdaOptions{timeout: 4 * time.Second},
+		map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "https://" + silent.Addr().String()})
 	for i := range 3 {
-		if got := p.invoke(t, `[1]`); !sameJSON(got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
+		if got := p.invoke(t, `[1]`); !sameJSON(
+			got.payload, []byte(`{"event":[1],"message":"hello from deployed"}`)) {
 			t.Fatalf("invocation %d: answer %s %s\n%s", i, got.payload, got.errorType, p.output)
 		}
 	}
@@ -767,12 +850,14 @@ func testPathNoEgress(t *testing.T, over eventAPIOptions) {
 			lines = append(lines, line)
 		}
 	}
-	if len(lines) != 3 || !strings.Contains(lines[0], "no connection to AppSync") || !strings.Contains(lines[1], "waited in vain") || !strings.Contains(lines[2], "waited in vain") {
+	if len(lines) != 3 || !strings.Contains(lines[0], "no connection to AppSync") ||
+		!strings.Contains(lines[1], "waited in vain") || !strings.Contains(lines[2], "waited in vain") {
 		t.Errorf("the log has %q", lines)
 	}
 }
 
-// SnapStart: no credentials in the environment, other ones after the restore, and a connection that did not survive it.
+// SnapStart: no credentials in the environment, other ones after the restore, and a connection that did not
+// survive it.
 func TestPathSnapStart(t *testing.T) { overBoth(t, testPathSnapStart) }
 
 func testPathSnapStart(t *testing.T, over eventAPIOptions) {
@@ -781,12 +866,17 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fifo := filepath.Join(t.TempDir(), "fifo") // the runtime waits: a snapshot may be taken before there is a link
+	// the runtime waits: a snapshot may be taken before there is a link
+	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runtime := []string{"sh", "-c", "cat '" + fifo + "' && curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" && exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
-	p := startPathOver(t, over, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
+	runtime := []string{
+		"sh", "-c", "cat '" + fifo +
+			"' && curl -sS -o /dev/null \"http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore/next\" " +
+			"&& exec \"$0\" sample deployed", filepath.Join(dir, "live-lambda")}
+	p := startPathOver(
+		t, over, lambdaOptions{snapStart: true, runtime: runtime, timeout: 30 * time.Second}, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	links := func() (conns []int) {
@@ -806,10 +896,15 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 		t.Fatal(err)
 	}
 	restored := credentials{"AKIDRESTORED", "restored", "restored-token"}
-	p.env.setCredentials(lambdaCredentials{accessKeyID: restored.accessKeyID, secretAccessKey: restored.secretAccessKey, sessionToken: restored.sessionToken})
+	p.env.setCredentials(
+		lambdaCredentials{
+			accessKeyID: restored.accessKeyID, secretAccessKey: restored.secretAccessKey,
+			sessionToken: restored.sessionToken})
 	p.api.accept("", restored)
 	p.api.do(before[0], apiVerdict{after: resetConnection})
-	p.shared = append(p.shared, "AWS_ACCESS_KEY_ID="+restored.accessKeyID, "AWS_SECRET_ACCESS_KEY="+restored.secretAccessKey, "AWS_SESSION_TOKEN="+restored.sessionToken)
+	p.shared = append(
+		p.shared, "AWS_ACCESS_KEY_ID="+restored.accessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+restored.secretAccessKey, "AWS_SESSION_TOKEN="+restored.sessionToken)
 	p.startLocal(t, "--", filepath.Join(p.dir, "live-lambda"), "sample", sampleEcho)
 	if got := p.invoke(t, `[1]`); string(got.payload) != `[1]` || got.restore == 0 {
 		t.Fatalf("answer %s %s, restore %v\n%s", got.payload, got.errorType, got.restore, p.output)
@@ -828,15 +923,18 @@ func testPathRestoreError(t *testing.T, over eventAPIOptions) {
 curl -sS -o /dev/null "$api/next"
 curl -sS -o /dev/null -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestore' -d '{"errorMessage":"hook"}' "$api/error"
 exit 1`
-	p := startPathOver(t, over, lambdaOptions{snapStart: true, runtime: []string{"sh", "-c", script}, timeout: 30 * time.Second}, nil)
+	p := startPathOver(
+		t, over, lambdaOptions{
+			snapStart: true, runtime: []string{"sh", "-c", script}, timeout: 30 * time.Second}, nil)
 	got, err := p.env.invoke(t.Context(), invokeRequest{payload: []byte(`[1]`)})
-	if err != nil || got.errorType != "Runtime.AfterRestore" || string(got.payload) != `{"errorMessage":"hook"}` {
+	if err != nil || got.errorType != "Runtime.AfterRestore" ||
+		string(got.payload) != `{"errorMessage":"hook"}` {
 		t.Errorf("answer %s %s %v\n%s", got.payload, got.errorType, err, p.output)
 	}
 }
 
-// Lambda Managed Instances: INVOKE is refused, several runtime processes ask for next at once, and each of several
-// invocations has its own answer, from a local end and from the deployed code.
+// Lambda Managed Instances: INVOKE is refused, several runtime processes ask for next at once, and each of
+// several invocations has its own answer, from a local end and from the deployed code.
 func TestPathManagedInstances(t *testing.T) { overBoth(t, testPathManagedInstances) }
 
 func testPathManagedInstances(t *testing.T, over eventAPIOptions) {
@@ -844,7 +942,9 @@ func testPathManagedInstances(t *testing.T, over eventAPIOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime := []string{"sh", "-c", `for i in 1 2 3 4 5 6 7; do "$0" sample deployed & done; exec "$0" sample deployed`, filepath.Join(dir, "live-lambda")}
+	runtime := []string{
+		"sh", "-c", `for i in 1 2 3 4 5 6 7; do "$0" sample deployed & done; exec "$0" sample deployed`,
+		filepath.Join(dir, "live-lambda")}
 	eachPath(t, over, func(*testing.T) (lambdaOptions, map[string]string) {
 		return lambdaOptions{maxConcurrency: 8, runtime: runtime}, map[string]string{}
 	}, func(t *testing.T, p *wholePath, local bool) {
@@ -856,7 +956,8 @@ func testPathManagedInstances(t *testing.T, over eventAPIOptions) {
 				if !local {
 					want = `{"event":` + want + `,"message":"hello from deployed"}`
 				}
-				if err != nil || !sameJSON(result.payload, []byte(want)) || len(p.env.completions(result.requestID)) != 1 {
+				if err != nil || !sameJSON(result.payload, []byte(want)) ||
+					len(p.env.completions(result.requestID)) != 1 {
 					t.Errorf("got %s %s %v, want %s", result.payload, result.errorType, err, want)
 				}
 			})
@@ -874,7 +975,8 @@ func runDemo(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(filepath.Join(dir, "live-lambda"), append([]string{"demo"}, args...)...).CombinedOutput()
+	out, err := exec.Command(
+		filepath.Join(dir, "live-lambda"), append([]string{"demo"}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("demo: %v\n%s", err, out)
 	}
@@ -890,7 +992,9 @@ func TestDemo(t *testing.T) {
 
 func testDemo(t *testing.T, over eventAPIOptions) {
 	out := runDemo(t, "--protocol", over.protocol())
-	for _, want := range []string{"AWS is emulated", `"message":"hello from this machine"`, `"message":"hello from the deployed code"`} {
+	for _, want := range []string{
+		"AWS is emulated", `"message":"hello from this machine"`,
+		`"message":"hello from the deployed code"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s in:\n%s", want, out)
 		}
@@ -921,7 +1025,8 @@ func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	if err := os.WriteFile(file, event, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := runDemo(t, "--protocol", over.protocol(), "--event", file); !strings.Contains(out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
+	if out := runDemo(t, "--protocol", over.protocol(), "--event", file); !strings.Contains(
+		out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
 		t.Errorf("the event did not come back:\n%s", out)
 	}
 }
@@ -944,7 +1049,9 @@ func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
 		t.Fatal(err)
 	}
 	d := &listeningDemo{url: "http://127.0.0.1:" + port + "/2015-03-31/functions/demo/invocations"}
-	d.Cmd = exec.Command(filepath.Join(dir, "live-lambda"), append([]string{"demo", "--listen", "127.0.0.1:" + port}, handler...)...)
+	d.Cmd = exec.Command(
+		filepath.Join(dir, "live-lambda"),
+		append([]string{"demo", "--listen", "127.0.0.1:" + port}, handler...)...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -993,7 +1100,8 @@ func TestDemoListen(t *testing.T) {
 	}
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) || resp.StatusCode != http.StatusOK {
+	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) ||
+		resp.StatusCode != http.StatusOK {
 		t.Errorf("%s: %s", resp.Status, body)
 	}
 	d.end(t)
@@ -1006,8 +1114,10 @@ func TestDemoInterruptedOnce(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := startListeningDemo(t, "--", "sh", "-c", `api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
-id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip'); cat <'`+fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
+	d := startListeningDemo(t, "--", "sh", "-c",
+		`api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip'); cat <'`+
+			fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
@@ -1037,7 +1147,10 @@ id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Run
 // A second interrupt reaches the local end, which ends a handler that would not come to its end.
 func TestDemoInterruptedTwice(t *testing.T) {
 	needCurl(t)
-	d := startListeningDemo(t, "--", "sh", "-c", `curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo "process $$"; exec sleep 1000`)
+	d := startListeningDemo(
+		t, "--", "sh", "-c",
+		`curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo `+
+			`"process $$"; exec sleep 1000`)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url, strings.NewReader(`{}`))

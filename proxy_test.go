@@ -2,9 +2,9 @@
 
 package main
 
-// proxy_test.go tests proxy.go, and with it the whole extension under faults, in one process: the real proxy and tunnel
-// between the two emulators, a runtime with deployed code, and local ends, on a network of pipes in a bubble of fake
-// time. What a caller of the function gets is always Lambda's word, not the extension's.
+// proxy_test.go tests proxy.go, and with it the whole extension under faults, in one process: the real proxy
+// and tunnel between the two emulators, a runtime with deployed code, and local ends, on a network of pipes
+// in a bubble of fake time. What a caller of the function gets is always Lambda's word, not the extension's.
 
 import (
 	"bufio"
@@ -50,46 +50,91 @@ import (
 
 // ---- everything but invocations ----
 
-// What passes through is told by parsing it at both ends: what the runtime wrote and what the Runtime API read are the
-// same request, and the other way round for the response. lost and gained are the lines of the difference.
+// What passes through is told by parsing it at both ends: what the runtime wrote and what the Runtime API
+// read are the same request, and the other way round for the response. lost and gained are the lines of the
+// difference.
 func TestPassThrough(t *testing.T) {
-	const post, ok = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n", "HTTP/1.1 202 Accepted\r\n"
+	const post, ok = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n",
+		"HTTP/1.1 202 Accepted\r\n"
 	const empty = ok + "Content-Length: 0\r\n\r\n"
 	tests := []struct {
 		name, request, response string
 		lost                    string // lines that do not arrive, and a - before each
 	}{
-		{"next", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", ""},
-		{"next, chunked and with trailers", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n{}\r\n0\r\nA: 1\r\nB: 2\r\n\r\n", ""},
-		{"next refused", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 36\r\n\r\n{\"errorType\":\"InvalidStateTransition", ""},
-		{"response", post + "Content-Length: 5\r\nContent-Type: text/plain\r\nLambda-Runtime-Invocation-Id: i\r\n\r\nhello", ok + "Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n", ""},
+		{"next", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\nContent-Type: application/" +
+				"json\r\nContent-Length: 2\r\n\r\n{}", ""},
+		{"next, chunked and with trailers", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n{}\r\n0\r\nA: " +
+				"1\r\nB: 2\r\n\r\n", ""},
+		{"next refused", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: " +
+				"36\r\n\r\n{\"errorType\":\"InvalidStateTransition", ""},
+		{"response",
+			post + "Content-Length: 5\r\nContent-Type: text/plain\r\nLambda-Runtime-Invocation-Id: " +
+				"i\r\n\r\nhello",
+			ok + "Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n", ""},
 		{"no body at all", post + "\r\n", empty, "+Content-Length: [0]"},
 		{"an empty body", post + "Content-Length: 0\r\n\r\n", empty, ""},
 		{"chunked", post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", empty, ""},
 		{"chunked, nothing in it", post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", empty, ""},
-		{"a stream with trailers", post + "Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n", empty, ""},
-		{"trailers declared and not sent", post + "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\r\n1\r\na\r\n0\r\n\r\n", empty, ""},
-		{"trailers sent and not declared", post + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n", ok + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n", ""},
-		{"gzip stays gzip", post + "Accept-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", ok + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", ""},
-		{"all that proxies like to add", post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\nContent-Length: 0\r\n\r\n", ok + "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nServer: s\r\nVia: 1.1 y\r\nContent-Length: 0\r\n\r\n", ""},
-		{"headers more than once", post + "X-A: 1\r\nX-A: 2\r\nCookie: a\r\nCookie: b\r\nContent-Length: 0\r\n\r\n", ok + "Set-Cookie: a\r\nSet-Cookie: b\r\nX-A: \r\nContent-Length: 0\r\n\r\n", ""},
-		{"hop by hop", post + "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n", ok + "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n", "-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]"},
+		{"a stream with trailers",
+			post + "Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: " +
+				"streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, " +
+				"Lambda-Runtime-Function-Error-Body\r\n" +
+				"\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: " +
+				"E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n", empty, ""},
+		{"trailers declared and not sent",
+			post + "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n" +
+				"\r\n1\r\na\r\n0\r\n\r\n", empty, ""},
+		{"trailers sent and not declared",
+			post + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n",
+			ok + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n", ""},
+		{"gzip stays gzip",
+			post + "Accept-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
+			ok + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", ""},
+		{"all that proxies like to add",
+			post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: " +
+				"https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\nContent-Length: 0\r\n\r\n",
+			ok + "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nServer: s\r\nVia: 1.1 y\r\nContent-Length: 0\r\n\r\n",
+			""},
+		{"headers more than once",
+			post + "X-A: 1\r\nX-A: 2\r\nCookie: a\r\nCookie: b\r\nContent-Length: 0\r\n\r\n",
+			ok + "Set-Cookie: a\r\nSet-Cookie: b\r\nX-A: \r\nContent-Length: 0\r\n\r\n", ""},
+		{"hop by hop",
+			post + "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: " +
+				"x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n",
+			ok + "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n",
+			"-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]"},
 		{"escapes in the path", "GET /a%2Fb//c/../d/%7e/%E9?x HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
 		{"a path of slashes", "GET //host//path HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
 		{"odd queries", "GET /x?a;b=%zz&c=%&d=a+b&&=?%2F HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
 		{"an empty query", "GET /x? HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
-		{"PUT to telemetry", "PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\nLambda-Extension-Identifier: i\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", ""},
-		{"a method of one's own", "FROB /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", ""},
+		{"PUT to telemetry",
+			"PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\nLambda-Extension-Identifier: " +
+				"i\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", ""},
+		{"a method of one's own", "FROB /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", ""},
 		{"HEAD", "HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n", ""},
 		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
-		{"DELETE with a body", "DELETE /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", "HTTP/1.1 204 No Content\r\n\r\n", ""},
-		{"not modified", "GET /x HTTP/1.1\r\nHost: h\r\nIf-None-Match: a\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: a\r\n\r\n", ""},
-		{"until the end of the connection", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nhello", `-[] -1 "hello" +[chunked] -1 "hello"`},
-		{"early hints", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]"},
-		{"a redirect", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n", ""},
-		{"an absolute URL", "GET http://example.com/x?y HTTP/1.1\r\nHost: example.com\r\n\r\n", empty, "-GET http://example.com/x?y +GET /x?y"},
-		{"an absolute URL of next", "GET http://example.com" + nextPath + " HTTP/1.1\r\nHost: example.org\r\n\r\n", empty, "-GET http://example.com" + nextPath + " +GET " + nextPath},
-		{"a header of 200 KB", "GET /x HTTP/1.1\r\nHost: h\r\nX-Big: " + strings.Repeat("x", 200<<10) + "\r\n\r\n", empty, ""},
+		{"DELETE with a body", "DELETE /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			"HTTP/1.1 204 No Content\r\n\r\n", ""},
+		{"not modified", "GET /x HTTP/1.1\r\nHost: h\r\nIf-None-Match: a\r\n\r\n",
+			"HTTP/1.1 304 Not Modified\r\nEtag: a\r\n\r\n", ""},
+		{"until the end of the connection", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\n\r\nhello", `-[] -1 "hello" +[chunked] -1 "hello"`},
+		{"early hints", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 " +
+				"OK\r\nContent-Length: 0\r\n\r\n", "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]"},
+		{"a redirect", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n", ""},
+		{"an absolute URL", "GET http://example.com/x?y HTTP/1.1\r\nHost: example.com\r\n\r\n", empty,
+			"-GET http://example.com/x?y +GET /x?y"},
+		{"an absolute URL of next",
+			"GET http://example.com" + nextPath + " HTTP/1.1\r\nHost: example.org\r\n\r\n", empty,
+			"-GET http://example.com" + nextPath + " +GET " + nextPath},
+		{"a header of 200 KB",
+			"GET /x HTTP/1.1\r\nHost: h\r\nX-Big: " + strings.Repeat("x", 200<<10) + "\r\n\r\n", empty, ""},
 	}
 	for _, link := range []bool{false, true} {
 		for _, tt := range tests {
@@ -111,7 +156,9 @@ func TestPassThrough(t *testing.T) {
 				default:
 				}
 				diff := differ(digestRequest(bufio.NewReader(strings.NewReader(tt.request))), request)
-				diff = append(diff, differ(digestResponse(bufio.NewReader(strings.NewReader(tt.response)), tt.request), got)...)
+				diff = append(
+					diff, differ(
+						digestResponse(bufio.NewReader(strings.NewReader(tt.response)), tt.request), got)...)
 				if d := strings.Join(diff, " "); d != tt.lost {
 					r.t.Errorf("the difference is %.300q, want %q", d, tt.lost)
 				}
@@ -142,7 +189,9 @@ func TestPassThroughStreams(t *testing.T) {
 			io.WriteString(conn, "0\r\n\r\n")
 		})
 		client, in := r.connect8082()
-		io.WriteString(client, "POST "+invocationPath+"id/response HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+		io.WriteString(
+			client, "POST "+invocationPath+
+				"id/response HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
 		for _, c := range []string{"a", "b", "c"} {
 			time.Sleep(time.Hour)
 			io.WriteString(client, "1\r\n"+c+"\r\n")
@@ -179,13 +228,16 @@ func TestPassThroughContinue(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 		})
 		client, in := r.connect8082()
-		io.WriteString(client, "POST "+invocationPath+"id/response HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+		io.WriteString(
+			client, "POST "+invocationPath+
+				"id/response HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
 		if line, err := in.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" || err != nil {
 			r.t.Fatalf("got %q, %v before the body was sent", line, err)
 		}
 		in.ReadString('\n')
 		io.WriteString(client, "hello")
-		want := "202 Accepted\nContent-Length: [0]\nDate: [Sat, 01 Jan 2000 00:00:00 GMT]\n[] 0 \"\"\n" // net/http adds the date after a 1xx
+		// net/http adds the date after a 1xx
+		want := "202 Accepted\nContent-Length: [0]\nDate: [Sat, 01 Jan 2000 00:00:00 GMT]\n[] 0 \"\"\n"
 		if got := digestResponse(in, "POST "); strings.TrimPrefix(got, "100 Continue\n[] 0 \"\"\n") != want {
 			r.t.Errorf("got %q, want %q", got, want)
 		}
@@ -201,10 +253,13 @@ func TestPassThroughBreaks(t *testing.T) {
 	for _, tt := range []struct{ name, request, response, arrives, comes string }{
 		{"a chunked request", post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe", "", "unexpected EOF", ""},
 		{"a request", post + "Content-Length: 5\r\n\r\nhe", "", "unexpected EOF", ""},
-		{"a response", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", `"a"`, "unexpected EOF"},
-		{"a chunked response", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", `"a"`, "unexpected EOF"},
+		{"a response", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe",
+			`"a"`, "unexpected EOF"},
+		{"a chunked response", post + "Content-Length: 1\r\n\r\na",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", `"a"`, "unexpected EOF"},
 		{"no response", post + "Content-Length: 1\r\n\r\na", "", `"a"`, "502 Bad Gateway"},
-		{"half a response's head", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Le", `"a"`, "502 Bad Gateway"},
+		{"half a response's head", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Le",
+			`"a"`, "502 Bad Gateway"},
 		{"no HTTP", post + "Content-Length: 1\r\n\r\na", "SSH-2.0\r\n", `"a"`, "502 Bad Gateway"},
 	} {
 		passTest(t, tt.name, true, func(r *rig, ln *pipeListener) {
@@ -230,7 +285,9 @@ func TestPassThroughBreaks(t *testing.T) {
 		ln.Close()
 		client, in := r.connect8082()
 		io.WriteString(client, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
-		if got := digestResponse(in, "GET "); !strings.Contains(got, "502 Bad Gateway") || !strings.Contains(got, `LiveLambda.RuntimeAPI`) || !strings.Contains(r.log.String(), "cannot reach the Runtime API") {
+		if got := digestResponse(in, "GET "); !strings.Contains(got, "502 Bad Gateway") ||
+			!strings.Contains(got, `LiveLambda.RuntimeAPI`) ||
+			!strings.Contains(r.log.String(), "cannot reach the Runtime API") {
 			r.t.Errorf("the runtime got %q, the log has %s", got, r.log)
 		}
 	})
@@ -240,7 +297,9 @@ func TestPassThroughBreaks(t *testing.T) {
 			http.ReadRequest(in)
 			asked <- true
 			<-event
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nLambda-Runtime-Aws-Request-Id: id\r\n\r\nnot JSON")
+			io.WriteString(
+				conn, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nLambda-Runtime-Aws-Request-Id: "+
+					"id\r\n\r\nnot JSON")
 		})
 		first, _ := r.connect8082()
 		io.WriteString(first, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -251,7 +310,8 @@ func TestPassThroughBreaks(t *testing.T) {
 		io.WriteString(second, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
 		synctest.Wait()
 		close(event)
-		if got := digestResponse(in, "GET "); !strings.Contains(got, "200 OK") || len(asked) != 1 { // the Runtime API was asked once
+		// the Runtime API was asked once
+		if got := digestResponse(in, "GET "); !strings.Contains(got, "200 OK") || len(asked) != 1 {
 			r.t.Errorf("the second runtime got %q, the Runtime API was asked %d times", got, len(asked))
 		}
 		if strings.Contains(r.log.String(), "ERROR") {
@@ -267,7 +327,8 @@ func TestPassThroughUpgrade(t *testing.T) {
 			if got := digestRequest(in); !strings.Contains(got, "Upgrade: [any]") {
 				r.t.Errorf("the Runtime API got %q", got)
 			}
-			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+			io.WriteString(
+				conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
 			line, _ := in.ReadString('\n')
 			io.WriteString(conn, "echo "+line)
 		})
@@ -283,7 +344,8 @@ func TestPassThroughUpgrade(t *testing.T) {
 	})
 }
 
-// passTest runs a test between a runtime and a Runtime API that listens, with a link to AppSync or not configured.
+// passTest runs a test between a runtime and a Runtime API that listens, with a link to AppSync or not
+// configured.
 func passTest(t *testing.T, name string, link bool, test func(*rig, *pipeListener)) {
 	opts := rigOptions{noLocal: true, noRuntime: true, noLambda: true, env: map[string]string{}}
 	if !link {
@@ -321,14 +383,16 @@ func (r *rig) connect8082() (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// digestRequest reads a request and lists what matters in it. The Host is whatever the proxy calls the Runtime API.
+// digestRequest reads a request and lists what matters in it. The Host is whatever the proxy calls the
+// Runtime API.
 func digestRequest(in *bufio.Reader) string {
 	r, err := http.ReadRequest(in)
 	if err != nil {
 		return err.Error()
 	}
 	body, err := io.ReadAll(r.Body)
-	return digest(r.Method+" "+r.RequestURI, r.Header, r.TransferEncoding, r.ContentLength, body, r.Trailer, err)
+	return digest(
+		r.Method+" "+r.RequestURI, r.Header, r.TransferEncoding, r.ContentLength, body, r.Trailer, err)
 }
 
 // digestResponse reads a response to a request, with the informational ones before it.
@@ -346,7 +410,9 @@ func digestResponse(in *bufio.Reader, request string) (lines string) {
 	}
 }
 
-func digest(first string, header http.Header, encoding []string, length int64, body []byte, trailer http.Header, err error) string {
+func digest(
+	first string, header http.Header, encoding []string, length int64, body []byte, trailer http.Header,
+	err error) string {
 	lines := []string{first}
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		lines = append(lines, fmt.Sprintf("%s: %v", name, header[name]))
@@ -397,30 +463,53 @@ func TestAnswers(t *testing.T) {
 		body string
 		want string
 	}{
-		{"JSON", text(map[string]string{"Content-Type": "application/json"}), object, `response Content-Type="application/json" ` + object},
+		{"JSON", text(map[string]string{"Content-Type": "application/json"}), object,
+			`response Content-Type="application/json" ` + object},
 		{"text", plain, "hello", `response Content-Type="text/plain" hello`},
 		{"all bytes", plain, string(all), `response Content-Type="text/plain" ` + string(all)},
 		{"no bytes", plain, "", `response Content-Type="text/plain" `},
 		{"no content type", text(nil), "hello", "response hello"},
-		{"many bytes", plain, strings.Repeat("x", 1<<20), `response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20)},
-		{"a content type with a line end", text(map[string]string{"Content-Type": "text/plain\r\nX-Evil: 1"}), "hello", "response hello"},
-		{"a content type with a control character", text(map[string]string{"Content-Type": "text/\x00plain"}), "hello", "response hello"},
-		{"a content type in Greek", text(map[string]string{"Content-Type": "κείμενο"}), "hello", "response hello"},
-		{"a long content type", text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}), "hello", "response hello"},
-		{"other headers", text(map[string]string{"Content-Type": "a/b", "Lambda-Runtime-Invocation-Id": "x", "Host": "evil", "X-Evil": "1"}), "hello", `response Content-Type="a/b" hello`},
+		{"many bytes", plain, strings.Repeat("x", 1<<20),
+			`response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20)},
+		{"a content type with a line end", text(map[string]string{"Content-Type": "text/plain\r\nX-Evil: 1"}),
+			"hello", "response hello"},
+		{"a content type with a control character", text(map[string]string{"Content-Type": "text/\x00plain"}),
+			"hello", "response hello"},
+		{"a content type in Greek", text(map[string]string{"Content-Type": "κείμενο"}), "hello",
+			"response hello"},
+		{"a long content type", text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}), "hello",
+			"response hello"},
+		{"other headers",
+			text(map[string]string{
+				"Content-Type": "a/b", "Lambda-Runtime-Invocation-Id": "x", "Host": "evil", "X-Evil": "1"}),
+			"hello", `response Content-Type="a/b" hello`},
 		{"a mode that is none", text(map[string]string{modeHeader: "buffered"}), "hello", "response hello"},
-		{"not even a type", part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"}, "hello", "response hello"},
+		{"not even a type", part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"}, "hello",
+			"response hello"},
 
-		{"error", failure, `{"errorType":"x"}`, `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" {"errorType":"x"}`},
-		{"error without a body", failure, "", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `},
-		{"error that is not JSON", failure, "\xff", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` + "\xff"},
-		{"error without a type", part{Type: "error"}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"error type with a line end", part{Type: "error", ErrorType: "My\nX-Evil: 1"}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"error type in Greek", part{Type: "error", ErrorType: "Σφάλμα"}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"a long error type", part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"X-Ray cause", part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" Lambda-Runtime-Function-Xray-Error-Cause="{\"message\":\"\\u00e9\\n\\u003c\"}" {}`},
-		{"X-Ray cause that is not JSON", part{Type: "error", ErrorType: "E", XRayCause: "{}\r\nX-Evil: 1"}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
-		{"a long X-Ray cause", part{Type: "error", ErrorType: "E", XRayCause: `"` + strings.Repeat("x", 64<<10) + `"`}, "{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
+		{"error", failure, `{"errorType":"x"}`,
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
+				`{"errorType":"x"}`},
+		{"error without a body", failure, "",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `},
+		{"error that is not JSON", failure, "\xff",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` + "\xff"},
+		{"error without a type", part{Type: "error"}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{"error type with a line end", part{Type: "error", ErrorType: "My\nX-Evil: 1"}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{"error type in Greek", part{Type: "error", ErrorType: "Σφάλμα"}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{"a long error type", part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{"X-Ray cause", part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" ` +
+				`Lambda-Runtime-Function-Xray-Error-Cause="{\"message\":\"\\u00e9\\n\\u003c\"}" {}`},
+		{"X-Ray cause that is not JSON", part{Type: "error", ErrorType: "E", XRayCause: "{}\r\nX-Evil: 1"},
+			"{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
+		{"a long X-Ray cause",
+			part{Type: "error", ErrorType: "E", XRayCause: `"` + strings.Repeat("x", 64<<10) + `"`}, "{}",
+			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
 	}
 	for _, tt := range tests {
 		answer := func(d *delivery) localReply {
@@ -435,7 +524,9 @@ func TestAnswers(t *testing.T) {
 			}
 			r.wantHandled(1)
 			r.local.wantTold("answered")
-			if n := strings.Count(r.log.String(), "msg=invocation source=live-lambda request_id="+o.requestID+" outcome="); n != 1 {
+			if n := strings.Count(
+				r.log.String(),
+				"msg=invocation source=live-lambda request_id="+o.requestID+" outcome="); n != 1 {
 				r.t.Errorf("%d lines in the log: %s", n, r.log)
 			}
 		})
@@ -447,12 +538,17 @@ func TestAnswers(t *testing.T) {
 func TestProxyAskedAtShutdown(t *testing.T) {
 	for range 1000 {
 		life, end := context.WithCancel(t.Context())
-		p := &proxy{cfg: config{offlineError: true}, log: slog.New(slog.DiscardHandler), life: life, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1)}
-		p.transport = roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
+		p := &proxy{
+			cfg: config{offlineError: true}, log: slog.New(slog.DiscardHandler), life: life,
+			ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1)}
+		p.transport = roundTrip(func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("refused")
+		})
 		handler := p.handler()
 		ctx, gone := context.WithCancel(t.Context())
 		asked := async(func() (bool, error) {
-			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
+			handler.ServeHTTP(
+				httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
 			return true, nil
 		})
 		runtime.Gosched()
@@ -469,31 +565,47 @@ func TestProxyAskedAtShutdown(t *testing.T) {
 func TestRequestContextWithoutCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	p := &proxy{cfg: config{function: map[string]any{"environment": map[string]string{"A": "b"}}}, tunnel: newTunnel(a, false)}
-	if got := string(p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(got, `"environment":{"A":"b"}`) {
+	p := &proxy{
+		cfg:    config{function: map[string]any{"environment": map[string]string{"A": "b"}}},
+		tunnel: newTunnel(a, false)}
+	if got := string(
+		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(
+		got, `"environment":{"A":"b"}`) {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestRequestContext(t *testing.T) {
-	env := map[string]string{"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "7", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_REGION": "us-east-1", "AWS_LAMBDA_LOG_GROUP_NAME": "g", "AWS_LAMBDA_LOG_STREAM_NAME": "s"}
+	env := map[string]string{
+		"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "7",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_REGION": "us-east-1", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
+		"AWS_LAMBDA_LOG_STREAM_NAME": "s"}
 	rigTest(t, "", rigOptions{env: env}, func(r *rig) {
 		r.proxy.cfg.function["handler"] = "index.handler"
 		var got eventContext
 		r.local.handle = func(d *delivery) localReply { got = d.context; return respond(`{"by":"local"}`) }
 		for _, tt := range []struct{ client, identity, wantClient, wantIdentity string }{
-			{`{"custom":{"é":"<1>"}}`, ` {"cognitoIdentityId":"i"}`, `{"custom":{"\u00e9":"\u003c1\u003e"}}`, `{"cognitoIdentityId":"i"}`},
+			{`{"custom":{"é":"<1>"}}`, ` {"cognitoIdentityId":"i"}`, `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
+				`{"cognitoIdentityId":"i"}`},
 			{`[1]`, `"text"`, "", ""},
 			{`{"a":`, "{}}", "", ""},
 			{"", "", "", ""},
 		} {
-			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: time.Minute, qualifier: "alias", traceID: "Root=1", tenantID: "t", clientContext: tt.client, cognitoIdentity: tt.identity})
+			o := r.invokeRequest(
+				invokeRequest{
+					payload: []byte(`1`), timeout: time.Minute, qualifier: "alias", traceID: "Root=1",
+					tenantID: "t", clientContext: tt.client, cognitoIdentity: tt.identity})
 			r.want(o, "local")
 			synctest.Wait()
-			want := eventContext{RequestID: o.requestID, FunctionName: "f", FunctionVersion: "7", InvokedFunctionARN: "arn:aws:lambda:us-east-1:123456789012:function:function:alias", MemorySizeMB: 256,
-				Region: "us-east-1", DeadlineMs: time.Now().Add(time.Minute).UnixMilli(), TraceID: "Root=1", Handler: "index.handler", LogGroupName: "g", LogStreamName: "s", TenantID: "t"}
+			want := eventContext{RequestID: o.requestID, FunctionName: "f", FunctionVersion: "7",
+				InvokedFunctionARN: "arn:aws:lambda:us-east-1:123456789012:function:function:alias",
+				MemorySizeMB:       256,
+				Region:             "us-east-1", DeadlineMs: time.Now().Add(time.Minute).UnixMilli(),
+				TraceID: "Root=1",
+				Handler: "index.handler", LogGroupName: "g", LogStreamName: "s", TenantID: "t"}
 			if tt.wantClient != "" {
-				want.ClientContext, want.Identity = json.RawMessage(tt.wantClient), json.RawMessage(tt.wantIdentity)
+				want.ClientContext, want.Identity = json.RawMessage(tt.wantClient),
+					json.RawMessage(tt.wantIdentity)
 			}
 			if r.api.opts.graphql && got.ClientContext != nil { // in parts it travels as it is
 				got.ClientContext = asciiJSON(got.ClientContext)
@@ -506,7 +618,9 @@ func TestRequestContext(t *testing.T) {
 		r.credentials.Store(&credentials{"AKID", "secret", "token"})
 		r.want(r.invoke(`1`), "local")
 		synctest.Wait()
-		if want := map[string]string{"A": "é", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}; !maps.Equal(got.Environment, want) {
+		if want := map[string]string{
+			"A": "é", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret",
+			"AWS_SESSION_TOKEN": "token"}; !maps.Equal(got.Environment, want) {
 			r.t.Errorf("environment %v, want %v", got.Environment, want)
 		}
 		if log := r.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "custom") {
@@ -532,7 +646,8 @@ func TestNoAnswer(t *testing.T) {
 	}
 	unplug := func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }
 	unconfigured := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "error"}
-	offlineErrors, threeSeconds := map[string]string{"LIVE_LAMBDA_OFFLINE": "error"}, map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}
+	offlineErrors, threeSeconds := map[string]string{"LIVE_LAMBDA_OFFLINE": "error"},
+		map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}
 	both := map[string]string{"LIVE_LAMBDA_OFFLINE": "error", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "1500ms"}
 	tests := []struct {
 		name    string
@@ -543,23 +658,41 @@ func TestNoAnswer(t *testing.T) {
 		says    string // in the error, or in the log line
 		told    string // to the local end
 	}{
-		{"nobody there", rigOptions{noLocal: true, env: threeSeconds}, 900 * s, "deployed", 3 * s, "no local end accepted within 3s", ""},
-		{"nobody there, as an error", rigOptions{noLocal: true, env: both}, 900 * s, "LiveLambda.Offline", 3 * s / 2, "no local end is there to answer: no local end accepted within 1.5s", ""},
-		{"nobody there, no limit", rigOptions{noLocal: true}, 60 * s, "LiveLambda.NoAnswer", 59 * s, "no local end (is `live-lambda local` running?) accepted the invocation within 59s", ""},
-		{"nobody there, a later limit", rigOptions{noLocal: true, env: threeSeconds}, 3 * s, "LiveLambda.NoAnswer", 2700 * time.Millisecond, "is `live-lambda local` running?", ""},
-		{"margin of a quarter", rigOptions{noLocal: true}, 1 * s, "LiveLambda.NoAnswer", 750 * time.Millisecond, "shortly before its deadline", ""},
-		{"margin of a tenth", rigOptions{noLocal: true}, 5 * s, "LiveLambda.NoAnswer", 4500 * time.Millisecond, "within 4.5s", ""},
-		{"margin of a second", rigOptions{noLocal: true}, 900 * s, "LiveLambda.NoAnswer", 899 * s, "within 14m59s", ""},
-		{"accepted, and silence", rigOptions{local: &localEnd{script: accepts}}, 900 * s, "LiveLambda.Gone", 15 * s, "accepted the invocation and then was not heard of for 15s", "timeout"},
-		{"accepted again, and silence", rigOptions{local: &localEnd{script: acceptsTwice}}, 900 * s, "LiveLambda.Gone", 20 * s, "for 15s", "timeout"},
-		{"accepted, and silence until the deadline", rigOptions{local: &localEnd{script: accepts}}, 10 * s, "LiveLambda.NoAnswer", 9 * s, "accepted the invocation but did not answer within 9s", "timeout"},
-		{"busy until the deadline", rigOptions{local: &localEnd{script: busy}, env: both}, 300 * s, "LiveLambda.NoAnswer", 299 * s, "accepted the invocation but did not answer", "timeout"},
-		{"no link", rigOptions{before: unplug}, 900 * s, "deployed", 5 * s, "no connection to AppSync within 5s", ""},
-		{"no link, a shorter timeout", rigOptions{before: unplug}, 8 * s, "deployed", 4 * s, "no connection to AppSync within 4s", ""},
-		{"no link, a short timeout", rigOptions{before: unplug}, 1 * s, "deployed", s / 2, "no connection to AppSync within 500ms", ""},
-		{"no link, as an error", rigOptions{before: unplug, env: offlineErrors}, 900 * s, "LiveLambda.Offline", 5 * s, "connection refused", ""},
-		{"refused, as an error", rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors}, 900 * s, "LiveLambda.Offline", 0, "appsync:EventConnect", ""},
-		{"not configured, as an error", rigOptions{env: unconfigured}, 900 * s, "LiveLambda.Offline", 0, "LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set", ""},
+		{"nobody there", rigOptions{noLocal: true, env: threeSeconds}, 900 * s, "deployed", 3 * s,
+			"no local end accepted within 3s", ""},
+		{"nobody there, as an error", rigOptions{noLocal: true, env: both}, 900 * s, "LiveLambda.Offline",
+			3 * s / 2, "no local end is there to answer: no local end accepted within 1.5s", ""},
+		{"nobody there, no limit", rigOptions{noLocal: true}, 60 * s, "LiveLambda.NoAnswer", 59 * s,
+			"no local end (is `live-lambda local` running?) accepted the invocation within 59s", ""},
+		{"nobody there, a later limit", rigOptions{noLocal: true, env: threeSeconds}, 3 * s,
+			"LiveLambda.NoAnswer", 2700 * time.Millisecond, "is `live-lambda local` running?", ""},
+		{"margin of a quarter", rigOptions{noLocal: true}, 1 * s, "LiveLambda.NoAnswer",
+			750 * time.Millisecond, "shortly before its deadline", ""},
+		{"margin of a tenth", rigOptions{noLocal: true}, 5 * s, "LiveLambda.NoAnswer",
+			4500 * time.Millisecond, "within 4.5s", ""},
+		{"margin of a second", rigOptions{noLocal: true}, 900 * s, "LiveLambda.NoAnswer", 899 * s,
+			"within 14m59s", ""},
+		{"accepted, and silence", rigOptions{local: &localEnd{script: accepts}}, 900 * s, "LiveLambda.Gone",
+			15 * s, "accepted the invocation and then was not heard of for 15s", "timeout"},
+		{"accepted again, and silence", rigOptions{local: &localEnd{script: acceptsTwice}}, 900 * s,
+			"LiveLambda.Gone", 20 * s, "for 15s", "timeout"},
+		{"accepted, and silence until the deadline", rigOptions{local: &localEnd{script: accepts}}, 10 * s,
+			"LiveLambda.NoAnswer", 9 * s, "accepted the invocation but did not answer within 9s", "timeout"},
+		{"busy until the deadline", rigOptions{local: &localEnd{script: busy}, env: both}, 300 * s,
+			"LiveLambda.NoAnswer", 299 * s, "accepted the invocation but did not answer", "timeout"},
+		{"no link", rigOptions{before: unplug}, 900 * s, "deployed", 5 * s,
+			"no connection to AppSync within 5s", ""},
+		{"no link, a shorter timeout", rigOptions{before: unplug}, 8 * s, "deployed", 4 * s,
+			"no connection to AppSync within 4s", ""},
+		{"no link, a short timeout", rigOptions{before: unplug}, 1 * s, "deployed", s / 2,
+			"no connection to AppSync within 500ms", ""},
+		{"no link, as an error", rigOptions{before: unplug, env: offlineErrors}, 900 * s,
+			"LiveLambda.Offline", 5 * s, "connection refused", ""},
+		{"refused, as an error",
+			rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors}, 900 * s,
+			"LiveLambda.Offline", 0, "appsync:EventConnect", ""},
+		{"not configured, as an error", rigOptions{env: unconfigured}, 900 * s, "LiveLambda.Offline", 0,
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set", ""},
 	}
 	for _, tt := range tests {
 		tt.opts.noLink = tt.opts.before != nil || tt.opts.fault != nil
@@ -614,10 +747,16 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 		script func(*delivery)
 		want   string // what the runtime got, or the error
 	}{
-		{"a response", func(*delivery) localReply { return localReply{part{Type: "response"}, []byte("not JSON")} }, nil, "not JSON"},
-		{"an empty response", func(*delivery) localReply { return localReply{part{Type: "response"}, nil} }, nil, ""},
+		{"a response", func(*delivery) localReply {
+			return localReply{part{Type: "response"}, []byte("not JSON")}
+		}, nil, "not JSON"},
+		{"an empty response", func(*delivery) localReply {
+			return localReply{part{Type: "response"}, nil}
+		}, nil, ""},
 		{"a stream", func(*delivery) localReply {
-			return localReply{part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}}, []byte("streamed")}
+			return localReply{
+				part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
+				[]byte("streamed")}
 		}, nil, "streamed"},
 		{"a bare result", nil, func(d *delivery) { d.publish([]byte(`[null]`)) }, "[null]"},
 		{"an error", func(*delivery) localReply {
@@ -627,7 +766,9 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 	for _, tt := range tests {
 		opts.local, opts.events = &localEnd{handle: tt.handle, script: tt.script}, tt.script != nil
 		rigTest(t, tt.name, opts, func(r *rig) {
-			o := r.invokeRequest(invokeRequest{payload: []byte(`{"n":1}`), contentType: "application/x-event", clientContext: `{"c":1}`})
+			o := r.invokeRequest(
+				invokeRequest{
+					payload: []byte(`{"n":1}`), contentType: "application/x-event", clientContext: `{"c":1}`})
 			got := "error " + o.what
 			if o.functionError == "" {
 				r.want(o, "deployed")
@@ -636,7 +777,10 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 			if got != tt.want {
 				r.t.Errorf("the runtime got %q, want %q", got, tt.want)
 			}
-			if h := r.runtime.headers(); o.functionError == "" && (h[0].Get("Content-Type") != "application/x-event" || h[0].Get("Lambda-Runtime-Client-Context") != `{"c":1}` || h[0].Get("Content-Length") != fmt.Sprint(len(got))) {
+			if h := r.runtime.headers(); o.functionError == "" &&
+				(h[0].Get("Content-Type") != "application/x-event" ||
+					h[0].Get("Lambda-Runtime-Client-Context") != `{"c":1}` ||
+					h[0].Get("Content-Length") != fmt.Sprint(len(got))) {
 				r.t.Errorf("the runtime got the headers %v", h[0])
 			}
 			if tt.script == nil {
@@ -651,7 +795,8 @@ func TestEvents(t *testing.T) {
 	for _, tt := range []struct{ event, want, local string }{
 		{``, "local", `null`},
 		{" \n", "local", `null`},
-		{`{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`, "local", `{"a":1,"a":2,"big":1E400,"n":0.10,"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`},
+		{`{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`, "local",
+			`{"a":1,"a":2,"big":1E400,"n":0.10,"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`},
 		{`not JSON`, "deployed", ""},
 		{`{"a":1} x`, "deployed", ""},
 		{"\"\xff\"", "deployed", ""},
@@ -669,7 +814,9 @@ func TestEvents(t *testing.T) {
 			r.local.mu.Lock()
 			defer r.local.mu.Unlock()
 			for _, d := range r.local.known {
-				if got := string(d.event); got != tt.local && !(r.api.opts.graphql && string(asciiJSON(d.event)) == tt.local) { // in parts it travels as it is
+				// in parts it travels as it is
+				if got := string(d.event); got != tt.local &&
+					!(r.api.opts.graphql && string(asciiJSON(d.event)) == tt.local) {
 					r.t.Errorf("the local end got %s, want %s", got, tt.local)
 				}
 			}
@@ -689,17 +836,31 @@ func TestNextHeaders(t *testing.T) {
 		took     time.Duration
 	}{
 		{"to come", func() string { return ms(10 * time.Second) }, "id-1", true, "POST id-1/response", 0},
-		{"to come, nobody there", func() string { return ms(10 * time.Second) }, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 9 * time.Second},
-		{"past", func() string { return ms(-time.Hour) }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
+		{"to come, nobody there", func() string {
+			return ms(10 * time.Second)
+		}, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 9 * time.Second},
+		{"past", func() string {
+			return ms(-time.Hour)
+		}, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
 		{"now", func() string { return ms(0) }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
-		{"within the margin", func() string { return ms(200 * time.Millisecond) }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
+		{"within the margin", func() string {
+			return ms(200 * time.Millisecond)
+		}, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
 		{"negative", func() string { return "-1" }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
 		{"missing", func() string { return "" }, "id-1", true, "POST id-1/response", 0},
-		{"missing, nobody there", func() string { return "" }, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 15*time.Minute - time.Second},
+		{"missing, nobody there", func() string {
+			return ""
+		}, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 15*time.Minute - time.Second},
 		{"not a number", func() string { return "soon" }, "id-1", true, "POST id-1/response", 0},
-		{"beyond numbers", func() string { return "99999999999999999999" }, "id-1", true, "POST id-1/response", 0},
-		{"in a far future", func() string { return "9223372036854775807" }, "id-1", true, "POST id-1/response", 0},
-		{"an ID like a path", func() string { return "" }, "../a/b?c=d#e%2F", true, "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response", 0},
+		{"beyond numbers", func() string {
+			return "99999999999999999999"
+		}, "id-1", true, "POST id-1/response", 0},
+		{"in a far future", func() string {
+			return "9223372036854775807"
+		}, "id-1", true, "POST id-1/response", 0},
+		{"an ID like a path", func() string {
+			return ""
+		}, "../a/b?c=d#e%2F", true, "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response", 0},
 		{"no ID", func() string { return "" }, "", true, "POST /response", 0},
 	}
 	for _, tt := range tests {
@@ -710,7 +871,8 @@ func TestNextHeaders(t *testing.T) {
 			r.runtime = r.startRuntime()
 			got := <-api.told
 			if took := time.Since(start); got != tt.want || took.Round(10*time.Millisecond) != tt.took {
-				r.t.Errorf("the Runtime API was told %q after %v, want %q after %v", got, took, tt.want, tt.took)
+				r.t.Errorf("the Runtime API was told %q after %v, want %q after %v", got, took, tt.want,
+					tt.took)
 			}
 			synctest.Wait()
 			if n := len(api.told); n > 0 {
@@ -732,7 +894,9 @@ func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusAccepted)
-		a.told <- strings.TrimSpace("POST " + strings.TrimPrefix(r.URL.EscapedPath(), invocationPath) + " " + r.Header.Get(typeHeader))
+		a.told <- strings.TrimSpace(
+			"POST " + strings.TrimPrefix(r.URL.EscapedPath(), invocationPath) + " " +
+				r.Header.Get(typeHeader))
 	case !a.given:
 		a.given = true
 		if a.id != "" {
@@ -749,8 +913,8 @@ func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // ---- faults of the Runtime API and the runtime ----
 
-// The Runtime API does not take an answer. The extension lives on; the caller gets an error, or what the Runtime API had
-// taken before its own answer was lost.
+// The Runtime API does not take an answer. The extension lives on; the caller gets an error, or what the
+// Runtime API had taken before its own answer was lost.
 func TestRuntimeAPIFaults(t *testing.T) {
 	for _, kind := range []string{"buffered", "streamed", "error"} {
 		for _, tt := range []struct {
@@ -760,8 +924,10 @@ func TestRuntimeAPIFaults(t *testing.T) {
 			tries int // attempts to complete the invocation
 		}{
 			{"400", lambdaFault{status: 400, errorType: "InvalidRequestID"}, "LiveLambda.AnswerRefused", 2},
-			{"403", lambdaFault{status: 403, errorType: "InvalidStateTransition"}, "LiveLambda.AnswerRefused", 2},
-			{"413", lambdaFault{status: 413, errorType: "RequestEntityTooLarge"}, "LiveLambda.AnswerRefused", 2},
+			{"403", lambdaFault{status: 403, errorType: "InvalidStateTransition"}, "LiveLambda.AnswerRefused",
+				2},
+			{"413", lambdaFault{status: 413, errorType: "RequestEntityTooLarge"}, "LiveLambda.AnswerRefused",
+				2},
 			{"500", lambdaFault{status: 500}, "LiveLambda.AnswerRefused", 2},
 			{"closed", lambdaFault{drop: true}, "LiveLambda.AnswerRefused", 2},
 			{"500, but taken", lambdaFault{status: 500, late: true}, "local", 1},
@@ -792,14 +958,17 @@ func TestRuntimeAPIFaults(t *testing.T) {
 				faults.Store(1)
 				o := r.invoke(`1`)
 				if n := len(r.lambda.completions(o.requestID)); o.what != want || n != tt.tries {
-					r.t.Errorf("got %s (%s), the Runtime API was told %d times; want %s, %d times", o.what, o.payload, n, want, tt.tries)
+					r.t.Errorf("got %s (%s), the Runtime API was told %d times; want %s, %d times", o.what,
+						o.payload, n, want, tt.tries)
 				}
 				synctest.Wait() // the caller has its answer before the extension hears of it
 				if !strings.Contains(r.log.String(), "did not take the answer") {
 					r.t.Errorf("nothing of it in the log: %s", r.log)
 				}
 				faults.Store(1)
-				if o := r.invokeRequest(invokeRequest{payload: []byte(`2`), timeout: time.Second}); o.what != want && o.what != "local" {
+				if o := r.invokeRequest(
+					invokeRequest{payload: []byte(`2`), timeout: time.Second}); o.what != want &&
+					o.what != "local" {
 					r.t.Errorf("with a timeout of a second: %s", o.what)
 				}
 				r.want(r.invoke(`3`), "local")
@@ -812,7 +981,8 @@ func TestRuntimeAPIFaults(t *testing.T) {
 	}
 }
 
-// A runtime that is killed while its call of next is held, and started again, gets what the first one would have got.
+// A runtime that is killed while its call of next is held, and started again, gets what the first one would
+// have got.
 func TestRuntimeStartsAgain(t *testing.T) {
 	const s = time.Second
 	slow := &localEnd{handle: func(d *delivery) localReply {
@@ -829,9 +999,14 @@ func TestRuntimeStartsAgain(t *testing.T) {
 	}{
 		{"while the local end works", rigOptions{local: slow}, 0, "local", 0, 1},
 		{"and is down while the local end answers", rigOptions{local: slow}, 20 * s, "local", 0, 1},
-		{"before the deployed code has to answer", rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 0, "deployed", 1, 0},
-		{"and is down when the deployed code has to answer", rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 20 * s, "deployed", 1, 0},
-		{"and is down when nobody answers", rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}}, 20 * s, "LiveLambda.NoAnswer", 0, 0},
+		{"before the deployed code has to answer",
+			rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 0,
+			"deployed", 1, 0},
+		{"and is down when the deployed code has to answer",
+			rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 20 * s,
+			"deployed", 1, 0},
+		{"and is down when nobody answers", rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}},
+			20 * s, "LiveLambda.NoAnswer", 0, 0},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, tt.opts, func(r *rig) {
@@ -852,7 +1027,8 @@ func TestRuntimeStartsAgain(t *testing.T) {
 			r.want(r.invoke(`2`), next)
 		})
 	}
-	// The Runtime API did not take the answer of a local end, and hands the event out again to the next runtime.
+	// The Runtime API did not take the answer of a local end, and hands the event out again to the next
+	// runtime.
 	var refuse atomic.Bool
 	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}
 	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
@@ -877,17 +1053,19 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		o := r.invoke(`1`)
 		<-restarted
 		if o.what != "LiveLambda.AnswerRefused" || len(r.runtime.got()) > 0 {
-			r.t.Errorf("got %s, and the deployed code ran %d times; want LiveLambda.AnswerRefused and 0", o.what, len(r.runtime.got()))
+			r.t.Errorf("got %s, and the deployed code ran %d times; want LiveLambda.AnswerRefused and 0",
+				o.what, len(r.runtime.got()))
 		}
 	})
 	// Both calls of next get the event from the Runtime API.
-	rigTest(t, "without the first one ending", rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}, func(r *rig) {
-		r.startRuntime()
-		synctest.Wait()
-		if o := r.invoke(`1`); o.what != "deployed" {
-			r.t.Errorf("got %s, want deployed", o.what)
-		}
-	})
+	rigTest(t, "without the first one ending",
+		rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}, func(r *rig) {
+			r.startRuntime()
+			synctest.Wait()
+			if o := r.invoke(`1`); o.what != "deployed" {
+				r.t.Errorf("got %s, want deployed", o.what)
+			}
+		})
 	rigTest(t, "without the first one ending, a local end there", rigOptions{}, func(r *rig) {
 		r.startRuntime()
 		synctest.Wait()
@@ -896,27 +1074,30 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		}
 		r.wantHandled(20)
 	})
-	// What a local end has accepted, and then says nothing of for a while, is not deployed for the other call's sake.
+	// What a local end has accepted, and then says nothing of for a while, is not deployed for the other
+	// call's sake.
 	silent := &localEnd{script: func(d *delivery) {
 		d.say(localReply{part: part{Type: "accepted"}})
 		time.Sleep(10 * s)
 		d.say(respond(`{"by":"local"}`))
 	}, again: func(*delivery) {}}
-	rigTest(t, "without the first one ending, a local end there that hears the request once", rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}, func(r *rig) {
-		second := r.startRuntime()
-		synctest.Wait()
-		r.want(r.invoke(`1`), "local")
-		if n := len(r.runtime.got()) + len(second.got()); n > 0 {
-			r.t.Errorf("the deployed code ran %d times", n)
-		}
-	})
+	rigTest(t, "without the first one ending, a local end there that hears the request once",
+		rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}, func(r *rig) {
+			second := r.startRuntime()
+			synctest.Wait()
+			r.want(r.invoke(`1`), "local")
+			if n := len(r.runtime.got()) + len(second.got()); n > 0 {
+				r.t.Errorf("the deployed code ran %d times", n)
+			}
+		})
 }
 
 // ---- streams ----
 
 // streamed is a part of a streamed answer.
 func streamed(d *delivery, index int, last bool, data string, trailers map[string]string) []byte {
-	p := part{Type: "response", RequestID: d.requestID(), Sender: d.local.name, Index: index, Last: last, Trailers: trailers}
+	p := part{Type: "response", RequestID: d.requestID(), Sender: d.local.name, Index: index, Last: last,
+		Trailers: trailers}
 	if index == 0 {
 		p.Headers = map[string]string{"Content-Type": "text/event-stream", modeHeader: "streaming"}
 	}
@@ -925,7 +1106,9 @@ func streamed(d *delivery, index int, last bool, data string, trailers map[strin
 
 func TestStreams(t *testing.T) {
 	const s = time.Second
-	broken := map[string]string{typeHeader: "Runtime.Oops", bodyHeader: "eyJlcnJvclR5cGUiOiJ4In0=", "X-Evil": "1", "Content-Length": "7"}
+	broken := map[string]string{
+		typeHeader: "Runtime.Oops", bodyHeader: "eyJlcnJvclR5cGUiOiJ4In0=", "X-Evil": "1",
+		"Content-Length": "7"}
 	tests := []struct {
 		name    string
 		timeout time.Duration
@@ -941,20 +1124,28 @@ func TestStreams(t *testing.T) {
 			time.Sleep(s)
 			d.publish(streamed(d, 3, true, "c", nil))
 		}, "0s:a 1s:b 2s:c", "", "answered"},
-		{"at once", 60 * s, func(d *delivery) { d.publish(streamed(d, 0, true, "abc", nil)) }, "0s:abc", "", "answered"},
+		{"at once", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, true, "abc", nil))
+		}, "0s:abc", "", "answered"},
 		{"empty", 60 * s, func(d *delivery) { d.publish(streamed(d, 0, true, "", nil)) }, "", "", "answered"},
 		{"out of order and twice", 60 * s, func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil), streamed(d, 2, false, "c", nil))
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
+				streamed(d, 2, false, "c", nil))
 			time.Sleep(s)
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil), streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
+				streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
 		}, "0s:a 1s:b 1s:c 1s:d", "", "answered"},
 		{"broken by the handler", 60 * s, func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
 		}, "0s:a", "Runtime.Oops", "answered"},
 		{"broken with what is no header", 60 * s, func(d *delivery) {
-			d.publish(streamed(d, 0, true, "a", map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
+			d.publish(streamed(
+				d, 0, true, "a",
+				map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
 		}, "0s:a", "", "answered"},
-		{"not ended, and silence", 60 * s, func(d *delivery) { d.publish(streamed(d, 0, false, "a", nil)) }, "0s:a", "LiveLambda.Gone", "timeout"},
+		{"not ended, and silence", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+		}, "0s:a", "LiveLambda.Gone", "timeout"},
 		{"not ended, and silence after a sign of life", 60 * s, func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil))
 			time.Sleep(10 * s)
@@ -963,20 +1154,25 @@ func TestStreams(t *testing.T) {
 		{"a part that never comes", 60 * s, func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
 		}, "0s:a", "LiveLambda.Gone", "timeout"},
-		{"not ended by the deadline", 5 * s, func(d *delivery) { d.publish(streamed(d, 0, false, "a", nil)) }, "0s:a", "LiveLambda.NoAnswer", "timeout"},
+		{"not ended by the deadline", 5 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+		}, "0s:a", "LiveLambda.NoAnswer", "timeout"},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{local: &localEnd{script: tt.script}}, func(r *rig) {
 			w := &pieces{start: time.Now()}
-			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: tt.timeout, onResponse: func(h http.Header) io.Writer {
-				w.header = h.Clone()
-				return w
-			}})
+			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: tt.timeout,
+				onResponse: func(h http.Header) io.Writer {
+					w.header = h.Clone()
+					return w
+				}})
 			if got := strings.Join(w.got, " "); got != tt.want {
 				r.t.Errorf("the caller got %q, want %q", got, tt.want)
 			}
 			r.wantTrailer(o, tt.fails)
-			if w.header.Get("Content-Type") != "text/event-stream" || w.header.Get(modeHeader) != "streaming" || w.header.Get("Content-Length") != "" || w.header.Get("X-Evil") != "" {
+			if w.header.Get("Content-Type") != "text/event-stream" ||
+				w.header.Get(modeHeader) != "streaming" || w.header.Get("Content-Length") != "" ||
+				w.header.Get("X-Evil") != "" {
 				r.t.Errorf("headers %v", w.header)
 			}
 			r.local.wantTold(tt.told)
@@ -1025,14 +1221,19 @@ func (w *pieces) Write(p []byte) (int, error) {
 // The link ends in the middle of a stream: at each part of it, before or after.
 func TestLinkEndsInAStream(t *testing.T) {
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
-		for _, step := range []string{"extension data response 0", "extension data response 1", "extension data response 2", "local publish response 0", "local publish response 1", "local publish response 2"} {
+		for _, step := range []string{
+			"extension data response 0", "extension data response 1", "extension data response 2",
+			"local publish response 0", "local publish response 1", "local publish response 2"} {
 			for _, before := range []bool{true, false} {
 				rigTest(t, fmt.Sprint(ending, before, step), rigOptions{}, func(r *rig) {
 					r.want(r.invoke(`0`), "local")
 					r.local.script = streamsSlowly
 					r.endAt(step, ending, before)
 					w := &pieces{start: time.Now()}
-					o := r.invokeRequest(invokeRequest{payload: []byte(`1`), onResponse: func(http.Header) io.Writer { return w }})
+					o := r.invokeRequest(
+						invokeRequest{payload: []byte(`1`), onResponse: func(http.Header) io.Writer {
+							return w
+						}})
 					var all strings.Builder
 					for _, p := range w.got {
 						_, piece, _ := strings.Cut(p, ":")
@@ -1074,9 +1275,16 @@ func TestRuntimeAPIEndsStreams(t *testing.T) {
 		end  func(w http.ResponseWriter, r *http.Request)
 	}{
 		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{"413", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) }},
-		{"500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) }},
-		{"no answer", func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() }},
+		{"413", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}},
+		{"500", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}},
+		{"no answer", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}},
 	} {
 		api := &streamEndAPI{end: tt.end}
 		script := func(d *delivery) {
@@ -1086,20 +1294,21 @@ func TestRuntimeAPIEndsStreams(t *testing.T) {
 				d.publish(streamed(d, i, false, "b", nil))
 			}
 		}
-		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noRuntime: true, local: &localEnd{script: script}}, func(r *rig) {
-			api.calls, api.deadline, api.again = 0, time.Now().Add(time.Minute), make(chan struct{})
-			r.runtime = r.startRuntime()
-			<-api.again // the extension asks for the next event
-			if got := len(r.runtime.got()); got != 0 {
-				r.t.Errorf("the deployed code got %d events", got)
-			}
-			if !strings.Contains(r.log.String(), "did not take the answer") {
-				r.t.Errorf("nothing of it in the log: %s", r.log)
-			}
-			if time.Since(api.deadline) > 0 {
-				r.t.Errorf("the next event was asked for %v after the deadline", time.Since(api.deadline))
-			}
-		})
+		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noRuntime: true, local: &localEnd{script: script}},
+			func(r *rig) {
+				api.calls, api.deadline, api.again = 0, time.Now().Add(time.Minute), make(chan struct{})
+				r.runtime = r.startRuntime()
+				<-api.again // the extension asks for the next event
+				if got := len(r.runtime.got()); got != 0 {
+					r.t.Errorf("the deployed code got %d events", got)
+				}
+				if !strings.Contains(r.log.String(), "did not take the answer") {
+					r.t.Errorf("nothing of it in the log: %s", r.log)
+				}
+				if time.Since(api.deadline) > 0 {
+					r.t.Errorf("the next event was asked for %v after the deadline", time.Since(api.deadline))
+				}
+			})
 	}
 }
 
@@ -1129,8 +1338,10 @@ func (a *streamEndAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // A local server that knows nothing of version 1 answers with the bare result.
 func TestBareResults(t *testing.T) {
-	for _, result := range []string{`null`, `7`, `-1.50e+400`, `"text"`, `true`, `[]`, `{}`, ` { "a" : [ 1 ] } `, `"é😀<>&='\ud83d"`, `{"a":1,"a":2}`,
-		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":null,"type":"response"}`, `{"LIVE_LAMBDA":1,"type":"error"}`, `[{"live_lambda":1}]`, `"\"live_lambda\":1"`} {
+	for _, result := range []string{`null`, `7`, `-1.50e+400`, `"text"`, `true`, `[]`, `{}`,
+		` { "a" : [ 1 ] } `, `"é😀<>&='\ud83d"`, `{"a":1,"a":2}`,
+		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":null,"type":"response"}`,
+		`{"LIVE_LAMBDA":1,"type":"error"}`, `[{"live_lambda":1}]`, `"\"live_lambda\":1"`} {
 		script := func(d *delivery) { d.publish([]byte(result)) }
 		rigTest(t, result, rigOptions{events: true, local: &localEnd{script: script}}, func(r *rig) {
 			for range 2 { // the second one on a subscription of its own
@@ -1143,19 +1354,27 @@ func TestBareResults(t *testing.T) {
 		})
 	}
 	// What says that it is of version 1, and is not, is no result.
-	for _, event := range []string{`{"live_lambda":1}`, `{"live_lambda":1,"type":"response","request_id":"ID","last":"yes"}`, `{"live_lambda":1,"type":"respond","request_id":"ID","last":true}`,
-		`{"live_lambda":1,"type":"response","request_id":"ID","index":-1,"last":true}`, `{"live_lambda":1,"type":"response","request_id":"ID","last":true,"data":"a"}`,
-		`{"live_lambda":1,"type":"response","request_id":"ID","last":true,"encoding":"br"}`, `{"live_lambda":1,"type":"response","request_id":"ffff/1","last":true}`,
-		`{"live_lambda":1,"type":"response","request_id":"../../next","last":true}`, `{"live_lambda":1,"type":"done","request_id":"ID","last":true}`, `{"live_lambda":1,"type":"probe","request_id":"ID","last":true}`} {
+	for _, event := range []string{`{"live_lambda":1}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","last":"yes"}`,
+		`{"live_lambda":1,"type":"respond","request_id":"ID","last":true}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","index":-1,"last":true}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","last":true,"data":"a"}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","last":true,"encoding":"br"}`,
+		`{"live_lambda":1,"type":"response","request_id":"ffff/1","last":true}`,
+		`{"live_lambda":1,"type":"response","request_id":"../../next","last":true}`,
+		`{"live_lambda":1,"type":"done","request_id":"ID","last":true}`,
+		`{"live_lambda":1,"type":"probe","request_id":"ID","last":true}`} {
 		script := func(d *delivery) { d.publish([]byte(strings.Replace(event, "ID", d.requestID(), 1))) }
 		rigTest(t, event, rigOptions{local: &localEnd{script: script}}, func(r *rig) {
-			r.want(r.invokeRequest(invokeRequest{payload: []byte(`{}`), timeout: 3 * time.Second}), "LiveLambda.NoAnswer")
+			r.want(r.invokeRequest(invokeRequest{payload: []byte(`{}`), timeout: 3 * time.Second}),
+				"LiveLambda.NoAnswer")
 		})
 	}
 }
 
-// A bare result does not say whose it is. On the link's own subscription it counts only while it can be nobody else's;
-// then each invocation has a subscription of its own, which may deliver later than it is confirmed.
+// A bare result does not say whose it is. On the link's own subscription it counts only while it can be
+// nobody else's; then each invocation has a subscription of its own, which may deliver later than it is
+// confirmed.
 func TestBareResultsAreNobodyElses(t *testing.T) {
 	const s = time.Second
 	own := func(d *delivery) { d.publish(fmt.Appendf(nil, `{"event":%s}`, d.event)) }
@@ -1164,18 +1383,21 @@ func TestBareResultsAreNobodyElses(t *testing.T) {
 		r.want(o, fmt.Sprintf(`{"event":%s}`, event))
 	}
 	for _, activation := range []time.Duration{0, 2 * s} {
-		opts := rigOptions{events: true, api: eventAPIOptions{activation: activation}, local: &localEnd{script: own}}
+		opts := rigOptions{
+			events: true, api: eventAPIOptions{activation: activation}, local: &localEnd{script: own}}
 		rigTest(t, fmt.Sprint("one after the other, activation ", activation), opts, func(r *rig) {
 			time.Sleep(activation)
 			for i := range 5 {
-				wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+				wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}),
+					fmt.Sprint(i))
 			}
 		})
 		opts.lambda.maxConcurrency = 8
 		rigTest(t, fmt.Sprint("eight at once, activation ", activation), opts, func(r *rig) {
 			time.Sleep(activation)
 			r.each(8, func(i int) {
-				wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+				wantOwn(r, r.invokeRequest(
+					invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
 			})
 		})
 		var mu sync.Mutex
@@ -1190,12 +1412,15 @@ func TestBareResultsAreNobodyElses(t *testing.T) {
 				held = nil
 			}
 		}
-		rigTest(t, fmt.Sprint("eight at once, answered backwards, activation ", activation), opts, func(r *rig) {
-			time.Sleep(activation)
-			r.each(8, func(i int) {
-				wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+		rigTest(t, fmt.Sprint("eight at once, answered backwards, activation ", activation), opts,
+			func(r *rig) {
+				time.Sleep(activation)
+				r.each(8, func(i int) {
+					wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}),
+						fmt.
+							Sprint(i))
+				})
 			})
-		})
 	}
 	late := func(d *delivery) {
 		time.Sleep(4 * s) // the first invocation is over by then, and the second one out
@@ -1212,56 +1437,65 @@ func TestBareResultsAreNobodyElses(t *testing.T) {
 	}
 	rigTest(t, "the same again", rigOptions{events: true, local: &localEnd{script: twice}}, func(r *rig) {
 		for i := range 4 {
-			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}),
+				fmt.Sprint(i))
 			time.Sleep(s / 2)
 		}
 	})
-	rigTest(t, "a late one of a second server", rigOptions{events: true, local: &localEnd{handle: func(d *delivery) localReply {
-		if string(d.event) == "2" {
-			time.Sleep(8 * s)
-		}
-		return respond(`{"by":"local"}`)
-	}}}, func(r *rig) {
-		r.startLocal(&localEnd{name: "old", script: late})
-		r.want(r.invoke(`1`), "local")
-		r.want(r.invoke(`2`), "local")
-	})
-	rigTest(t, "after local ends of version 1", rigOptions{events: true, api: eventAPIOptions{activation: 2 * s}}, func(r *rig) {
-		time.Sleep(2 * s)
-		r.want(r.invoke(`1`), "local")
-		r.want(r.invoke(`2`), "local")
-		r.local.stop()
-		r.startLocal(&localEnd{name: "old", again: own, script: own})
-		time.Sleep(2 * s)
-		for _, event := range []string{`3`, `4`} {
-			wantOwn(r, r.invokeRequest(invokeRequest{payload: []byte(event), timeout: 30 * s}), event)
-		}
-	})
-	rigTest(t, "more of them than one connection has room for", rigOptions{events: true, local: &localEnd{script: own}}, func(r *rig) {
-		for i := range quotaSubscriptions + 10 {
-			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
-		}
-	})
-	rigTest(t, "one every 100 ms, of 6 seconds, activation 2s", rigOptions{events: true, api: eventAPIOptions{activation: 2 * s}, local: &localEnd{script: own}, lambda: lambdaOptions{maxConcurrency: 64}}, func(r *rig) {
-		time.Sleep(2 * s)
-		r.each(60, func(i int) {
-			time.Sleep(time.Duration(i) * s / 10)
-			wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 6 * s}), fmt.Sprint(i))
+	rigTest(t, "a late one of a second server",
+		rigOptions{events: true, local: &localEnd{handle: func(d *delivery) localReply {
+			if string(d.event) == "2" {
+				time.Sleep(8 * s)
+			}
+			return respond(`{"by":"local"}`)
+		}}}, func(r *rig) {
+			r.startLocal(&localEnd{name: "old", script: late})
+			r.want(r.invoke(`1`), "local")
+			r.want(r.invoke(`2`), "local")
 		})
-	})
+	rigTest(t, "after local ends of version 1",
+		rigOptions{events: true, api: eventAPIOptions{activation: 2 * s}}, func(r *rig) {
+			time.Sleep(2 * s)
+			r.want(r.invoke(`1`), "local")
+			r.want(r.invoke(`2`), "local")
+			r.local.stop()
+			r.startLocal(&localEnd{name: "old", again: own, script: own})
+			time.Sleep(2 * s)
+			for _, event := range []string{`3`, `4`} {
+				wantOwn(r, r.invokeRequest(invokeRequest{payload: []byte(event), timeout: 30 * s}), event)
+			}
+		})
+	rigTest(t, "more of them than one connection has room for",
+		rigOptions{events: true, local: &localEnd{script: own}}, func(r *rig) {
+			for i := range quotaSubscriptions + 10 {
+				wantOwn(r, r.invokeRequest(
+					invokeRequest{payload: fmt.Append(nil, i), timeout: 30 * s}), fmt.Sprint(i))
+			}
+		})
+	rigTest(t, "one every 100 ms, of 6 seconds, activation 2s",
+		rigOptions{events: true, api: eventAPIOptions{activation: 2 * s}, local: &localEnd{script: own},
+			lambda: lambdaOptions{maxConcurrency: 64}}, func(r *rig) {
+			time.Sleep(2 * s)
+			r.each(60, func(i int) {
+				time.Sleep(time.Duration(i) * s / 10)
+				wantOwn(r, r.invokeRequest(invokeRequest{payload: fmt.Append(nil, i), timeout: 6 * s}),
+					fmt.Sprint(i))
+			})
+		})
 	strays := func(d *delivery) {
 		d.local.publishTo(d.ctx, strings.Replace(d.requestID(), "/", "/9", 1), []byte(`"another's"`))
 		own(d)
 	}
-	rigTest(t, "of an invocation that never was, from the second one on", rigOptions{events: true, local: &localEnd{script: own}}, func(r *rig) {
-		wantOwn(r, r.invoke(`1`), `1`)
-		r.local.script = strays
-		wantOwn(r, r.invoke(`2`), `2`)
-	})
+	rigTest(t, "of an invocation that never was, from the second one on",
+		rigOptions{events: true, local: &localEnd{script: own}}, func(r *rig) {
+			wantOwn(r, r.invoke(`1`), `1`)
+			r.local.script = strays
+			wantOwn(r, r.invoke(`2`), `2`)
+		})
 }
 
-// A request that nobody accepts goes out every two seconds where it is repeated at all, and meanwhile a link that is quiet
-// has to show that it delivers.
+// A request that nobody accepts goes out every two seconds where it is repeated at all, and meanwhile a link
+// that is quiet has to show that it delivers.
 func TestRequestsAreRepeated(t *testing.T) {
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		time.Sleep(50 * time.Second) // the link is quiet: a keep-alive comes every minute
@@ -1275,7 +1509,8 @@ func TestRequestsAreRepeated(t *testing.T) {
 			}
 			return v
 		})
-		r.want(r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: 100 * time.Second}), "LiveLambda.NoAnswer")
+		r.want(r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: 100 * time.Second}),
+			"LiveLambda.NoAnswer")
 		most, least := 50, 35
 		if !r.api.opts.graphql { // nobody of version 1 has been heard
 			most, least = 1, 1
@@ -1316,7 +1551,8 @@ func (r *rig) told(o invoked) string {
 	for _, name := range slices.Sorted(maps.Keys(attempts[0].header)) {
 		value := attempts[0].header.Get(name)
 		switch {
-		case name == idHeader && value == o.invocationID, name == "User-Agent", name == "Accept-Encoding", name == "Content-Length", name == "Transfer-Encoding", name == "Trailer":
+		case name == idHeader && value == o.invocationID, name == "User-Agent", name == "Accept-Encoding",
+			name == "Content-Length", name == "Transfer-Encoding", name == "Trailer":
 		default:
 			words = append(words, fmt.Sprintf("%s=%q", name, value))
 		}
@@ -1329,16 +1565,21 @@ func (r *rig) told(o invoked) string {
 
 // ---- faults of the link ----
 
-// Every step of an invocation, at either end's connection, with the connection ending right before or after it.
+// Every step of an invocation, at either end's connection, with the connection ending right before or after
+// it.
 func TestLinkEndsAtEveryStep(t *testing.T) {
 	large := incompressible(230_000)
 	steps := []struct{ step, event string }{
-		{"extension publish request 0", `1`}, {"extension publish_success request 0", `1`}, {"local data request 0", `1`},
-		{"local publish accepted 0", `1`}, {"local publish_success accepted 0", `1`}, {"extension data accepted 0", `1`},
+		{"extension publish request 0", `1`}, {"extension publish_success request 0", `1`},
+		{"local data request 0", `1`},
+		{"local publish accepted 0", `1`}, {"local publish_success accepted 0", `1`},
+		{"extension data accepted 0", `1`},
 		{"local publish response 0", `1`}, {"local publish_success response 0", `1`},
-		{"extension data response 0", `1`}, {"extension data response 1", `1`}, {"extension data response 2", `1`},
+		{"extension data response 0", `1`}, {"extension data response 1", `1`},
+		{"extension data response 2", `1`},
 		{"extension publish done 0", `1`},
-		{"extension publish request 0", large}, {"local data request 0", large}, {"local data request 1", large},
+		{"extension publish request 0", large}, {"local data request 0", large},
+		{"local data request 1", large},
 	}
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
 		for _, when := range []string{"before", "after"} {
@@ -1346,10 +1587,14 @@ func TestLinkEndsAtEveryStep(t *testing.T) {
 				if len(s.event) > 1 && (ending != resetConnection || when == "after") {
 					continue // what is large takes long, and is no different
 				}
-				name := fmt.Sprintf("%s %s %s of %d bytes", []string{"", "closed", "reset", "half-open"}[ending], when, s.step, len(s.event))
+				name := fmt.Sprintf(
+					"%s %s %s of %d bytes", []string{"", "closed", "reset", "half-open"}[ending], when,
+					s.step, len(s.event))
 				test := func(r *rig) { endAtStep(r, ending, when == "before", s.step, s.event) }
-				rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, test)                     // each answer has three
-				if s.step != "extension data response 1" && s.step != "extension data response 2" { // it has one
+				// each answer has three
+				rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, test)
+				// it has one
+				if s.step != "extension data response 1" && s.step != "extension data response 2" {
 					rigTest(t, name+" (real)", rigOptions{local: &localEnd{real: true}}, test)
 				}
 			}
@@ -1385,7 +1630,9 @@ func (r *rig) endAt(step string, ending apiEnding, before bool) (hit *atomic.Boo
 
 // A runtime's next may have a body, which is of no use to the calls that follow from it.
 func TestNextWithBody(t *testing.T) {
-	for _, body := range []string{"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"} {
+	for _, body := range []string{
+		"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"} {
 		rigTest(t, body, rigOptions{noRuntime: true}, func(r *rig) {
 			conn, in := r.connect8082()
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\n%s", nextPath, body)
@@ -1416,30 +1663,55 @@ func TestLinkFaults(t *testing.T) {
 		log  string // has to be in the log
 	}{
 		// While there is no link: the deployed code, at once where AppSync refuses, else after five seconds.
-		{"nobody listens", rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }}, "deployed", 5 * s, "connection refused"},
-		{"the name does not resolve", rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, &net.DNSError{Err: "no such host", Name: "localhost"}) }}, "deployed", 5 * s, "no such host"},
-		{"the dial hangs", rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, nil) }}, "deployed", 5 * s, "still connecting"},
-		{"401 at the upgrade", at("extension upgrade", status(401)), "deployed", 0, "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID"},
-		{"403 at the upgrade", at("extension upgrade", status(403)), "deployed", 0, "grant appsync:EventConnect"},
-		{"500 at the upgrade", at("extension upgrade", status(500)), "deployed", 5 * s, "500 Internal Server Error"},
+		{"nobody listens", rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }},
+			"deployed", 5 * s, "connection refused"},
+		{"the name does not resolve",
+			rigOptions{before: func(r *rig) {
+				r.net.fail(rigAppSync, &net.DNSError{Err: "no such host", Name: "localhost"})
+			}}, "deployed", 5 * s, "no such host"},
+		{"the dial hangs", rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, nil) }}, "deployed",
+			5 * s, "still connecting"},
+		{"401 at the upgrade", at("extension upgrade", status(401)), "deployed", 0,
+			"grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID"},
+		{"403 at the upgrade", at("extension upgrade", status(403)), "deployed", 0,
+			"grant appsync:EventConnect"},
+		{"500 at the upgrade", at("extension upgrade", status(500)), "deployed", 5 * s,
+			"500 Internal Server Error"},
 		{"429 at the upgrade", at("extension upgrade", status(429)), "deployed", 5 * s, "Too Many Requests"},
 		{"no answer to the upgrade", at("extension upgrade", hang), "deployed", 5 * s, "still connecting"},
 		{"cut off at the upgrade", at("extension upgrade", drop), "deployed", 5 * s, "EOF"},
-		{"connection_error", at("extension connection_ack", instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`, closePolitely)), "deployed", 0, "grant appsync:EventConnect"},
+		{"connection_error",
+			at("extension connection_ack",
+				instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`,
+					closePolitely)), "deployed", 0, "grant appsync:EventConnect"},
 		{"no connection_ack", at("extension connection_ack", drop), "deployed", 5 * s, "still connecting"},
-		{"closed before connection_ack", at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)), "deployed", 5 * s, "the connection ended: EOF"},
-		{"no subscribe_success", at("extension subscribe_success", drop), "deployed", 5 * s, "still connecting"},
-		{"subscribe_error", at("extension subscribe", reject("Unauthorized")), "deployed", 0, "grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda"},
-		{"subscribe_error that passes", at("extension subscribe", reject("SubscriptionProcessingError")), "deployed", 5 * s, "SubscriptionProcessingError"},
-		{"may not publish", at("extension publish probe 0", reject("UnauthorizedException")), "deployed", 0, "grant appsync:EventPublish on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda"},
-		{"the subscription never delivers", at("extension data probe 0", drop), "deployed", 5 * s, "still connecting"},
-		{"a certificate for another name", rigOptions{tls: "example.com"}, "deployed", 5 * s, "certificate is valid for example.com, not localhost"},
-		{"a certificate of nobody", rigOptions{tls: "localhost", noRoots: true}, "deployed", 5 * s, "certificate signed by unknown authority"},
-		{"an HTTPS proxy that refuses", rigOptions{tls: "localhost", connect: 407}, "deployed", 5 * s, "Proxy Authentication Required"},
+		{"closed before connection_ack",
+			at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)), "deployed", 5 * s,
+			"the connection ended: EOF"},
+		{"no subscribe_success", at("extension subscribe_success", drop), "deployed", 5 * s,
+			"still connecting"},
+		{"subscribe_error", at("extension subscribe", reject("Unauthorized")), "deployed", 0,
+			"grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
+				"channelNamespace/live-lambda"},
+		{"subscribe_error that passes", at("extension subscribe", reject("SubscriptionProcessingError")),
+			"deployed", 5 * s, "SubscriptionProcessingError"},
+		{"may not publish", at("extension publish probe 0", reject("UnauthorizedException")), "deployed", 0,
+			"grant appsync:EventPublish on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/channelNamespace/" +
+				"live-lambda"},
+		{"the subscription never delivers", at("extension data probe 0", drop), "deployed", 5 * s,
+			"still connecting"},
+		{"a certificate for another name", rigOptions{tls: "example.com"}, "deployed", 5 * s,
+			"certificate is valid for example.com, not localhost"},
+		{"a certificate of nobody", rigOptions{tls: "localhost", noRoots: true}, "deployed", 5 * s,
+			"certificate signed by unknown authority"},
+		{"an HTTPS proxy that refuses", rigOptions{tls: "localhost", connect: 407}, "deployed", 5 * s,
+			"Proxy Authentication Required"},
 		{"an HTTPS proxy that works", rigOptions{tls: "localhost", connect: 200}, "local", 0, ""},
 
-		{"confirmed two seconds before it delivers", rigOptions{api: eventAPIOptions{activation: 2 * s}}, "local", 2 * s, ""},
-		{"every frame takes 25 ms", rigOptions{api: eventAPIOptions{delay: 25 * time.Millisecond}}, "local", anyTime, ""},
+		{"confirmed two seconds before it delivers", rigOptions{api: eventAPIOptions{activation: 2 * s}},
+			"local", 2 * s, ""},
+		{"every frame takes 25 ms", rigOptions{api: eventAPIOptions{delay: 25 * time.Millisecond}}, "local",
+			anyTime, ""},
 	}
 	for _, tt := range tests {
 		tt.opts.noLink = true
@@ -1470,7 +1742,8 @@ func TestLinkFaults(t *testing.T) {
 func TestLinkFaultsLater(t *testing.T) {
 	const s, anyTime = time.Second, time.Duration(-1)
 	failed := func(code string) fault {
-		return instead(`{"type":"publish_success","successful":[],"failed":[{"index":0,"code":"`+code+`"}]}`, stayOpen)
+		return instead(
+			`{"type":"publish_success","successful":[],"failed":[{"index":0,"code":"`+code+`"}]}`, stayOpen)
 	}
 	const request = "extension publish request 0"
 	tests := []struct {
@@ -1480,16 +1753,26 @@ func TestLinkFaultsLater(t *testing.T) {
 		took time.Duration
 		log  string
 	}{
-		{"the request is refused", at(request, reject("UnauthorizedException")), "deployed", 0, "grant appsync:EventPublish"},
-		{"the request is malformed", at(request, reject("BadRequestException")), "deployed", 0, "BadRequestException"},
-		{"no capacity at all", at(request, reject("LimitExceededError")), "deployed", 5 * s, "LimitExceededError"},
-		{"no capacity, three times", at(request, times(3, reject("LimitExceededError"))), "local", 3 * s / 2, "LimitExceededError"},
+		{"the request is refused", at(request, reject("UnauthorizedException")), "deployed", 0,
+			"grant appsync:EventPublish"},
+		{"the request is malformed", at(request, reject("BadRequestException")), "deployed", 0,
+			"BadRequestException"},
+		{"no capacity at all", at(request, reject("LimitExceededError")), "deployed", 5 * s,
+			"LimitExceededError"},
+		{"no capacity, three times", at(request, times(3, reject("LimitExceededError"))), "local", 3 * s / 2,
+			"LimitExceededError"},
 		{"an error without a type", at(request, times(1, reject(""))), "local", s / 2, "no error type"},
-		{"the event fails", both(at("extension publish_success request 0", failed("EventTooLargeException")), at("local data request 0", drop)), "deployed", 5 * s, "EventTooLargeException"},
-		{"the event fails for now", both(at("extension publish_success request 0", failed("InternalFailure")), at("local data request 0", times(2, drop))), "local", s, "InternalFailure"},
+		{"the event fails",
+			both(at("extension publish_success request 0", failed("EventTooLargeException")),
+				at("local data request 0", drop)), "deployed", 5 * s, "EventTooLargeException"},
+		{"the event fails for now",
+			both(at("extension publish_success request 0", failed("InternalFailure")),
+				at("local data request 0", times(2, drop))), "local", s, "InternalFailure"},
 		{"no publish_success", at("extension publish_success request 0", drop), "local", 0, ""},
 		{"the event is lost", at("local data request 0", times(2, drop)), "local", 4 * s, ""},
-		{"no publish_success and the event is lost", both(at("extension publish_success request 0", times(1, drop)), at("local data request 0", times(1, drop))), "local", anyTime, "no publish_success within 2"},
+		{"no publish_success and the event is lost",
+			both(at("extension publish_success request 0", times(1, drop)),
+				at("local data request 0", times(1, drop))), "local", anyTime, "no publish_success within 2"},
 		{"the publish is lost", at(request, times(1, drop)), "local", anyTime, "no publish_success within 2"},
 		{"accepted is lost", at("extension data accepted 0", drop), "local", 0, ""},
 		{"the answer is lost, twice", at("extension data response 0", times(2, drop)), "local", 4 * s, ""},
@@ -1504,8 +1787,12 @@ func TestLinkFaultsLater(t *testing.T) {
 		{"continuation frames and pings", rigOptions{fault: inPieces}, "local", 0, ""},
 		{"events in arrays", rigOptions{api: eventAPIOptions{otherData: true}}, "local", 0, ""},
 		{"what nobody asked for", rigOptions{fault: withNoise}, "local", 0, "is not valid"},
-		{"what is not JSON", at("extension data accepted 0", times(1, instead(`{"type":`, stayOpen))), "local", anyTime, "invalid character"},
-		{"a message of 3 MB", at("extension data accepted 0", instead(`{"type":"data","event":"`+strings.Repeat("x", 3<<20)+`"}`, stayOpen)), "local", anyTime, "incoming message larger than 2097152 bytes"},
+		{"what is not JSON", at("extension data accepted 0", times(1, instead(`{"type":`, stayOpen))),
+			"local", anyTime, "invalid character"},
+		{"a message of 3 MB",
+			at("extension data accepted 0",
+				instead(`{"type":"data","event":"`+strings.Repeat("x", 3<<20)+`"}`, stayOpen)), "local",
+			anyTime, "incoming message larger than 2097152 bytes"},
 		{"a binary message", at("extension data accepted 0", func(*rig, rigFrame) apiVerdict {
 			return apiVerdict{wire: webSocketFrame(true, 2, []byte{0xff, 0})}
 		}), "local", anyTime, "invalid character"},
@@ -1540,14 +1827,16 @@ func TestLinkFaultsLater(t *testing.T) {
 	}
 }
 
-// wantLogged checks that the log has a text, or what stands for it with a GraphQL API: other IAM actions, and nothing of a
-// publish that net/http tries again by itself.
+// wantLogged checks that the log has a text, or what stands for it with a GraphQL API: other IAM actions, and
+// nothing of a publish that net/http tries again by itself.
 func (r *rig) wantLogged(text string) {
 	r.t.Helper()
 	if r.api.opts.graphql {
 		text, _, _ = strings.Cut(text, "no publish_success")
 		if strings.HasPrefix(text, "grant ") {
-			text = map[bool]string{false: "/types/Subscription/fields/subscribe,", true: "/types/Mutation/fields/publish,"}[strings.Contains(text, "Publish")]
+			text = map[bool]string{
+				false: "/types/Subscription/fields/subscribe,",
+				true:  "/types/Mutation/fields/publish,"}[strings.Contains(text, "Publish")]
 			text = "grant appsync:GraphQL on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID" + text
 		}
 	}
@@ -1562,7 +1851,9 @@ func inPieces(_ *rig, f rigFrame) (v apiVerdict) {
 	if f.out && strings.HasPrefix(f.step, "extension ") {
 		ping := webSocketFrame(true, 9, []byte("ping"))
 		v.replace = dropped
-		v.wire = slices.Concat(webSocketFrame(false, 1, f.raw[:5]), ping, ping, webSocketFrame(false, 0, nil), webSocketFrame(false, 0, f.raw[5:9]), ping, webSocketFrame(true, 0, f.raw[9:]))
+		v.wire = slices.Concat(
+			webSocketFrame(false, 1, f.raw[:5]), ping, ping, webSocketFrame(false, 0, nil),
+			webSocketFrame(false, 0, f.raw[5:9]), ping, webSocketFrame(true, 0, f.raw[9:]))
 	}
 	return v
 }
@@ -1570,9 +1861,13 @@ func inPieces(_ *rig, f rigFrame) (v apiVerdict) {
 // withNoise has messages of all kinds that mean nothing precede each to the extension.
 func withNoise(_ *rig, f rigFrame) (v apiVerdict) {
 	if f.out && strings.HasPrefix(f.step, "extension ") {
-		for _, noise := range []string{`{"type":"greetings","id":"1"}`, `{"type":"data","id":"77","event":"null"}`, `{"type":"publish_success","id":"77"}`,
-			`{"type":"data","id":"1","event":[]}`, `{"type":"data","id":"1","event":["{\"live_lambda\":1}"]}`, `{"type":"data","id":"1","event":7}`, `null`, `[]`, ``,
-			`{"type":"broadcast_error","id":"1","errors":[{"errorType":"MessageProcessingError"}]}`, `{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"one\ntwo"}]}`, `{"type":"ka"}`} {
+		for _, noise := range []string{`{"type":"greetings","id":"1"}`,
+			`{"type":"data","id":"77","event":"null"}`, `{"type":"publish_success","id":"77"}`,
+			`{"type":"data","id":"1","event":[]}`, `{"type":"data","id":"1","event":["{\"live_lambda\":1}"]}`,
+			`{"type":"data","id":"1","event":7}`, `null`, `[]`, ``,
+			`{"type":"broadcast_error","id":"1","errors":[{"errorType":"MessageProcessingError"}]}`,
+			`{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"one\ntwo"}]}`,
+			`{"type":"ka"}`} {
 			v.replace = append(v.replace, []byte(noise))
 		}
 		v.replace = append(v.replace, f.raw)
@@ -1615,17 +1910,22 @@ func TestLinkLives(t *testing.T) {
 		}
 		r.want(r.invoke(`2`), "local")
 	})
-	rigTest(t, "no keep-alives within the server's own limit", rigOptions{api: eventAPIOptions{timeout: 30 * time.Second}, fault: at("extension ka", drop).fault}, func(r *rig) {
-		time.Sleep(10 * time.Minute)
-		if n := connections(r) - 2; n < 18 {
-			r.t.Errorf("%d connections in ten minutes", n)
-		}
-		r.want(r.invoke(`2`), "local")
-	})
+	rigTest(t, "no keep-alives within the server's own limit",
+		rigOptions{api: eventAPIOptions{timeout: 30 * time.Second}, fault: at("extension ka", drop).fault},
+		func(r *rig) {
+			time.Sleep(10 * time.Minute)
+			if n := connections(r) - 2; n < 18 {
+				r.t.Errorf("%d connections in ten minutes", n)
+			}
+			r.want(r.invoke(`2`), "local")
+		})
 	rigTest(t, "a day", rigOptions{}, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		time.Sleep(22*time.Hour + 50*time.Minute)
-		r.local.handle = func(*delivery) localReply { time.Sleep(14 * time.Minute); return respond(`{"by":"local"}`) }
+		r.local.handle = func(*delivery) localReply {
+			time.Sleep(14 * time.Minute)
+			return respond(`{"by":"local"}`)
+		}
 		before := connections(r)
 		r.want(r.invoke(`2`), "local") // from 22:50 to 23:04
 		if n := connections(r); n != before {
@@ -1634,7 +1934,8 @@ func TestLinkLives(t *testing.T) {
 		r.local.handle = nil
 		o := r.invoke(`3`)
 		if r.want(o, "local"); connections(r) != before+1 || o.took != 0 {
-			r.t.Errorf("%d connections, %d before, %v; want one more, at once", connections(r), before, o.took)
+			r.t.Errorf("%d connections, %d before, %v; want one more, at once", connections(r), before,
+				o.took)
 		}
 		time.Sleep(24 * time.Hour)
 		r.want(r.invoke(`4`), "local")
@@ -1650,7 +1951,8 @@ func TestLinkLives(t *testing.T) {
 		{"429", times(5, status(429))},
 		{"500", times(5, status(500))},
 		{"cut off", times(5, drop)},
-		{"taken, and the answer lost", times(5, func(*rig, rigFrame) apiVerdict { return apiVerdict{after: resetConnection} })},
+		{"taken, and the answer lost",
+			times(5, func(*rig, rigFrame) apiVerdict { return apiVerdict{after: resetConnection} })},
 	} {
 		rigTest(t, "more than a connection may publish, over HTTPS: "+tt.name, rigOptions{}, func(r *rig) {
 			r.intercept(func(f rigFrame) apiVerdict {
@@ -1663,7 +1965,9 @@ func TestLinkLives(t *testing.T) {
 				r.want(r.invoke(fmt.Sprint(i)), "local")
 			}
 			r.wantHandled(40)
-			if err := r.api.wait(r.ctx, func(c *eventAPICounts) bool { return c.busiest <= publishesPerSecond && c.publishes[0] > 20 }); err != nil {
+			if err := r.api.wait(r.ctx, func(c *eventAPICounts) bool {
+				return c.busiest <= publishesPerSecond && c.publishes[0] > 20
+			}); err != nil {
 				r.t.Error(err)
 			}
 		})
@@ -1691,12 +1995,14 @@ func status(n int) fault { return func(*rig, rigFrame) apiVerdict { return apiVe
 // instead sends the client another message with the frame's ID, and then ends the connection as told.
 func instead(message string, after apiEnding) fault {
 	return func(r *rig, f rigFrame) apiVerdict {
-		return apiVerdict{replace: [][]byte{r.message(f, strings.Replace(message, "{", fmt.Sprintf(`{"id":%q,`, f.id), 1))}, after: after}
+		return apiVerdict{
+			replace: [][]byte{r.message(f, strings.Replace(message, "{", fmt.Sprintf(`{"id":%q,`, f.id), 1))},
+			after:   after}
 	}
 }
 
-// message is a message of an Event API in a GraphQL API's words where the API is one; of its answer over HTTPS where f is
-// one. What is not such a message stays as it is.
+// message is a message of an Event API in a GraphQL API's words where the API is one; of its answer over
+// HTTPS where f is one. What is not such a message stays as it is.
 func (r *rig) message(f rigFrame, text string) []byte {
 	var m struct {
 		apiAnswer
@@ -1713,7 +2019,11 @@ func (r *rig) message(f rigFrame, text string) []byte {
 	case f.typ == "http_publish" || f.typ == "http_published":
 		return mustJSON(map[string]any{"data": nil, "errors": m.Errors})
 	case m.Type == "data":
-		return mustJSON(map[string]any{"type": "data", "id": m.ID, "payload": map[string]any{"data": map[string]any{"subscribe": map[string]any{"data": m.Event}}}})
+		return mustJSON(
+			map[string]any{
+				"type": "data", "id": m.ID,
+				"payload": map[string]any{
+					"data": map[string]any{"subscribe": map[string]any{"data": m.Event}}}})
 	}
 	return graphqlAnswer(m.apiAnswer)
 }
@@ -1721,7 +2031,10 @@ func (r *rig) message(f rigFrame, text string) []byte {
 // reject answers an operation with an error; nothing is done.
 func reject(errorType string) fault {
 	return func(r *rig, f rigFrame) apiVerdict {
-		answer := r.message(f, fmt.Sprintf(`{"type":"%s_error","id":%q,"errors":[{"errorType":%q,"message":"no"}]}`, f.typ, f.id, errorType))
+		answer := r.message(
+			f, fmt.Sprintf(
+				`{"type":"%s_error","id":%q,"errors":[{"errorType":%q,"message":"no"}]}`, f.typ, f.id,
+				errorType))
 		if f.typ == "http_publish" {
 			return apiVerdict{status: http.StatusOK, wire: answer}
 		}
@@ -1763,8 +2076,14 @@ func TestLocalEndGoes(t *testing.T) {
 		took    time.Duration
 		next    time.Duration
 	}{
-		{"in the middle, for good", nil, func(r *rig) { r.local.leave() }, 900 * s, "LiveLambda.Gone", 25 * s, 0}, // it was heard after 10 s
-		{"in the middle, and starts again", nil, func(r *rig) { r.local.leave(); again(r) }, 900 * s, "LiveLambda.Gone", 25 * s, 0},
+		// it was heard after 10 s
+		{"in the middle, for good", nil, func(r *rig) {
+			r.local.leave()
+		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
+		{"in the middle, and starts again", nil, func(r *rig) {
+			r.local.leave()
+			again(r)
+		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
 		{"in the middle, starts again, and the link is new", nil, func(r *rig) {
 			r.local.leave()
 			again(r)
@@ -1772,10 +2091,19 @@ func TestLocalEndGoes(t *testing.T) {
 			_, conn := r.link()
 			r.api.do(conn, apiVerdict{after: resetConnection})
 		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
-		{"in the middle, the deadline near", nil, func(r *rig) { r.local.leave() }, 20 * s, "LiveLambda.NoAnswer", 19 * s, 0},
-		{"before it accepted, and comes back", func(r *rig) { r.local.stop() }, again, 900 * s, "local", 12 * s, 0}, // the request goes out every two seconds
-		{"its connection resets", nil, func(r *rig) { connections(r, resetConnection) }, 900 * s, "local", 40 * s, 0},
-		{"its connection dies", nil, func(r *rig) { connections(r, goHalfOpen) }, 900 * s, "local", 40 * s, 0},
+		{"in the middle, the deadline near", nil, func(r *rig) {
+			r.local.leave()
+		}, 20 * s, "LiveLambda.NoAnswer", 19 * s, 0},
+		// the request goes out every two seconds
+		{"before it accepted, and comes back", func(r *rig) {
+			r.local.stop()
+		}, again, 900 * s, "local", 12 * s, 0},
+		{"its connection resets", nil, func(r *rig) {
+			connections(r, resetConnection)
+		}, 900 * s, "local", 40 * s, 0},
+		{"its connection dies", nil, func(r *rig) {
+			connections(r, goHalfOpen)
+		}, 900 * s, "local", 40 * s, 0},
 		{"asleep for an hour", nil, func(r *rig) {
 			connections(r, goHalfOpen)
 			awake := make(chan struct{})
@@ -1801,7 +2129,8 @@ func TestLocalEndGoes(t *testing.T) {
 			if r.wantHandled(2); len(r.handled) != 2 {
 				r.t.Errorf("several local ends' handlers ran: %v", r.handled)
 			}
-			if took := o.took.Round(s); took != tt.took && !(r.api.opts.graphql && took == tt.took+2*s) { // a probe takes a request's turn
+			// a probe takes a request's turn
+			if took := o.took.Round(s); took != tt.took && !(r.api.opts.graphql && took == tt.took+2*s) {
 				r.t.Errorf("it took %v, want %v", o.took, tt.took)
 			}
 			time.Sleep(tt.next)
@@ -1817,8 +2146,8 @@ func TestLocalEndGoes(t *testing.T) {
 	}
 }
 
-// With LIVE_LAMBDA_ACCEPT_TIMEOUT the deployed code runs where nobody accepts in that time, but not where accepted was lost,
-// or is only late: what a local end has accepted is never also given to the deployed code.
+// With LIVE_LAMBDA_ACCEPT_TIMEOUT the deployed code runs where nobody accepts in that time, but not where
+// accepted was lost, or is only late: what a local end has accepted is never also given to the deployed code.
 func TestAcceptTimeout(t *testing.T) {
 	const s = time.Second
 	atLink := func(step string) func(*rig) {
@@ -1859,18 +2188,26 @@ func TestAcceptTimeout(t *testing.T) {
 		delay  time.Duration // of every frame
 	}{
 		{"nobody is there", "3s", true, func(r *rig) { r.local.stop() }, "deployed", 3 * s, 0},
-		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) { r.local.stop() }, "deployed", 1500 * time.Millisecond, 0},
+		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) {
+			r.local.stop()
+		}, "deployed", 1500 * time.Millisecond, 0},
 		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s, 0},
-		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local", 4 * s, 0},
-		{"AppSync has no capacity for accepted", "3s", false, once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s, 0},
-		{"accepted dies with its connection", "3s", false, func(r *rig) { r.endAt("local publish accepted 0", goHalfOpen, true) }, "local", 0, 0},
+		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local",
+			4 * s, 0},
+		{"AppSync has no capacity for accepted", "3s", false,
+			once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s, 0},
+		{"accepted dies with its connection", "3s", false, func(r *rig) {
+			r.endAt("local publish accepted 0", goHalfOpen, true)
+		}, "local", 0, 0},
 		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0, 0},
-		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"), "local", 0, 0},
+		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"),
+			"local", 0, 0},
 		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0, 0},
 		{"the link died while frozen for 10 seconds", "1500ms", true, lastFrame(10 * s), "local", 0, 0},
 		{"the link died while frozen for 80 seconds", "1500ms", true, lastFrame(80 * s), "local", 0, 0},
 		{"the link died, and the clock is set back", "3s", true, lastFrame(-300 * s), "local", 0, 0},
-		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s), "local", 0, 0},
+		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s),
+			"local", 0, 0},
 		{"accepted is on its way", "3s", false, once("local data request 0", func(*rig, rigFrame) apiVerdict {
 			late := make(chan struct{})
 			time.AfterFunc(2960*time.Millisecond, func() { close(late) })
@@ -1878,7 +2215,9 @@ func TestAcceptTimeout(t *testing.T) {
 		}), "local", 0, 25 * time.Millisecond},
 	}
 	for _, tt := range tests {
-		opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept}, api: eventAPIOptions{delay: tt.delay}, local: &localEnd{real: true}}
+		opts := rigOptions{
+			env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept},
+			api: eventAPIOptions{delay: tt.delay}, local: &localEnd{real: true}}
 		rigTest(t, tt.name, opts, func(r *rig) {
 			handled := 0
 			if tt.first {
@@ -1916,7 +2255,9 @@ func TestTwoLocalEnds(t *testing.T) {
 			return respond(`{"by":"` + by + `"}`)
 		}}
 	}
-	accepts := &localEnd{name: "accepts", script: func(d *delivery) { d.say(localReply{part: part{Type: "accepted"}}) }}
+	accepts := &localEnd{name: "accepts", script: func(d *delivery) {
+		d.say(localReply{part: part{Type: "accepted"}})
+	}}
 	begins := &localEnd{name: "begins", script: func(d *delivery) {
 		d.publish(part{Type: "response", RequestID: d.requestID(), Sender: "begins"}.encode([]byte(`{"by":`)))
 	}}
@@ -1962,7 +2303,9 @@ func TestTwoLocalEnds(t *testing.T) {
 // Answers that come too often, too late, or to someone else.
 func TestStrayAnswers(t *testing.T) {
 	const s = time.Second
-	other := func(d *delivery, id string) part { return part{Type: "response", RequestID: id, Sender: d.local.name} }
+	other := func(d *delivery, id string) part {
+		return part{Type: "response", RequestID: id, Sender: d.local.name}
+	}
 	link := func(d *delivery) string { l, _, _ := strings.Cut(d.requestID(), "/"); return l }
 	var last atomic.Value
 	tests := []struct {
@@ -1981,18 +2324,24 @@ func TestStrayAnswers(t *testing.T) {
 		}},
 		{"the one before, again", func(d *delivery) {
 			if id := last.Swap(d.requestID()); id != nil {
-				d.publish(part{Type: "response", RequestID: id.(string), Last: true, Sender: "local"}.encode([]byte(`{"by":"the one before"}`)))
+				d.publish(part{
+					Type: "response", RequestID: id.(string), Last: true, Sender: "local"}.encode(
+					[]byte(`{"by":"the one before"}`)))
 			}
 			d.say(respond(`{"by":"local"}`))
 		}},
 		{"to another's channel", func(d *delivery) {
-			for _, id := range []string{link(d) + "/99", link(d) + "/0", link(d) + "/probe", link(d) + "/18446744073709551616", "0123456789abcdef01234567/1", link(d)} {
+			for _, id := range []string{
+				link(d) + "/99", link(d) + "/0", link(d) + "/probe", link(d) + "/18446744073709551616",
+				"0123456789abcdef01234567/1", link(d)} {
 				d.local.publishTo(d.ctx, id, other(d, id).event())
 			}
 			d.say(respond(`{"by":"local"}`))
 		}},
 		{"with another's ID on its own channel", func(d *delivery) {
-			for _, id := range []string{link(d) + "/99", link(d) + "/", "/", "", "..", link(d) + "/1/2", "x/1", link(d) + "/-1", link(d) + "/+1"} {
+			for _, id := range []string{
+				link(d) + "/99", link(d) + "/", "/", "", "..", link(d) + "/1/2", "x/1", link(d) + "/-1",
+				link(d) + "/+1"} {
 				d.publish(other(d, id).event())
 			}
 			d.say(respond(`{"by":"local"}`))
@@ -2025,7 +2374,8 @@ func TestStrayAnswers(t *testing.T) {
 
 // ---- faults of the environment ----
 
-// The environment was frozen for minutes: the socket is dead, nobody has said so, and the wall clock is ahead.
+// The environment was frozen for minutes: the socket is dead, nobody has said so, and the wall clock is
+// ahead.
 func TestFrozen(t *testing.T) {
 	for _, ending := range []apiEnding{stayOpen, goHalfOpen, resetConnection, closePolitely} {
 		frozen := func(r *rig) {
@@ -2042,7 +2392,8 @@ func TestFrozen(t *testing.T) {
 			r.wantHandled(2)
 		}
 		for _, real := range []bool{false, true} {
-			opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}, local: &localEnd{real: real}}
+			opts := rigOptions{
+				env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}, local: &localEnd{real: real}}
 			rigTest(t, fmt.Sprint(ending, " real ", real), opts, frozen)
 		}
 	}
@@ -2064,7 +2415,10 @@ func TestCopiesOfASnapshot(t *testing.T) {
 		names := map[string]bool{}
 		for range 10 {
 			for i, c := range copies {
-				call := c.send(r.ctx, fmt.Append(nil, i), fmt.Appendf(nil, `{"request_id":"%d-%d","deadline_ms":9000000000000}`, i, len(names)), 0, time.Minute)
+				call := c.send(
+					r.ctx, fmt.Append(nil, i),
+					fmt.Appendf(nil, `{"request_id":"%d-%d","deadline_ms":9000000000000}`, i, len(names)), 0,
+					time.Minute)
 				a, err := call.wait()
 				if err != nil {
 					r.t.Fatal(err)
@@ -2088,7 +2442,9 @@ func TestCopiesOfASnapshot(t *testing.T) {
 // Credentials are read at each operation: they change, and they end.
 func TestCredentialsChange(t *testing.T) {
 	first, second := credentials{"AKIDONE", "one", "token-1"}, credentials{"AKIDTWO", "two", "token-2"}
-	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""}, credentials: first, api: eventAPIOptions{credentials: []credentials{first}, region: "us-east-1"}}
+	opts := rigOptions{
+		env: map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""}, credentials: first,
+		api: eventAPIOptions{credentials: []credentials{first}, region: "us-east-1"}}
 	rigTest(t, "in time", opts, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		r.api.accept("da2-key", second)
@@ -2129,7 +2485,8 @@ func TestCredentialsChange(t *testing.T) {
 	})
 }
 
-// SHUTDOWN in the middle of an invocation: its caller hears of it, if there is time, and so does the local end.
+// SHUTDOWN in the middle of an invocation: its caller hears of it, if there is time, and so does the local
+// end.
 func TestShutdownDuringAnInvocation(t *testing.T) {
 	for _, accepted := range []bool{true, false} {
 		rigTest(t, fmt.Sprint("accepted ", accepted), rigOptions{noLocal: !accepted}, func(r *rig) {
@@ -2140,7 +2497,8 @@ func TestShutdownDuringAnInvocation(t *testing.T) {
 			o := r.invoke(`1`)
 			<-done
 			r.want(o, "LiveLambda.NoAnswer")
-			if o.took != time.Second || !strings.Contains(string(o.payload), "the execution environment shut down") {
+			if o.took != time.Second ||
+				!strings.Contains(string(o.payload), "the execution environment shut down") {
 				r.t.Errorf("after %v: %s", o.took, o.payload)
 			}
 			if accepted {
@@ -2153,18 +2511,21 @@ func TestShutdownDuringAnInvocation(t *testing.T) {
 		synctest.Wait()
 		r.stopExtension()
 		synctest.Wait()
-		if log := r.log.String(); strings.Contains(log, "level=ERROR") { // the runtime's call of next is held still
+		// the runtime's call of next is held still
+		if log := r.log.String(); strings.Contains(log, "level=ERROR") {
 			r.t.Errorf("the log has %s", log)
 		}
 	})
 }
 
-// The extension's whole life on loopback, in this process: registration, with INVOKE or where that is refused without,
-// an invocation, and SHUTDOWN in the middle of another one, which the emulated environment fails itself.
+// The extension's whole life on loopback, in this process: registration, with INVOKE or where that is refused
+// without, an invocation, and SHUTDOWN in the middle of another one, which the emulated environment fails
+// itself.
 func TestRunUntilShutdown(t *testing.T) {
 	for _, concurrency := range []int{1, 2} {
 		t.Run(fmt.Sprint("concurrency ", concurrency), func(t *testing.T) {
-			r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{}, handled: map[string]int{}, concurrency: concurrency}
+			r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{},
+				handled: map[string]int{}, concurrency: concurrency}
 			defer r.close()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -2181,7 +2542,11 @@ func TestRunUntilShutdown(t *testing.T) {
 				}
 				return respond(`{"by":"local"}`)
 			}})
-			r.lambda, err = startLambda(t.Context(), lambdaOptions{external: []string{"live-lambda-extension"}, maxConcurrency: concurrency, timeout: time.Minute})
+			r.lambda, err = startLambda(
+				t.Context(),
+				lambdaOptions{
+					external: []string{"live-lambda-extension"}, maxConcurrency: concurrency,
+					timeout: time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -2189,11 +2554,14 @@ func TestRunUntilShutdown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := r.config(map[string]string{"AWS_LAMBDA_RUNTIME_API": r.lambda.addr, "LRAP_LISTENER_PORT": port})
+			cfg := r.config(
+				map[string]string{"AWS_LAMBDA_RUNTIME_API": r.lambda.addr, "LRAP_LISTENER_PORT": port})
 			r.proxyAddr = fmt.Sprint("127.0.0.1:", cfg.port)
 			ended := make(chan error, 1)
 			go func() { ended <- run(r.ctx, cfg, newLogger(cfg, r.log)) }()
-			if _, err := r.lambda.waitFor(r.ctx, 0, func(ev lambdaEvent) bool { return ev.name == "extension registered" }); err != nil {
+			if _, err := r.lambda.waitFor(r.ctx, 0, func(ev lambdaEvent) bool {
+				return ev.name == "extension registered"
+			}); err != nil {
 				t.Fatal(err)
 			}
 			r.startRuntime()
@@ -2209,17 +2577,21 @@ func TestRunUntilShutdown(t *testing.T) {
 			if cut.what != "Sandbox.Failure" {
 				t.Errorf("the invocation cut short ended with %s: %s", cut.what, cut.payload)
 			}
-			if err := r.api.wait(t.Context(), func(n *eventAPICounts) bool { return n.open == 1 && n.events["/live-lambda/requests"] >= 3 }); err != nil {
+			if err := r.api.wait(t.Context(), func(n *eventAPICounts) bool {
+				return n.open == 1 && n.events["/live-lambda/requests"] >= 3
+			}); err != nil {
 				t.Error(err) // two requests, and done where the extension has heard of accepted
 			}
 		})
 	}
 }
 
-// SHUTDOWN while a local end has an invocation and has not answered it: before run returns, the Runtime API has an error.
-// The emulated environment fails such an invocation itself, so this one gives SHUTDOWN and takes what comes.
+// SHUTDOWN while a local end has an invocation and has not answered it: before run returns, the Runtime API
+// has an error. The emulated environment fails such an invocation itself, so this one gives SHUTDOWN and
+// takes what comes.
 func TestRunTellsOfShutdown(t *testing.T) {
-	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{}, handled: map[string]int{}}
+	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{},
+		handled: map[string]int{}}
 	defer r.close()
 	ln := listen(t)
 	r.url = "http://" + ln.Addr().String()
@@ -2244,12 +2616,15 @@ func TestRunTellsOfShutdown(t *testing.T) {
 	})
 	mux.HandleFunc("GET "+nextPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "id-1")
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
+		w.Header().Set(
+			"Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10))
 		io.WriteString(w, `1`)
 	})
 	mux.HandleFunc("POST "+invocationPath+"{id}/{what}", func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
-		told <- fmt.Sprintf("%s %s %s %s %v", req.PathValue("id"), req.PathValue("what"), req.Header.Get(typeHeader), body, err)
+		told <- fmt.Sprintf(
+			"%s %s %s %s %v", req.PathValue("id"), req.PathValue("what"), req.Header.Get(typeHeader), body,
+			err)
 		w.WriteHeader(http.StatusAccepted)
 	})
 	lambda := httptest.NewServer(mux)
@@ -2259,7 +2634,9 @@ func TestRunTellsOfShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := r.config(map[string]string{"AWS_LAMBDA_RUNTIME_API": lambda.Listener.Addr().String(), "LRAP_LISTENER_PORT": port})
+	cfg := r.config(
+		map[string]string{
+			"AWS_LAMBDA_RUNTIME_API": lambda.Listener.Addr().String(), "LRAP_LISTENER_PORT": port})
 	ended := async(func() (bool, error) { return true, run(r.ctx, cfg, newLogger(cfg, r.log)) })
 	select {
 	case <-registered:
@@ -2282,7 +2659,8 @@ func TestRunTellsOfShutdown(t *testing.T) {
 	for call := range told {
 		got = append(got, call)
 	}
-	want := `id-1 error LiveLambda.NoAnswer {"errorMessage":"live-lambda: the execution environment shut down before there was an answer","errorType":"LiveLambda.NoAnswer"} <nil>`
+	want := `id-1 error LiveLambda.NoAnswer {"errorMessage":"live-lambda: the execution environment shut ` +
+		`down before there was an answer","errorType":"LiveLambda.NoAnswer"} <nil>`
 	if !slices.Equal(got, []string{want}) {
 		t.Errorf("the Runtime API was told %q, want %q", got, want)
 	}
@@ -2299,7 +2677,8 @@ func TestLambdaTimesOut(t *testing.T) {
 			}
 			return respond(`{"by":"local"}`)
 		}
-		if o := r.invokeRequest(invokeRequest{payload: []byte(`1`), expire: expire}); o.what != "Sandbox.Timedout" {
+		if o := r.invokeRequest(
+			invokeRequest{payload: []byte(`1`), expire: expire}); o.what != "Sandbox.Timedout" {
 			r.t.Errorf("got %s", o.what)
 		}
 		r.want(r.invoke(`2`), "local")
@@ -2321,7 +2700,9 @@ func TestManyAtOnce(t *testing.T) {
 			r.want(r.invoke(event), event)
 		})
 		r.wantHandled(40)
-		if err := r.api.wait(r.ctx, func(c *eventAPICounts) bool { return c.busiest <= publishesPerSecond && c.connections == 2 }); err != nil {
+		if err := r.api.wait(r.ctx, func(c *eventAPICounts) bool {
+			return c.busiest <= publishesPerSecond && c.connections == 2
+		}); err != nil {
 			r.t.Error(err)
 		}
 	})
@@ -2329,7 +2710,8 @@ func TestManyAtOnce(t *testing.T) {
 
 // ---- a soak ----
 
-// TestSoak invokes again and again with faults drawn at random. SOAK=10000 is its full length; SOAK_SEED=N draws others.
+// TestSoak invokes again and again with faults drawn at random. SOAK=10000 is its full length; SOAK_SEED=N
+// draws others.
 func TestSoak(t *testing.T) { soakWith(t, &localEnd{}) }
 
 // The same with the developer's end that users have.
@@ -2368,7 +2750,8 @@ func soakWith(t *testing.T, local *localEnd) {
 			}
 		}
 		perRound := (int64(heap()) - int64(half)) / int64(max(1, n-n/2))
-		r.t.Logf("%d invocations, %d with a fault: %v; %d bytes of heap more for each of the second half", n, s.faults, s.outcomes, perRound)
+		r.t.Logf("%d invocations, %d with a fault: %v; %d bytes of heap more for each of the second half", n,
+			s.faults, s.outcomes, perRound)
 		if n >= 5000 && perRound > 200 {
 			r.t.Error("memory grows")
 		}
@@ -2412,7 +2795,9 @@ func (s *soak) round(i int) {
 		s.faults++
 		undo = s.draw()
 	}
-	event := fmt.Sprintf(`{"n":%d,"filler":"%s"}`, i, strings.Repeat("x", []int{0, 1, 10, 100, 1000, 1000, 1000, 20_000}[s.rng.IntN(8)]))
+	event := fmt.Sprintf(
+		`{"n":%d,"filler":"%s"}`, i,
+		strings.Repeat("x", []int{0, 1, 10, 100, 1000, 1000, 1000, 20_000}[s.rng.IntN(8)]))
 	o := s.invokeRequest(invokeRequest{payload: []byte(event), timeout: timeout})
 	undo()
 	s.outcomes[o.what]++
@@ -2447,8 +2832,11 @@ func (s *soak) check(o invoked, event string) {
 		s.t.Errorf("the handler ran %d times", runs)
 	case o.what == "local" && string(o.payload) != `{"by":"local","event":`+event+`}`:
 		s.t.Errorf("the answer is another's: %.100s", o.payload)
-	case o.what == "deployed" && s.fault == "refused for a while" && !s.heard.Load(): // what the local end said went with the connection
-	case o.what == "local" && s.fault != "no fault", o.what == "deployed" && runs == 0 && s.fault != "no fault", strings.HasPrefix(o.what, "LiveLambda.") && s.fault != "no fault":
+	// what the local end said went with the connection
+	case o.what == "deployed" && s.fault == "refused for a while" && !s.heard.Load():
+	case o.what == "local" && s.fault != "no fault",
+		o.what == "deployed" && runs == 0 && s.fault != "no fault",
+		strings.HasPrefix(o.what, "LiveLambda.") && s.fault != "no fault":
 	case o.what != "local":
 		s.t.Errorf("%s after %v, %d runs: %s", o.what, o.took, runs, o.payload)
 	}
@@ -2483,8 +2871,10 @@ func (s *soak) forget() {
 }
 
 var soakSteps = []string{
-	"extension publish request 0", "extension publish_success request 0", "extension data accepted 0", "extension data response 0", "extension publish done 0",
-	"local data request 0", "local publish accepted 0", "local publish_success accepted 0", "local publish response 0", "local publish_success response 0", "local data done 0",
+	"extension publish request 0", "extension publish_success request 0", "extension data accepted 0",
+	"extension data response 0", "extension publish done 0",
+	"local data request 0", "local publish accepted 0", "local publish_success accepted 0",
+	"local publish response 0", "local publish_success response 0", "local data done 0",
 }
 
 // draw sets up a fault, once, at a step drawn at random, or somewhere else.
@@ -2517,7 +2907,9 @@ func (s *soak) draw() (undo func()) {
 	case 0:
 		return once("dropped", drop)
 	case 1:
-		return once("doubled", func(_ *rig, f rigFrame) apiVerdict { return apiVerdict{replace: [][]byte{f.raw, f.raw}} })
+		return once("doubled", func(_ *rig, f rigFrame) apiVerdict {
+			return apiVerdict{replace: [][]byte{f.raw, f.raw}}
+		})
 	case 2:
 		return once("late", func(*rig, rigFrame) apiVerdict {
 			until := make(chan struct{})
@@ -2526,18 +2918,28 @@ func (s *soak) draw() (undo func()) {
 		})
 	case 3, 4, 5:
 		ending := apiEnding(s.rng.IntN(3) + 1)
-		return once(fmt.Sprint("before ending ", ending), func(*rig, rigFrame) apiVerdict { return apiVerdict{replace: dropped, after: ending} })
+		return once(fmt.Sprint("before ending ", ending), func(*rig, rigFrame) apiVerdict {
+			return apiVerdict{replace: dropped, after: ending}
+		})
 	case 6, 7:
 		ending := apiEnding(s.rng.IntN(3) + 1)
-		return once(fmt.Sprint("after ending ", ending), func(*rig, rigFrame) apiVerdict { return apiVerdict{after: ending} })
+		return once(fmt.Sprint("after ending ", ending), func(*rig, rigFrame) apiVerdict {
+			return apiVerdict{after: ending}
+		})
 	case 8:
 		step = []string{"extension publish request 0", "local publish response 0"}[s.rng.IntN(2)]
-		return once("rejected", reject([]string{"LimitExceededError", "UnauthorizedException", "MessageProcessingError"}[s.rng.IntN(3)]))
+		return once(
+			"rejected", reject(
+				[]string{"LimitExceededError", "UnauthorizedException",
+					"MessageProcessingError"}[s.rng.IntN(3)]))
 	case 9:
 		return idle("an idle connection ends", apiEnding(s.rng.IntN(3)+1))
 	case 10:
 		s.fault = "the Runtime API does not take the answer"
-		s.apiFault.Store(&lambdaFault{status: []int{400, 403, 413, 500}[s.rng.IntN(4)], late: s.rng.IntN(2) == 0, drop: s.rng.IntN(2) == 0})
+		s.apiFault.Store(
+			&lambdaFault{
+				status: []int{400, 403, 413, 500}[s.rng.IntN(4)], late: s.rng.IntN(2) == 0,
+				drop: s.rng.IntN(2) == 0})
 	case 11:
 		s.fault = "the runtime starts again"
 		done := after(pause/10, func() {
@@ -2560,7 +2962,8 @@ func (s *soak) draw() (undo func()) {
 			if f.typ == "upgrade" {
 				v.status = []int{401, 403, 429, 500}[n]
 			}
-			if strings.HasPrefix(f.step, "extension data accepted") || strings.HasPrefix(f.step, "extension data response") {
+			if strings.HasPrefix(f.step, "extension data accepted") ||
+				strings.HasPrefix(f.step, "extension data response") {
 				s.heard.Store(true)
 			}
 			return v
@@ -2572,19 +2975,29 @@ func (s *soak) draw() (undo func()) {
 
 // ---- fuzz tests ----
 
-// FuzzProxy: whatever bytes come in on the proxy's port, nothing but the Runtime API is ever spoken to, with its own
-// Host, and nothing panics.
+// FuzzProxy: whatever bytes come in on the proxy's port, nothing but the Runtime API is ever spoken to, with
+// its own Host, and nothing panics.
 func FuzzProxy(f *testing.F) {
 	for _, seed := range []string{
 		"GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
 		"POST " + invocationPath + "id/response HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
-		"POST " + invocationPath + "id/error HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n1\r\nx\r\n0\r\nA: 1\r\n\r\n",
-		"GET http://example.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n", "GET http://user:pw@example.com:1/ HTTP/1.0\r\n\r\n",
-		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", "CONNECT /x HTTP/1.1\r\nHost: h\r\n\r\n", "GET //example.com/x HTTP/1.1\r\nHost: @\r\n\r\n",
-		"GET foo:bar HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo:http://example.com/ HTTP/1.1\r\nHost: h\r\n\r\n", "GET http:bar HTTP/1.1\r\nHost: h\r\n\r\n", "GET http:////example.com HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, Host\r\nUpgrade: websocket\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-		"GET /%2e%2e/?a;b=%zz HTTP/1.1\r\nHost: h\r\nX-Forwarded-Host: example.com\r\nTE: trailers\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
-		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nabc",
+		"POST " + invocationPath +
+			"id/error HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: " +
+			"A\r\n\r\n1\r\nx\r\n0\r\nA: 1\r\n\r\n",
+		"GET http://example.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n",
+		"GET http://user:pw@example.com:1/ HTTP/1.0\r\n\r\n",
+		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+		"CONNECT /x HTTP/1.1\r\nHost: h\r\n\r\n", "GET //example.com/x HTTP/1.1\r\nHost: @\r\n\r\n",
+		"GET foo:bar HTTP/1.1\r\nHost: h\r\n\r\n", "GET foo:http://example.com/ HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET http:bar HTTP/1.1\r\nHost: h\r\n\r\n", "GET http:////example.com HTTP/1.1\r\nHost: h\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, Host\r\nUpgrade: websocket\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"GET /%2e%2e/?a;b=%zz HTTP/1.1\r\nHost: h\r\nX-Forwarded-Host: example.com\r\nTE: " +
+			"trailers\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET " +
+			"/smuggled HTTP/1.1\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nabc",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -2603,7 +3016,10 @@ func FuzzProxy(f *testing.F) {
 				}
 			}), DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0)}
 			transport := n.transport()
-			p := &proxy{cfg: config{runtimeAPI: api, offlineError: true}, log: slog.New(slog.DiscardHandler), transport: transport, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
+			p := &proxy{
+				cfg: config{runtimeAPI: api, offlineError: true}, log: slog.New(slog.DiscardHandler),
+				transport: transport, ready: make(chan func() (*http.Response, error)),
+				orphans: make(chan struct{}, 1<<16)}
 			var end context.CancelFunc
 			p.life, end = context.WithCancel(t.Context())
 			handler := p.handler()
@@ -2641,22 +3057,32 @@ func FuzzProxy(f *testing.F) {
 	})
 }
 
-// FuzzAnswer: whatever event comes on an invocation's channel, the Runtime API is told once at the most, on the
-// invocation's path, with the headers that it knows; and the next invocation works.
+// FuzzAnswer: whatever event comes on an invocation's channel, the Runtime API is told once at the most, on
+// the invocation's path, with the headers that it knows; and the next invocation works.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{
 		`{"live_lambda":1,"type":"accepted","request_id":"ID","index":0,"last":true}`,
-		`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true,"headers":{"Content-Type":"a\r\nb: c","Lambda-Runtime-Function-Response-Mode":"streaming","X-Evil":"1"},"data":"YQ"}`,
-		`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true,"trailers":{"Lambda-Runtime-Function-Error-Type":"E\n","X-Evil":"1"},"headers":{"Lambda-Runtime-Function-Response-Mode":"streaming"}}`,
-		`{"live_lambda":1,"type":"error","request_id":"ID","index":0,"last":true,"error_type":"E\u0000","xray_cause":"{\"a\":\"é\"}","data":"e30"}`,
-		`{"live_lambda":1,"type":"response","request_id":"../../../x","index":-1,"last":false}`, `{"live_lambda":1,"type":"response","request_id":"ID","index":1048575,"encoding":"gzip","last":true,"data":"H4sI"}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true,` +
+			`"headers":{"Content-Type":"a\r\nb: c","Lambda-Runtime-Function-Response-Mode":"streaming",` +
+			`"X-Evil":"1"},"data":"YQ"}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true,` +
+			`"trailers":{"Lambda-Runtime-Function-Error-Type":"E\n","X-Evil":"1"},` +
+			`"headers":{"Lambda-Runtime-Function-Response-Mode":"streaming"}}`,
+		`{"live_lambda":1,"type":"error","request_id":"ID","index":0,"last":true,"error_type":"E\u0000",` +
+			`"xray_cause":"{\"a\":\"é\"}","data":"e30"}`,
+		`{"live_lambda":1,"type":"response","request_id":"../../../x","index":-1,"last":false}`,
+		`{"live_lambda":1,"type":"response","request_id":"ID","index":1048575,"encoding":"gzip",` +
+			`"last":true,"data":"H4sI"}`,
 		"{\"live_lambda\":1,\"type\":\"res\x7fponse\",\"request_id\":\"ID\",\"index\":0,\"last\":true}",
-		`null`, `"x"`, `{"live_lambda":2}`, `{"live_lambda":1}`, `[[[[[[[[`, `{"live_lambda":1,"live_lambda":2,"type":"response"}`, `{`, ``,
+		`null`, `"x"`, `{"live_lambda":2}`, `{"live_lambda":1}`, `[[[[[[[[`,
+		`{"live_lambda":1,"live_lambda":2,"type":"response"}`, `{`, ``,
 	} {
 		f.Add(seed, seed)
 	}
 	f.Add(`{"live_lambda":1,"type":"response","request_id":"ID","index":0,"last":true}`, `"late"`)
-	known := []string{"Content-Type", "Content-Length", "User-Agent", "Accept-Encoding", modeHeader, typeHeader, causeHeader, idHeader}
+	known := []string{
+		"Content-Type", "Content-Length", "User-Agent", "Accept-Encoding", modeHeader, typeHeader,
+		causeHeader, idHeader}
 	f.Fuzz(func(t *testing.T, first, second string) {
 		synctest.Test(t, func(t *testing.T) {
 			defer time.Sleep(2 * time.Second) // for connections that linger
@@ -2664,10 +3090,16 @@ func FuzzAnswer(f *testing.F) {
 			defer r.close()
 			r.local.script = func(d *delivery) {
 				for _, event := range []string{first, second} {
-					r.api.publish(d.local.session.api.channel(d.requestID()), strings.ReplaceAll(event, "ID", d.requestID()))
+					r.api.publish(
+						d.local.session.api.channel(d.requestID()),
+						strings.ReplaceAll(event, "ID", d.requestID()))
 				}
 			}
-			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: 3 * time.Second, onResponse: func(http.Header) io.Writer { return io.Discard }})
+			o := r.invokeRequest(
+				invokeRequest{
+					payload: []byte(`1`), timeout: 3 * time.Second, onResponse: func(http.Header) io.Writer {
+						return io.Discard
+					}})
 			attempts := r.lambda.completions(o.requestID)
 			if len(attempts) != 1 || attempts[0].status != http.StatusAccepted {
 				t.Fatalf("the Runtime API was told %d times: %v", len(attempts), attempts)
@@ -2683,7 +3115,8 @@ func FuzzAnswer(f *testing.F) {
 				}
 			}
 			for line := range strings.Lines(r.log.String()) {
-				if !strings.HasPrefix(line, "time=") || len(line) > 1000 || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) {
+				if !strings.HasPrefix(line, "time=") || len(line) > 1000 ||
+					strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) {
 					t.Errorf("log line %q", line)
 				}
 			}
@@ -2721,8 +3154,8 @@ type rigOptions struct {
 	events      bool // with an Event API only: of bare results, or of what its WebSocket publishes
 }
 
-// rig is everything in one bubble of fake time: an AppSync API, a Lambda environment, the extension between them, a
-// runtime with the deployed code, and local ends.
+// rig is everything in one bubble of fake time: an AppSync API, a Lambda environment, the extension between
+// them, a runtime with the deployed code, and local ends.
 type rig struct {
 	t             *testing.T
 	ctx           context.Context
@@ -2772,7 +3205,8 @@ func rigTest(t *testing.T, name string, opts rigOptions, test func(*rig)) {
 
 func newRig(t *testing.T, opts rigOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{hosts: map[string]*pipeListener{}}, log: &logBook{}, handled: map[string]int{}}
+	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{hosts: map[string]*pipeListener{}}, log: &logBook{},
+		handled: map[string]int{}}
 	opts.api.apiKey = cmp.Or(opts.api.apiKey, "da2-key")
 	r.api = startEventAPI(r.listenAppSync(opts), opts.api)
 	r.stops = append(r.stops, r.api.close)
@@ -2872,7 +3306,10 @@ func (r *rig) listenAppSync(opts rigOptions) net.Listener {
 	if opts.noRoots {
 		os.Remove(r.roots)
 	}
-	return tls.NewListener(ln, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.tls.Load(), nil }})
+	return tls.NewListener(
+		ln, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return r.tls.Load(), nil
+		}})
 }
 
 // useCertificate makes a certificate for name that signs itself, serves it, and has the extension trust it.
@@ -2881,13 +3318,17 @@ func (r *rig) useCertificate(name string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	template := &x509.
+		Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		DNSNames:  []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := os.WriteFile(r.roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(
+		r.roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	r.tls.Store(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})
@@ -2930,8 +3371,11 @@ func (r *rig) appSyncURL() string {
 // config is the extension's configuration, changed by env.
 func (r *rig) config(env map[string]string) config {
 	all := map[string]string{
-		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "SSL_CERT_FILE": cmp.Or(r.roots, "/none"), "SSL_CERT_DIR": "/none",
-		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_LAMBDA_FUNCTION_NAME": "function", "AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key",
+		"SSL_CERT_FILE": cmp.Or(r.roots, "/none"), "SSL_CERT_DIR": "/none",
+		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_LAMBDA_FUNCTION_NAME": "function",
+		"AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug",
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
 	}
 	maps.Copy(all, env)
 	cfg, problems := readConfig(func(name string) string { return all[name] })
@@ -2945,7 +3389,9 @@ func (r *rig) config(env map[string]string) config {
 func (r *rig) startExtension(opts rigOptions) {
 	cfg := r.config(opts.env)
 	lambda := r.net.transport()
-	p := &proxy{cfg: cfg, log: newLogger(cfg, r.log), transport: lambda, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
+	p := &proxy{
+		cfg: cfg, log: newLogger(cfg, r.log), transport: lambda,
+		ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
 	var wg sync.WaitGroup
 	life, stopInvocations := context.WithCancelCause(context.Background())
 	linkCtx, stopLink := context.WithCancel(context.Background())
@@ -2958,7 +3404,9 @@ func (r *rig) startExtension(opts rigOptions) {
 			}
 			return credentials{}, errors.New("there are none")
 		}
-		cfg.api.transport = &http.Transport{DialContext: r.net.dial, TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname()), IdleConnTimeout: staleAfter}
+		cfg.api.transport = &http.Transport{
+			DialContext: r.net.dial, TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname()),
+			IdleConnTimeout: staleAfter}
 		if opts.connect != 0 {
 			r.connect.Store(int64(opts.connect))
 			r.startHTTPSProxy()
@@ -2967,14 +3415,17 @@ func (r *rig) startExtension(opts rigOptions) {
 		p.tunnel = newTunnel(cfg.api, cfg.toRuntime)
 		wg.Go(func() { p.tunnel.run(linkCtx) })
 	}
-	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
+	server := &http.Server{
+		Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
 	ln := r.net.listen(rigProxy)
 	r.proxyAddr = rigProxy
 	wg.Go(func() { server.Serve(ln) })
 	r.proxy = p
 	r.stopExtension = sync.OnceFunc(func() {
 		p.mu.Lock()
-		stopInvocations(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
+		stopInvocations(
+			&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
 		p.mu.Unlock()
 		p.wg.Wait()
 		server.Close()
@@ -3105,7 +3556,8 @@ func (d *deployedRuntime) handle(header http.Header, event []byte) string {
 }
 
 // runRuntime is a runtime's loop. It ends with ctx alone.
-func runRuntime(ctx context.Context, transport http.RoundTripper, addr string, handle func(http.Header, []byte) string) {
+func runRuntime(
+	ctx context.Context, transport http.RoundTripper, addr string, handle func(http.Header, []byte) string) {
 	for ctx.Err() == nil {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+nextPath, nil)
 		resp, err := transport.RoundTrip(req)
@@ -3119,7 +3571,10 @@ func runRuntime(ctx context.Context, transport http.RoundTripper, addr string, h
 			continue
 		}
 		answer := strings.NewReader(handle(resp.Header, event))
-		req, _ = http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", answer)
+		req, _ = http.NewRequestWithContext(
+			ctx, http.MethodPost,
+			"http://"+addr+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response",
+			answer)
 		req.Header.Set(idHeader, resp.Header.Get(idHeader))
 		if resp, err = transport.RoundTrip(req); err == nil {
 			io.Copy(io.Discard, resp.Body)
@@ -3154,8 +3609,8 @@ func (l *logBook) String() string {
 
 // ---- frames, as faults see them ----
 
-// rigFrame is a frame with the step that it is of an invocation: the connection's end (extension or local), the
-// frame's type, and the type and index of the message in it.
+// rigFrame is a frame with the step that it is of an invocation: the connection's end (extension or local),
+// the frame's type, and the type and index of the message in it.
 type rigFrame struct {
 	apiFrame
 	step string
@@ -3183,7 +3638,8 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 		}
 		if r.api.opts.graphql && strings.HasPrefix(f.typ, "http_") { // the steps are the same
 			typ = map[string]string{"http_publish": "publish", "http_published": "publish_success"}[f.typ]
-			if kind, _, _ := strings.Cut(what, " "); slices.Contains([]string{"accepted", "response", "error"}, kind) {
+			if kind, _, _ := strings.Cut(what, " "); slices.Contains(
+				[]string{"accepted", "response", "error"}, kind) {
 				end = "local"
 			}
 		}
@@ -3203,7 +3659,8 @@ func messageIn(event string) string {
 
 // ---- local ends ----
 
-// localEnd is a local end of version 1 with a handler of its own, as `live-lambda local` has it, or that itself.
+// localEnd is a local end of version 1 with a handler of its own, as `live-lambda local` has it, or that
+// itself.
 type localEnd struct {
 	rig    *rig
 	name   string
@@ -3239,10 +3696,14 @@ type delivery struct {
 // startLocal starts a local end like l.
 func (r *rig) startLocal(l *localEnd) *localEnd {
 	r.t.Helper()
-	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), real: l.real, handle: l.handle, script: l.script, again: l.again, pieces: l.pieces,
-		up: make(chan struct{}, 1), parts: map[string][]*part{}, known: map[string]*delivery{}, done: map[string]string{}}
+	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), real: l.real, handle: l.handle, script: l.script,
+		again: l.again, pieces: l.pieces,
+		up: make(chan struct{}, 1), parts: map[string][]*part{}, known: map[string]*delivery{},
+		done: map[string]string{}}
 	cfg, _ := readConfig(func(name string) string {
-		return map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key", "LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
+		return map[string]string{
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key",
+			"LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
 	})
 	a := cfg.api
 	a.transport, a.log = r.net.transport(), slog.New(slog.DiscardHandler)
@@ -3272,7 +3733,9 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 
 func (l *localEnd) run(ctx context.Context, a *appsync) {
 	a.run(ctx, func(sessionCtx context.Context, s *session) (bool, error) {
-		if err := s.subscribe(sessionCtx, ackTimeout, a.requests, func(event string) { l.receive(ctx, event) }); err != nil {
+		if err := s.subscribe(sessionCtx, ackTimeout, a.requests, func(event string) {
+			l.receive(ctx, event)
+		}); err != nil {
 			return false, err
 		}
 		l.use(s)
@@ -3282,10 +3745,13 @@ func (l *localEnd) run(ctx context.Context, a *appsync) {
 	}, func(error) { l.use(nil) })
 }
 
-// runReal runs what `live-lambda local` runs. Its runtime is a goroutine that came by itself, as from a debugger, and asks
-// over the rig's network, whose connections have no address to be known for this machine's (guarded).
+// runReal runs what `live-lambda local` runs. Its runtime is a goroutine that came by itself, as from a
+// debugger, and asks over the rig's network, whose connections have no address to be known for this machine's
+// (guarded).
 func (l *localEnd) runReal(ctx context.Context, a *appsync) {
-	term := &terminal{out: l, errors: l, columns: func() int { return 0 }, chunks: make(chan chunk, waitingLines)}
+	term := &terminal{out: l, errors: l, columns: func() int {
+		return 0
+	}, chunks: make(chan chunk, waitingLines)}
 	term.start()
 	defer term.close()
 	a.log = term.logger(slog.LevelDebug)
@@ -3297,7 +3763,9 @@ func (l *localEnd) runReal(ctx context.Context, a *appsync) {
 	real.wg.Go(func() { real.attachServer.Serve(ln) })
 	l.wg.Go(func() {
 		runRuntime(ctx, transport, ln.host, func(header http.Header, event []byte) string {
-			d := &delivery{local: l, event: event, context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")}}
+			d := &delivery{
+				local: l, event: event,
+				context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")}}
 			return string(d.run().body)
 		})
 	})
@@ -3371,7 +3839,8 @@ func (l *localEnd) receive(ctx context.Context, event string) {
 		}
 		return
 	}
-	d := &delivery{local: l, id: request.RequestID, event: request.EventPayload, context: request.Context, raw: event,
+	d := &delivery{local: l, id: request.RequestID, event: request.EventPayload, context: request.Context,
+		raw:   event,
 		again: make(chan struct{}, 1), over: make(chan struct{}), ctx: ctx}
 	l.known[key] = d
 	l.wg.Go(d.serve)
@@ -3388,7 +3857,8 @@ func (l *localEnd) wantTold(want ...string) {
 	}
 }
 
-// joinWhole joins the parts of a message, in whatever order and however often they came, once they are all there.
+// joinWhole joins the parts of a message, in whatever order and however often they came, once they are all
+// there.
 func joinWhole(parts []*part) ([]byte, error) {
 	ordered := map[int]*part{}
 	n := -1
@@ -3423,7 +3893,8 @@ type localReply struct {
 
 // respond is the reply of a handler that returned body.
 func respond(body string) localReply {
-	return localReply{part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}}, []byte(body)}
+	return localReply{
+		part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}}, []byte(body)}
 }
 
 // serve accepts, runs the handler, and answers until the extension says that it knows.
@@ -3572,8 +4043,8 @@ func (n *pipeNetwork) dial(ctx context.Context, network, addr string) (net.Conn,
 	return nil, err
 }
 
-// bufferedConn is a pipe with a send buffer, as TCP has one: what is written to a peer that reads nothing is gone
-// without an error.
+// bufferedConn is a pipe with a send buffer, as TCP has one: what is written to a peer that reads nothing is
+// gone without an error.
 type bufferedConn struct {
 	net.Conn
 	mu     sync.Mutex

@@ -2,14 +2,15 @@
 
 package main
 
-// runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a loopback port of its
-// own. A request's event goes out as the answer to next, the reply comes in as response or error. States, refusals and
-// their texts are those of AWS's own emulator; times are Unix milliseconds, sizes bytes.
+// runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a loopback
+// port of its own. A request's event goes out as the answer to next, the reply comes in as response or error.
+// States, refusals and their texts are those of AWS's own emulator; times are Unix milliseconds, sizes bytes.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 // https://github.com/aws/aws-lambda-runtime-interface-emulator
 //
-// A web page in the developer's browser can reach loopback ports too; what a browser sends is refused (guarded).
+// A web page in the developer's browser can reach loopback ports too; what a browser sends is refused
+// (guarded).
 
 import (
 	"bytes"
@@ -42,14 +43,17 @@ const (
 )
 
 const (
-	spillAbove     = 64 << 10        // bytes of a reply that stay in memory; what is longer goes to a temporary file
-	gzipAbove      = 16 << 10        // bytes of a buffered reply that are worth compressing
-	headBytes      = 16 << 10        // of a reply that the terminal may show
-	maxContentType = 8 << 10         // bytes of one that is passed on
-	maxCause       = 200_000         // bytes of an X-Ray cause as it is escaped in part 0
-	exitPause      = time.Second     // for a runtime whose response broke off to turn out to have exited
-	lateRuntime    = 2 * time.Second // for a runtime whose invocation is over to answer all the same, before it is killed
-	maxDrain       = 1 << 30         // bytes of a response that is too large that are read before the connection is closed
+	// bytes of a reply that stay in memory; what is longer goes to a temporary file
+	spillAbove     = 64 << 10
+	gzipAbove      = 16 << 10    // bytes of a buffered reply that are worth compressing
+	headBytes      = 16 << 10    // of a reply that the terminal may show
+	maxContentType = 8 << 10     // bytes of one that is passed on
+	maxCause       = 200_000     // bytes of an X-Ray cause as it is escaped in part 0
+	exitPause      = time.Second // for a runtime whose response broke off to turn out to have exited
+	// for a runtime whose invocation is over to answer all the same, before it is killed
+	lateRuntime = 2 * time.Second
+	// bytes of a response that is too large that are read before the connection is closed
+	maxDrain = 1 << 30
 )
 
 var (
@@ -57,8 +61,8 @@ var (
 	errKeep = errors.New("cannot keep a reply in a temporary file")
 )
 
-// spool keeps bytes while they are needed, many of them in a file that has no name: nothing is left behind. It has one
-// writer, and readers at any time.
+// spool keeps bytes while they are needed, many of them in a file that has no name: nothing is left behind.
+// It has one writer, and readers at any time.
 type spool struct {
 	mu     sync.Mutex
 	memory []byte
@@ -136,8 +140,8 @@ func (s *spool) close() {
 	s.closed, s.file, s.memory = true, nil, nil
 }
 
-// reply is a handler's answer to one request. data may still be growing while it is streamed; everything else of a reply
-// is fixed once the request has it, but for ended, size and trailers, which local.mu guards.
+// reply is a handler's answer to one request. data may still be growing while it is streamed; everything else
+// of a reply is fixed once the request has it, but for ended, size and trailers, which local.mu guards.
 type reply struct {
 	kind      string            // response or error, as the part's type
 	headers   map[string]string // of a response: what Lambda needs of the runtime's
@@ -160,7 +164,9 @@ func failureReply(errorType, message string) *reply {
 }
 
 func errorReply(errorType string, body []byte) *reply {
-	rep := &reply{kind: "error", errorType: errorType, size: int64(len(body)), head: body[:min(len(body), headBytes)], ended: true}
+	rep := &reply{
+		kind: "error", errorType: errorType, size: int64(len(body)), head: body[:min(len(body), headBytes)],
+		ended: true}
 	var parsed struct{ ErrorType, ErrorMessage string }
 	json.Unmarshal(body, &parsed) // any body is allowed
 	rep.message = strings.TrimPrefix(parsed.ErrorType+": "+parsed.ErrorMessage, ": ")
@@ -248,22 +254,27 @@ func (w *worker) routes() http.Handler {
 	mux.HandleFunc("POST "+base+"init/error", w.initError)
 	mux.HandleFunc("GET "+base+"restore/next", w.restoreNext)
 	mux.HandleFunc("POST "+base+"restore/error", w.initError)
-	mux.HandleFunc("GET /2018-06-01/ping", func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, "pong") })
+	mux.HandleFunc("GET /2018-06-01/ping", func(rw http.ResponseWriter, r *http.Request) {
+		io.WriteString(rw, "pong")
+	})
 	return w.counted(mux)
 }
 
-// guarded refuses what a browser sends, even where a page's host name was made to mean this machine: its requests name
-// another host or come with headers that no runtime sends.
+// guarded refuses what a browser sends, even where a page's host name was made to mean this machine: its
+// requests name another host or come with headers that no runtime sends.
 func guarded(addr string, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(addr)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
-		browser := r.Host != addr && r.Host != "localhost:"+port || strings.HasPrefix(r.UserAgent(), "Mozilla/") // as all of them begin
+		// as all of them begin
+		browser := r.Host != addr && r.Host != "localhost:"+port ||
+			strings.HasPrefix(r.UserAgent(), "Mozilla/")
 		for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site"} {
 			browser = browser || r.Header.Get(name) != ""
 		}
 		if ip := net.ParseIP(peer); browser || ip == nil || !ip.IsLoopback() {
-			refuse(rw, http.StatusForbidden, "LiveLambda.Forbidden", "only a runtime on this machine may use this address")
+			refuse(rw, http.StatusForbidden, "LiveLambda.Forbidden",
+				"only a runtime on this machine may use this address")
 			return
 		}
 		next.ServeHTTP(rw, r)
@@ -316,7 +327,8 @@ func refuseID(rw http.ResponseWriter) {
 	refuse(rw, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 }
 
-// next hands out the worker's next event. A runtime that asks again while it has one gets it again, as from Lambda.
+// next hands out the worker's next event. A runtime that asks again while it has one gets it again, as from
+// Lambda.
 func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
 	l := w.pool.local
 	l.mu.Lock()
@@ -389,8 +401,8 @@ func (w *worker) run() {
 	notify(w.turn)
 }
 
-// limit has w's process killed, as Lambda does, where it is not ready for another invocation some time after q's deadline:
-// it may not even have started, or hang after its answer. local.mu is held.
+// limit has w's process killed, as Lambda does, where it is not ready for another invocation some time after
+// q's deadline: it may not even have started, or hang after its answer. local.mu is held.
 func (w *worker) limit(q *request) {
 	w.killing = time.AfterFunc(time.Until(q.deadline)+lateRuntime, func() { w.pool.local.killLate(w, q) })
 }
@@ -416,7 +428,8 @@ func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 	rw.Write(event)
 }
 
-// claim finds the request that a call answers, and keeps others from answering it. Otherwise it has refused the call.
+// claim finds the request that a call answers, and keeps others from answering it. Otherwise it has refused
+// the call.
 func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 	l := w.pool.local
 	l.mu.Lock()
@@ -476,13 +489,15 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// streamedTypes are the content types that AWS's Go client gives to what a handler streams. It never names the mode, and
-// gives no response a length. On Lambda the caller's way of invoking decides then, which no runtime is told.
+// streamedTypes are the content types that AWS's Go client gives to what a handler streams. It never names
+// the mode, and gives no response a length. On Lambda the caller's way of invoking decides then, which no
+// runtime is told.
 // https://github.com/aws/aws-lambda-go/blob/v1.55.1/lambda/invoke_loop.go
-var streamedTypes = []string{"application/octet-stream", "application/vnd.awslambda.http-integration-response"}
+var streamedTypes = []string{
+	"application/octet-stream", "application/vnd.awslambda.http-integration-response"}
 
-// buffered reads a whole response. Its trailers may say that it is none but an error: AWS's Go client declares them with
-// every response.
+// buffered reads a whole response. Its trailers may say that it is none but an error: AWS's Go client
+// declares them with every response.
 func (w *worker) buffered(rw http.ResponseWriter, r *http.Request, q *request, headers map[string]string) {
 	c := &collector{rep: &reply{kind: "response", headers: headers}}
 	_, err := io.Copy(c, r.Body)
@@ -515,7 +530,9 @@ func (w *worker) buffered(rw http.ResponseWriter, r *http.Request, q *request, h
 // tooLarge tells the runtime and the caller what Lambda tells them; the runtime goes on.
 func (w *worker) tooLarge(rw http.ResponseWriter, q *request, size int64) {
 	w.answered(q, failureReply("Function.ResponseSizeTooLarge",
-		fmt.Sprintf("Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes).", size, maxPayload)))
+		fmt.Sprintf(
+			"Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes).", size,
+			maxPayload)))
 	refuse(rw, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
 		fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", maxPayload))
 }
@@ -526,7 +543,8 @@ func (w *worker) broken(rw http.ResponseWriter, q *request, err error) {
 	refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request was truncated")
 }
 
-// breakage says what the caller gets for a response that broke off: that the runtime has exited, where it has.
+// breakage says what the caller gets for a response that broke off: that the runtime has exited, where it
+// has.
 func (w *worker) breakage(q *request, err error) *reply {
 	if errors.Is(err, errKeep) {
 		return failureReply("LiveLambda.Local", err.Error())
@@ -536,7 +554,8 @@ func (w *worker) breakage(q *request, err error) *reply {
 		return w.exitReply(q)
 	case <-time.After(exitPause):
 	}
-	return failureReply("Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
+	return failureReply(
+		"Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
 }
 
 // streamed reads a response while it is sent on. Whatever ends it early is in its trailers.
@@ -640,7 +659,8 @@ func readError(r *http.Request) (*reply, error) {
 	}
 	rep := errorReply(clean(cmp.Or(r.Header.Get(typeHeader), "Runtime.Unknown")), body.Bytes())
 	// A cause that is too long is left out: cut, it would not be JSON.
-	if cause := r.Header.Get(causeHeader); len(cause) <= maxHeaderText && escapedLen(part{XRayCause: cause}.event()) <= maxCause {
+	if cause := r.Header.Get(causeHeader); len(cause) <= maxHeaderText &&
+		escapedLen(part{XRayCause: cause}.event()) <= maxCause {
 		rep.xrayCause = cause
 	}
 	return rep, nil

@@ -1,8 +1,9 @@
 package main_test // of its own: nothing here needs the program's insides
 
-// Tests of build.sh, wrapper.sh and bootstrap.sh: each runs the script itself. Those of build.sh work on a copy of the
-// sources, or, where only its decisions matter, on a copy with an empty program, which compiles in a second. The scripts
-// that end up in a layer run under every shell of this machine that a Lambda image may have as /bin/sh.
+// Tests of build.sh, wrapper.sh and bootstrap.sh: each runs the script itself. Those of build.sh work on a
+// copy of the sources, or, where only its decisions matter, on a copy with an empty program, which compiles
+// in a second. The scripts that end up in a layer run under every shell of this machine that a Lambda image
+// may have as /bin/sh.
 
 import (
 	"archive/zip"
@@ -35,8 +36,8 @@ const (
 
 // ---- build.sh ----
 
-// The tests that run in parallel start build.sh through sh: a file that was just written may still be open in a process
-// that another test is starting, and the kernel then refuses to execute it.
+// The tests that run in parallel start build.sh through sh: a file that was just written may still be open in
+// a process that another test is starting, and the kernel then refuses to execute it.
 
 func TestBuild(t *testing.T) {
 	t.Parallel()
@@ -83,22 +84,26 @@ func checkLayout(t *testing.T, dir string) {
 			t.Errorf("%s is not %s", to, from)
 		}
 	}
-	if hash := string(readFile(t, dir, "dist/go_extension.sha256")); len(hash) != 65 || strings.Trim(hash, "0123456789abcdef") != "\n" {
+	if hash := string(readFile(t, dir, "dist/go_extension.sha256")); len(hash) != 65 ||
+		strings.Trim(hash, "0123456789abcdef") != "\n" {
 		t.Errorf("go_extension.sha256 is %q, want one SHA-256", hash)
 	}
 	noLeftovers(t, dir)
 }
 
 func checkBinaries(t *testing.T, dir string) {
-	for file, machine := range map[string]elf.Machine{amd64Binary: elf.EM_X86_64, arm64Binary: elf.EM_AARCH64} {
+	for file, machine := range map[string]elf.Machine{
+		amd64Binary: elf.EM_X86_64, arm64Binary: elf.EM_AARCH64} {
 		path := filepath.Join(dir, "dist", file)
 		binary, err := elf.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer binary.Close()
-		if binary.Machine != machine || binary.Section(".symtab") != nil || binary.Section(".debug_info") != nil {
-			t.Errorf("%s: machine %v, sections %v; want %v, stripped", file, binary.Machine, binary.Sections, machine)
+		if binary.Machine != machine || binary.Section(".symtab") != nil ||
+			binary.Section(".debug_info") != nil {
+			t.Errorf("%s: machine %v, sections %v; want %v, stripped", file, binary.Machine, binary.Sections,
+				machine)
 		}
 		if libraries, err := binary.ImportedLibraries(); err != nil || len(libraries) != 0 {
 			t.Errorf("%s needs %v, %v; want a static binary", file, libraries, err)
@@ -111,10 +116,12 @@ func checkBinaries(t *testing.T, dir string) {
 		for _, s := range info.Settings {
 			settings[s.Key] = s.Value
 		}
-		if settings["-tags"] != "layer,nethttpomithttp2" || settings["-trimpath"] != "true" || settings["CGO_ENABLED"] != "0" || settings["vcs"] != "" {
+		if settings["-tags"] != "layer,nethttpomithttp2" || settings["-trimpath"] != "true" ||
+			settings["CGO_ENABLED"] != "0" || settings["vcs"] != "" {
 			t.Errorf("%s was built with %v", file, settings)
 		}
-		if pinned := "toolchain " + info.GoVersion + "\n"; !strings.Contains(string(readFile(t, dir, "go.mod")), pinned) {
+		if pinned := "toolchain " + info.GoVersion +
+			"\n"; !strings.Contains(string(readFile(t, dir, "go.mod")), pinned) {
 			t.Errorf("%s was built by %s, which go.mod does not pin", file, info.GoVersion)
 		}
 	}
@@ -122,13 +129,19 @@ func checkBinaries(t *testing.T, dir string) {
 
 func checkZips(t *testing.T, dir string) {
 	const bootstrap, wrapper = "layer/extension/bootstrap", "layer/extension/live-lambda-runtime-wrapper.sh"
-	for name, want := range map[string][][2]string{ // the entries of each zip in their order, and the files in dist that they are
+	// the entries of each zip in their order, and the files in dist that they are
+	for name, want := range map[string][][2]string{
 		"live-lambda-layer.zip": {
-			{"bootstrap", bootstrap}, {amd64Binary, "layer/extension/" + amd64Binary}, {arm64Binary, "layer/extension/" + arm64Binary},
+			{"bootstrap", bootstrap}, {amd64Binary, "layer/extension/" + amd64Binary},
+			{arm64Binary, "layer/extension/" + arm64Binary},
 			{launcherFile, "layer/extension/" + launcherFile}, {"live-lambda-runtime-wrapper.sh", wrapper},
 		},
-		"live-lambda-layer-amd64.zip": {{"bootstrap", bootstrap}, {launcherFile, amd64Binary}, {"live-lambda-runtime-wrapper.sh", wrapper}},
-		"live-lambda-layer-arm64.zip": {{"bootstrap", bootstrap}, {launcherFile, arm64Binary}, {"live-lambda-runtime-wrapper.sh", wrapper}},
+		"live-lambda-layer-amd64.zip": {
+			{"bootstrap", bootstrap}, {launcherFile, amd64Binary},
+			{"live-lambda-runtime-wrapper.sh", wrapper}},
+		"live-lambda-layer-arm64.zip": {
+			{"bootstrap", bootstrap}, {launcherFile, arm64Binary},
+			{"live-lambda-runtime-wrapper.sh", wrapper}},
 	} {
 		path := filepath.Join(dir, "dist", name)
 		if out, err := exec.CommandContext(t.Context(), "unzip", "-tqq", path).CombinedOutput(); err != nil {
@@ -141,8 +154,10 @@ func checkZips(t *testing.T, dir string) {
 		}
 		for i, entry := range archive.File {
 			data := readFile(t, dir, "dist/"+want[i][1])
-			if entry.Name != want[i][0] || entry.CRC32 != crc32.ChecksumIEEE(data) || entry.UncompressedSize64 != uint64(len(data)) {
-				t.Errorf("%s: entry %d is %s of %d bytes; want %s, which is %s of %d bytes", name, i, entry.Name, entry.UncompressedSize64, want[i][0], want[i][1], len(data))
+			if entry.Name != want[i][0] || entry.CRC32 != crc32.ChecksumIEEE(data) ||
+				entry.UncompressedSize64 != uint64(len(data)) {
+				t.Errorf("%s: entry %d is %s of %d bytes; want %s, which is %s of %d bytes", name, i,
+					entry.Name, entry.UncompressedSize64, want[i][0], want[i][1], len(data))
 			}
 		}
 	}
@@ -150,7 +165,9 @@ func checkZips(t *testing.T, dir string) {
 
 func checkSums(t *testing.T, dir string) {
 	var want strings.Builder
-	for _, name := range []string{amd64Binary, arm64Binary, "live-lambda-layer-amd64.zip", "live-lambda-layer-arm64.zip", "live-lambda-layer.zip"} {
+	for _, name := range []string{
+		amd64Binary, arm64Binary, "live-lambda-layer-amd64.zip", "live-lambda-layer-arm64.zip",
+		"live-lambda-layer.zip"} {
 		fmt.Fprintf(&want, "%x  %s\n", sha256.Sum256(readFile(t, dir, "dist/"+name)), name)
 	}
 	if got := string(readFile(t, dir, "dist/SHA256SUMS")); got != want.String() {
@@ -166,7 +183,8 @@ func checkReproducible(t *testing.T, dir string) {
 	}
 	copySources(t, other)
 	writeFile(t, other, "vendor/modules.txt", "")
-	writeFile(t, other, ".git/HEAD", "ref: refs/heads/main\n") // no revision that could be stamped: trying to fails
+	// no revision that could be stamped: trying to fails
+	writeFile(t, other, ".git/HEAD", "ref: refs/heads/main\n")
 	err := filepath.WalkDir(other, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -177,29 +195,36 @@ func checkReproducible(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	elsewhere := t.TempDir()
-	for link, target := range map[string]string{"first": "second", "second": filepath.Join(other, "build.sh")} {
+	for link, target := range map[string]string{
+		"first": "second", "second": filepath.Join(other, "build.sh")} {
 		if err := os.Symlink(target, filepath.Join(elsewhere, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
 
 	env := []string{
-		"TZ=Asia/Kathmandu", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=1700000000", "ZIPOPT=-0", "CDPATH=/tmp", "CGO_ENABLED=1",
-		"GOFLAGS=-mod=vendor -buildvcs=true -race", "GOAMD64=v3", "GOARM64=v9.0", "GOEXPERIMENT=nogreenteagc", "GOWORK=/nowhere",
+		"TZ=Asia/Kathmandu", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=1700000000", "ZIPOPT=-0", "CDPATH=/tmp",
+		"CGO_ENABLED=1",
+		"GOFLAGS=-mod=vendor -buildvcs=true -race", "GOAMD64=v3", "GOARM64=v9.0", "GOEXPERIMENT=nogreenteagc",
+		"GOWORK=/nowhere",
 		"GOROOT=/nowhere", "GOOS=plan9", "GODEBUG=http2client=0", "GO111MODULE=off", "GOTOOLCHAIN=local",
-		"GOPATH=" + goEnv(t, "GOPATH"), "GOMODCACHE=" + goEnv(t, "GOMODCACHE"), "GOCACHE=" + goEnv(t, "GOCACHE"),
+		"GOPATH=" + goEnv(t, "GOPATH"), "GOMODCACHE=" + goEnv(t, "GOMODCACHE"),
+		"GOCACHE=" + goEnv(t, "GOCACHE"),
 	}
-	out, code := runScript(t, script{dir: elsewhere, env: env, unset: "HOME"}, "sh", "-c", "umask 077; exec sh first")
+	out, code := runScript(
+		t, script{dir: elsewhere, env: env, unset: "HOME"}, "sh", "-c", "umask 077; exec sh first")
 	if code != 0 || strings.Count(out, "compiling linux/") != 2 {
 		t.Fatalf("build.sh: exit status %d, %s", code, out)
 	}
-	// The sums of everything that was made say it all; the hash decides about compiling, and must not depend on place or time.
+	// The sums of everything that was made say it all; the hash decides about compiling, and must not depend
+	// on place or time.
 	for _, file := range []string{"dist/SHA256SUMS", "dist/go_extension.sha256"} {
 		if a, b := readFile(t, dir, file), readFile(t, other, file); !bytes.Equal(a, b) {
 			t.Errorf("%s differs:\n%s\n%s", file, a, b)
 		}
 	}
-	if a, b := modes(t, filepath.Join(dir, "dist")), modes(t, filepath.Join(other, "dist")); !maps.Equal(a, b) {
+	if a, b := modes(t, filepath.Join(dir, "dist")),
+		modes(t, filepath.Join(other, "dist")); !maps.Equal(a, b) {
 		t.Errorf("dist holds %v, elsewhere %v", a, b)
 	}
 }
@@ -222,10 +247,15 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 		{"a binary damaged", func() { writeFile(t, dir, "dist/"+amd64Binary, "not a binary") }, true},
 		{"a source changed", func() { writeFile(t, dir, "main.go", emptyProgram+"// more\n") }, true},
 		{"a file renamed", func() { rename(t, dir, "main_test.go", "more_test.go") }, true},
-		{"go.mod changed", func() { writeFile(t, dir, "go.mod", string(readFile(t, dir, "go.mod"))+"\n// more\n") }, true},
-		{"go.sum changed", func() { writeFile(t, dir, "go.sum", string(readFile(t, dir, "go.sum"))+"\n") }, true},
+		{"go.mod changed", func() {
+			writeFile(t, dir, "go.mod", string(readFile(t, dir, "go.mod"))+"\n// more\n")
+		}, true},
+		{"go.sum changed", func() {
+			writeFile(t, dir, "go.sum", string(readFile(t, dir, "go.sum"))+"\n")
+		}, true},
 		{"another flag", func() {
-			writeFile(t, dir, "build.sh", strings.Replace(string(readFile(t, dir, "build.sh")), tags, tags+",more", 1))
+			writeFile(t, dir, "build.sh",
+				strings.Replace(string(readFile(t, dir, "build.sh")), tags, tags+",more", 1))
 		}, true},
 		{"a wrapper changed", func() { writeFile(t, dir, "wrapper.sh", "#!/bin/sh\nexec \"$@\"\n") }, false},
 		{"the sums removed", func() { remove(t, dir, "dist/SHA256SUMS") }, false},
@@ -236,7 +266,8 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("%s: exit status %d, %s", step.name, code, out)
 		}
-		compiled, skipped := strings.Contains(out, "compiling linux/"), strings.Contains(out, "compiling skipped")
+		compiled, skipped := strings.Contains(out, "compiling linux/"),
+			strings.Contains(out, "compiling skipped")
 		if compiled != step.compile || skipped == step.compile {
 			t.Errorf("%s: compile %v, but build.sh said\n%s", step.name, step.compile, out)
 		}
@@ -245,7 +276,9 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 				t.Errorf("%s: %v", step.name, err)
 			}
 		}
-		if !bytes.Equal(readFile(t, dir, "wrapper.sh"), readFile(t, dir, "dist/layer/extension/live-lambda-runtime-wrapper.sh")) {
+		if !bytes.Equal(
+			readFile(t, dir, "wrapper.sh"),
+			readFile(t, dir, "dist/layer/extension/live-lambda-runtime-wrapper.sh")) {
 			t.Errorf("%s: the layer has another wrapper", step.name)
 		}
 	}
@@ -267,15 +300,21 @@ func TestFailedBuild(t *testing.T) {
 		env        []string
 		want       string
 	}{
-		{"one architecture does not compile", "", map[string]string{"only_arm64.go": "package main\n\nvar x int = nothing\n"}, nil,
+		{"one architecture does not compile", "",
+			map[string]string{"only_arm64.go": "package main\n\nvar x int = nothing\n"}, nil,
 			"build.sh: compiling linux/arm64 failed"},
 		{"zip fails", broken + ":" + os.Getenv("PATH"), nil, nil, "zip: disk full"},
-		{"no zip", toolsWithout(t, "zip"), nil, nil, "build.sh: zip is not installed; install it (apt-get install zip"},
+		{"no zip", toolsWithout(t, "zip"), nil, nil,
+			"build.sh: zip is not installed; install it (apt-get install zip"},
 		{"no go", toolsWithout(t, "go"), nil, nil, "build.sh: go is not on PATH; install go1."},
-		{"no toolchain", "", map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"}, nil, "build.sh: go.mod pins no toolchain"},
-		{"a toolchain that cannot be had", "", map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n\ntoolchain go1.26.999\n"},
-			[]string{"GOPROXY=off"}, "build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched"},
-		{"unknown type", "", nil, []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"}, "build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node"},
+		{"no toolchain", "", map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"}, nil,
+			"build.sh: go.mod pins no toolchain"},
+		{"a toolchain that cannot be had", "",
+			map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n\ntoolchain go1.26.999\n"},
+			[]string{"GOPROXY=off"},
+			"build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched"},
+		{"unknown type", "", nil, []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"},
+			"build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node"},
 	}
 	for _, before := range []string{"without a dist", "with a dist"} {
 		if before == "with a dist" {
@@ -296,7 +335,8 @@ func TestFailedBuild(t *testing.T) {
 			}
 			out, code := runScript(t, script{dir: dir, env: env}, "sh", "build.sh")
 			if code == 0 || !strings.Contains(out, c.want) {
-				t.Errorf("%s, %s: exit status %d, want an error and %q in\n%s", c.name, before, code, c.want, out)
+				t.Errorf("%s, %s: exit status %d, want an error and %q in\n%s", c.name, before, code, c.want,
+					out)
 			}
 			if now := digests(t, filepath.Join(dir, "dist")); !maps.Equal(now, dist) {
 				t.Errorf("%s, %s: dist was %v and is %v", c.name, before, dist, now)
@@ -337,7 +377,8 @@ echo x >>%[1]s/moves
 if [ "$(wc -l <%[1]s/moves)" -le 5 ]; then mkdir -p dist; echo another >dist/another; fi
 exec %[2]s "$@"
 `, shim, move))
-	out, code := runScript(t, script{dir: dir, env: []string{"PATH=" + shim + ":" + os.Getenv("PATH")}}, "./build.sh")
+	out, code := runScript(
+		t, script{dir: dir, env: []string{"PATH=" + shim + ":" + os.Getenv("PATH")}}, "./build.sh")
 	if code != 0 || strings.Count(string(readFile(t, shim, "moves")), "x") <= 5 {
 		t.Fatalf("build.sh: exit status %d, %s", code, out)
 	}
@@ -357,7 +398,9 @@ func TestBuildNodeLayer(t *testing.T) {
 		".":            "LIVE_LAMBDA_NODE_ENTRY is ., which is no file",
 		"my entry.mjs": "",
 	} {
-		out, code := runScript(t, script{dir: caller, env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + name}}, build)
+		out, code := runScript(
+			t, script{dir: caller,
+				env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + name}}, build)
 		if want == "" && code != 0 || want != "" && (code == 0 || !strings.Contains(out, want)) {
 			t.Errorf("entry %q: exit status %d, want %q in\n%s", name, code, want, out)
 		}
@@ -376,17 +419,21 @@ func TestBuildNodeLayer(t *testing.T) {
 	if got := modes(t, filepath.Join(dir, "dist")); !maps.Equal(got, want) {
 		t.Fatalf("dist holds %v, want %v", got, want)
 	}
-	if got := readFile(t, dir, "dist/layer/extension/extensions/bin/live-lambda-extension-node.mjs"); string(got) != entry {
+	if got := readFile(t, dir, "dist/layer/extension/extensions/bin/live-lambda-extension-node.mjs"); string(
+		got) != entry {
 		t.Errorf("the entry became %q", got)
 	}
 
-	// A node that is on PATH only, as in an image of one's own; in Lambda's own images it is /var/lang/bin/node.
+	// A node that is on PATH only, as in an image of one's own; in Lambda's own images it is
+	// /var/lang/bin/node.
 	fake := t.TempDir()
 	launcher := filepath.Join(dir, "dist/layer/extension", launcherFile)
 	writeFile(t, fake, "node", probe)
 	for _, shell := range shells(t) {
-		got := runProbe(t, script{env: []string{"PATH=" + fake}}, append(slices.Clone(shell), launcher, "a b")...)
-		got.becameIt(t, shell, filepath.Join(filepath.Dir(launcher), "bin/live-lambda-extension-node.mjs"), "a b")
+		got := runProbe(
+			t, script{env: []string{"PATH=" + fake}}, append(slices.Clone(shell), launcher, "a b")...)
+		got.becameIt(
+			t, shell, filepath.Join(filepath.Dir(launcher), "bin/live-lambda-extension-node.mjs"), "a b")
 	}
 	if _, err := os.Stat("/var/lang/bin/node"); err == nil {
 		return
@@ -428,9 +475,12 @@ func TestVerify(t *testing.T) {
 				}
 				changed = append(changed, e)
 			}
-			return zipOf(t, append(changed, zipEntry{FileHeader: zip.FileHeader{Name: "extensions/another-extension"}}))
+			return zipOf(
+				t, append(changed,
+					zipEntry{FileHeader: zip.FileHeader{Name: "extensions/another-extension"}}))
 		}, []string{
-			"     differs  bootstrap\n", "     differs  " + amd64Binary + "\n", "     missing  " + arm64Binary + "\n",
+			"     differs  bootstrap\n", "     differs  " + amd64Binary + "\n",
+			"     missing  " + arm64Binary + "\n",
 			"  other mode  " + launcherFile + "\n", "        same  live-lambda-runtime-wrapper.sh\n",
 			"not expected  extensions/another-extension\n", "not expected  bootstrap\n",
 		}},
@@ -438,15 +488,22 @@ func TestVerify(t *testing.T) {
 			changed := zipEntries(t, arm64)
 			changed[1].data[len(changed[1].data)/2] ^= 1
 			return zipOf(t, changed)
-		}, []string{"comparing with live-lambda-layer-arm64.zip\n", "     differs  " + launcherFile + "\n", "entries that differ: 1\n"}},
-		{"packed by another program", func() []byte { return zipOf(t, zipEntries(t, both)) }, []string{"every entry of", "but the zip itself is not"}},
-		{"no zip", func() []byte { return []byte("PK, or not") }, []string{"is not a zip that unzip can list"}},
+		}, []string{
+			"comparing with live-lambda-layer-arm64.zip\n", "     differs  " + launcherFile + "\n",
+			"entries that differ: 1\n"}},
+		{"packed by another program", func() []byte {
+			return zipOf(t, zipEntries(t, both))
+		}, []string{"every entry of", "but the zip itself is not"}},
+		{"no zip", func() []byte {
+			return []byte("PK, or not")
+		}, []string{"is not a zip that unzip can list"}},
 	}
 	dist := digests(t, filepath.Join(dir, "dist"))
 	for _, c := range cases {
 		writeFile(t, caller, "the zip.zip", string(c.zip()))
 		out, code := runScript(t, script{dir: caller, env: quick}, "sh", build, "--verify", "the zip.zip")
-		if c.want == nil && (code != 0 || !strings.Contains(out, "is, byte for byte, what these sources build")) {
+		if c.want == nil &&
+			(code != 0 || !strings.Contains(out, "is, byte for byte, what these sources build")) {
 			t.Errorf("%s: exit status %d, %s", c.name, code, out)
 		}
 		for _, want := range c.want {
@@ -462,7 +519,8 @@ func TestVerify(t *testing.T) {
 
 	writeFile(t, dir, "main.go", "package main\n\nfunc main() { println() }\n")
 	out, code := runScript(t, script{dir: caller, env: quick}, "sh", build, "--verify", both)
-	if code != 1 || !strings.Contains(out, "differs  "+amd64Binary) || !strings.Contains(out, "same  "+launcherFile) {
+	if code != 1 || !strings.Contains(out, "differs  "+amd64Binary) ||
+		!strings.Contains(out, "same  "+launcherFile) {
 		t.Errorf("other sources: exit status %d, %s", code, out)
 	}
 }
@@ -473,7 +531,8 @@ func TestBuildUsage(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"--help"}, 0}, {[]string{"--verify"}, 2}, {[]string{"--verify", "a", "b"}, 2}, {[]string{"all"}, 2}, {[]string{""}, 2},
+		{[]string{"--help"}, 0}, {[]string{"--verify"}, 2}, {[]string{"--verify", "a", "b"}, 2},
+		{[]string{"all"}, 2}, {[]string{""}, 2},
 	} {
 		out, code := runScript(t, script{dir: dir}, "./build.sh", c.args...)
 		if code != c.code || !strings.HasPrefix(out, "usage: ./build.sh") {
@@ -490,12 +549,14 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 	text := string(readFile(t, launcher, ""))
 	machine := t.TempDir() // stands for the parts of / that the launcher looks at
 	text = strings.NewReplacer(
-		"-e /lib64/", "-e "+machine+"/lib64/", "-e /lib/", "-e "+machine+"/lib/", "/proc/self/exe", machine+"/exe",
+		"-e /lib64/", "-e "+machine+"/lib64/", "-e /lib/", "-e "+machine+"/lib/", "/proc/self/exe",
+		machine+"/exe",
 	).Replace(text)
 	simulated := filepath.Join(opt, "extensions", "simulated")
 	writeFile(t, simulated, "", text)
 
-	const x86glibc, x86musl, armGlibc, armMusl = "lib64/ld-linux-x86-64.so.2", "lib/ld-musl-x86_64.so.1", "lib/ld-linux-aarch64.so.1", "lib/ld-musl-aarch64.so.1"
+	const x86glibc, x86musl, armGlibc, armMusl = "lib64/ld-linux-x86-64.so.2", "lib/ld-musl-x86_64.so.1",
+		"lib/ld-linux-aarch64.so.1", "lib/ld-musl-aarch64.so.1"
 	cases := []struct {
 		files []string
 		exe   string // the shell's executable, from its first byte
@@ -529,20 +590,23 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 			command := append(slices.Clone(shell), simulated, "a", "b c", "")
 			if c.want == "" {
 				out, code := runScript(t, script{env: []string{"PATH="}}, command[0], command[1:]...)
-				if code != 126 || !strings.Contains(out, "cannot tell x86_64 from arm64") || strings.Count(out, "\n") != 1 {
+				if code != 126 || !strings.Contains(out, "cannot tell x86_64 from arm64") ||
+					strings.Count(out, "\n") != 1 {
 					t.Errorf("%s, %v, %q: exit status %d, %q", shell, c.files, c.exe, code, out)
 				}
 				continue
 			}
 			got := runProbe(t, script{env: []string{"PATH="}}, command...)
 			got.becameIt(t, shell, "a", "b c", "")
-			if want := filepath.Join(opt, "extensions/bin/live-lambda-extension-go-"+c.want); got.name != want {
+			if want := filepath.Join(
+				opt, "extensions/bin/live-lambda-extension-go-"+c.want); got.name != want {
 				t.Errorf("%s, %v, %q: became %s, want %s", shell, c.files, c.exe, got.name, want)
 			}
 		}
 		// The real one on this machine, started as Lambda does and from its own directory.
 		runProbe(t, script{env: []string{"PATH="}}, launcher, "x").becameIt(t, shell, "x")
-		runProbe(t, script{dir: filepath.Dir(launcher), env: []string{"PATH="}}, append(slices.Clone(shell), "live-lambda-extension", "x")...).becameIt(t, shell, "x")
+		runProbe(t, script{dir: filepath.Dir(launcher), env: []string{"PATH="}},
+			append(slices.Clone(shell), "live-lambda-extension", "x")...).becameIt(t, shell, "x")
 	}
 }
 
@@ -599,14 +663,19 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 	for _, shell := range shells(t) {
 		for _, c := range cases {
 			env := append([]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=" + real}, c.env...)
-			got := runProbe(t, script{env: env}, append(slices.Clone(shell), wrapper, probeFile(t, opt), "--flag", "two words", "", "$(x)", "*")...)
+			got := runProbe(
+				t, script{env: env},
+				append(slices.Clone(shell), wrapper, probeFile(t, opt), "--flag", "two words", "", "$(x)",
+					"*")...)
 			got.becameIt(t, shell, "--flag", "two words", "", "$(x)", "*")
 			if got.runtimeAPI != c.want {
 				t.Errorf("%s, %q: the runtime is told %q, want %q", shell, c.env, got.runtimeAPI, c.want)
 			}
 		}
 	}
-	if _, code := runScript(t, script{env: []string{"AWS_LAMBDA_RUNTIME_API=" + real}}, wrapper, "sh", "-c", "exit 42"); code != 42 {
+	if _, code := runScript(
+		t, script{env: []string{"AWS_LAMBDA_RUNTIME_API=" + real}}, wrapper, "sh", "-c",
+		"exit 42"); code != 42 {
 		t.Errorf("the runtime's exit status 42 became %d", code)
 	}
 }
@@ -615,14 +684,17 @@ func TestWrapperChainsAnother(t *testing.T) {
 	opt := layer(t)
 	wrapper := filepath.Join(opt, "live-lambda-runtime-wrapper.sh")
 	further := filepath.Join(opt, "another wrapper")
-	writeFile(t, further, "", "#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API=\"seen $AWS_LAMBDA_RUNTIME_API\"\nexec \"$@\" added\n")
+	writeFile(t, further, "",
+		"#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API=\"seen $AWS_LAMBDA_RUNTIME_API\"\nexec \"$@\" added\n")
 	locked := filepath.Join(opt, "locked")
 	writeFile(t, locked, "", "#!/bin/sh\n")
 	if err := os.Chmod(locked, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	env := func(further string, more ...string) []string {
-		return append([]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_EXEC_WRAPPER=" + further}, more...)
+		return append(
+			[]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_EXEC_WRAPPER=" + further},
+			more...)
 	}
 	for _, shell := range shells(t) {
 		command := append(slices.Clone(shell), wrapper, probeFile(t, opt), "two words")
@@ -651,7 +723,8 @@ func TestWrapperChainsAnother(t *testing.T) {
 			locked:           {126, "is not executable"},
 		} {
 			out, code := runScript(t, script{env: env(path)}, command[0], command[1:]...)
-			if code != want.code || !strings.Contains(out, "LIVE_LAMBDA_EXEC_WRAPPER is "+path+", which "+want.said) {
+			if code != want.code ||
+				!strings.Contains(out, "LIVE_LAMBDA_EXEC_WRAPPER is "+path+", which "+want.said) {
 				t.Errorf("%s, wrapper %s: exit status %d, %q", shell, path, code, out)
 			}
 		}
@@ -671,7 +744,9 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := func(handler string, more ...string) []string {
-		return append([]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LAMBDA_TASK_ROOT=" + task, "LAMBDA_RUNTIME_DIR=" + image, "_HANDLER=" + handler}, more...)
+		return append(
+			[]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LAMBDA_TASK_ROOT=" + task,
+				"LAMBDA_RUNTIME_DIR=" + image, "_HANDLER=" + handler}, more...)
 	}
 	for _, shell := range shells(t) {
 		command := append(slices.Clone(shell), filepath.Join(opt, "bootstrap"))
@@ -679,7 +754,8 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 			t.Helper()
 			out, got := runScript(t, script{env: env(handler)}, command[0], command[1:]...)
 			if got != code || !strings.Contains(out, said) || strings.Count(out, "\n") != 1 {
-				t.Errorf("%s, handler %q: exit status %d, %q; want %d, %q", shell, handler, got, out, code, said)
+				t.Errorf("%s, handler %q: exit status %d, %q; want %d, %q", shell, handler, got, out, code,
+					said)
 			}
 		}
 		started := func(want, api string, env []string) {
@@ -687,13 +763,16 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 			got := runProbe(t, script{env: env}, command...)
 			got.becameIt(t, shell)
 			if got.name != want || got.runtimeAPI != api {
-				t.Errorf("%s, %q: started %s with Runtime API %s, want %s, %s", shell, env, got.name, got.runtimeAPI, want, api)
+				t.Errorf("%s, %q: started %s with Runtime API %s, want %s, %s", shell, env, got.name,
+					got.runtimeAPI, want, api)
 			}
 		}
 		started(task+"/server", "127.0.0.1:8082", env("server"))
 		started(task+"/bin/my server", "127.0.0.1:9009", env("bin/my server", "LRAP_LISTENER_PORT=9009"))
 		started(task+"/server", "real:1", env("server", "LIVE_LAMBDA=off"))
-		started(task+"/server", "127.0.0.1:8082", env("server", "LIVE_LAMBDA_EXEC_WRAPPER="+filepath.Join(opt, "bootstrap"))) // itself
+		// itself
+		started(task+"/server", "127.0.0.1:8082",
+			env("server", "LIVE_LAMBDA_EXEC_WRAPPER="+filepath.Join(opt, "bootstrap")))
 		refused("missing", 127, `the handler is "missing", but `+task+" holds no program of that name")
 		refused("bin", 127, "holds no program of that name")
 		refused("", 127, "holds no program of that name")
@@ -711,9 +790,9 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 
 // ---- helpers ----
 
-// probe stands for what a script becomes. It prints its process ID, the page faults of its children (an executed
-// program keeps the count of the one that executed it, so it is 0 only if no process was started on the way), the
-// Runtime API's address, its name and its arguments.
+// probe stands for what a script becomes. It prints its process ID, the page faults of its children (an
+// executed program keeps the count of the one that executed it, so it is 0 only if no process was started on
+// the way), the Runtime API's address, its name and its arguments.
 const probe = `#!/bin/sh
 stat='no /proc) 0 0 0 0 0 0 0 0 0'
 if [ -r /proc/self/stat ]; then read -r stat </proc/self/stat; fi
@@ -727,7 +806,8 @@ type probed struct {
 	args             []string
 }
 
-// becameIt checks that the probe was reached in the same process, with these arguments, and that no other was started.
+// becameIt checks that the probe was reached in the same process, with these arguments, and that no other was
+// started.
 func (p probed) becameIt(t *testing.T, shell []string, args ...string) {
 	t.Helper()
 	if p.pid != p.started {
@@ -770,7 +850,8 @@ func TestProbeSeesAProcess(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, dir, "forks", "#!/bin/sh\nx=$(:; echo \"$(echo x)\")\nexec \"$@\"\n")
 	for _, shell := range shells(t) {
-		got := runProbe(t, script{}, append(slices.Clone(shell), filepath.Join(dir, "forks"), probeFile(t, dir))...)
+		got := runProbe(
+			t, script{}, append(slices.Clone(shell), filepath.Join(dir, "forks"), probeFile(t, dir))...)
 		if got.children == "0" || got.pid != got.started {
 			t.Errorf("%s: %+v, want page faults of children", shell, got)
 		}
@@ -809,8 +890,8 @@ func runScript(t *testing.T, s script, name string, args ...string) (string, int
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// shells are the command lines of the shells that may be /bin/sh in an image: this machine's, dash (Debian), bash
-// (Amazon Linux) and busybox (Alpine), as far as they are installed.
+// shells are the command lines of the shells that may be /bin/sh in an image: this machine's, dash (Debian),
+// bash (Amazon Linux) and busybox (Alpine), as far as they are installed.
 func shells(t *testing.T) [][]string {
 	var found [][]string
 	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash", "--posix"}, {"busybox", "sh"}} {
@@ -841,7 +922,9 @@ func needTools(t *testing.T, tools ...string) {
 func toolsWithout(t *testing.T, missing string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, tool := range strings.Fields("sh cat sed find sort cut mktemp mkdir cp mv rm chmod touch wc grep readlink env id sha256sum shasum perl go zip") {
+	for _, tool := range strings.Fields(
+		"sh cat sed find sort cut mktemp mkdir cp mv rm chmod touch wc grep readlink env id sha256sum " +
+			"shasum perl go zip") {
 		if path, err := exec.LookPath(tool); err == nil && tool != missing {
 			if err := os.Symlink(path, filepath.Join(dir, tool)); err != nil {
 				t.Fatal(err)
@@ -851,7 +934,8 @@ func toolsWithout(t *testing.T, missing string) string {
 	return dir
 }
 
-// quickZip returns a PATH with a zip that compresses less: level 9 takes longer than all else with an empty program.
+// quickZip returns a PATH with a zip that compresses less: level 9 takes longer than all else with an empty
+// program.
 func quickZip(t *testing.T) []string {
 	t.Helper()
 	real, err := exec.LookPath("zip")
@@ -897,7 +981,8 @@ func emptySources(t *testing.T) string {
 	return dir
 }
 
-// layer returns a directory as /opt is with the layer, its binaries being probes. The launcher is the one in build.sh.
+// layer returns a directory as /opt is with the layer, its binaries being probes. The launcher is the one in
+// build.sh.
 func layer(t *testing.T) string {
 	t.Helper()
 	opt := t.TempDir()
@@ -941,8 +1026,10 @@ func openZip(t *testing.T, path string) *zip.ReadCloser {
 	}
 	t.Cleanup(func() { archive.Close() })
 	for _, file := range archive.File {
-		if file.Mode() != 0o755 || len(file.Extra) != 0 || file.Comment != "" || file.ModifiedDate != 1<<5|1 || file.ModifiedTime != 0 {
-			t.Errorf("%s: %s has mode %v, extra %x, comment %q, date %x %x", path, file.Name, file.Mode(), file.Extra, file.Comment, file.ModifiedDate, file.ModifiedTime)
+		if file.Mode() != 0o755 || len(file.Extra) != 0 || file.Comment != "" ||
+			file.ModifiedDate != 1<<5|1 || file.ModifiedTime != 0 {
+			t.Errorf("%s: %s has mode %v, extra %x, comment %q, date %x %x", path, file.Name, file.Mode(),
+				file.Extra, file.Comment, file.ModifiedDate, file.ModifiedTime)
 		}
 	}
 	return archive
@@ -971,7 +1058,9 @@ func zipOf(t *testing.T, entries []zipEntry) []byte {
 	var out bytes.Buffer
 	archive := zip.NewWriter(&out)
 	for _, entry := range entries {
-		header := zip.FileHeader{Name: entry.Name, Method: zip.Deflate, CreatorVersion: entry.CreatorVersion, ExternalAttrs: entry.ExternalAttrs}
+		header := zip.FileHeader{
+			Name: entry.Name, Method: zip.Deflate, CreatorVersion: entry.CreatorVersion,
+			ExternalAttrs: entry.ExternalAttrs}
 		file, err := archive.CreateHeader(&header)
 		if err != nil {
 			t.Fatal(err)

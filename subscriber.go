@@ -2,12 +2,12 @@
 
 package main
 
-// subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and what the extension
-// says about them come in on the requests channel; `accepted` and the reply's parts go out on the channel that the
-// request names. workers.go runs the handlers.
+// subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and what
+// the extension says about them come in on the requests channel; `accepted` and the reply's parts go out on
+// the channel that the request names. workers.go runs the handlers.
 //
-// Goroutines: the session's reader only queues what comes; one goroutine reads that; and each request has one, from its
-// arrival until the extension says that it is over, or its deadline.
+// Goroutines: the session's reader only queues what comes; one goroutine reads that; and each request has
+// one, from its arrival until the extension says that it is over, or its deadline.
 
 import (
 	"bytes"
@@ -27,25 +27,29 @@ import (
 )
 
 const (
-	acceptEvery  = 5 * time.Second        // `accepted`, while a handler works; the extension gives up after 15 s
-	acceptAgain  = 500 * time.Millisecond // and once so soon: where the first is lost, LIVE_LAMBDA_ACCEPT_TIMEOUT may end before the next
-	repeatAnswer = 2 * time.Second        // until the extension says that it has it
-	maxLife      = 20 * time.Minute       // of a request: Lambda's longest timeout and clocks that differ
-	pingAfter    = 65 * time.Second       // without a frame: AppSync sends one every 60 s
-	pingEvery    = 5 * time.Second        // look for that; after a sleep of this machine, too
-	maxContext   = 256 << 10              // bytes of a request message beside its event
-	maxOpen      = 100                    // requests in parts that are not whole
-	maxOpenBytes = 64 << 20               // and bytes of their parts
-	openLife     = time.Minute            // of one without a new part
-	maxInbox     = 64 << 20               // bytes of messages that wait to be read
-	maxKnown     = 100_000                // requests that are remembered, not to be run again
-	streamPause  = 100 * time.Millisecond // between publishes of one stream: leaves half the publish rate to others
-	streamBatch  = 40                     // parts of a stream published together
-	repairParts  = 20                     // of a stream that goes on, repeated each time
-	repairBytes  = 10 * partData          // or less, where they are large
+	// `accepted`, while a handler works; the extension gives up after 15 s
+	acceptEvery = 5 * time.Second
+	// and once so soon: where the first is lost, LIVE_LAMBDA_ACCEPT_TIMEOUT may end before the next
+	acceptAgain  = 500 * time.Millisecond
+	repeatAnswer = 2 * time.Second  // until the extension says that it has it
+	maxLife      = 20 * time.Minute // of a request: Lambda's longest timeout and clocks that differ
+	pingAfter    = 65 * time.Second // without a frame: AppSync sends one every 60 s
+	pingEvery    = 5 * time.Second  // look for that; after a sleep of this machine, too
+	maxContext   = 256 << 10        // bytes of a request message beside its event
+	maxOpen      = 100              // requests in parts that are not whole
+	maxOpenBytes = 64 << 20         // and bytes of their parts
+	openLife     = time.Minute      // of one without a new part
+	maxInbox     = 64 << 20         // bytes of messages that wait to be read
+	maxKnown     = 100_000          // requests that are remembered, not to be run again
+	// between publishes of one stream: leaves half the publish rate to others
+	streamPause = 100 * time.Millisecond
+	streamBatch = 40            // parts of a stream published together
+	repairParts = 20            // of a stream that goes on, repeated each time
+	repairBytes = 10 * partData // or less, where they are large
 )
 
-// Lambda streams the first 6 MB as fast as they come and the rest at 2 MB/s; more would pile up in the extension.
+// Lambda streams the first 6 MB as fast as they come and the rest at 2 MB/s; more would pile up in the
+// extension.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html#config-rs-bandwidth
 const (
 	streamBurst = 6 << 20
@@ -100,7 +104,8 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	rand.Read(name[:])
 	sender := hex.EncodeToString(name[:])
 	return &subscriber{api: api, local: l, sender: sender, probe: sender + "/probe",
-		ended: make(chan struct{}, 1), woken: make(chan struct{}, 1), changed: make(chan struct{}), talks: map[string]*talk{},
+		ended: make(chan struct{}, 1), woken: make(chan struct{}, 1), changed: make(chan struct{}),
+		talks: map[string]*talk{},
 		known: map[string]*talk{}, open: map[string]*openRequest{}, reported: map[string]bool{}}
 }
 
@@ -111,24 +116,26 @@ func (s *subscriber) run(ctx context.Context) {
 	s.wg.Wait()
 }
 
-// use subscribes over a new session and stays with it until it ends. AppSync confirms subscriptions before they deliver,
-// and a request that nobody hears may never be repeated; so this end says that it is connected when a probe to a channel
-// of its own, subscribed to after that of the requests, has come back.
+// use subscribes over a new session and stays with it until it ends. AppSync confirms subscriptions before
+// they deliver, and a request that nobody hears may never be repeated; so this end says that it is connected
+// when a probe to a channel of its own, subscribed to after that of the requests, has come back.
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // a request may come before its subscription is confirmed
 	defer s.set(nil)
 	if err := conn.subscribe(conn.conn.ctx, ackTimeout, s.api.requests, s.receive); err != nil {
 		return false, err
 	}
-	if err := conn.listen(conn.conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil && err != errNoProbe {
+	if err := conn.listen(
+		conn.conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil &&
+		err != errNoProbe {
 		return false, err
 	}
 	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
 	return true, s.watchOver(ctx, conn)
 }
 
-// watchOver returns when the session has ended. One that has been quiet for long, this machine having slept perhaps, has
-// to show that it delivers.
+// watchOver returns when the session has ended. One that has been quiet for long, this machine having slept
+// perhaps, has to show that it delivers.
 func (s *subscriber) watchOver(ctx context.Context, conn *session) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
@@ -138,7 +145,8 @@ func (s *subscriber) watchOver(ctx context.Context, conn *session) error {
 			return context.Cause(conn.conn.ctx)
 		case <-ticker.C:
 		}
-		if time.Now().Round(0).Sub(conn.born) > retireAfter && s.talking() == 0 { // by the wall clock: this machine may sleep
+		// by the wall clock: this machine may sleep
+		if time.Now().Round(0).Sub(conn.born) > retireAfter && s.talking() == 0 {
 			return errRetired
 		}
 		if conn.quiet() > pingAfter {
@@ -212,7 +220,8 @@ func (s *subscriber) take(ctx context.Context, event string) error {
 	case err != nil:
 		return err
 	case p == nil:
-		s.once("message of another version", "ignored messages that are not of version 1, as those of other layers")
+		s.once("message of another version",
+			"ignored messages that are not of version 1, as those of other layers")
 		return nil
 	case !validRequestID.MatchString(p.RequestID):
 		return fmt.Errorf("its request ID %q is not LINK/N", firstLine(p.RequestID))
@@ -230,7 +239,8 @@ func (s *subscriber) take(ctx context.Context, event string) error {
 
 // validRequestID is what can follow /NAMESPACE/response/ in a channel's name.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
-var validRequestID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?(/[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?){0,2}$`)
+var validRequestID = regexp.MustCompile(
+	`^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?(/[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?){0,2}$`)
 
 // once logs something that would come again and again.
 func (s *subscriber) once(key, text string) {
@@ -298,12 +308,15 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 		return nil // it comes again, for the local end that runs it, or did when it ended
 	}
 	if _, served := s.local.serves(m.Context.FunctionName); !served {
-		s.once("function "+m.Context.FunctionName, "left alone: invocations of "+clip(m.Context.FunctionName, 64)+", which is not served here")
+		s.once("function "+m.Context.FunctionName,
+			"left alone: invocations of "+clip(m.Context.FunctionName, 64)+", which is not served here")
 		return nil
 	}
 	if now := time.Now(); now.After(q.deadline) {
-		s.once("deadline", fmt.Sprintf("left alone: %s %s, and what else comes after its deadline, here by %s; is this machine's clock right?",
-			nameText(q.context.FunctionName), short(q.id), durationText(now.Sub(q.deadline))))
+		s.once("deadline",
+			fmt.Sprintf("left alone: %s %s, and what else comes after its deadline, here by %s; is this "+
+				"machine's clock right?",
+				nameText(q.context.FunctionName), short(q.id), durationText(now.Sub(q.deadline))))
 		return nil
 	}
 	s.begin(ctx, name, q)
@@ -318,8 +331,9 @@ type extensionRequest struct {
 	Version   json.RawMessage `json:"live_lambda"`
 }
 
-// parseRequest reads a request message. As an extension writes it the event stands between two marks, and then
-// encoding/json does not go over it twice and copy it: with 6 MB that is the longest step of an invocation here.
+// parseRequest reads a request message. As an extension writes it the event stands between two marks, and
+// then encoding/json does not go over it twice and copy it: with 6 MB that is the longest step of an
+// invocation here.
 func parseRequest(message []byte) (m extensionRequest, err error) {
 	id, rest, _ := bytes.Cut(message, []byte(`,"event_payload":`))
 	if i := bytes.LastIndex(rest, []byte(`,"context":{`)); i >= 0 && json.Valid(rest[:i]) {
@@ -349,7 +363,8 @@ type eventContext struct {
 	ClientContext      json.RawMessage   `json:"client_context,omitempty"`
 	TenantID           string            `json:"tenant_id,omitempty"`
 	Environment        map[string]string `json:"environment,omitempty"`
-	AcceptedBy         string            `json:"accepted_by,omitempty"` // the sender of the local end that has it, where it comes again
+	// the sender of the local end that has it, where it comes again
+	AcceptedBy string `json:"accepted_by,omitempty"`
 }
 
 // newRequestFrom checks what came as an event and its context: nothing of it may break a line or a header.
@@ -360,7 +375,8 @@ func newRequestFrom(event []byte, c eventContext) (*request, error) {
 	if len(event) > maxPayload {
 		return nil, errTooBig
 	}
-	for _, s := range []string{c.RequestID, c.FunctionName, c.FunctionVersion, c.InvokedFunctionARN, c.Region, c.TraceID, c.Handler,
+	for _, s := range []string{c.RequestID, c.FunctionName, c.FunctionVersion, c.InvokedFunctionARN, c.Region,
+		c.TraceID, c.Handler,
 		c.TenantID, c.LogGroupName, c.LogStreamName} {
 		if s != "" && !printable(s) || len(s) > 2048 {
 			return nil, errors.New("a request whose context has characters that do not belong there")
@@ -380,7 +396,8 @@ func newRequestFrom(event []byte, c eventContext) (*request, error) {
 	return newRequest(event, c), nil
 }
 
-// begin begins a talk about q, or goes on with the one about the same invocation: a handler never gets one twice.
+// begin begins a talk about q, or goes on with the one about the same invocation: a handler never gets one
+// twice.
 func (s *subscriber) begin(ctx context.Context, name string, q *request) {
 	// A retry of Lambda's has the same request ID and another deadline.
 	key := q.id + " " + strconv.FormatInt(q.context.DeadlineMs, 10)
@@ -401,7 +418,10 @@ func (s *subscriber) begin(ctx context.Context, name string, q *request) {
 		err = s.local.admit(q)
 	}
 	if err != nil {
-		s.once(err.Error(), fmt.Sprintf("left alone: %s %s and what comes now: %v", nameText(q.context.FunctionName), short(q.id), err))
+		s.once(err.Error(),
+			fmt.Sprintf(
+				"left alone: %s %s and what comes now: %v", nameText(q.context.FunctionName), short(q.id),
+				err))
 		return
 	}
 	t := &talk{q: q, again: make(chan struct{}, 1), names: []string{name}, deadline: q.deadline}
@@ -457,14 +477,15 @@ func (s *subscriber) close(t *talk) {
 	}
 }
 
-// talk says `accepted` before anything else, gives the request to a handler, and goes on with `accepted` and the reply
-// until the invocation is over or its deadline has come.
+// talk says `accepted` before anything else, gives the request to a handler, and goes on with `accepted` and
+// the reply until the invocation is over or its deadline has come.
 func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	defer notify(s.ended)
 	timeout, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
 	if !s.accept(timeout, t) {
-		// The extension does not know that it was accepted here; the deployed code may answer. If not, it repeats it.
+		// The extension does not know that it was accepted here; the deployed code may answer. If not, it
+		// repeats it.
 		s.local.release(t.q)
 		s.mu.Lock()
 		s.close(t)
@@ -482,9 +503,10 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	s.mu.Unlock()
 }
 
-// accept writes `accepted`; without a connection it does not wait for one. Where that fails AppSync may have taken it all the
-// same, and an extension that has heard it does not ask again: it is said once more, over the next connection if this one
-// has ended, if that comes in the time after which an extension that has heard nothing asks again itself.
+// accept writes `accepted`; without a connection it does not wait for one. Where that fails AppSync may have
+// taken it all the same, and an extension that has heard it does not ask again: it is said once more, over
+// the next connection if this one has ended, if that comes in the time after which an extension that has
+// heard nothing asks again itself.
 func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	conn, _ := s.current()
 	if conn == nil {
@@ -514,8 +536,8 @@ func (s *subscriber) current() (*session, <-chan struct{}) {
 	return s.session, s.changed
 }
 
-// sayAccepted publishes `accepted`. With wait the connection ends where AppSync does not confirm that it has it: the next one
-// says it again.
+// sayAccepted publishes `accepted`. With wait the connection ends where AppSync does not confirm that it has
+// it: the next one says it again.
 func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, wait bool) error {
 	name := s.name(t)
 	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
@@ -575,7 +597,8 @@ func (s *subscriber) converse(ctx context.Context, t *talk) {
 	}
 }
 
-// takeRepeat tells whether the request has come again since it was asked last, and whether on another channel.
+// takeRepeat tells whether the request has come again since it was asked last, and whether on another
+// channel.
 func (s *subscriber) takeRepeat(t *talk) (repeated, moved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -591,8 +614,8 @@ func (l *local) look(q *request) (rep *reply, over, ended bool) {
 	return q.reply, q.over != "", q.reply != nil && q.reply.ended
 }
 
-// transfer is a reply on its way, in parts that are cut as they go and can be sent again: nothing tells which of them
-// arrived, but that the invocation is over.
+// transfer is a reply on its way, in parts that are cut as they go and can be sent again: nothing tells which
+// of them arrived, but that the invocation is over.
 type transfer struct {
 	s      *subscriber
 	rep    *reply
@@ -614,8 +637,8 @@ func (s *subscriber) newTransfer(rep *reply) *transfer {
 	return &transfer{s: s, rep: rep, began: now, repairAt: now.Add(repeatAnswer)}
 }
 
-// step publishes what is to be published now and returns how long there is nothing more to do, as far as the transfer
-// itself knows. again says that the extension may have lost what it got.
+// step publishes what is to be published now and returns how long there is nothing more to do, as far as the
+// transfer itself knows. again says that the extension may have lost what it got.
 func (o *transfer) step(ctx context.Context, conn *session, t *talk, again bool) time.Duration {
 	now := time.Now()
 	if again || o.whole && o.next == len(o.ends) && !now.Before(o.due) {
@@ -664,8 +687,8 @@ func (o *transfer) failed(conn *session, err error) time.Duration {
 	return retryPublish
 }
 
-// cut cuts what has come since into parts. A stream is not cut faster than Lambda would send it on; the result is how
-// long that takes.
+// cut cuts what has come since into parts. A stream is not cut faster than Lambda would send it on; the
+// result is how long that takes.
 func (o *transfer) cut(now time.Time) (wait time.Duration) {
 	l := o.s.local
 	l.mu.Lock()
@@ -682,7 +705,8 @@ func (o *transfer) cut(now time.Time) (wait time.Duration) {
 		if n == 0 && !last && (len(o.ends) > 0 || size == 0) {
 			return repeatAnswer
 		}
-		if allowed := streamBurst + int64(streamRate*now.Sub(o.began).Seconds()); o.rep.streamed && from+n > allowed {
+		if allowed := streamBurst + int64(streamRate*now.Sub(o.began).Seconds()); o.rep.streamed &&
+			from+n > allowed {
 			return time.Duration(float64(from+n-allowed) / streamRate * float64(time.Second))
 		}
 		o.ends = append(o.ends, from+n)
@@ -704,7 +728,8 @@ func (o *transfer) roomInFirst() bool { return escapedLen(o.part("", 0).encode(n
 
 // part is part i for the channel of name, without its data.
 func (o *transfer) part(name string, i int) part {
-	p := part{Type: o.rep.kind, RequestID: name, Index: i, Last: o.whole && i == len(o.ends)-1, Encoding: o.rep.encoding, Sender: o.s.sender}
+	p := part{Type: o.rep.kind, RequestID: name, Index: i, Last: o.whole && i == len(o.ends)-1,
+		Encoding: o.rep.encoding, Sender: o.s.sender}
 	if i == 0 {
 		p.Headers, p.ErrorType, p.XRayCause = o.rep.headers, o.rep.errorType, o.rep.xrayCause
 		if o.rep.kind == "response" {
@@ -725,7 +750,8 @@ func (o *transfer) indexes(from, to int) iter.Seq[int] {
 }
 
 // publish publishes the parts of those indexes and returns in how many publishes.
-func (o *transfer) publish(ctx context.Context, conn *session, t *talk, indexes iter.Seq[int]) (publishes int, err error) {
+func (o *transfer) publish(ctx context.Context, conn *session, t *talk, indexes iter.Seq[int]) (
+	publishes int, err error) {
 	name := o.s.name(t)
 	parts := 0
 	events := func(yield func([]byte) bool) {
@@ -744,8 +770,8 @@ func (o *transfer) publish(ctx context.Context, conn *session, t *talk, indexes 
 	return (parts + maxEventsPerPublish - 1) / maxEventsPerPublish, err
 }
 
-// repair repeats parts of a stream that goes on, as AppSync may have lost one and those after it wait for it: first
-// each once a while after it was sent, then all of them in turn.
+// repair repeats parts of a stream that goes on, as AppSync may have lost one and those after it wait for it:
+// first each once a while after it was sent, then all of them in turn.
 func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 	indexes := func(yield func(int) bool) {
 		parts, bytes := 0, int64(0)

@@ -2,11 +2,12 @@
 
 package main
 
-// terminal.go is what the developer sees: a line when an invocation arrives and one when it ends, what handlers print,
-// and on a terminal that can show it a last line that tells what is running. With --json each line is a JSON object, and
-// what handlers print goes to standard error.
+// terminal.go is what the developer sees: a line when an invocation arrives and one when it ends, what
+// handlers print, and on a terminal that can show it a last line that tells what is running. With --json each
+// line is a JSON object, and what handlers print goes to standard error.
 //
-// One goroutine writes. Own lines never wait for a terminal that stands still, they are dropped first; handlers do wait.
+// One goroutine writes. Own lines never wait for a terminal that stands still, they are dropped first;
+// handlers do wait.
 
 import (
 	"bytes"
@@ -31,8 +32,9 @@ const (
 	waitingLines = 4096 // own lines that may wait for a slow terminal
 	verboseBytes = 4096 // of an event or answer that --verbose prints
 	liveEvery    = 250 * time.Millisecond
-	endPause     = 10 * time.Millisecond // for what a handler has printed before its answer to come out of the pipe
-	maxDurations = 100_000               // kept for the summary
+	// for what a handler has printed before its answer to come out of the pipe
+	endPause     = 10 * time.Millisecond
+	maxDurations = 100_000 // kept for the summary
 )
 
 // terminal is safe for concurrent use.
@@ -70,7 +72,9 @@ type chunk struct {
 }
 
 func newTerminal(out, errors *os.File) *terminal {
-	t := &terminal{out: out, errors: errors, columns: func() int { return columns(out) }, chunks: make(chan chunk, waitingLines)}
+	t := &terminal{out: out, errors: errors, columns: func() int {
+		return columns(out)
+	}, chunks: make(chan chunk, waitingLines)}
 	if columns(out) == 0 || os.Getenv("TERM") == "dumb" {
 		t.columns = func() int { return 0 }
 	}
@@ -81,7 +85,8 @@ func newTerminal(out, errors *os.File) *terminal {
 // columns is the width of the terminal that f is, 0 where it is none.
 func columns(f *os.File) int {
 	var size struct{ rows, columns, x, y uint16 }
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	_, _, errno := syscall.Syscall(
+		syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
 		return 0
 	}
@@ -122,8 +127,8 @@ func (t *terminal) close() {
 	t.wg.Wait()
 }
 
-// write is the writer's goroutine. It keeps the live line, where there is one, below everything else, and lets what
-// handlers print before they answer go before the line about the end.
+// write is the writer's goroutine. It keeps the live line, where there is one, below everything else, and
+// lets what handlers print before they answer go before the line about the end.
 func (t *terminal) write(live bool) {
 	shown := ""   // the live line on the screen
 	open := false // a handler's line has not ended
@@ -187,7 +192,8 @@ func (t *terminal) liveLine() string {
 		line = fmt.Sprintf("%d at hand, %d of them queued", len(t.running), t.queue)
 	}
 	for _, q := range t.running {
-		line += fmt.Sprintf("  %s %s %.0fs", nameText(q.context.FunctionName), short(q.id), time.Since(q.arrived).Seconds())
+		line += fmt.Sprintf(
+			"  %s %s %.0fs", nameText(q.context.FunctionName), short(q.id), time.Since(q.arrived).Seconds())
 	}
 	return "\x1b[2m" + clip(line, t.columns()-1) + "\x1b[0m"
 }
@@ -349,7 +355,8 @@ func (t *terminal) arrived(q *request, queue int) {
 	if queue > 0 {
 		counts += fmt.Sprintf(", %d queued", queue)
 	}
-	e := event{Type: "start", Function: q.context.FunctionName, RequestID: q.id, BytesIn: &q.size, Running: &running, Queued: &queue}
+	e := event{Type: "start", Function: q.context.FunctionName, RequestID: q.id, BytesIn: &q.size,
+		Running: &running, Queued: &queue}
 	var more []string
 	if t.verbose {
 		if len(q.event) <= headBytes {
@@ -388,7 +395,8 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 		return
 	}
 	ms := float64(took.Microseconds()) / 1e3
-	e := event{Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: "ok", Ms: &ms, BytesOut: &rep.size, Queued: &queue}
+	e := event{Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: "ok", Ms: &ms,
+		BytesOut: &rep.size, Queued: &queue}
 	colour, text := green, t.head(q, "ok")+durationText(took)+", "+bytesText(rep.size)+" out"
 	if failed {
 		e.Outcome, e.ErrorType, e.Message = "error", rep.errorType, clip(rep.message, 200)
@@ -432,14 +440,17 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 		return
 	}
 	ms := float64(took.Microseconds()) / 1e3
-	t.tell(event{Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: outcome, Ms: &ms, Message: text},
+	t.tell(event{
+		Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: outcome, Ms: &ms,
+		Message: text},
 		yellow, t.head(q, outcome)+durationText(took)+"  "+text)
 }
 
 // late says that a runtime has answered an invocation that was over.
 func (t *terminal) late(q *request) {
 	t.tell(event{Type: "late", Function: q.context.FunctionName, RequestID: q.id}, yellow,
-		t.head(q, "late")+"answered after "+durationText(time.Since(q.arrived))+", when it was over; nobody got this")
+		t.head(q, "late")+"answered after "+durationText(time.Since(q.arrived))+
+			", when it was over; nobody got this")
 }
 
 // note is a line about anything else.
@@ -457,7 +468,9 @@ func (t *terminal) restarted() {
 // summarise writes the last line.
 func (t *terminal) summarise() {
 	t.mu.Lock()
-	s := summary{Invocations: t.invocations, Errors: t.failures, SlowestMs: float64(t.maximum.Microseconds()) / 1e3, Slowest: t.slowest, Restarts: t.restarts}
+	s := summary{
+		Invocations: t.invocations, Errors: t.failures, SlowestMs: float64(t.maximum.Microseconds()) / 1e3,
+		Slowest: t.slowest, Restarts: t.restarts}
 	var median time.Duration
 	if n := len(t.durations); n > 0 {
 		slices.Sort(t.durations)
@@ -468,7 +481,8 @@ func (t *terminal) summarise() {
 	t.mu.Unlock()
 	text := count(s.Invocations, "invocation") + ", " + count(s.Errors, "error")
 	if s.Invocations > 0 {
-		text += fmt.Sprintf(", median %s, slowest %s (%s)", durationText(median), durationText(slowest), short(s.Slowest))
+		text += fmt.Sprintf(
+			", median %s, slowest %s (%s)", durationText(median), durationText(slowest), short(s.Slowest))
 	}
 	text += ", " + count(s.Restarts, "restart")
 	if dropped > 0 {
@@ -508,8 +522,8 @@ func textOf(b []byte) (text string, ok bool) {
 	return "", false
 }
 
-// output returns a writer for what a process of function prints: bytes as they come, marked by line where several
-// functions run.
+// output returns a writer for what a process of function prints: bytes as they come, marked by line where
+// several functions run.
 func (t *terminal) output(function string, stderr bool) io.WriteCloser {
 	return &handlerOutput{t: t, name: nameText(function), stderr: stderr}
 }

@@ -23,8 +23,8 @@ const (
 // notWatched are directories that are full of files that nobody edits.
 var notWatched = []string{"node_modules", "__pycache__", "venv", "vendor", "target"}
 
-// watch restarts processes when one of the files below the working directory that globs name (none: any) appears,
-// changes or goes, until ctx is done.
+// watch restarts processes when one of the files below the working directory that globs name (none: any)
+// appears, changes or goes, until ctx is done.
 func (l *local) watch(ctx context.Context, globs []string) {
 	var patterns []*regexp.Regexp
 	for _, g := range globs {
@@ -60,7 +60,8 @@ func (l *local) restartAll(file string) {
 		p.failures, p.notBefore = 0, time.Time{}
 		for _, w := range slices.Clone(p.workers) {
 			if q := w.request; q == nil || w.starting() {
-				if q != nil && q.over == "" { // its event has not been handed out yet; what loads may be old, or hang
+				// its event has not been handed out yet; what loads may be old, or hang
+				if q != nil && q.over == "" {
 					p.queue = slices.Insert(p.queue, 0, q)
 				}
 				w.request = nil
@@ -73,7 +74,9 @@ func (l *local) restartAll(file string) {
 		}
 		l.schedule(p)
 	}
-	l.term.note("%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished", file, idle, busy)
+	l.term.note(
+		"%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished", file,
+		idle, busy)
 }
 
 // stamp is what changes with a file.
@@ -97,7 +100,9 @@ func scan(patterns []*regexp.Regexp, except string) (files map[string]stamp, ful
 		case len(files) >= maxFiles:
 			full = true
 			return filepath.SkipAll
-		case len(patterns) == 0 || slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(filepath.ToSlash(name)) }):
+		case len(patterns) == 0 || slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool {
+			return p.MatchString(filepath.ToSlash(name))
+		}):
 			if info, err := d.Info(); err == nil {
 				files[name] = stamp{info.ModTime(), info.Size()}
 			}
@@ -128,8 +133,8 @@ func changed(before, now map[string]stamp) string {
 	return ""
 }
 
-// globPattern makes a pattern of a glob: * and ? stay within a directory's name, ** crosses it, and a glob without a
-// slash is for the names of files in any directory.
+// globPattern makes a pattern of a glob: * and ? stay within a directory's name, ** crosses it, and a glob
+// without a slash is for the names of files in any directory.
 func globPattern(glob string) *regexp.Regexp {
 	glob = strings.TrimPrefix(filepath.ToSlash(filepath.Clean(glob)), "./")
 	if !strings.Contains(glob, "/") {

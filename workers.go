@@ -2,12 +2,13 @@
 
 package main
 
-// workers.go runs handlers: for each function a queue of requests and the processes that take them, one request at a
-// time each. Requests come in through submit; their replies are in them when request.news says so. A process is started
-// when a request needs it, kept, and replaced when it exits; with it goes its whole process group.
+// workers.go runs handlers: for each function a queue of requests and the processes that take them, one
+// request at a time each. Requests come in through submit; their replies are in them when request.news says
+// so. A process is started when a request needs it, kept, and replaced when it exits; with it goes its whole
+// process group.
 //
-// One mutex, local.mu, guards all of it: nothing that is done under it takes long. Each worker has one goroutine, which
-// lives as long as its process, and those of its HTTP server.
+// One mutex, local.mu, guards all of it: nothing that is done under it takes long. Each worker has one
+// goroutine, which lives as long as its process, and those of its HTTP server.
 
 import (
 	"cmp"
@@ -33,15 +34,17 @@ import (
 )
 
 const (
-	killPause    = 600 * time.Millisecond // between SIGTERM and SIGKILL; what Lambda gives a runtime beside an extension
+	// between SIGTERM and SIGKILL; what Lambda gives a runtime beside an extension
+	killPause    = 600 * time.Millisecond
 	postPause    = 2 * time.Second        // for calls that an exited process has left to be read to their end
 	firstRestart = 100 * time.Millisecond // after a process that failed to start, doubled with each in a row
 	maxRestart   = 5 * time.Second
-	allProcesses = 100                   // of all functions together
-	maxEvents    = 1000                  // requests at hand at once
-	maxPools     = 200                   // functions
-	breath       = 50 * time.Millisecond // for a process that has answered to ask for more, before another is started
-	maxEventData = 256 << 20             // and bytes of their events
+	allProcesses = 100  // of all functions together
+	maxEvents    = 1000 // requests at hand at once
+	maxPools     = 200  // functions
+	// for a process that has answered to ask for more, before another is started
+	breath       = 50 * time.Millisecond
+	maxEventData = 256 << 20 // and bytes of their events
 )
 
 // Why nobody waits for an answer any more; the first three are outcomes that the extension tells.
@@ -72,8 +75,9 @@ type request struct {
 }
 
 func newRequest(event []byte, c eventContext) *request {
-	return &request{id: c.RequestID, event: event, size: len(event), context: c, deadline: time.UnixMilli(c.DeadlineMs),
-		arrived: time.Now(), news: make(chan struct{}, 1)}
+	return &request{id: c.RequestID, event: event, size: len(event), context: c,
+		deadline: time.UnixMilli(c.DeadlineMs),
+		arrived:  time.Now(), news: make(chan struct{}, 1)}
 }
 
 // local runs the handlers of all functions.
@@ -120,8 +124,8 @@ type pool struct {
 	restart   *time.Timer      // for notBefore
 }
 
-// worker is one runtime: a process and its own Runtime API. Without a process, in attach mode, it serves whatever
-// runtime comes.
+// worker is one runtime: a process and its own Runtime API. Without a process, in attach mode, it serves
+// whatever runtime comes.
 type worker struct {
 	pool       *pool
 	identity   string
@@ -178,7 +182,8 @@ func (l *local) admit(q *request) error {
 	case l.stopping:
 		return errors.New("this end is stopping")
 	case len(l.live) >= maxEvents || l.held+q.size > maxEventData:
-		return fmt.Errorf("%d invocations or %s of their events are at hand already", maxEvents, bytesText(maxEventData))
+		return fmt.Errorf(
+			"%d invocations or %s of their events are at hand already", maxEvents, bytesText(maxEventData))
 	}
 	l.live[q] = true
 	l.held += q.size
@@ -217,12 +222,13 @@ func (l *local) submit(q *request) {
 	l.term.arrived(q, queue)
 }
 
-// classify tells which processes may take q. Those whose environment differs in more than its variables' values may
-// not; of the others those that are as new as q's or newer. A function's environments on Lambda differ in their
-// credentials, and each lives on for a while beside newer ones.
+// classify tells which processes may take q. Those whose environment differs in more than its variables'
+// values may not; of the others those that are as new as q's or newer. A function's environments on Lambda
+// differ in their credentials, and each lives on for a while beside newer ones.
 func (p *pool) classify(q *request) {
 	c := q.context
-	q.identity = strings.Join([]string{c.FunctionVersion, strconv.Itoa(c.MemorySizeMB), c.Region, c.Handler}, "\n")
+	q.identity = strings.Join(
+		[]string{c.FunctionVersion, strconv.Itoa(c.MemorySizeMB), c.Region, c.Handler}, "\n")
 	if len(p.seen) > 1000 {
 		clear(p.seen)
 		for _, w := range p.workers {
@@ -275,8 +281,8 @@ func (l *local) schedule(p *pool) {
 	}
 }
 
-// scheduleFor gives w, which is ready, something to do. The one without a process serves all functions without a command.
-// local.mu is held.
+// scheduleFor gives w, which is ready, something to do. The one without a process serves all functions
+// without a command. local.mu is held.
 func (l *local) scheduleFor(w *worker) {
 	if w != l.attach {
 		l.schedule(w.pool)
@@ -284,7 +290,8 @@ func (l *local) scheduleFor(w *worker) {
 	}
 	var first *pool
 	for _, p := range l.pools {
-		if len(p.command) == 0 && len(p.queue) > 0 && (first == nil || p.queue[0].arrived.Before(first.queue[0].arrived)) {
+		if len(p.command) == 0 && len(p.queue) > 0 &&
+			(first == nil || p.queue[0].arrived.Before(first.queue[0].arrived)) {
 			first = p
 		}
 	}
@@ -349,7 +356,8 @@ func (l *local) retry(p *pool) {
 	}
 }
 
-// makeRoom reports whether another process may be started, after having ended one that has nothing to do if need be.
+// makeRoom reports whether another process may be started, after having ended one that has nothing to do if
+// need be.
 func (p *pool) makeRoom() bool {
 	l := p.local
 	total := 0
@@ -393,8 +401,9 @@ func (l *local) start(p *pool, identity string, generation int, env []string) *w
 }
 
 func newWorker(p *pool) *worker {
-	return &worker{pool: p, state: stateStarted, quit: make(chan struct{}), exited: make(chan struct{}), closed: make(chan struct{}),
-		turn: make(chan struct{}, 1), posted: make(chan struct{}, 1), left: make(chan struct{})}
+	return &worker{pool: p, state: stateStarted, quit: make(chan struct{}), exited: make(chan struct{}),
+		closed: make(chan struct{}),
+		turn:   make(chan struct{}, 1), posted: make(chan struct{}, 1), left: make(chan struct{})}
 }
 
 // retire ends a process that has nothing to do. local.mu is held.
@@ -423,7 +432,8 @@ func (l *local) killLate(w *worker, q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w.request == q && len(w.pool.command) > 0 {
-		l.term.note("%s: ended a process that did not come back from %s by its deadline", w.pool.name, short(q.id))
+		l.term.note(
+			"%s: ended a process that did not come back from %s by its deadline", w.pool.name, short(q.id))
 		l.retire(w)
 	}
 }
@@ -544,63 +554,93 @@ func forwarded(name, value string) bool {
 		(!notForwarded.MatchString(name) || forwardedStill.MatchString(name+"="+value))
 }
 
-// notForwarded are variables that stay on Lambda: whoever may publish requests could set those that make an interpreter, a
-// shell, a compiler or the dynamic linker load code or run commands, and those that lead its traffic elsewhere. No list has
-// every program's, hence --own-env. Names without a "(?i:" are those that programs read in this case only.
+// notForwarded are variables that stay on Lambda: whoever may publish requests could set those that make an
+// interpreter, a shell, a compiler or the dynamic linker load code or run commands, and those that lead its
+// traffic elsewhere. No list has every program's, hence --own-env. Names without a "(?i:" are those that
+// programs read in this case only.
 var notForwarded = regexp.MustCompile(`(?s)^(` + strings.Join([]string{
 	// Places and addresses that exist on Lambda only, and what concerns this program.
-	`_|PATH|HOME|PWD|OLDPWD|TMPDIR|TMP|TEMP|USER|LOGNAME|XDG_.*|LIVE_LAMBDA.*|LRAP_.*|LAMBDA_(RUNTIME_DIR|TASK_ROOT)|_X_AMZN_TRACE_ID`,
-	`AWS_LAMBDA_(RUNTIME_API|EXEC_WRAPPER|MAX_CONCURRENCY|METADATA_.*|DOTNET_PREJIT)|AWS_LWA_LAMBDA_RUNTIME_API_PROXY|AWS_XRAY_DAEMON_ADDRESS|_AWS_XRAY_.*`,
+	`_|PATH|HOME|PWD|OLDPWD|TMPDIR|TMP|TEMP|USER|LOGNAME|XDG_.*|LIVE_LAMBDA.*|LRAP_.*|LAMBDA_(RUNTIME_DIR|` +
+		`TASK_ROOT)|_X_AMZN_TRACE_ID`,
+	`AWS_LAMBDA_(RUNTIME_API|EXEC_WRAPPER|MAX_CONCURRENCY|METADATA_.*|DOTNET_PREJIT)|` +
+		`AWS_LWA_LAMBDA_RUNTIME_API_PROXY|AWS_XRAY_DAEMON_ADDRESS|_AWS_XRAY_.*`,
 	// Where AWS SDKs and the AWS CLI take settings and credentials from, and where signed calls go.
-	`AWS_(CONTAINER|EC2_METADATA|CSM)_.*|AWS_(CONFIG|SHARED_CREDENTIALS|CREDENTIAL.*|WEB_IDENTITY_TOKEN)_FILE|AWS_(DEFAULT_)?PROFILE|AWS_CA_BUNDLE`,
-	`AWS_ENDPOINT_URL.*|AWS_IGNORE_CONFIGURED_ENDPOINT_URLS|AWS_DATA_PATH|AWS_LOGIN_CACHE_DIRECTORY|AWS_PAGER|BOTO(CORE)?_.*`,
+	`AWS_(CONTAINER|EC2_METADATA|CSM)_.*|AWS_(CONFIG|SHARED_CREDENTIALS|CREDENTIAL.*|` +
+		`WEB_IDENTITY_TOKEN)_FILE|AWS_(DEFAULT_)?PROFILE|AWS_CA_BUNDLE`,
+	`AWS_ENDPOINT_URL.*|AWS_IGNORE_CONFIGURED_ENDPOINT_URLS|AWS_DATA_PATH|AWS_LOGIN_CACHE_DIRECTORY|` +
+		`AWS_PAGER|BOTO(CORE)?_.*`,
 	// Proxies, name resolution and trust in certificates: a VPC's are of no use here.
-	`(?i:(GLOBAL_AGENT_|CGI_)?(HTTPS?|ALL|NO|FTP|WSS?|SOCKS|GRPC)_PROXY|NOPROXY)|NETRC|HOSTALIASES|LOCALDOMAIN|RES_OPTIONS`,
-	`SSL_CERT_(FILE|DIR)|SSLKEYLOGFILE|OPENSSL_.*|REQUESTS_CA_BUNDLE|HTTPLIB2_CA_CERTS|GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`,
+	`(?i:(GLOBAL_AGENT_|CGI_)?(HTTPS?|ALL|NO|FTP|WSS?|SOCKS|GRPC)_PROXY|NOPROXY)|NETRC|HOSTALIASES|` +
+		`LOCALDOMAIN|RES_OPTIONS`,
+	`SSL_CERT_(FILE|DIR)|SSLKEYLOGFILE|OPENSSL_.*|REQUESTS_CA_BUNDLE|HTTPLIB2_CA_CERTS|` +
+		`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`,
 	// The dynamic linker, libc and libraries that load modules.
 	`LD_.*|DYLD_.*|GLIBC_.*|MALLOC_TRACE|GCONV_PATH|LOCPATH|NLSPATH|TEXTDOMAIN.*|TZDIR|NIX_.*`,
-	`MAGICK_.*|GIO_.*|GTK_.*|GST_(PLUGIN|REGISTRY).*|GDAL_(PYTHON_)?DRIVER_PATH|ODBC(SYS|INST)?INI|LIBMYSQL_.*|DBUS_.*|KRB5_CONFIG`,
+	`MAGICK_.*|GIO_.*|GTK_.*|GST_(PLUGIN|REGISTRY).*|GDAL_(PYTHON_)?DRIVER_PATH|ODBC(SYS|INST)?INI|` +
+		`LIBMYSQL_.*|DBUS_.*|KRB5_CONFIG`,
 	// Shells.
-	`SHELL|SHELLOPTS|SHLVL|IFS|ENV|BASH_.*|BASHOPTS|PROMPT_COMMAND|PROMPT[2-4]|PS[0-4]|CDPATH|GLOBIGNORE|EXECIGNORE|POSIXLY_CORRECT|INPUTRC|FCEDIT|MAIL(PATH|CHECK)`,
+	`SHELL|SHELLOPTS|SHLVL|IFS|ENV|BASH_.*|BASHOPTS|PROMPT_COMMAND|PROMPT[2-4]|PS[0-4]|CDPATH|GLOBIGNORE|` +
+		`EXECIGNORE|POSIXLY_CORRECT|INPUTRC|FCEDIT|MAIL(PATH|CHECK)`,
 	`ZDOTDIR|FPATH|MODULE_PATH|(READ)?NULLCMD|HISTFILE|fish_.*`,
 	// Programs that others start: pagers, editors, terminals, browsers, containers.
-	`(MAN|SYSTEMD_)?PAGER|MANOPT|MANPATH|LESS(OPEN|CLOSE|KEY.*|EDIT|ECHO|HISTFILE|GLOBALTAGS|METAESCAPE)?|(SUDO_|SYSTEMD_|SVN_|HG)?EDITOR|VISUAL|(VIM|EX)INIT|BROWSER|TERM|TERMINFO.*|TERMCAP|TERM_PROGRAM.*|DISPLAY|XAUTHORITY`,
-	`SSH_(AUTH_SOCK|AGENT_PID|ASKPASS.*|SK_PROVIDER)|SUDO_ASKPASS|GNUPGHOME|DOCKER_(HOST|CONFIG|CONTEXT|CERT_PATH|TLS.*|CLI_.*)|CONTAINER_HOST|KUBECONFIG|CLOUDSDK_.*|(PUPPETEER|PLAYWRIGHT)_.*|CHROME_(PATH|BIN)`,
+	`(MAN|SYSTEMD_)?PAGER|MANOPT|MANPATH|LESS(OPEN|CLOSE|KEY.*|EDIT|ECHO|HISTFILE|GLOBALTAGS|METAESCAPE)?|` +
+		`(SUDO_|SYSTEMD_|SVN_|HG)?EDITOR|VISUAL|(VIM|EX)INIT|BROWSER|TERM|TERMINFO.*|TERMCAP|` +
+		`TERM_PROGRAM.*|DISPLAY|XAUTHORITY`,
+	`SSH_(AUTH_SOCK|AGENT_PID|ASKPASS.*|SK_PROVIDER)|SUDO_ASKPASS|GNUPGHOME|DOCKER_(HOST|CONFIG|CONTEXT|` +
+		`CERT_PATH|TLS.*|CLI_.*)|CONTAINER_HOST|KUBECONFIG|CLOUDSDK_.*|(PUPPETEER|PLAYWRIGHT)_.*|` +
+		`CHROME_(PATH|BIN)`,
 	// What fetches and unpacks.
 	`CURL_.*|(SYSTEM_)?WGETRC|TAR_OPTIONS|RSYNC_.*|SVN_SSH|CVS_RSH|HG|HGRCPATH|BZR_.*|BRZ_.*|FOSSIL_.*`,
-	`GIT_(SSH|SSL|HTTP|CONFIG|TRACE|PROXY|PROTOCOL|REDIRECT|ATTR).*|GIT_(MAN_VIEWER|DIFFTOOL_EXTCMD|EDITOR|SEQUENCE_EDITOR|PAGER|EXEC_PATH|ASKPASS|EXTERNAL_DIFF|TEMPLATE_DIR|ALLOW_PROTOCOL)`,
+	`GIT_(SSH|SSL|HTTP|CONFIG|TRACE|PROXY|PROTOCOL|REDIRECT|ATTR).*|GIT_(MAN_VIEWER|DIFFTOOL_EXTCMD|EDITOR|` +
+		`SEQUENCE_EDITOR|PAGER|EXEC_PATH|ASKPASS|EXTERNAL_DIFF|TEMPLATE_DIR|ALLOW_PROTOCOL)`,
 	`GIT_(DIR|COMMON_DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|NAMESPACE)`,
 	// What manages versions of languages; each comes as a wrapper of node, python3, ruby and so on.
-	`(NVM|FNM|VOLTA|NODENV|PYENV|RBENV|GOENV|JENV|PHPENV|PLENV|ASDF|MISE|SDKMAN|CONDA|PIPENV|PIPX|POETRY|PDM|HATCH)_.*|(?i:RVM_.*)|N_PREFIX|VIRTUAL_ENV.*`,
+	`(NVM|FNM|VOLTA|NODENV|PYENV|RBENV|GOENV|JENV|PHPENV|PLENV|ASDF|MISE|SDKMAN|CONDA|PIPENV|PIPX|POETRY|` +
+		`PDM|HATCH)_.*|(?i:RVM_.*)|N_PREFIX|VIRTUAL_ENV.*`,
 	// Node.js, Deno, Bun, and what they run first.
-	`NODE_.*|TS_NODE_.*|TSX_TSCONFIG_PATH|ESBUILD_.*|BABEL_CACHE_PATH|SWC(RC|_.*)|NAPI_RS_.*|PRISMA_(.*_(LIBRARY|BINARY)|ENGINES_.*)|ELECTRON_.*|VSCODE_.*`,
+	`NODE_.*|TS_NODE_.*|TSX_TSCONFIG_PATH|ESBUILD_.*|BABEL_CACHE_PATH|SWC(RC|_.*)|NAPI_RS_.*|` +
+		`PRISMA_(.*_(LIBRARY|BINARY)|ENGINES_.*)|ELECTRON_.*|VSCODE_.*`,
 	`(?i:NPM_.*|PNPM_.*|YARN_.*)|NODEJS_ORG_MIRROR|COREPACK_.*|DENO_.*|BUN_.*`,
 	// Python, Ruby, PHP, Perl, and others.
-	`_?PYTHON.*|__PYVENV_LAUNCHER__|PYDEVD_.*|_?PIP_.*|UV_.*|PY_SAX_PARSER|SETUPTOOLS_.*|DISTUTILS_.*|PEP517_.*|MAILCAPS|COVERAGE_(PROCESS_.*|RCFILE|FILE|CORE)|IPYTHONDIR`,
+	`_?PYTHON.*|__PYVENV_LAUNCHER__|PYDEVD_.*|_?PIP_.*|UV_.*|PY_SAX_PARSER|SETUPTOOLS_.*|DISTUTILS_.*|` +
+		`PEP517_.*|MAILCAPS|COVERAGE_(PROCESS_.*|RCFILE|FILE|CORE)|IPYTHONDIR`,
 	`RUBY(OPT|LIB|SHELL|PATH|GEMS_.*|_DEBUG_.*)|RDBG_.*|GEM_.*|GEMRC|BUNDLER?_.*|IRBRC`,
 	`PHPRC|PHP_INI_.*|COMPOSER_.*|XDEBUG_.*|BREF_AUTOLOAD_PATH|PERL.*`,
-	`LUA_.*|R_(HOME|PROFILE|ENVIRON|LIBS|DEFAULT_PACKAGES).*|JULIA_.*|ERL_.*|ELIXIR_.*|MIX_.*|HEX_(HOME|MIRROR.*|API_URL|CACERTS.*|UNSAFE.*)|GHC(RTS|_.*)`,
+	`LUA_.*|R_(HOME|PROFILE|ENVIRON|LIBS|DEFAULT_PACKAGES).*|JULIA_.*|ERL_.*|ELIXIR_.*|MIX_.*|HEX_(HOME|` +
+		`MIRROR.*|API_URL|CACERTS.*|UNSAFE.*)|GHC(RTS|_.*)`,
 	// Java.
-	`_?JAVA_.*|JDK_.*|(IBM|OPENJ9)_JAVA_OPTIONS|JAVACMD|JVM_OPTS|CLASSPATH|(MAVEN|MVN|MVNW|M2|GRADLE|SBT|LEIN|ANT|JBANG|COURSIER)_.*|ORG_GRADLE_.*|LOG4J_CONFIGURATION_FILE|OTEL_JAVAAGENT_.*`,
-	// .NET. MSBuild takes every variable as a property, in any case; these are those of Microsoft's own targets.
-	`DOTNET_.*|CORECLR_.*|COR_.*|COMPlus_.*|MONO_(PATH|GAC_PREFIX|CFG_DIR|CONFIG|ENV_OPTIONS|PROFILE)|ASPNETCORE_HOSTINGSTARTUP.*|OTEL_DOTNET_.*`,
-	`(?i:_?(MSBUILD|NUGET).*|_?(RESTORE|CUSTOM(BEFORE|AFTER)|(BEFORE|AFTER)MICROSOFT|FORCEIMPORT|IMPORT(BY|USER|DIRECTORY|PROJECT)|DIRECTORY(BUILD|PACKAGES|SOLUTION))[A-Z0-9]+)`,
+	`_?JAVA_.*|JDK_.*|(IBM|OPENJ9)_JAVA_OPTIONS|JAVACMD|JVM_OPTS|CLASSPATH|(MAVEN|MVN|MVNW|M2|GRADLE|SBT|` +
+		`LEIN|ANT|JBANG|COURSIER)_.*|ORG_GRADLE_.*|LOG4J_CONFIGURATION_FILE|OTEL_JAVAAGENT_.*`,
+	// .NET. MSBuild takes every variable as a property, in any case; these are those of Microsoft's own
+	// targets.
+	`DOTNET_.*|CORECLR_.*|COR_.*|COMPlus_.*|MONO_(PATH|GAC_PREFIX|CFG_DIR|CONFIG|ENV_OPTIONS|PROFILE)|` +
+		`ASPNETCORE_HOSTINGSTARTUP.*|OTEL_DOTNET_.*`,
+	`(?i:_?(MSBUILD|NUGET).*|_?(RESTORE|CUSTOM(BEFORE|AFTER)|(BEFORE|AFTER)MICROSOFT|FORCEIMPORT|IMPORT(BY|` +
+		`USER|DIRECTORY|PROJECT)|DIRECTORY(BUILD|PACKAGES|SOLUTION))[A-Z0-9]+)`,
 	`(?i:(RUN|START)(COMMAND|ACTION|PROGRAM|ARGUMENTS|WORKINGDIRECTORY)|NETCORE[A-Z]*ROOT)`,
-	`(?i:_?[A-Z0-9]+(BUILDEVENT|TARGETS|PROPS|(TARGETS|PROPS|TASKS?|TOOLS?|SDKS?|EXTENSIONS|OUTPUT|SEARCH|HOST)(PATHS?|DIR|DIRECTORY|ROOT|EXE|FILE)|RESPONSEFILE|TASKS?ASSEMBLY(FILE)?)|OUTPUTPATH|OUTDIR)`,
+	`(?i:_?[A-Z0-9]+(BUILDEVENT|TARGETS|PROPS|(TARGETS|PROPS|TASKS?|TOOLS?|SDKS?|EXTENSIONS|OUTPUT|SEARCH|` +
+		`HOST)(PATHS?|DIR|DIRECTORY|ROOT|EXE|FILE)|RESPONSEFILE|TASKS?ASSEMBLY(FILE)?)|OUTPUTPATH|OUTDIR)`,
 	// Go, but for what tunes a program that runs.
 	`GO[A-Z0-9]*|GOROOT_.*|GO_EXTLINK_ENABLED|GCCGO.*|CGO_.*`,
 	// Rust, and what build scripts run.
-	`CARGO(_.*)?|RUST(C|FLAGS|DOC|UP_).*|RUST_TARGET_PATH|PROTOC(_.*)?|PYO3_.*|LIBCLANG_.*|CLANG_.*|BINDGEN_.*|LLVM_.*|S?CCACHE_.*|DISTCC_.*|VCPKG_.*|AWS_LC_SYS_.*|.*_OPENSSL_(NO_VENDOR|STATIC|LIBS|.*DIR)`,
+	`CARGO(_.*)?|RUST(C|FLAGS|DOC|UP_).*|RUST_TARGET_PATH|PROTOC(_.*)?|PYO3_.*|LIBCLANG_.*|CLANG_.*|` +
+		`BINDGEN_.*|LLVM_.*|S?CCACHE_.*|DISTCC_.*|VCPKG_.*|AWS_LC_SYS_.*|.*_OPENSSL_(NO_VENDOR|STATIC|LIBS|` +
+		`.*DIR)`,
 	// Compilers, linkers, make. A target's name may follow, in lower case.
-	`((HOST|TARGET)_)?(CC|CXX|CPP|AR|AS|LD|FC|F77|NM|RANLIB|STRIP|OBJCOPY|NVCC|M4|(C|CPP|CXX|F|FC|AR|AS|LD|RANLIB|M)FLAGS)(_[a-z].*)?|LDSHARED|ARCHFLAGS|CROSS_COMPILE|COMPILER_PATH|CCC_OVERRIDE_OPTIONS`,
-	`(.*_)?PKG_CONFIG(_.*)?|CMAKE(_.*)?|NINJA_.*|(GNU)?MAKE(FLAGS|FILES|LEVEL|SHELL|OBJDIR.*|SYSPATH|CONF)?|CONFIG_(SHELL|SITE)`,
-	`LIBRARY_PATH|CPATH|(C|CPLUS|OBJC|OBJCPLUS)_INCLUDE_PATH|GCC_(EXEC_PREFIX|COLORS|COMPARE_DEBUG)|COLLECT_(GCC|LTO).*|DEPENDENCIES_OUTPUT|SUNPRO_DEPENDENCIES|SDKROOT|DEVELOPER_DIR|TOOLCHAINS|XCODE_.*|xcrun_.*`,
+	`((HOST|TARGET)_)?(CC|CXX|CPP|AR|AS|LD|FC|F77|NM|RANLIB|STRIP|OBJCOPY|NVCC|M4|(C|CPP|CXX|F|FC|AR|AS|LD|` +
+		`RANLIB|M)FLAGS)(_[a-z].*)?|LDSHARED|ARCHFLAGS|CROSS_COMPILE|COMPILER_PATH|CCC_OVERRIDE_OPTIONS`,
+	`(.*_)?PKG_CONFIG(_.*)?|CMAKE(_.*)?|NINJA_.*|(GNU)?MAKE(FLAGS|FILES|LEVEL|SHELL|OBJDIR.*|SYSPATH|` +
+		`CONF)?|CONFIG_(SHELL|SITE)`,
+	`LIBRARY_PATH|CPATH|(C|CPLUS|OBJC|OBJCPLUS)_INCLUDE_PATH|GCC_(EXEC_PREFIX|COLORS|COMPARE_DEBUG)|` +
+		`COLLECT_(GCC|LTO).*|DEPENDENCIES_OUTPUT|SUNPRO_DEPENDENCIES|SDKROOT|DEVELOPER_DIR|TOOLCHAINS|` +
+		`XCODE_.*|xcrun_.*`,
 }, "|") + `)$`)
 
-// forwardedStill are those of notForwarded, as NAME=VALUE, that only tell the function's code how to behave. ENV is
-// "prod" to functions and a file to shells; NODE_ENV is part of a file's name to some packages.
+// forwardedStill are those of notForwarded, as NAME=VALUE, that only tell the function's code how to behave.
+// ENV is "prod" to functions and a file to shells; NODE_ENV is part of a file's name to some packages.
 var forwardedStill = regexp.MustCompile(`(?s)^((ENV|NODE_ENV|NODE_CONFIG_ENV|MIX_ENV)=[A-Za-z0-9_.,-]*|` +
-	`(NODE_CONFIG|UV_THREADPOOL_SIZE|DOTNET_(ENVIRONMENT|SYSTEM_GLOBALIZATION_INVARIANT)|GO(GC|MEMLIMIT|MAXPROCS|TRACEBACK))=.*)$`)
+	`(NODE_CONFIG|UV_THREADPOOL_SIZE|DOTNET_(ENVIRONMENT|SYSTEM_GLOBALIZATION_INVARIANT)|GO(GC|MEMLIMIT|` +
+	`MAXPROCS|TRACEBACK))=.*)$`)
 
 // live is a worker's life: its Runtime API, its process, and what both leave.
 func (w *worker) live() {
@@ -642,7 +682,8 @@ func (w *worker) shutDown(server *http.Server) {
 	}
 }
 
-// process runs the command until it ends and leaves nothing behind that it has started. It returns what ended it.
+// process runs the command until it ends and leaves nothing behind that it has started. It returns what ended
+// it.
 func (w *worker) process(addr string) (status, errorType string) {
 	l := w.pool.local
 	command := exec.Command(w.pool.command[0], w.pool.command[1:]...)
@@ -690,8 +731,9 @@ func (w *worker) process(addr string) (status, errorType string) {
 	return "Runtime exited with error: " + err.Error(), "Runtime.ExitError"
 }
 
-// killStrays ends what has left the process group, as a browser does that a handler starts detached. On Linux it is known
-// by variable, which nothing but one worker's processes have in their environment; elsewhere it is not found.
+// killStrays ends what has left the process group, as a browser does that a handler starts detached. On Linux
+// it is known by variable, which nothing but one worker's processes have in their environment; elsewhere it
+// is not found.
 func killStrays(variable string) {
 	for range 10 { // those at hand may start others meanwhile
 		found := false
@@ -828,7 +870,8 @@ func (l *local) serveAttached() (addr string, err error) {
 	return ln.Addr().String(), nil
 }
 
-// stop lets what is at hand come to its end and takes nothing more. The channel is closed when nothing is left.
+// stop lets what is at hand come to its end and takes nothing more. The channel is closed when nothing is
+// left.
 func (l *local) stop() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -848,7 +891,8 @@ func (l *local) endAll() {
 	close(l.kill)
 	for q := range l.live {
 		if q.reply == nil && q.pool != nil {
-			l.answer(q, failureReply("LiveLambda.Stopped", "the local end was stopped in the middle of the invocation"))
+			l.answer(q, failureReply(
+				"LiveLambda.Stopped", "the local end was stopped in the middle of the invocation"))
 		}
 	}
 	for _, p := range l.pools {
