@@ -414,8 +414,6 @@ func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
 	return d.api.requests + " and " + answers, nil
 }
 
-func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{event}) }
-
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
 	err := d.session.publish(

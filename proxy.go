@@ -31,24 +31,6 @@ import (
 	"unicode/utf8"
 )
 
-// The Runtime API's paths and headers.
-const (
-	nextPath       = "/2018-06-01/runtime/invocation/next"
-	invocationPath = "/2018-06-01/runtime/invocation/"
-	modeHeader     = "Lambda-Runtime-Function-Response-Mode"
-	typeHeader     = "Lambda-Runtime-Function-Error-Type"
-	bodyHeader     = "Lambda-Runtime-Function-Error-Body"
-	causeHeader    = "Lambda-Runtime-Function-Xray-Error-Cause"
-	idHeader       = "Lambda-Runtime-Invocation-Id"
-	tooLargeType   = "Function.ResponseSizeTooLarge" // Lambda's type of the error of an answer that is larger than it allows
-
-	linkTimeout   = 5 * time.Second  // for a connection to AppSync, before the invocation is offline
-	missTimeout   = 10 * time.Second // after an invocation was offline, in which the next ones do not wait
-	retryRefused  = time.Second      // before an event is taken again that the Runtime API did not let us answer
-	noDeadline    = 15 * time.Minute // where an event names none: the longest timeout a function can have
-	maxHeaderText = 64 << 10         // bytes of a header value from a local end
-)
-
 // proxy stands between the runtime and the Runtime API.
 type proxy struct {
 	cfg       config
@@ -151,11 +133,6 @@ func newInvocation(next *http.Response) *invocation {
 	}
 	return inv
 }
-
-// failure is an invocation's end without an answer of a local end: an error of this program's own.
-type failure struct{ errorType, message string }
-
-func (f *failure) Error() string { return f.message }
 
 // serve completes an invocation, or returns false: then inv.next is for the runtime.
 func (p *proxy) serve(inv *invocation) (completed bool) {
@@ -262,13 +239,6 @@ func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 	return true
 }
 
-// errorJSON is Lambda's JSON of an error.
-// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
-func errorJSON(errorType, message string) []byte {
-	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message}) // strings always marshal
-	return body
-}
-
 // answer sends an answer to the Runtime API, where a has no data as the stream c, and says how. An error says that the API
 // did not take it.
 func (p *proxy) answer(inv *invocation, c *call, a *part) (string, error) {
@@ -303,36 +273,6 @@ func (p *proxy) answer(inv *invocation, c *call, a *part) (string, error) {
 		p.log.Error("the Runtime API did not take the answer", "request_id", inv.id, "error", err)
 	}
 	return how, err
-}
-
-// exchange makes one request and reads the JSON of its answer into answer. It returns an error where there is no answer, and
-// one beside the answer that is not a success or not JSON. A host among the headers is sent instead of the URL's.
-func exchange(ctx context.Context, transport http.RoundTripper, method, target string, header, trailer http.Header, body io.Reader, answer any) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
-	if err != nil {
-		return nil, err
-	}
-	req.Header, req.Trailer, req.Host = header, trailer, header.Get("Host")
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	read, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
-	if err == nil && resp.StatusCode != http.StatusAccepted { // which says it all
-		err = json.Unmarshal(read, answer)
-	}
-	if resp.StatusCode >= 300 {
-		var e struct{ ErrorType string }
-		json.Unmarshal(read, &e) // an answer that is not JSON has no error type
-		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(e.ErrorType))
-	}
-	return resp, err
-}
-
-// printable reports whether s may be the value of a header.
-func printable(s string) bool {
-	return s != "" && len(s) <= maxHeaderText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // context encodes the context of a request: what the developer's end needs to know of the invocation.

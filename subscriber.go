@@ -795,17 +795,3 @@ func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 	}
 	o.aged = o.next
 }
-
-// notify says on a channel with room for one that there is something new.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// event is p as the only part of its message, without data.
-func (p part) event() []byte {
-	p.Last = true
-	return p.encode(nil)
-}

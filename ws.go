@@ -9,11 +9,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +17,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,44 +96,6 @@ func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.U
 	return c, nil
 }
 
-// rootFiles are where an operating system keeps its root certificates. The first one that can be read counts.
-type rootFiles []string
-
-// tlsConfig verifies servers as crypto/tls does by itself, but mostly at less cost: that parses all of the system's
-// certificates, which takes longer than everything else this program does when it starts. TLS names no server that is an
-// IP address, so there the certificate has to be host's.
-//
-// Only those roots are parsed that name an issuer of a certificate in the server's chain: the others cannot have signed it.
-// Where these are not enough, crypto/x509 looks for all that there are.
-func (files rootFiles) tlsConfig(host string) *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { // which does what is skipped
-		chain := cs.PeerCertificates
-		opts := x509.VerifyOptions{DNSName: cmp.Or(cs.ServerName, host), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
-		for _, c := range chain[1:] {
-			opts.Intermediates.AddCert(c)
-		}
-		var bundle []byte
-		for i := 0; i < len(files) && bundle == nil; i++ {
-			bundle, _ = os.ReadFile(files[i])
-		}
-		der := make([]byte, len(bundle))
-		for block := range bytes.SplitAfterSeq(bundle, []byte("-----END CERTIFICATE-----")) {
-			_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
-			n, _ := base64.StdEncoding.Decode(der, text) // up to the END, in a quarter of the time that encoding/pem takes
-			if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Contains(der[:n], c.RawIssuer) }) {
-				opts.Roots.AppendCertsFromPEM(block)
-			}
-		}
-		_, err := chain[0].Verify(opts)
-		if opts.Roots = nil; err != nil {
-			if _, again := chain[0].Verify(opts); again == nil {
-				return nil
-			}
-		}
-		return err
-	}}
-}
-
 func (c *wsConn) Read(p []byte) (int, error) {
 	if c.stream == nil {
 		if err := c.upgrade(); err != nil {
@@ -164,12 +119,6 @@ func (c *wsConn) Write(p []byte) (int, error) {
 }
 
 func (c *wsConn) Close() error { return c.stream.Close() }
-
-// isControl reports whether r is a control character. Not all of them does log/slog escape.
-func isControl(r rune) bool { return r < ' ' || r > '~' && r < '\u00a0' }
-
-// firstLine is the beginning of a text from outside, up to a control character, short enough for a log line.
-func firstLine(s string) string { return s[:strings.IndexFunc(s[:min(len(s), 160)]+"\n", isControl)] }
 
 func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
 	defer c.silence.Stop()
