@@ -43,10 +43,7 @@ const (
 	publishTimeout = 2 * time.Second        // for publish_success and for probes: the connection counts as dead without
 	slowestUplink  = 128 << 10              // bytes a second: large publishes get so much more time
 	probeEvery     = 250 * time.Millisecond // until a new link delivers
-	quietTimeout   = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
-	repeatRequest  = 2 * time.Second        // without `accepted`, before a request is published again
-	retryPublish   = 500 * time.Millisecond // after AppSync had no capacity for a request
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
 	// Between dials, drawn with full jitter: doubles with each failure.
 	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
@@ -126,6 +123,17 @@ func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSo
 	return object, nil
 }
 
+// variables are the credentials as the environment variables that AWS's SDKs read.
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-static-credentials.html
+func (a *appsync) variables(ctx context.Context) (map[string]string, error) {
+	c, err := a.credentials(ctx)
+	return map[string]string{
+		"AWS_ACCESS_KEY_ID":     c.accessKeyID,
+		"AWS_SECRET_ACCESS_KEY": c.secretAccessKey,
+		"AWS_SESSION_TOKEN":     c.sessionToken,
+	}, err
+}
+
 // errRefused is part of errors that only a person can mend: AppSync does not let this end do what it tried.
 var errRefused = errors.New("AppSync refused")
 
@@ -167,10 +175,6 @@ type session struct {
 	// By subscription ID: func(event string), called by the reader, must not block. By ID, operations that AppSync has not
 	// answered yet: chan serverMessage. By name, probes that have not come back: chan struct{}.
 	subs, waits, probes sync.Map
-
-	// Of a link, guarded by the tunnel's mu: whether a local end of version 1 has been heard, and no bare result has answered a
-	// call since; whether a bare result may belong to a call that is over.
-	versioned, ambiguous bool
 }
 
 // connect opens a WebSocket and waits for connection_ack.
@@ -182,7 +186,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
 	// The name is new for every WebSocket: copies of one snapshot must not share it.
-	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes), ambiguous: a.graphql} // bare results need wildcards
+	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes)}
 	ack := s.expect("")
 	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
@@ -340,6 +344,12 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 // quiet is how long nothing has come, by the wall clock, which may be set back: the monotonic one may stand still while this
 // end is frozen.
 func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.heard.Load())).Abs() }
+
+// ctx ends with the connection; its cause says why.
+func (s *session) ctx() context.Context { return s.conn.ctx }
+
+// drop ends the connection, for a reason.
+func (s *session) drop(why error) { s.conn.fail(why) }
 
 // spent reports whether AppSync has not been heard for so long that this end was frozen, or will end the connection soon.
 func (s *session) spent() bool { return s.quiet() > staleAfter || time.Since(s.born) > retireAfter }

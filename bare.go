@@ -1,6 +1,15 @@
 package main
 
-// bare.go knows the bare results of local ends that know nothing of version 1.
+// bare.go knows bare results: what a server of another make, which knows nothing of version 1, publishes as
+// its answer.
+//
+// AppSync does not say which channel an event came from, so a bare result on the link's subscription may be
+// any call's. It counts only while it can be nobody else's: one call is out, and none before it on this link
+// ended without an answer or was answered bare. From then on, and whenever several calls are out at once,
+// each call first subscribes to its own channel, and a bare result from that subscription is surely its own.
+// Nobody does so on a link where a local end of version 1 has been heard. There a bare result is probably a
+// second answer to a call before, so it is held back for a second, and counts only if no local end accepts
+// meanwhile.
 
 import (
 	"context"
@@ -8,44 +17,85 @@ import (
 	"time"
 )
 
-// subscribe gives each call that is out over l a subscription to its own channel, where a bare result on the link's could
-// be another call's, and waits for them all.
-func (t *tunnel) subscribe(ctx context.Context, l *session) {
-	unlock := t.lock()
-	for _, c := range t.calls {
-		if c.link != l || t.api.graphql || l.versioned || !l.ambiguous && len(t.calls) == 1 {
-			continue
-		}
-		if c.own == nil {
-			var done func()
-			c.own, done = context.WithCancel(l.conn.ctx)
-			c.wg.Go(func() {
-				defer done()
-				l.listen(c.ctx, l.patience(), l.id(c.n), l.id(c.n), func(event string, p *part, _ error) {
-					if p == nil { // parts come with the link's
-						defer t.lock()()
-						c.takeBare(l, event, true)
-					}
-				})
-			})
-		}
-		defer await[any](ctx, c.own, nil) // with the tunnel unlocked
+// bareDelay is how long a local end has to accept before a bare result that is not sure counts.
+const bareDelay = time.Second
+
+// receiveBare takes a bare result from the link's subscription. The tunnel is locked.
+func (t *tunnel) receiveBare(l *link, event string) {
+	if l.ambiguous {
+		return
 	}
-	unlock()
+	var out []*call
+	for _, c := range t.calls {
+		if c.isOut() {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 1 {
+		out[0].takeBare(l, event, !l.versioned)
+	}
 }
 
-// takeBare takes a bare result; the first answer counts. Where it may be the second answer to a call before, and so not sure,
-// a local end of version 1 has some time to accept. The tunnel is locked.
-func (c *call) takeBare(l *session, event string, sure bool) {
-	switch {
-	case c.link != l || c.heardOn != nil || c.answer != nil || !sure && c.bare != nil:
-	case !json.Valid([]byte(event)):
-		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
-	case !sure:
-		c.bare = time.AfterFunc(time.Second, func() { defer c.t.lock()(); c.takeBare(l, event, true) })
-	default:
-		l.versioned, l.ambiguous = false, true
-		c.answer = &part{Headers: map[string]string{"Content-Type": "application/json"}, data: []byte(event)}
-		c.arm(noDeadline, nil)
+// prepare gives each call that goes out over l a subscription of its own, if bare results on the link's could
+// be another call's, and returns when they deliver or have failed.
+func (t *tunnel) prepare(ctx context.Context, l *link) {
+	var asked []chan struct{}
+	t.mu.Lock()
+	mixed := l.ambiguous || len(t.calls) > 1
+	if mixed && !l.versioned && !t.api.graphql {
+		for _, c := range t.calls {
+			if c.link == l {
+				asked = append(asked, c.subscribe(l))
+			}
+		}
 	}
+	t.mu.Unlock()
+	for _, ready := range asked {
+		await(ctx, l.ctx(), ready)
+	}
+}
+
+// subscribe subscribes to the call's own channel, once on each link, and returns what is closed when that
+// delivers or has failed. The tunnel is locked.
+func (c *call) subscribe(l *link) chan struct{} {
+	if c.own != nil {
+		return c.own
+	}
+	own := make(chan struct{})
+	c.own = own
+	c.wg.Go(func() {
+		defer close(own)
+		callID := l.callID(c.n)
+		l.listen(c.ctx, l.patience(), callID, callID, func(event string, p *part, _ error) {
+			if p == nil { // parts come by the link's subscription as well
+				c.t.mu.Lock()
+				defer c.t.mu.Unlock()
+				c.takeBare(l, event, true)
+			}
+		})
+	})
+	return own
+}
+
+// takeBare takes a bare result; the first answer counts. The tunnel is locked.
+func (c *call) takeBare(l *link, event string, sure bool) {
+	late := c.link != l || c.heardOn != nil || c.answer != nil
+	if late || (!sure && c.heldBack != nil) {
+		return
+	}
+	if !json.Valid([]byte(event)) {
+		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
+		return
+	}
+	if !sure {
+		c.heldBack = time.AfterFunc(bareDelay, func() {
+			c.t.mu.Lock()
+			defer c.t.mu.Unlock()
+			c.takeBare(l, event, true)
+		})
+		return
+	}
+	l.versioned, l.ambiguous = false, true
+	p := &part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}}
+	c.reply(wholeAnswer(p, []byte(event)))
 }

@@ -598,9 +598,9 @@ func BenchmarkInvocation(b *testing.B) {
 	ctx, cancel := context.WithCancelCause(b.Context())
 	defer cancel(nil)
 	answers := 0
-	p := &proxy{cfg: config{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}},
-		log: slog.New(slog.DiscardHandler), life: ctx,
-		transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	o := proxyOptions{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}
+	p := newProxy(ctx, o,
+		roundTrip(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodGet {
 				return next(), nil
 			}
@@ -609,7 +609,7 @@ func BenchmarkInvocation(b *testing.B) {
 			}
 			_, err := io.Copy(io.Discard, r.Body)
 			return httpAnswer(http.StatusAccepted, ""), err
-		})}
+		}), nil, slog.New(slog.DiscardHandler))
 	count := func(b *testing.B, invoke func()) {
 		invoke()
 		const runs = 1_000
@@ -634,9 +634,10 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
-		l := &session{
+		s := &session{
 			api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a",
 			born: time.Now(), slots: make(chan struct{}, 1<<20)}
+		l := &link{session: s}
 		p.tunnel = newTunnel(a, false)
 		p.tunnel.set(l, nil)
 		l.subs.Store("s", func(event string) {

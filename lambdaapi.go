@@ -25,9 +25,6 @@ const (
 	idHeader       = "Lambda-Runtime-Invocation-Id"
 	tooLargeType   = "Function.ResponseSizeTooLarge" // Lambda's type of the error of an answer that is larger than it allows
 
-	linkTimeout   = 5 * time.Second  // for a connection to AppSync, before the invocation is offline
-	missTimeout   = 10 * time.Second // after an invocation was offline, in which the next ones do not wait
-	retryRefused  = time.Second      // before an event is taken again that the Runtime API did not let us answer
 	noDeadline    = 15 * time.Minute // where an event names none: the longest timeout a function can have
 	maxHeaderText = 64 << 10         // bytes of a header value from a local end
 )

@@ -399,7 +399,7 @@ func (r *localRig) context() eventContext {
 // got is what came back for an invocation.
 type got struct {
 	errorType, cause string
-	headers          map[string]string
+	contentType      string
 	body             []byte
 	trailers         map[string]string
 }
@@ -423,15 +423,22 @@ func (r *localRig) await(c *call) (g got) {
 	if err != nil {
 		r.Fatalf("no answer: %v; the terminal:\n%s", err, r.out)
 	}
-	g = got{errorType: a.ErrorType, cause: a.XRayCause, headers: a.Headers, body: a.data}
-	for piece := make([]byte, 64<<10); a.Type != "error" && a.data == nil; {
+	g = got{errorType: a.errorType, cause: a.xrayCause, contentType: a.contentType}
+	if a.size >= 0 {
+		g.body, err = io.ReadAll(a.body)
+		if err != nil {
+			r.Fatal(err)
+		}
+		return g
+	}
+	for piece := make([]byte, 64<<10); ; {
 		var n int
 		n, err = c.Read(piece)
 		g.body = append(g.body, piece[:n]...)
 		if err == io.EOF {
 			g.trailers = map[string]string{}
-			for name := range c.trailers {
-				g.trailers[name] = c.trailers.Get(name)
+			for name := range a.trailer {
+				g.trailers[name] = a.trailer.Get(name)
 			}
 			return g
 		}
@@ -439,7 +446,6 @@ func (r *localRig) await(c *call) (g got) {
 			r.Fatalf("no end of the stream after %d bytes: %v; the terminal:\n%s", len(g.body), err, r.out)
 		}
 	}
-	return g
 }
 
 // invoke is one invocation from beginning to end.
@@ -633,12 +639,12 @@ func TestLocalAnswers(t *testing.T) {
 		`,"a":[]}`
 	g := r.invoke([]byte(event), r.context())
 	g.want(r, "", string(asciiJSON([]byte(event))))
-	if g.headers["Content-Type"] != "application/json" {
-		t.Errorf("headers are %v", g.headers)
+	if g.contentType != "application/json" {
+		t.Errorf("the content type is %q", g.contentType)
 	}
 	g = r.invoke(task{Do: "text", Text: "\x00\xff binary", Type: "image/png"}, r.context())
-	if g.headers["Content-Type"] != "image/png" {
-		t.Errorf("headers are %v", g.headers)
+	if g.contentType != "image/png" {
+		t.Errorf("the content type is %q", g.contentType)
 	}
 	g = r.invoke(
 		task{Do: "error", Text: `{"errorType":"Oops","errorMessage":"m"}`, Type: "Function.Oops"},
@@ -1964,11 +1970,11 @@ func TestLocalFunctions(t *testing.T) {
 	c.stdout.wait(r, "left alone: invocations of stock")
 	r.invoke(task{Do: "print", Text: "two\nthree\n"}, as("pay"))
 	c.stdout.wait(r, "pay | two\npay | three\n")
-	unlock := alone.t.lock()
+	alone.t.mu.Lock()
 	if alone.heardOn != nil {
 		t.Error("an invocation that is not served was accepted")
 	}
-	unlock()
+	alone.t.mu.Unlock()
 	c.stdout.wait(r, "    event: {\n")
 	c.cmd.Process.Signal(os.Interrupt)
 	c.exit(0)

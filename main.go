@@ -120,15 +120,23 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer wg.Wait()
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
-	life, stopInvocations := context.WithCancelCause(linkCtx)
-	p := &proxy{cfg: cfg, log: log, transport: lambda, life: life, ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
-	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	options := proxyOptions{
+		runtimeAPI:   cfg.runtimeAPI,
+		offlineError: cfg.offlineError,
+		toRuntime:    cfg.toRuntime,
+		accept:       cfg.accept,
+		function:     cfg.function,
+	}
+	var t *tunnel
 	if cfg.api != nil {
 		cfg.api.log, cfg.api.transport = log, newTransport(cfg.roots.tlsConfig(cfg.api.realtime.Hostname()))
 		cfg.api.credentials = func(ctx context.Context) (credentials, error) { return roleCredentials(ctx, lambda) }
-		p.tunnel = &tunnel{api: cfg.api, buffered: cfg.toRuntime, err: errors.New("still connecting"), calls: map[uint64]*call{}}
-		wg.Go(func() { p.tunnel.run(linkCtx) })
+		options.keys = cfg.api.variables
+		t = newTunnel(cfg.api, cfg.toRuntime)
+		wg.Go(func() { t.run(linkCtx) })
 	}
+	p := newProxy(linkCtx, options, lambda, t, log)
+	server := &http.Server{Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	err = x.run(ctx, log, func(fn extensionAnswer, err error) error {
 		if err == nil {
 			cfg.function["handler"] = fn.Handler
@@ -137,10 +145,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		}
 		return err
 	})
-	p.mu.Lock()
-	stopInvocations(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
-	p.mu.Unlock()
-	p.wg.Wait() // local ends are told, so the link comes last
+	p.stop() // local ends are told, so the link comes last
 	server.Close()
 	return err
 }

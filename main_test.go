@@ -2247,12 +2247,11 @@ func TestCallReadEnds(t *testing.T) {
 	defer cancel()
 	tn := newTunnel(newTestAPI(nil), false)
 	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-	unlock := tn.lock()
-	err := c.take(
-		&session{}, &part{
-			Type: "response", Headers: map[string]string{modeHeader: "streaming"},
-			data: []byte("some of it")})
-	unlock()
+	tn.mu.Lock()
+	err := c.take(&link{session: &session{}}, &part{
+		Type: "response", Headers: map[string]string{modeHeader: "streaming"},
+		data: []byte("some of it")})
+	tn.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -2263,8 +2262,8 @@ func TestCallReadEnds(t *testing.T) {
 	if n, err := c.Read(make([]byte, 4)); n != 0 || err != io.EOF {
 		t.Errorf("read %d, %v", n, err)
 	}
-	if f := c.broken.Load(); f == nil || c.trailers.Get(typeHeader) != "LiveLambda.NoAnswer" {
-		t.Errorf("broken %v, trailers %v", f, c.trailers)
+	if f := c.failed(); f == nil || c.answer.trailer.Get(typeHeader) != "LiveLambda.NoAnswer" {
+		t.Errorf("broken %v, trailers %v", f, c.answer.trailer)
 	}
 }
 
@@ -2275,12 +2274,11 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 	for range 30 {
 		tn := newTunnel(newTestAPI(nil), false)
 		c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-		unlock := tn.lock()
-		err := c.take(
-			&session{}, &part{
-				Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
-				data: []byte("all of it")})
-		unlock()
+		tn.mu.Lock()
+		err := c.take(&link{session: &session{}}, &part{
+			Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
+			data: []byte("all of it")})
+		tn.mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -2291,8 +2289,8 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
 			t.Errorf("read %d, %v", n, err)
 		}
-		if f := c.broken.Load(); f == nil || c.trailers.Get(typeHeader) != "LiveLambda.Gone" {
-			t.Fatalf("broken %v, trailers %v", f, c.trailers)
+		if f := c.failed(); f == nil || c.answer.trailer.Get(typeHeader) != "LiveLambda.Gone" {
+			t.Fatalf("broken %v, trailers %v", f, c.answer.trailer)
 		}
 	}
 }
@@ -2301,12 +2299,11 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 	tn := newTunnel(newTestAPI(nil), false)
 	c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-	unlock := tn.lock()
-	err := c.take(
-		&session{}, &part{
-			Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
-			data: []byte("all of it")})
-	unlock()
+	tn.mu.Lock()
+	err := c.take(&link{session: &session{}}, &part{
+		Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
+		data: []byte("all of it")})
+	tn.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -2314,9 +2311,9 @@ func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
-	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.broken.Load() != nil ||
-		c.trailers.Get(typeHeader) != "" {
-		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.broken.Load(), c.trailers)
+	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.failed() != nil ||
+		c.answer.trailer.Get(typeHeader) != "" {
+		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.answer.trailer)
 	}
 }
 
@@ -2387,14 +2384,15 @@ func FuzzReceive(f *testing.F) {
 		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan []byte)}, name: id}
 		s.expect("")
 		s.expect("2")
-		c := &call{t: tn, n: 1, link: s, ctx: t.Context(), cancel: func(error) {}, timer: time.NewTimer(0),
+		l := &link{session: s}
+		c := &call{t: tn, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
 			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
-		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(s, event, p, err) })
+		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(l, event, p, err) })
 		s.subs.Store("3", func(event string) {
 			tn.mu.Lock()
 			defer tn.mu.Unlock()
-			c.takeBare(s, event, true)
+			c.takeBare(l, event, true)
 		})
 		marked := "marked, not to be told " + string(raw)
 		cut := part{
@@ -2419,8 +2417,8 @@ func FuzzReceive(f *testing.F) {
 				t.Errorf("it tells of an event: %s", line)
 			}
 		}
-		if c.answer != nil && len(c.answer.data) > maxPayload {
-			t.Errorf("an answer of %d bytes", len(c.answer.data))
+		if c.answer != nil && c.answer.size > maxPayload {
+			t.Errorf("an answer of %d bytes", c.answer.size)
 		}
 	})
 }
@@ -2451,12 +2449,6 @@ func TestSessionQuietAfterAck(t *testing.T) {
 }
 
 // ---- appsync.go: the tunnel's link ----
-
-// newTunnel returns a tunnel that is not connected yet, as run makes it.
-func newTunnel(api *appsync, buffered bool) *tunnel {
-	return &tunnel{
-		api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
-}
 
 // A subscription may be confirmed before it delivers: the link is ready when a probe has come back.
 func TestTunnelReady(t *testing.T) {
@@ -2601,12 +2593,11 @@ func TestTunnelStale(t *testing.T) {
 		time.Sleep(staleAfter + time.Millisecond)
 		out := c.send(`2`)
 		defer out.finish("timeout")
-		if unlock := c.tunnel.lock(); c.tunnel.link == first {
+		c.tunnel.mu.Lock()
+		if c.tunnel.link == first {
 			t.Error("the stale link is used")
-			unlock()
-		} else {
-			unlock()
 		}
+		c.tunnel.mu.Unlock()
 		if l, err := c.ready(time.Second); err != nil || l == first {
 			t.Errorf("no new link at once: %v", err)
 		}
@@ -2725,14 +2716,14 @@ func TestCallAnswered(t *testing.T) {
 	}{
 		{"response", part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
 			[]byte("\x00\xff"), false,
-			received{headers: map[string]string{"Content-Type": "text/plain"}, body: "\x00\xff"}},
+			received{contentType: "text/plain", body: "\x00\xff"}},
 		{"empty response", part{Type: "response"}, nil, false, received{}},
 		{"large response", part{Type: "response"}, large, false, received{body: string(large)}},
 		{"error", part{Type: "error", ErrorType: "Error", XRayCause: "{}"}, []byte(`{"errorType":"Error"}`),
 			false, received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
 		{"error without a type", part{Type: "error"}, []byte(`{}`), false, received{body: "{}"}},
 		{"stream, collected", part{Type: "response", Headers: streaming}, []byte("<p>"), true,
-			received{headers: streaming, body: "<p>"}},
+			received{contentType: "text/html", body: "<p>"}},
 		{"stream that broke, collected",
 			part{Type: "response", Headers: streaming,
 				Trailers: map[string]string{
@@ -2870,7 +2861,7 @@ func TestCallBareResult(t *testing.T) {
 				req := c.request()
 				c.api.publish("/live-lambda/response/"+req.RequestID, "no JSON")
 				c.api.publish("/live-lambda/response/"+req.RequestID, result)
-				want := received{headers: map[string]string{"Content-Type": "application/json"}, body: result}
+				want := received{contentType: "application/json", body: result}
 				if got := c.await(out); !reflect.DeepEqual(got, want) {
 					t.Errorf("%d: got %+v, want %+v", n, got, want)
 				}
@@ -2891,16 +2882,16 @@ func TestCallAcceptedInTheLastInstant(t *testing.T) {
 		id := c.request().RequestID
 		waited := async(out.wait)
 		synctest.Wait()
-		unlock := c.tunnel.lock()
+		c.tunnel.mu.Lock()
 		time.Sleep(time.Second) // the timer has fired, and needs the lock
 		err := out.take(out.link, &part{Type: "accepted", RequestID: id, Last: true})
-		unlock()
+		c.tunnel.mu.Unlock()
 		time.Sleep(time.Second)
 		if err != nil || out.ctx.Err() != nil {
 			t.Errorf("%v, ended with %v", err, context.Cause(out.ctx))
 		}
 		c.local(part{Type: "response", RequestID: id}, []byte("2"))
-		if r := <-waited; r.err != nil || string(r.value.data) != "2" {
+		if r := <-waited; r.err != nil || readAll(r.value.body) != "2" {
 			t.Errorf("got %v, %v", r.value, r.err)
 		}
 		out.finish("answered")
@@ -3028,10 +3019,10 @@ func TestCallLateBareResult(t *testing.T) {
 		id = c.request().RequestID
 		c.api.publish("/live-lambda/response/"+id, `"alone"`)
 		synctest.Wait()
-		kept := third.bare // alone: who may publish must not fill the memory
+		kept := third.heldBack // alone: who may publish must not fill the memory
 		c.api.publish("/live-lambda/response/"+id, `"again"`)
 		synctest.Wait()
-		if kept == nil || third.bare != kept {
+		if kept == nil || third.heldBack != kept {
 			t.Error("not one bare result is held back")
 		}
 		if a := c.await(third); a.body != `"alone"` {
@@ -3332,7 +3323,7 @@ func TestCallStream(t *testing.T) {
 			t.Errorf("an answer without part 0: %+v", a)
 		}
 		say(0, "one", func(p *part) { p.Headers = headers })
-		if a, err := out.wait(); err != nil || a.data != nil || !reflect.DeepEqual(a.Headers, headers) {
+		if a, err := out.wait(); err != nil || a.size >= 0 || a.contentType != "text/plain" {
 			t.Fatalf("got %+v, %v", a, err)
 		}
 		read := make(chan string, 100)
@@ -3371,8 +3362,8 @@ func TestCallStream(t *testing.T) {
 		want()
 		say(2, "") // an empty part is passed over
 		want("four", "last", "EOF")
-		if out.trailers.Get("Lambda-Runtime-Function-Error-Type") != "E" {
-			t.Errorf("trailers %v", out.trailers)
+		if out.answer.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
+			t.Errorf("trailers %v", out.answer.trailer)
 		}
 		out.finish("answered")
 		c.done()
@@ -3399,8 +3390,8 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			synctest.Wait()
 			say(index, data)
 		}
-		if got := <-read; got.value != "data" || got.err != nil || len(out.trailers.Get(typeHeader)) > 0 {
-			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.trailers)
+		if got := <-read; got.value != "data" || got.err != nil || len(out.answer.trailer.Get(typeHeader)) > 0 {
+			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.answer.trailer)
 		}
 		out.finish("answered")
 	})
@@ -3428,7 +3419,7 @@ func TestCallStreamWindow(t *testing.T) {
 				t.Fatalf("%d bytes wait", out.stream.size)
 			}
 		}
-		if a, err := out.wait(); err != nil || a.data != nil {
+		if a, err := out.wait(); err != nil || a.size >= 0 {
 			t.Errorf("%+v, %v", a, err)
 		}
 		kept := len(out.stream.waiting)
@@ -3454,7 +3445,7 @@ func TestCallBrokenAnswer(t *testing.T) {
 			synctest.Wait()
 			c.look(out)
 		}
-		if _, a, err := c.look(out); err != nil || a == nil || string(a.data) != "good" {
+		if _, a, err := c.look(out); err != nil || a == nil || readAll(a.body) != "good" {
 			t.Errorf("got %+v, %v", a, err)
 		}
 		if said := c.logs.String(); strings.Count(said, "level=WARN") != 1 ||
@@ -4734,7 +4725,7 @@ func startTunnel(t *testing.T, opts eventAPIOptions, hook func(apiFrame) apiVerd
 }
 
 // link is the tunnel's, as it is.
-func (c *tunnelTest) link() *session {
+func (c *tunnelTest) link() *link {
 	c.t.Helper()
 	c.tunnel.mu.Lock()
 	defer c.tunnel.mu.Unlock()
@@ -4745,11 +4736,11 @@ func (c *tunnelTest) link() *session {
 }
 
 // ready waits for the link. Its error is why there is none, after wait or where AppSync refuses it.
-func (c *tunnelTest) ready(wait time.Duration) (*session, error) {
+func (c *tunnelTest) ready(wait time.Duration) (*link, error) {
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		unlock := c.tunnel.lock()
+		c.tunnel.mu.Lock()
 		l, err := c.tunnel.link, c.tunnel.err
-		unlock()
+		c.tunnel.mu.Unlock()
 		if l != nil || errors.Is(err, errRefused) || time.Since(start) > wait {
 			return l, err
 		}
@@ -4762,7 +4753,7 @@ func (c *tunnelTest) send(event string) *call {
 }
 
 // receive hands an event to the tunnel, as the link's subscription does.
-func (c *tunnelTest) receive(l *session, event string) {
+func (c *tunnelTest) receive(l *link, event string) {
 	p, err := parsePart(event)
 	c.tunnel.receive(l, event, p, err)
 }
@@ -4808,15 +4799,22 @@ func (c *tunnelTest) local(p part, body []byte) {
 }
 
 // look returns whether a local end has accepted, the answer if there is one, and why the call has ended.
-func (c *tunnelTest) look(out *call) (accepted bool, a *part, err error) {
-	defer c.tunnel.lock()()
+func (c *tunnelTest) look(out *call) (accepted bool, a *answer, err error) {
+	c.tunnel.mu.Lock()
+	defer c.tunnel.mu.Unlock()
 	return out.heardOn != nil, out.answer, context.Cause(out.ctx)
 }
 
 // received is an answer.
-type received struct {
-	headers                    map[string]string
-	errorType, xrayCause, body string
+type received struct{ contentType, errorType, xrayCause, body string }
+
+// readAll is what r gives, or the error.
+func readAll(r io.Reader) string {
+	all, err := io.ReadAll(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(all)
 }
 
 // await waits for the call's answer.
@@ -4828,5 +4826,5 @@ func (c *tunnelTest) await(out *call) received {
 	if err != nil {
 		c.t.Fatalf("%v; log:\n%s", err, c.logs)
 	}
-	return received{a.Headers, a.ErrorType, a.XRayCause, string(a.data)}
+	return received{a.contentType, a.errorType, a.xrayCause, readAll(a.body)}
 }

@@ -20,10 +20,9 @@ import (
 
 // Sizes of this program's own messages, in bytes.
 const (
-	partData     = 165_000           // of data in one part: 220,000 in base64url, which leaves 8,000 for the rest
-	maxPayload   = 6*1024*1024 + 100 // Lambda's limit for events and buffered responses
-	maxStream    = 200 << 20         // and for streamed ones
-	streamWindow = 8 << 20           // of a stream's parts kept while an earlier one is missing
+	partData   = 165_000           // of data in one part: 220,000 in base64url, which leaves 8,000 for the rest
+	maxPayload = 6*1024*1024 + 100 // Lambda's limit for events and buffered responses
+	maxStream  = 200 << 20         // and for streamed ones
 )
 
 // asciiJSON is src, which must be valid JSON in UTF-8, token for token, without the white space between them. AppSync

@@ -1,11 +1,11 @@
 package main
 
-// proxy.go knows HTTP and invocations: the Runtime API proxy that the function's runtime talks to, and what becomes of
-// one invocation. Requests of the runtime come in; the real Runtime API's answers, or an event, go out. An event goes on
-// to appsync.go and its answer to the real Runtime API.
+// proxy.go knows HTTP and invocations: the Runtime API proxy that the function's runtime talks to, and what
+// becomes of one invocation. Requests of the runtime come in; the real Runtime API's responses, or events, go
+// out to it. An event goes on to tunnel.go, and its answer from there to the real Runtime API.
 //
-// Goroutines: net/http's, one for each request, and one for each call of next to the Runtime API, which outlives the
-// runtime's call where the runtime goes away.
+// Goroutines: net/http's, one for each request, and one for each call of next to the Runtime API (poll),
+// which outlives the runtime's call if the runtime goes away. stop waits for those.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
@@ -26,109 +26,219 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
 
-// proxy stands between the runtime and the Runtime API.
-type proxy struct {
-	cfg       config
-	log       *slog.Logger
-	transport http.RoundTripper
-	tunnel    *tunnel                             // nil: there is no AppSync API to use
-	life      context.Context                     // of the calls of next, which outlive the runtime's: ends with the environment
-	ready     chan func() (*http.Response, error) // what the runtime gets, for whichever of its calls of next takes it
-	missed    atomic.Int64                        // when an invocation last waited in vain, Unix nanoseconds by the wall clock
-	last      atomic.Value                        // key of the invocation completed last
-	served    sync.Map                            // keys of those under way: calls of next at the same time may get the same one
-	wg        sync.WaitGroup                      // of the calls of next
-	mu        sync.Mutex                          // guards wg: life ends under it, and then there are no more
-	orphans   chan struct{}                       // has one for each call of next to the Runtime API that no call of the runtime waits for
+const (
+	// after an invocation was offline, in which the next ones do not wait
+	missTimeout = 10 * time.Second
+	// before an event is taken again that the Runtime API did not let us answer
+	retryRefused = time.Second
+	// for an answer after the deadline or while the environment shuts down
+	lateAnswer = 500 * time.Millisecond
+	// of an invocation whose memory is given back to the operating system at once
+	largeBytes = 1 << 20
+)
+
+// proxyOptions say what the proxy does.
+type proxyOptions struct {
+	runtimeAPI   string         // host:port that it forwards to
+	offlineError bool           // an invocation that is offline gets an error, not the deployed code
+	toRuntime    bool           // responses go to the runtime, in place of the event
+	accept       time.Duration  // how long an event waits for a local end to accept it; 0: until the deadline
+	function     map[string]any // what the context of each request says of the function
+	// keys are the role's credentials now, as the variables of the environment that hold them elsewhere.
+	keys func(context.Context) (map[string]string, error)
 }
 
-// handler forwards everything unchanged, in both directions; the way there is p itself, a RoundTripper that keeps back
-// the events that go to AppSync.
+// proxy stands between the runtime and the Runtime API.
+type proxy struct {
+	proxyOptions
+	log       *slog.Logger
+	transport http.RoundTripper
+	tunnel    *tunnel         // nil: there is no AppSync API to use
+	life      context.Context // of the polls: ends with the execution environment
+	end       context.CancelCauseFunc
+	ready     chan next      // from the polls to whichever of the runtime's calls of next takes it
+	wg        sync.WaitGroup // of the polls
+
+	// guards the following; and life ends under it, so that no poll begins behind stop
+	mu      sync.Mutex
+	orphans int             // polls that no call of the runtime waits for
+	served  map[string]bool // keys of the invocations that are under way: two polls may get the same one
+	last    string          // key of the invocation that was completed last
+	missed  time.Time       // when an invocation was offline last, by the wall clock
+}
+
+// next is what a call of next gets.
+type next struct {
+	resp *http.Response
+	err  error
+	gone chan bool // told by the call that takes it: whether the runtime went away in that instant
+}
+
+// newProxy returns a proxy that forwards over transport. Its invocations end with ctx, or by stop.
+func newProxy(
+	ctx context.Context, o proxyOptions, transport http.RoundTripper, t *tunnel, log *slog.Logger) *proxy {
+	p := &proxy{
+		proxyOptions: o, log: log, transport: transport, tunnel: t,
+		ready: make(chan next), served: map[string]bool{},
+	}
+	p.life, p.end = context.WithCancelCause(ctx)
+	return p
+}
+
+// stop ends the invocations that are under way, because the execution environment shuts down. When it returns
+// their callers and local ends have been told.
+func (p *proxy) stop() {
+	p.mu.Lock()
+	p.end(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// handler forwards everything unchanged, in both directions. It sends requests through p.RoundTrip, which
+// keeps the events back that go to AppSync.
 func (p *proxy) handler() http.Handler {
 	reverse := &httputil.ReverseProxy{
-		Transport: p, FlushInterval: -1, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), // flushes at once
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() == nil { // the runtime is still there
-				p.log.Error("cannot reach the Runtime API", "endpoint", p.cfg.runtimeAPI, "error", err)
-				w.WriteHeader(http.StatusBadGateway)
-				w.Write(errorJSON("LiveLambda.RuntimeAPI", "live-lambda cannot reach the Runtime API at "+p.cfg.runtimeAPI))
-			}
-		},
-		Rewrite: func(r *httputil.ProxyRequest) {
-			if r.In.Trailer == nil {
-				r.In.Trailer = http.Header{} // some senders announce none
-			}
-			// The same maps: trailers are filled while the body is read. Without Opaque "GET a:http://host/" is no request for host.
-			r.Out.Header, r.Out.Trailer, r.Out.Host = r.In.Header, r.In.Trailer, ""
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.URL.Opaque, r.Out.URL.RawQuery = "http", p.cfg.runtimeAPI, "", r.In.URL.RawQuery
-		},
+		Transport:     p,
+		FlushInterval: -1, // at once
+		ErrorLog:      slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ErrorHandler:  p.unreachable,
+		Rewrite:       p.rewrite,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Date"], w.Header()["Content-Type"] = nil, nil // net/http adds none of its own where there is an entry
+		// net/http adds none of its own if there is an entry.
+		w.Header()["Date"] = nil
+		w.Header()["Content-Type"] = nil
 		reverse.ServeHTTP(w, r)
 	})
 }
 
-// RoundTrip sends a request to the Runtime API. The runtime's call of next is held until there is an event for it. As many
-// calls of next are under way to the Runtime API: one whose caller has gone serves whoever calls then.
+// rewrite directs a request to the Runtime API and leaves the rest as it is.
+func (p *proxy) rewrite(r *httputil.ProxyRequest) {
+	if r.In.Trailer == nil {
+		r.In.Trailer = http.Header{} // some senders announce none
+	}
+	// These are the very maps of the request that came in: trailers are filled while the body is read.
+	r.Out.Header = r.In.Header
+	r.Out.Trailer = r.In.Trailer
+	r.Out.Host = ""
+	r.Out.URL.Scheme = "http"
+	r.Out.URL.Host = p.runtimeAPI
+	r.Out.URL.Opaque = "" // else "GET a:http://host/" would be a request for host
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
+}
+
+// unreachable answers a request that did not get to the Runtime API, if the runtime is still there.
+func (p *proxy) unreachable(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return
+	}
+	p.log.Error("cannot reach the Runtime API", "endpoint", p.runtimeAPI, "error", err)
+	w.WriteHeader(http.StatusBadGateway)
+	w.Write(errorJSON("LiveLambda.RuntimeAPI", "live-lambda cannot reach the Runtime API at "+p.runtimeAPI))
+}
+
+// RoundTrip sends a request to the Runtime API. The runtime's call of next is held until there is something
+// for it. There are as many polls as calls of the runtime: a poll whose call has gone serves the call that
+// comes next.
 func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Method != http.MethodGet || req.URL.Path != nextPath || p.tunnel == nil && !p.cfg.offlineError {
+	held := req.Method == http.MethodGet && req.URL.Path == nextPath && (p.tunnel != nil || p.offlineError)
+	if !held {
 		return p.transport.RoundTrip(req)
 	}
-	io.Copy(io.Discard, cmp.Or[io.ReadCloser](req.Body, http.NoBody)) // net/http notices the runtime's end only behind its body
-	p.mu.Lock()
+	if req.Body != nil {
+		io.Copy(io.Discard, req.Body) // net/http notices that the runtime has gone only behind its body
+	}
+	p.startPoll(req)
 	select {
-	case <-p.orphans:
-	case <-p.life.Done():
+	case n := <-p.ready:
+		gone := req.Context().Err() != nil
+		n.gone <- gone
+		if !gone {
+			return n.resp, n.err
+		}
+	case <-req.Context().Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.orphans++
+	return nil, context.Cause(req.Context())
+}
+
+// startPoll starts a poll for a call of the runtime, unless there is one that no call waits for.
+func (p *proxy) startPoll(req *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.life.Err() != nil:
+	case p.orphans > 0:
+		p.orphans--
 	default:
 		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
 	}
-	p.mu.Unlock()
-	select {
-	case next := <-p.ready:
-		return next()
-	case <-req.Context().Done():
-		p.orphans <- struct{}{}
-		return nil, context.Cause(req.Context())
+}
+
+// poll asks the Runtime API for events and completes them, until there is something for the runtime and it
+// has taken it.
+func (p *proxy) poll(req *http.Request) {
+	req.Body = http.NoBody // so that it may be sent again
+	for p.life.Err() == nil {
+		resp, err := p.transport.RoundTrip(req)
+		inv := newInvocation(cmp.Or(resp, &http.Response{}))
+		isEvent := err == nil && resp.StatusCode == http.StatusOK
+		if isEvent && p.serve(inv) {
+			continue
+		}
+		if p.offer(next{resp: resp, err: err, gone: make(chan bool, 1)}, inv.deadline) {
+			return
+		}
 	}
 }
 
-// poll asks the Runtime API for events and completes them, until there is something for the runtime and it has taken it.
-func (p *proxy) poll(req *http.Request) {
-	for req.Body = http.NoBody; p.life.Err() == nil; { // no body: it may be sent again
-		resp, err := p.transport.RoundTrip(req)
-		inv := newInvocation(cmp.Or(resp, &http.Response{}))
-		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) || p.life.Err() != nil {
-			continue // nobody is told that the Runtime API cannot be reached when the environment shuts down
-		}
+// offer hands n to a call of the runtime, and returns false if none has taken it until the deadline: then it
+// is nobody's any more. Nor does anybody hear that the Runtime API cannot be reached while the environment
+// shuts down.
+func (p *proxy) offer(n next, deadline time.Time) (taken bool) {
+	for p.life.Err() == nil {
 		select {
-		case p.ready <- func() (*http.Response, error) { return resp, err }:
-			return
-		case <-time.After(time.Until(inv.deadline)): // there is no runtime, and this is nobody's event any more
+		case p.ready <- n:
+			if gone := <-n.gone; !gone {
+				return true
+			}
+		case <-time.After(time.Until(deadline)):
+			return false
 		case <-p.life.Done():
 		}
 	}
+	return false
 }
 
-// invocation is one event.
+// invocation is one event on its way.
 type invocation struct {
-	id, key         string // Lambda-Runtime-Aws-Request-Id, and what tells it from another attempt at the same event
-	start, deadline time.Time
-	size            int64          // bytes of the event, and of the answer
-	next            *http.Response // the Runtime API's
+	requestID string
+	key       string // tells it from another attempt at the same event
+	start     time.Time
+	deadline  time.Time
+	size      int64          // bytes of the event, and of the answer
+	next      *http.Response // the Runtime API's, with the event
 }
 
-// newInvocation makes one of the Runtime API's answer to next.
+// newInvocation makes an invocation of what the Runtime API has answered to next.
 func newInvocation(next *http.Response) *invocation {
-	inv := &invocation{id: next.Header.Get("Lambda-Runtime-Aws-Request-Id"), start: time.Now(), deadline: time.Now().Add(noDeadline), next: next}
+	now := time.Now()
 	deadline := next.Header.Get("Lambda-Runtime-Deadline-Ms")
-	inv.key = inv.id + " " + next.Header.Get(idHeader) + " " + deadline
-	if ms, err := strconv.ParseInt(deadline, 10, 64); err == nil {
+	inv := &invocation{
+		requestID: next.Header.Get("Lambda-Runtime-Aws-Request-Id"),
+		start:     now,
+		deadline:  now.Add(noDeadline),
+		next:      next,
+	}
+	inv.key = inv.requestID + " " + next.Header.Get(idHeader) + " " + deadline
+	ms, err := strconv.ParseInt(deadline, 10, 64)
+	if err == nil {
 		inv.deadline = time.UnixMilli(ms)
 	}
 	return inv
@@ -136,86 +246,143 @@ func newInvocation(next *http.Response) *invocation {
 
 // serve completes an invocation, or returns false: then inv.next is for the runtime.
 func (p *proxy) serve(inv *invocation) (completed bool) {
-	if _, twice := p.served.LoadOrStore(inv.key, true); twice { // it is not to be answered twice
+	p.mu.Lock()
+	twice := p.served[inv.key]
+	again := p.last == inv.key
+	missed := time.Since(p.missed).Abs() < missTimeout // the clock may be set back
+	p.served[inv.key] = true
+	p.mu.Unlock()
+	if twice { // it is not to be answered twice
 		inv.next.Body.Close()
 		sleep(p.life, retryRefused)
 		return true
 	}
-	defer p.served.Delete(inv.key)
+	key := inv.key
 	switch {
-	case p.last.Load() == inv.key:
+	case again:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))
-		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused", "the Lambda Runtime API did not take the answer of this invocation"})
+		const refused = "the Lambda Runtime API did not take the answer of this invocation"
+		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused", refused})
 	case p.tunnel == nil:
 		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
-	case time.Since(time.Unix(0, p.missed.Load())).Abs() < missTimeout:
+	case missed:
 		completed = p.offline(inv, fmt.Errorf("an invocation waited in vain less than %s ago", missTimeout))
 	default:
-		completed = p.carry(inv)
+		completed = p.call(inv)
 	}
+	p.mu.Lock()
+	delete(p.served, key)
+	if completed {
+		p.last = inv.key
+	}
+	p.mu.Unlock()
 	if completed {
 		inv.next.Body.Close()
-		p.last.Store(inv.key)
-		if inv.size > 1<<20 {
+		if inv.size > largeBytes {
 			debug.FreeOSMemory() // the environment may be frozen with what is left, for long
 		}
 	}
 	return completed
 }
 
-// carry takes an invocation to the developer and completes it, or returns false: inv.next is for the runtime then.
-func (p *proxy) carry(inv *invocation) (completed bool) {
-	body := bytes.NewBuffer(make([]byte, 0, min(max(inv.next.ContentLength, 0), maxPayload)+bytes.MinRead))
-	size, err := body.ReadFrom(inv.next.Body)
-	if inv.size = size; err != nil {
-		p.log.Error("cannot read the event; asking for it again", "request_id", inv.id, "error", err)
+// call takes an invocation to the developer and completes it, or returns false: inv.next is for the runtime
+// then.
+func (p *proxy) call(inv *invocation) (completed bool) {
+	event, err := readEvent(inv.next)
+	inv.size = int64(len(event))
+	if err != nil {
+		p.log.Error("cannot read the event; asking for it again", "request_id", inv.requestID, "error", err)
 		inv.key = "" // it is not the last one
 		return true
 	}
-	event := body.Bytes()
-	if !utf8.Valid(event) || len(bytes.TrimSpace(event)) > 0 && !json.Valid(event) {
+	if !isJSON(event) {
 		inv.next.Body = io.NopCloser(bytes.NewReader(event))
 		p.report(inv, "deployed", errors.New("the event is not JSON"))
 		return false
 	}
 	left := time.Until(inv.deadline)
-	margin := min(max(left/10, 250*time.Millisecond), time.Second) // to answer in, before Lambda kills the environment
-	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), errors.New("shortly before its deadline"))
+	// to answer in, before Lambda kills the environment
+	margin := min(max(left/10, 250*time.Millisecond), time.Second)
+	why := errors.New("shortly before its deadline")
+	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), why)
 	defer cancel()
 	// Half of a short timeout stays for the deployed code.
-	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.cfg.accept, min(linkTimeout, left/2))
+	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.accept, min(linkTimeout, left/2))
 	a, err := c.wait()
-	switch f, ended := err.(*failure); {
-	case a == nil && ended:
-		p.fail(inv, f)
+	var failed *failure
+	switch {
+	case errors.As(err, &failed):
+		p.fail(inv, failed)
 		c.finish("timeout")
-	case a == nil:
+		return true
+	case err != nil:
 		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
 		c.finish("deployed")
-		p.missed.Store(time.Now().UnixNano())
+		p.mu.Lock()
+		p.missed = time.Now().Round(0)
+		p.mu.Unlock()
 		return p.offline(inv, err)
-	case p.cfg.toRuntime && a.Type != "error":
-		c.finish("answered")
-		p.report(inv, "answer for the runtime", nil)
-		inv.next.Header.Set("Content-Length", strconv.Itoa(len(a.data)))
-		inv.next.ContentLength, inv.next.Body = int64(len(a.data)), io.NopCloser(bytes.NewReader(a.data))
+	case p.toRuntime && !a.isError:
+		p.toTheRuntime(inv, c, a)
 		return false
-	default:
-		inv.size += int64(len(a.data))
-		how, err := p.answer(inv, c, a)
-		outcome := "answered"
-		if f := c.broken.Load(); f != nil {
-			outcome, err = "timeout", f
-		}
-		p.report(inv, how, err)
-		c.finish(outcome)
 	}
+	p.complete(inv, c, a)
 	return true
 }
 
-// report logs what became of an invocation.
+// readEvent reads the event out of what the Runtime API has answered to next.
+func readEvent(next *http.Response) ([]byte, error) {
+	size := min(max(next.ContentLength, 0), maxPayload)
+	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, err := body.ReadFrom(next.Body)
+	return body.Bytes(), err
+}
+
+// isJSON reports whether an event can travel as JSON. An empty one can: as null.
+func isJSON(event []byte) bool {
+	empty := len(bytes.TrimSpace(event)) == 0
+	return utf8.Valid(event) && (empty || json.Valid(event))
+}
+
+// toTheRuntime puts a local end's answer in the place of the event, with the invocation's own headers.
+func (p *proxy) toTheRuntime(inv *invocation, c *call, a *answer) {
+	c.finish("answered")
+	p.report(inv, "runtime", nil)
+	inv.next.Header.Set("Content-Length", strconv.FormatInt(a.size, 10))
+	inv.next.ContentLength = a.size
+	inv.next.Body = io.NopCloser(a.body)
+}
+
+// complete completes the invocation with a local end's answer.
+func (p *proxy) complete(inv *invocation, c *call, a *answer) {
+	outcome := "answered"
+	switch {
+	case a.isError:
+		outcome = "error"
+	case a.size < 0:
+		outcome = "stream"
+	}
+	inv.size += max(a.size, 0)
+	err := p.post(inv, a)
+	told := "answered"
+	if failed := c.failed(); failed != nil {
+		told, err = "timeout", failed
+	}
+	if err != nil {
+		outcome = "failed"
+	}
+	p.report(inv, outcome, err)
+	c.finish(told)
+}
+
+// report logs what became of an invocation. outcome is one of: answered, error and stream, as a local end
+// answered; runtime, if the runtime got its answer; deployed, if the deployed code runs; failed, if the
+// caller gets an error of this program's own, or not what the local end answered.
 func (p *proxy) report(inv *invocation, outcome string, reason error) {
-	args := []any{"request_id", inv.id, "outcome", outcome, "ms", time.Since(inv.start).Milliseconds()}
+	args := []any{"request_id", inv.requestID, "outcome", outcome, "ms", time.Since(inv.start).Milliseconds()}
+	if failed := (*failure)(nil); errors.As(reason, &failed) {
+		args = append(args, "error_type", failed.errorType)
+	}
 	if reason != nil {
 		args = append(args, "reason", reason)
 	}
@@ -224,8 +391,9 @@ func (p *proxy) report(inv *invocation, outcome string, reason error) {
 
 // offline does what LIVE_LAMBDA_OFFLINE says with an invocation that no local end has.
 func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
-	if p.cfg.offlineError {
-		return p.fail(inv, &failure{"LiveLambda.Offline", "no local end is there to answer: " + reason.Error()})
+	if p.offlineError {
+		return p.fail(
+			inv, &failure{"LiveLambda.Offline", "no local end is there to answer: " + reason.Error()})
 	}
 	p.report(inv, "deployed", reason)
 	return false
@@ -234,66 +402,78 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 // fail completes the invocation with an error of this program's own.
 func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 	io.Copy(io.Discard, inv.next.Body) // the Runtime API may want to be rid of it first
-	p.answer(inv, nil, &part{Type: "error", ErrorType: f.errorType, data: errorJSON(f.errorType, "live-lambda: "+f.message)})
-	p.report(inv, f.errorType, f)
+	body := errorJSON(f.errorType, "live-lambda: "+f.message)
+	p.post(inv, &answer{
+		isError: true, errorType: f.errorType, size: int64(len(body)), body: bytes.NewReader(body)})
+	p.report(inv, "failed", f)
 	return true
 }
 
-// answer sends an answer to the Runtime API, where a has no data as the stream c, and says how. An error says that the API
-// did not take it.
-func (p *proxy) answer(inv *invocation, c *call, a *part) (string, error) {
-	header, trailer, what, how, body := http.Header{}, http.Header(nil), "response", "answered", io.Reader(bytes.NewReader(a.data))
-	set := func(name, value string) {
-		if printable(value) {
-			header.Set(name, value)
-		}
-	}
-	set("Content-Type", a.Headers["Content-Type"])
+// post sends an answer to the Runtime API. An error says that the API did not take it, and has been logged.
+func (p *proxy) post(inv *invocation, a *answer) error {
+	header := http.Header{}
+	path := "/response"
 	switch {
-	case a.Type == "error":
-		header = http.Header{"Content-Type": {"application/json"}, typeHeader: {"Runtime.Unknown"}}
-		what, how = "error", "answered with an error"
-		set(typeHeader, a.ErrorType)
-		set(causeHeader, string(asciiJSON([]byte(a.XRayCause))))
-	case a.data == nil:
+	case a.isError:
+		path = "/error"
+		header.Set("Content-Type", "application/json")
+		header.Set(typeHeader, cmp.Or(a.errorType, "Runtime.Unknown"))
+		if a.xrayCause != "" {
+			header.Set(causeHeader, a.xrayCause)
+		}
+	case a.contentType != "":
+		header.Set("Content-Type", a.contentType)
+	}
+	if a.size < 0 {
 		header.Set(modeHeader, "streaming")
-		how, body, trailer = "answered with a stream", c, c.trailers
 	}
 	header[idHeader] = inv.next.Header[idHeader]
-	// What is under way may go on until the deadline; what is late, or said while the environment shuts down, is tried
-	// all the same.
+	// What is under way may go on until the deadline. What is late, or said while the environment shuts down,
+	// is tried all the same.
 	end := inv.deadline
-	if soon := time.Now().Add(500 * time.Millisecond); end.Before(soon) || p.life.Err() != nil {
+	soon := time.Now().Add(lateAnswer)
+	if end.Before(soon) || p.life.Err() != nil {
 		end = soon
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(p.life), end)
 	defer cancel()
-	_, err := exchange(ctx, p.transport, http.MethodPost, "http://"+p.cfg.runtimeAPI+invocationPath+url.PathEscape(inv.id)+"/"+what, header, trailer, body, new(any))
+	target := "http://" + p.runtimeAPI + invocationPath + url.PathEscape(inv.requestID) + path
+	_, err := exchange(ctx, p.transport, http.MethodPost, target, header, a.trailer, a.body, new(any))
 	if err != nil {
-		p.log.Error("the Runtime API did not take the answer", "request_id", inv.id, "error", err)
+		p.log.Error("the Runtime API did not take the answer", "request_id", inv.requestID, "error", err)
 	}
-	return how, err
+	return err
 }
 
 // context encodes the context of a request: what the developer's end needs to know of the invocation.
 func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
-	h, c := inv.next.Header, maps.Clone(p.cfg.function)
+	h := inv.next.Header
+	c := maps.Clone(p.function)
 	c["tenant_id"] = h.Get("Lambda-Runtime-Aws-Tenant-Id")
 	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
-	c["request_id"], c["deadline_ms"] = inv.id, inv.deadline.UnixMilli()
-	c["invoked_function_arn"], c["trace_id"] = h.Get("Lambda-Runtime-Invoked-Function-Arn"), h.Get("Lambda-Runtime-Trace-Id")
-	for key, name := range map[string]string{"identity": "Lambda-Runtime-Cognito-Identity", "client_context": "Lambda-Runtime-Client-Context"} {
-		if value := h.Get(name); json.Valid([]byte(value)) && utf8.ValidString(value) && strings.HasPrefix(strings.TrimSpace(value), "{") {
-			c[key] = json.RawMessage(value)
-		}
-	}
-	if env, ok := c["environment"].(map[string]string); ok && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: not in the environment
-		if k, err := p.tunnel.api.credentials(ctx); err == nil {
+	c["request_id"] = inv.requestID
+	c["deadline_ms"] = inv.deadline.UnixMilli()
+	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
+	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
+	setObject(c, "identity", h.Get("Lambda-Runtime-Cognito-Identity"))
+	setObject(c, "client_context", h.Get("Lambda-Runtime-Client-Context"))
+	env, forwarded := c["environment"].(map[string]string)
+	if forwarded && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: the keys are not in the environment
+		keys, err := p.keys(ctx)
+		if err == nil {
 			env = maps.Clone(env)
-			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.accessKeyID, k.secretAccessKey, k.sessionToken
+			maps.Copy(env, keys)
 			c["environment"] = env
 		}
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal
 	return encoded
+}
+
+// setObject sets c[key] to value if that is a JSON object.
+func setObject(c map[string]any, key, value string) {
+	valid := json.Valid([]byte(value)) && utf8.ValidString(value)
+	if valid && strings.HasPrefix(strings.TrimSpace(value), "{") {
+		c[key] = json.RawMessage(value)
+	}
 }

@@ -537,13 +537,9 @@ func TestAnswers(t *testing.T) {
 // The runtime asks for next just when the environment shuts down; the race detector watches.
 func TestProxyAskedAtShutdown(t *testing.T) {
 	for range 1000 {
-		life, end := context.WithCancel(t.Context())
-		p := &proxy{
-			cfg: config{offlineError: true}, log: slog.New(slog.DiscardHandler), life: life,
-			ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1)}
-		p.transport = roundTrip(func(*http.Request) (*http.Response, error) {
-			return nil, errors.New("refused")
-		})
+		refuse := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
+		p := newProxy(
+			t.Context(), proxyOptions{offlineError: true}, refuse, nil, slog.New(slog.DiscardHandler))
 		handler := p.handler()
 		ctx, gone := context.WithCancel(t.Context())
 		asked := async(func() (bool, error) {
@@ -552,12 +548,41 @@ func TestProxyAskedAtShutdown(t *testing.T) {
 			return true, nil
 		})
 		runtime.Gosched()
-		p.mu.Lock()
-		end()
-		p.mu.Unlock()
-		p.wg.Wait()
+		p.stop()
 		gone()
 		<-asked
+	}
+}
+
+// What is for the runtime is not lost if the runtime goes away in the instant in which it comes: its next
+// call gets it. The rounds differ in which of two ready channels is drawn.
+func TestNextOutlivesTheCallThatGoes(t *testing.T) {
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			api := roundTrip(func(*http.Request) (*http.Response, error) {
+				asked++
+				return httpAnswer(http.StatusInternalServerError, fmt.Sprint(asked)), nil
+			})
+			p := newProxy(
+				t.Context(), proxyOptions{offlineError: true}, api, nil, slog.New(slog.DiscardHandler))
+			gone, cancel := context.WithCancel(t.Context())
+			cancel()
+			next := func(ctx context.Context) (*http.Response, error) {
+				synctest.Wait()
+				return p.RoundTrip(httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
+			}
+			for range 2 { // the second time both channels are ready
+				if resp, err := next(gone); err == nil {
+					t.Fatalf("a call that has gone got %v", resp)
+				}
+			}
+			resp, err := next(t.Context())
+			if err != nil || readAll(resp.Body) != "1" || asked != 1 {
+				t.Errorf("got %v, %v; the Runtime API was asked %d times, want once", resp, err, asked)
+			}
+			p.stop()
+		})
 	}
 }
 
@@ -565,9 +590,8 @@ func TestProxyAskedAtShutdown(t *testing.T) {
 func TestRequestContextWithoutCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	p := &proxy{
-		cfg:    config{function: map[string]any{"environment": map[string]string{"A": "b"}}},
-		tunnel: newTunnel(a, false)}
+	o := proxyOptions{function: map[string]any{"environment": map[string]string{"A": "b"}}, keys: a.variables}
+	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
 	if got := string(
 		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(
 		got, `"environment":{"A":"b"}`) {
@@ -581,7 +605,7 @@ func TestRequestContext(t *testing.T) {
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_REGION": "us-east-1", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
 		"AWS_LAMBDA_LOG_STREAM_NAME": "s"}
 	rigTest(t, "", rigOptions{env: env}, func(r *rig) {
-		r.proxy.cfg.function["handler"] = "index.handler"
+		r.proxy.function["handler"] = "index.handler"
 		var got eventContext
 		r.local.handle = func(d *delivery) localReply { got = d.context; return respond(`{"by":"local"}`) }
 		for _, tt := range []struct{ client, identity, wantClient, wantIdentity string }{
@@ -614,7 +638,7 @@ func TestRequestContext(t *testing.T) {
 				r.t.Errorf("got %+v, want %+v", got, want)
 			}
 		}
-		r.proxy.cfg.function["environment"] = map[string]string{"A": "é"} // as under SnapStart, without keys
+		r.proxy.function["environment"] = map[string]string{"A": "é"} // as under SnapStart, without keys
 		r.credentials.Store(&credentials{"AKID", "secret", "token"})
 		r.want(r.invoke(`1`), "local")
 		synctest.Wait()
@@ -2428,11 +2452,11 @@ func TestCopiesOfASnapshot(t *testing.T) {
 					r.t.Errorf("the link's name is %q", l.name)
 				}
 				names[l.name] = true
-				if string(a.data) != fmt.Sprint(i) {
-					r.t.Errorf("copy %d got the answer %q", i, a.data)
+				if readAll(a.body) != fmt.Sprint(i) {
+					r.t.Errorf("copy %d got another answer than its own", i)
 				}
 				call.finish("answered")
-				l.conn.fail(errRetired)
+				l.drop(errRetired)
 				synctest.Wait()
 			}
 		}
@@ -3016,12 +3040,8 @@ func FuzzProxy(f *testing.F) {
 				}
 			}), DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0)}
 			transport := n.transport()
-			p := &proxy{
-				cfg: config{runtimeAPI: api, offlineError: true}, log: slog.New(slog.DiscardHandler),
-				transport: transport, ready: make(chan func() (*http.Response, error)),
-				orphans: make(chan struct{}, 1<<16)}
-			var end context.CancelFunc
-			p.life, end = context.WithCancel(t.Context())
+			o := proxyOptions{runtimeAPI: api, offlineError: true}
+			p := newProxy(t.Context(), o, transport, nil, slog.New(slog.DiscardHandler))
 			handler := p.handler()
 			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				defer func() {
@@ -3043,8 +3063,7 @@ func FuzzProxy(f *testing.F) {
 			conn.SetReadDeadline(time.Now().Add(time.Minute)) // where the rest of a request is waited for
 			io.Copy(io.Discard, conn)
 			conn.Close()
-			end()
-			p.wg.Wait()
+			p.stop()
 			server.Close()
 			upstream.Close()
 			wg.Wait()
@@ -3260,10 +3279,10 @@ func (r *rig) startLambda(opts rigOptions) {
 func (r *rig) ready() {
 	r.t.Helper()
 	for timeout := time.After(time.Minute); ; {
-		unlock := r.proxy.tunnel.lock()
+		r.proxy.tunnel.mu.Lock()
 		l, err := r.proxy.tunnel.link, r.proxy.tunnel.err
-		unlock()
-		if l != nil && l.conn.ctx.Err() == nil {
+		r.proxy.tunnel.mu.Unlock()
+		if l != nil && l.ctx().Err() == nil {
 			return
 		}
 		select {
@@ -3275,11 +3294,11 @@ func (r *rig) ready() {
 }
 
 // link is the extension's link, and its connection's number.
-func (r *rig) link() (l *session, conn int) {
+func (r *rig) link() (l *link, conn int) {
 	r.ready()
-	unlock := r.proxy.tunnel.lock()
+	r.proxy.tunnel.mu.Lock()
 	l = r.proxy.tunnel.link
-	unlock()
+	r.proxy.tunnel.mu.Unlock()
 	conns, _ := r.api.subscribers(r.ctx, "/live-lambda/response/"+l.name+"*", 1)
 	return l, conns[0]
 }
@@ -3389,16 +3408,18 @@ func (r *rig) config(env map[string]string) config {
 func (r *rig) startExtension(opts rigOptions) {
 	cfg := r.config(opts.env)
 	lambda := r.net.transport()
-	p := &proxy{
-		cfg: cfg, log: newLogger(cfg, r.log), transport: lambda,
-		ready: make(chan func() (*http.Response, error)), orphans: make(chan struct{}, 1<<16)}
+	log := newLogger(cfg, r.log)
+	o := proxyOptions{
+		runtimeAPI: cfg.runtimeAPI, offlineError: cfg.offlineError, toRuntime: cfg.toRuntime,
+		accept:   cfg.accept,
+		function: cfg.function}
 	var wg sync.WaitGroup
-	life, stopInvocations := context.WithCancelCause(context.Background())
 	linkCtx, stopLink := context.WithCancel(context.Background())
-	p.life = life
+	var tn *tunnel
 	if cfg.api != nil {
 		r.credentials.Store(&opts.credentials)
-		cfg.api.log, cfg.api.credentials = p.log, func(context.Context) (credentials, error) {
+		o.keys = cfg.api.variables
+		cfg.api.log, cfg.api.credentials = log, func(context.Context) (credentials, error) {
 			if c := r.credentials.Load(); c != nil {
 				return *c, nil
 			}
@@ -3412,22 +3433,19 @@ func (r *rig) startExtension(opts rigOptions) {
 			r.startHTTPSProxy()
 			cfg.api.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
-		p.tunnel = newTunnel(cfg.api, cfg.toRuntime)
-		wg.Go(func() { p.tunnel.run(linkCtx) })
+		tn = newTunnel(cfg.api, cfg.toRuntime)
+		wg.Go(func() { tn.run(linkCtx) })
 	}
+	p := newProxy(linkCtx, o, lambda, tn, log)
 	server := &http.Server{
 		Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ln := r.net.listen(rigProxy)
 	r.proxyAddr = rigProxy
 	wg.Go(func() { server.Serve(ln) })
 	r.proxy = p
 	r.stopExtension = sync.OnceFunc(func() {
-		p.mu.Lock()
-		stopInvocations(
-			&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
-		p.mu.Unlock()
-		p.wg.Wait()
+		p.stop()
 		server.Close()
 		stopLink()
 		wg.Wait()

@@ -1,6 +1,27 @@
 package main
 
-// tunnel.go knows what becomes of a call to a developer, over whichever link to AppSync there is.
+// tunnel.go knows a call to a developer: one invocation's event goes out as a request over whichever link to
+// AppSync there is, and the answer of a local end comes in. proxy.go begins a call with tunnel.send, waits
+// for its answer with call.wait, and ends it with call.finish; appsync.go carries the messages.
+//
+// A call is always in one phase. Each phase waits for one thing, for so long at most:
+//
+//	phase      waits for                          at most                       and then the invocation
+//	waiting    a link                             5 s, or half of its timeout   is offline
+//	preparing  subscriptions for bare results     5 s, and time for its size    is offline
+//	sending    AppSync to take the request        (together with preparing)     is offline
+//	sent       a local end to accept it           the accept timeout            is offline
+//	accepted   the answer, or more of a stream    15 s without a word           fails: LiveLambda.Gone
+//	answered   proxy.go to be done with it
+//
+// Shortly before the invocation's deadline, and when the execution environment shuts down, it fails in any
+// phase: LiveLambda.NoAnswer. If the link is lost, a call that nobody has accepted waits again; one that is
+// accepted stays so. Either way the request goes out again over the next link, because answers come back over
+// the link that asked.
+//
+// Goroutines: one for each call and link publishes the request (call.carry) and, for servers of another make,
+// one subscribes (bare.go). finish waits for both. Timers and the link's reader change a call under the
+// tunnel's mutex.
 
 import (
 	"bytes"
@@ -11,353 +32,592 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// tunnel is the extension's side: it keeps one link to AppSync, sends requests over it and takes in their answers. It needs
-// an api, an err for the time before the first link, and calls that is not nil.
+const (
+	linkTimeout   = 5 * time.Second        // for a connection to AppSync, and for it to take a request
+	goneAfter     = 15 * time.Second       // without a word of the local end that has accepted
+	repeatRequest = 2 * time.Second        // without `accepted`, before a request is published again
+	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
+	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
+	maxSender     = 50                     // characters of a local end's name
+	maxSenders    = 2                      // local ends whose answers to one call are collected
+	// bytes of a stream's parts that are kept while an earlier one is missing
+	streamWindow = 8 << 20
+)
+
+// tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
 type tunnel struct {
 	api      *appsync
-	buffered bool // streamed answers are collected
+	buffered bool // streamed answers are collected, because the runtime gets them whole
 
-	mu    sync.Mutex
-	link  *session // nil while there is none that delivers; err then says why
-	err   error
+	mu    sync.Mutex // guards the following, and what the calls and the link say it guards
+	link  *link      // nil while there is none that delivers
+	err   error      // why there is none
 	calls map[uint64]*call
-	lastN uint64
+	lastN uint64 // of a call
 }
 
-// lock locks the tunnel and returns what unlocks it.
-func (t *tunnel) lock() func() { t.mu.Lock(); return t.mu.Unlock }
+// link is a connection to AppSync whose answers arrive. The tunnel's mu guards its fields.
+type link struct {
+	*session
+	versioned bool // a local end of version 1 has been heard, and no bare result has answered a call since
+	ambiguous bool // a bare result may belong to a call that is over
+}
+
+// newTunnel returns a tunnel that has no link yet; run makes one.
+func newTunnel(api *appsync, buffered bool) *tunnel {
+	return &tunnel{
+		api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+}
 
 // run keeps a link up until ctx is done.
 func (t *tunnel) run(ctx context.Context) {
-	t.api.run(ctx, func(ctx context.Context, l *session) (up bool, err error) {
-		if err = l.listen(l.conn.ctx, ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) { t.receive(l, event, p, err) }); err != nil {
-			return false, err
-		}
-		debug.SetGCPercent(25) // with Go's usual 100 a 6 MB event and answer take twice the memory, and the function pays for it
-		t.set(l, nil)
-		t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(l.born).Milliseconds())
-		<-l.conn.ctx.Done()
-		return true, context.Cause(l.conn.ctx)
-	}, func(err error) { t.set(nil, err) })
+	t.api.run(ctx, t.use, func(err error) { t.set(nil, err) })
 }
 
-// set tells the calls that there is a link, or none.
-func (t *tunnel) set(l *session, err error) {
-	defer t.lock()()
+// use makes a link of a session that has connected, and returns when the session has ended. up tells whether
+// the link has delivered.
+func (t *tunnel) use(_ context.Context, s *session) (up bool, err error) {
+	// a GraphQL API has no wildcards, which bare results need
+	l := &link{session: s, ambiguous: t.api.graphql}
+	err = l.listen(l.ctx(), ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) {
+		t.receive(l, event, p, err)
+	})
+	if err != nil {
+		return false, err
+	}
+	// With Go's usual 100 an event and an answer of 6 MB take twice the memory, and the function pays for it.
+	debug.SetGCPercent(25)
+	t.set(l, nil)
+	t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(l.born).Milliseconds())
+	<-l.ctx().Done()
+	return true, context.Cause(l.ctx())
+}
+
+// set tells the calls that there is a link, or with nil and an error that there is none.
+func (t *tunnel) set(l *link, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.link, t.err = l, err
 	for _, c := range t.calls {
 		c.relink()
 	}
 }
 
-// receive takes an event from the link's answers. It runs in the reader's goroutine.
-func (t *tunnel) receive(l *session, event string, p *part, err error) {
-	defer t.lock()()
-	if p == nil { // a bare result counts only while it can be nobody else's
-		if out := slices.DeleteFunc(slices.Collect(maps.Values(t.calls)), func(c *call) bool { return c.held }); len(out) == 1 && !l.ambiguous {
-			out[0].takeBare(l, event, !l.versioned)
-		}
+// receive takes an event from the link's answers: as a part, which may come with what is wrong with it, or
+// with no part as a bare result. The link's reader calls it.
+func (t *tunnel) receive(l *link, event string, p *part, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p == nil {
+		t.receiveBare(l, event)
 		return
 	}
-	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
-	switch c := t.calls[n]; {
-	case err != nil, p.Type == "probe":
-	case p.RequestID != l.id(n) || n > t.lastN:
-		err = errors.New("its request is unknown")
-	case c != nil:
-		err = c.take(l, p)
+	if err == nil && p.Type != "probe" {
+		err = t.receivePart(l, p)
 	}
 	if err != nil {
 		t.api.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 	}
 }
 
-// id is the ID of request n, as it goes out over s.
-func (s *session) id(n uint64) string { return s.name + "/" + strconv.FormatUint(n, 10) }
-
-// call is one request and its answer.
-type call struct {
-	t              *tunnel
-	n              uint64
-	event, context []byte          // valid JSON in UTF-8
-	ctx            context.Context // ends with the call
-	cancel         context.CancelCauseFunc
-	wg             sync.WaitGroup
-	start          time.Time
-	changed        chan struct{}           // has room for one
-	trailers       http.Header             // of a streamed answer that broke
-	broken         atomic.Pointer[failure] // why this end broke it
-
-	// Under the tunnel's mu.
-	link, heardOn *session        // over which it goes out; over which a local end was heard last
-	own           context.Context // ends when it has a subscription of its own on that link; nil: it has asked for none
-	accept        time.Duration   // to wait for `accepted` once the request is out
-	held          bool            // it is not out yet: subscriptions come first
-	timer, bare   *time.Timer     // of what the call waits for: it ends the call with why; of a bare result, the one that is held back
-	why           error
-	parts         map[string]*joiner // of answers, by sender
-	answer        *part              // its data whole, or nil: to be read as it comes
-	stream        *joiner            // the one that streams
-	size          int                // of the stream, in bytes
+// receivePart gives a part to the call that it belongs to. It returns an error if there has never been such a
+// call. The tunnel is locked.
+func (t *tunnel) receivePart(l *link, p *part) error {
+	// compared with what l would write
+	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
+	if p.RequestID != l.callID(n) || n > t.lastN {
+		return errors.New("its request is unknown")
+	}
+	c := t.calls[n]
+	if c == nil {
+		return nil // the call is over
+	}
+	return c.take(l, p)
 }
 
-// send sends a request with an invocation's event and context, and goes on doing so as often as it takes until finish is
-// called. ctx ends shortly before the invocation's deadline; its cause says so.
+// callID is the request ID of call n as it travels over l: LINK/N.
+func (l *link) callID(n uint64) string { return l.name + "/" + strconv.FormatUint(n, 10) }
+
+// phase is what a call waits for: the table above.
+type phase int
+
+const (
+	waiting phase = iota
+	preparing
+	sending
+	sent
+	accepted
+	answered
+)
+
+// call is one invocation's request and its answer.
+type call struct {
+	t       *tunnel
+	n       uint64
+	ctx     context.Context // ends with the call
+	cancel  context.CancelCauseFunc
+	wg      sync.WaitGroup // of the goroutines that publish and subscribe
+	start   time.Time
+	accept  time.Duration // how long a request that is out waits for a local end to accept it
+	changed chan struct{} // has news for whoever waits for the call; has room for one
+
+	// The tunnel's mu guards the following.
+	phase   phase // enter alone sets it
+	timer   *time.Timer
+	offline time.Duration // how long it waits for a link
+	linked  time.Time     // when it began to prepare on this link
+	refusal error         // why AppSync did not take the request the last time
+	event   []byte        // valid JSON in UTF-8, or empty; nil once it will not go out again
+	context []byte        // valid JSON in UTF-8: an object
+	link    *link         // over which it goes out; nil: none
+	heardOn *link         // over which a local end of version 1 was heard last; nil: none has been
+	// closed when its own subscription on this link delivers or has failed; nil: it has none
+	own      chan struct{}
+	heldBack *time.Timer // of the bare result that waits whether a local end accepts
+	parts    map[string]*joiner
+	stream   *joiner // the one of parts that streams
+	streamed int     // bytes of it that have been read
+	broken   *failure
+	answer   *answer
+}
+
+// answer is what a local end has answered. Its texts may be the values of headers, or are empty.
+type answer struct {
+	isError     bool
+	contentType string
+	errorType   string
+	xrayCause   string
+	size        int64       // bytes of body; -1: a stream
+	body        io.Reader   // a stream's blocks until more of it has come
+	trailer     http.Header // of a stream that broke; filled when its body has been read
+}
+
+// send begins a call with an invocation's event and context. The request goes out as often as it takes until
+// finish is called. ctx ends shortly before the invocation's deadline; its cause says so. accept is how long
+// the request may wait for a local end, 0 for as long as the invocation lasts; offline, for a link.
 func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
-	c := &call{t: t, event: event, context: eventContext, accept: cmp.Or(accept, noDeadline), start: time.Now(), changed: make(chan struct{}, 1), parts: map[string]*joiner{}, timer: time.NewTimer(offline), trailers: http.Header{typeHeader: nil, bodyHeader: nil}}
+	c := &call{
+		t: t, event: event, context: eventContext,
+		start: time.Now(), accept: cmp.Or(accept, noDeadline), offline: offline,
+		changed: make(chan struct{}, 1), parts: map[string]*joiner{},
+	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	defer t.lock()()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
-		t.link.conn.fail(errRetired)
+		t.link.drop(errRetired)
 		t.link, t.err = nil, errRetired
 	}
 	t.lastN++
-	c.n, t.calls[t.lastN] = t.lastN, c
-	c.arm(offline, fmt.Errorf("no connection to AppSync within %s: %w", offline, t.err))
+	c.n = t.lastN
+	t.calls[c.n] = c
+	c.enter(waiting)
 	c.relink()
 	return c
 }
 
-// relink sends the request over the tunnel's link, or waits for one. The tunnel is locked.
-func (c *call) relink() {
-	l, lost := c.t.link, c.link != nil
-	c.link, c.own, c.held, c.bare = l, nil, true, nil
-	switch {
-	case l != nil:
-		c.wg.Go(func() { c.publish(l) })
-		c.arm(linkTimeout+transferTime(int64(len(c.event))), errors.New("AppSync did not take the request"))
-	case errors.Is(c.t.err, errRefused):
-		c.arm(0, c.t.err)
-	case lost:
-		c.arm(linkTimeout, fmt.Errorf("no connection to AppSync for %s", linkTimeout)) // some local end may have it
-	}
-}
-
-// arm has the call end with why after d, unless it is armed anew; once a local end has accepted, only with a *failure. The
-// tunnel is locked.
-func (c *call) arm(d time.Duration, why error) {
-	if _, gone := why.(*failure); gone || c.heardOn == nil {
+// enter is the only writer of the phase and of its timer. The tunnel is locked.
+func (c *call) enter(p phase) {
+	c.phase = p
+	if c.timer != nil {
 		c.timer.Stop()
-		c.why, c.timer = why, time.AfterFunc(d, func() {
-			defer c.t.lock()()
-			if c.why == why { // not armed anew in this instant
-				c.cancel(why)
-			}
-		})
 	}
-	select {
-	case c.changed <- struct{}{}:
-	default:
+	limit, _ := c.limit()
+	var timer *time.Timer
+	timer = time.AfterFunc(limit, func() {
+		c.t.mu.Lock()
+		defer c.t.mu.Unlock()
+		if c.timer == timer { // no phase has been entered in this instant
+			_, why := c.limit()
+			c.cancel(why)
+		}
+	})
+	c.timer = timer
+	notify(c.changed)
+}
+
+// limit is how long the call may be in its phase, and what ends it then: a *failure, or why it is offline.
+// The tunnel is locked.
+func (c *call) limit() (time.Duration, error) {
+	switch c.phase {
+	case waiting:
+		return c.offline, fmt.Errorf("no connection to AppSync within %s: %w", c.offline, c.t.err)
+	case preparing, sending:
+		limit := linkTimeout + transferTime(int64(len(c.event)))
+		return limit - time.Since(c.linked), cmp.Or(c.refusal, errors.New("AppSync did not take the request"))
+	case sent:
+		// carry looks whether the link is alive before it ends the call. This is for when that takes too
+		// long.
+		return c.accept + linkTimeout, c.missed()
+	case accepted:
+		const gone = "the local end accepted the invocation and then was not heard of for %s"
+		return goneAfter, &failure{"LiveLambda.Gone", fmt.Sprintf(gone, goneAfter)}
+	}
+	return noDeadline, nil
+}
+
+// missed says that no local end has accepted in time.
+func (c *call) missed() error { return fmt.Errorf("no local end accepted within %s", c.accept) }
+
+// giveUp ends the call as offline, unless a local end has it. The tunnel is locked.
+func (c *call) giveUp(why error) {
+	if c.phase < accepted {
+		c.cancel(why)
 	}
 }
 
-// wait returns the answer when it is there or, as a stream, has begun; without one a *failure where there will be none, or
-// another error where the invocation is offline: nobody has accepted it.
-func (c *call) wait() (_ *part, err error) {
-	defer c.t.lock()()
-	for c.answer == nil && err == nil {
-		err = c.pause()
+// isOut reports whether a local end may have the request. The tunnel is locked.
+func (c *call) isOut() bool { return c.phase >= sending }
+
+// relink sends the request over the tunnel's link, or has it wait for one. The tunnel is locked.
+func (c *call) relink() {
+	c.link, c.own, c.heldBack = c.t.link, nil, nil
+	if c.link != nil {
+		l := c.link
+		c.wg.Go(func() { c.carry(l) })
 	}
+	switch {
+	case c.phase >= accepted: // repetition lets the local end answer over the new link
+	case c.link != nil:
+		c.linked, c.refusal = time.Now(), nil
+		c.enter(preparing)
+	case errors.Is(c.t.err, errRefused):
+		c.giveUp(c.t.err)
+	case c.phase != waiting:
+		// the request has been on its way, so this is worth more than half of the timeout
+		c.offline = linkTimeout
+		c.enter(waiting)
+	}
+}
+
+// wait returns the answer once it is there or, if it is a stream, has begun. Otherwise it returns a *failure,
+// or if nobody has accepted the invocation another error, which says why.
+func (c *call) wait() (*answer, error) {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	err := c.until(func() bool { return c.answer != nil })
 	return c.answer, err
 }
 
-// pause unlocks the tunnel until the call has changed, and returns what over returns then.
-func (c *call) pause() error {
-	c.t.mu.Unlock()
-	await(c.ctx, c.ctx, c.changed)
-	c.t.mu.Lock()
-	return c.over()
-}
-
-// over returns why there will be no answer, or no end of it; nil while the call goes on.
-func (c *call) over() error {
-	err := context.Cause(c.ctx)
-	what := map[bool]string{false: "no local end (is `live-lambda local` running?) accepted the invocation", true: "the local end accepted the invocation but did not answer"}[c.heardOn != nil]
-	if errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
-		err = &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, time.Since(c.start).Round(100*time.Millisecond), err)}
+// until unlocks the tunnel until done reports true, and returns nil then, or what over returns.
+func (c *call) until(done func() bool) error {
+	for !done() {
+		if err := c.over(); err != nil {
+			return err
+		}
+		c.t.mu.Unlock()
+		await(c.ctx, c.ctx, c.changed)
+		c.t.mu.Lock()
 	}
-	return err
+	return nil
 }
 
-// Read reads a streamed answer. It ends where the local end has ended it and where it has to be given up: then with the
-// trailers of a runtime whose handler fails in the middle.
+// over returns why the call has ended, nil if it has not. The tunnel is locked.
+func (c *call) over() error {
+	cause := context.Cause(c.ctx)
+	if !errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
+		return cause
+	}
+	what := "no local end (is `live-lambda local` running?) accepted the invocation"
+	if c.heardOn != nil {
+		what = "the local end accepted the invocation but did not answer"
+	}
+	took := time.Since(c.start).Round(100 * time.Millisecond)
+	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, took, cause)}
+}
+
+// Read reads a streamed answer. It ends when the local end has ended the stream, or if the call ends before:
+// then with the trailers of a runtime whose handler fails in the middle.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func (c *call) Read(b []byte) (n int, err error) {
-	defer c.t.lock()()
-	// Look before taking: what has been taken and then is given up would be missing in a stream that ends as if it were whole.
-	for !c.stream.ready() && err == nil {
-		err = c.pause()
-	}
-	if err == nil && !c.stream.ended() { // who reads slowly does not keep the call alive
-		err = c.over()
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	// Look before taking: what is taken and then given up would be missing from a stream that ends as if it
+	// were whole.
+	err = c.until(c.stream.ready)
+	if err == nil && !c.stream.ended() {
+		err = c.over() // whoever reads slowly does not keep the call alive
 	}
 	if err == nil {
 		n, err = c.stream.Read(b)
+		c.streamed += n
 	}
-	if c.size += n; c.size > maxStream {
+	if c.streamed > maxStream {
 		n, err = 0, &failure{tooLargeType, fmt.Sprintf("the stream is larger than %d bytes", maxStream)}
 	}
 	trailers := c.stream.trailers
-	if f, ok := err.(*failure); ok {
-		c.broken.Store(f)
-		trailers = map[string]string{typeHeader: f.errorType, bodyHeader: base64.StdEncoding.EncodeToString(errorJSON(f.errorType, "live-lambda: "+f.message))}
+	if errors.As(err, &c.broken) {
+		body := errorJSON(c.broken.errorType, "live-lambda: "+c.broken.message)
+		trailers = map[string]string{
+			typeHeader: c.broken.errorType,
+			bodyHeader: base64.StdEncoding.EncodeToString(body),
+		}
 		err = io.EOF
 	}
-	for name, value := range trailers {
-		if _, known := c.trailers[name]; known && printable(value) {
-			c.trailers.Set(name, value)
+	for name := range c.answer.trailer {
+		if value := trailers[name]; printable(value) {
+			c.answer.trailer.Set(name, value)
 		}
 	}
 	return n, err
 }
 
-// publish publishes the request over l until l ends, or the call.
-func (c *call) publish(l *session) {
-	start := time.Now() // and once it is out, when it went out: a large request takes its time
-	c.t.subscribe(c.ctx, l)
-	var sent, inParts bool
-	for l.conn.ctx.Err() == nil && c.ctx.Err() == nil {
-		var events iter.Seq[[]byte]
-		unlock := c.t.lock()
-		pause, err := min(repeatRequest, time.Until(start.Add(c.accept))), error(nil)
-		c.held = false
-		// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
-		if c.event != nil && (!sent || pause > 0 && l.quiet() < quietTimeout && c.heardOn != l && (l.versioned || inParts || c.heardOn != nil)) {
-			events, inParts = c.request(l)
-		}
-		unlock()
+// failed returns why this end has broken off the answer's stream, nil if it has not.
+func (c *call) failed() *failure {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	return c.broken
+}
+
+// attempt is how far the request has come on one link.
+type attempt struct {
+	at      time.Time // when AppSync took it; zero: it has not yet
+	inParts bool      // only a local end of version 1 understands it
+}
+
+// carry publishes the request over l, and again as often as it takes, until l ends or the call.
+func (c *call) carry(l *link) {
+	c.t.prepare(c.ctx, l)
+	var try attempt
+	for l.ctx().Err() == nil && c.ctx.Err() == nil {
+		events, left := c.due(l, &try)
+		var err error
 		switch {
 		case events != nil:
 			err = l.publish(c.ctx, c.t.api.requests, events, true)
-		case pause <= 0 || l.quiet() >= quietTimeout: // what is on its way, an accepted say, comes before a probe
-			if err = l.probe(c.ctx, l.name+"/probe", l.patience()); err == errNoProbe {
-				l.conn.fail(err)
+		case left <= 0 || l.quiet() >= quietTimeout:
+			// A link that has died unnoticed must not look like a local end that is not there.
+			err = l.probe(c.ctx, l.name+"/probe", l.patience())
+			if errors.Is(err, errNoProbe) {
+				l.drop(err)
 			}
 		}
-		unlock = c.t.lock()
-		switch {
-		case c.ctx.Err() != nil || l.conn.ctx.Err() != nil:
-		case errors.Is(err, errRefused):
-			c.arm(0, err)
-		case err != nil:
-			c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
-			if pause = retryPublish; !sent {
-				c.arm(linkTimeout+transferTime(int64(len(c.event)))-time.Since(start), err)
-			}
-		case !sent:
-			sent, start, pause = true, time.Now(), min(repeatRequest, c.accept)
-			c.arm(c.accept+linkTimeout, fmt.Errorf("no local end accepted within %s", c.accept))
-		case pause <= 0:
-			c.arm(0, fmt.Errorf("no local end accepted within %s", c.accept))
-		}
-		unlock()
+		pause := c.settle(l, &try, left, err)
+		// What is on its way, `accepted` for instance, is heard before the link counts as quiet.
 		sleep(c.ctx, min(pause, max(quietTimeout-l.quiet(), probeEvery)))
 	}
 }
 
-// request encodes the request for a link: as one event, or in parts where it is too large for one, or would be parsed and
-// written anew on its way, as AWSJSON is: numbers lose digits then. The tunnel is locked.
-// https://docs.aws.amazon.com/appsync/latest/devguide/scalars.html
-func (c *call) request(l *session) (events iter.Seq[[]byte], inParts bool) {
-	pieces := [][]byte{[]byte(`{"request_id":"` + l.id(c.n) + `","event_payload":`), c.event, []byte(`,"context":`), c.context, []byte(`,"live_lambda":1}`)}
-	if len(bytes.TrimSpace(c.event)) == 0 {
-		pieces[1] = []byte("null")
+// due returns the request's events if they are to be published now, else nil. left is how long a local end
+// still has to accept the request, much if that does not end the call now.
+func (c *call) due(l *link, try *attempt) (events iter.Seq[[]byte], left time.Duration) {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	left = noDeadline
+	taken := !try.at.IsZero()
+	if taken && c.phase == sent {
+		left = time.Until(try.at.Add(c.accept))
 	}
-	if len(c.event) < maxEvent && !c.t.api.graphql {
-		if event := asciiJSON(bytes.Join(pieces, nil)); escapedLen(event) <= maxEvent {
-			return slices.Values([][]byte{event}), false
-		}
+	// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
+	understood := l.versioned || try.inParts || c.heardOn != nil
+	again := understood && c.heardOn != l && left > 0 && l.quiet() < quietTimeout
+	if c.event == nil || (taken && !again) {
+		return nil, left
 	}
-	return part{Type: "request", RequestID: l.id(c.n)}.compressed(pieces...), true
+	if c.phase == preparing {
+		c.enter(sending)
+	}
+	events, try.inParts = c.request(l)
+	return events, left
 }
 
-// take takes a part that a local end sent for this call. The tunnel is locked.
-func (c *call) take(l *session, p *part) error {
-	j := cmp.Or(c.parts[p.Sender], &joiner{limit: maxPayload + maxEvent})
+// settle draws the consequences of a publish or a probe. It returns how long to wait before the next one.
+func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time.Duration {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
 	switch {
-	case p.Type != "accepted" && p.Type != "response" && p.Type != "error":
+	case c.ctx.Err() != nil || l.ctx().Err() != nil:
+		return 0
+	case errors.Is(err, errRefused):
+		c.giveUp(err)
+	case err != nil:
+		c.refusal = err
+		c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
+		return retryPublish
+	case try.at.IsZero():
+		try.at = time.Now()
+		if c.phase == sending {
+			c.enter(sent)
+			return min(repeatRequest, c.accept)
+		}
+	case left <= 0:
+		c.giveUp(c.missed())
+	}
+	return min(repeatRequest, max(left, 0))
+}
+
+// request encodes the request for a link. It comes in parts if it is too large for one event. It also does if
+// AppSync would parse it and write it anew, as it does with AWSJSON: numbers lose digits then. The tunnel is
+// locked.
+// https://docs.aws.amazon.com/appsync/latest/devguide/scalars.html
+func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
+	callID, event := l.callID(c.n), c.event
+	if len(bytes.TrimSpace(event)) == 0 {
+		event = []byte("null")
+	}
+	pieces := [][]byte{
+		[]byte(`{"request_id":"` + callID + `","event_payload":`), event,
+		[]byte(`,"context":`), c.context,
+		[]byte(`,"live_lambda":1}`),
+	}
+	if len(event) < maxEvent && !c.t.api.graphql {
+		whole := asciiJSON(bytes.Join(pieces, nil))
+		if escapedLen(whole) <= maxEvent {
+			return oneEvent(whole), false
+		}
+	}
+	return part{Type: "request", RequestID: callID}.compressed(pieces...), true
+}
+
+// take takes a part that a local end sent for this call. It returns an error if the part is not valid. The
+// tunnel is locked.
+func (c *call) take(l *link, p *part) error {
+	if p.Type != "accepted" && p.Type != "response" && p.Type != "error" {
 		return errors.New("its type is unknown")
-	case c.ctx.Err() != nil, c.stream != nil && c.stream != j, c.parts[p.Sender] == nil && len(c.parts) == 2:
-		return nil // it comes too late, another local end's answer counts, or this is a third
 	}
-	if c.heardOn == nil && isSegment(p.Sender) { // no other one is to run it when it goes out again
-		c.context = fmt.Appendf(slices.Clip(c.context[:len(c.context)-1]), `,"accepted_by":"%s"}`, p.Sender)
-	}
-	l.versioned, c.heardOn, c.accept = true, l, noDeadline
-	c.arm(15*time.Second, &failure{"LiveLambda.Gone", "the local end accepted the invocation and then was not heard of for 15s"})
-	if p.Type == "accepted" || c.stream == nil && c.answer != nil {
+	j := c.parts[p.Sender]
+	late := c.ctx.Err() != nil
+	another := c.stream != nil && c.stream != j
+	surplus := j == nil && len(c.parts) == maxSenders
+	if late || another || surplus {
 		return nil
 	}
-	c.parts[p.Sender] = j
+	c.hear(l, p.Sender)
+	if p.Type == "accepted" || c.phase == answered {
+		return nil
+	}
+	if j == nil {
+		j = &joiner{limit: maxPayload + maxEvent}
+		c.parts[p.Sender] = j
+	}
 	err := j.add(p)
 	switch {
-	case c.stream != nil && err == errTooBig: // what is too far ahead of a stream will be repeated
-	case c.stream != nil, err != nil && err != errTooBig:
+	case c.stream != nil && errors.Is(err, errTooBig):
+		return nil // it is too far ahead of the stream; it will be repeated
+	case c.stream != nil:
+		return err
+	case err != nil && !errors.Is(err, errTooBig):
 		return err
 	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
-		j.limit, c.stream, c.answer = streamWindow, j, &part{Headers: p.Headers}
+		c.beginStream(j, p)
 	case err != nil || j.complete():
 		return c.assemble(j, err)
 	}
 	return nil
 }
 
-// assemble makes an answer of its parts, or where err is errTooBig what Lambda itself answers then. Where they do not fit
-// together repetition gets another chance. The tunnel is locked.
+// hear notes that a local end of version 1 is at work on the call. The tunnel is locked.
+func (c *call) hear(l *link, sender string) {
+	if c.heardOn == nil && len(sender) <= maxSender && printable(sender) {
+		// No other local end is to run it when it goes out again.
+		c.context = fmt.Appendf(slices.Clip(c.context[:len(c.context)-1]), `,"accepted_by":%q}`, sender)
+	}
+	l.versioned, c.heardOn = true, l
+	if c.phase != answered {
+		c.enter(accepted)
+	}
+}
+
+// beginStream makes the parts that j joins the answer, of which p is the first. The tunnel is locked.
+func (c *call) beginStream(j *joiner, p *part) {
+	j.limit = streamWindow
+	c.stream = j
+	c.answer = newAnswer(p, c, -1)
+	c.answer.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
+}
+
+// newAnswer makes an answer of a message's first part and its body.
+func newAnswer(p *part, body io.Reader, size int64) *answer {
+	return &answer{
+		isError:     p.Type == "error",
+		contentType: headerValue(p.Headers["Content-Type"]),
+		errorType:   headerValue(p.ErrorType),
+		xrayCause:   headerValue(string(asciiJSON([]byte(p.XRayCause)))),
+		size:        size,
+		body:        body,
+	}
+}
+
+// headerValue is s if it may be the value of a header, else empty.
+func headerValue(s string) string {
+	if !printable(s) {
+		return ""
+	}
+	return s
+}
+
+// wholeAnswer makes an answer of a message's first part and all of its data.
+func wholeAnswer(p *part, data []byte) *answer {
+	return newAnswer(p, bytes.NewReader(data), int64(len(data)))
+}
+
+// assemble makes the answer of its parts, or if err is errTooBig what Lambda itself answers then. If the
+// parts do not fit together, their repetition gets another chance. The tunnel is locked.
 func (c *call) assemble(j *joiner, err error) error {
 	c.event = nil // it will not go out again: that much memory less
-	a := *j.first
+	first := j.first
+	var data []byte
 	if err == nil {
-		a.data, err = j.message(maxPayload)
+		data, err = j.message(maxPayload)
 	}
-	switch errorType := j.trailers[typeHeader]; {
-	case err == errTooBig:
-		a = part{Type: "error", ErrorType: tooLargeType, data: errorJSON(tooLargeType, fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload))}
+	brokenBy := j.trailers[typeHeader]
+	switch {
+	case errors.Is(err, errTooBig):
+		first = &part{Type: "error", ErrorType: tooLargeType}
+		message := fmt.Sprintf(
+			"Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)
+		data = errorJSON(tooLargeType, message)
 	case err != nil:
 		clear(c.parts)
 		return fmt.Errorf("its parts do not fit together: %w", err)
-	case errorType != "": // a stream that broke while it was collected
-		body, _ := base64.StdEncoding.DecodeString(j.trailers[bodyHeader])
-		a = part{Type: "error", ErrorType: errorType, data: body}
+	case brokenBy != "": // a stream that broke while it was collected
+		first = &part{Type: "error", ErrorType: brokenBy}
+		data, _ = base64.StdEncoding.DecodeString(j.trailers[bodyHeader]) // whatever of it can be read
 	}
-	c.answer = &a
+	c.reply(wholeAnswer(first, data))
 	return nil
 }
 
-// finish ends the call; outcome is answered, timeout or deployed. A local end that has accepted has been told when
-// finish returns, as far as a write to the connection tells.
+// reply ends the wait for an answer. The tunnel is locked.
+func (c *call) reply(a *answer) {
+	c.answer = a
+	c.enter(answered)
+}
+
+// finish ends the call. outcome is what a local end that has accepted hears of it: answered, timeout or
+// deployed. It has been told when finish returns, as far as a write to the connection tells.
 func (c *call) finish(outcome string) {
 	c.cancel(nil)
-	unlock := c.t.lock()
+	c.t.mu.Lock()
 	c.timer.Stop()
-	l := cmp.Or(c.link, c.heardOn)
 	delete(c.t.calls, c.n)
+	l := cmp.Or(c.link, c.heardOn)
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
 	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a subscription of its own keeps c for a while
-	unlock()
+	c.t.mu.Unlock()
 	c.wg.Wait()
-	if c.heardOn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		// Without a wait: the environment may be frozen before AppSync answers.
-		l.publish(ctx, l.api.requests, slices.Values([][]byte{part{Type: "done", RequestID: l.id(c.n), Last: true, Outcome: outcome}.encode(nil)}), false)
+	if c.heardOn == nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	done := part{Type: "done", RequestID: l.callID(c.n), Outcome: outcome}.event()
+	// Without a wait: the environment may be frozen before AppSync answers.
+	l.publish(ctx, l.api.requests, oneEvent(done), false)
 }
 
-// notify says on a channel with room for one that there is something new.
+// notify leaves news in a channel that has room for one, unless there are some.
 func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
