@@ -531,12 +531,13 @@ func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (
 
 const attachHelp = `usage: live-lambda attach [flags] FUNCTION ...
 
-Attaches the layer to functions: adds the layer, sets its variables and the wrapper, and keeps all else. Shows what it
-will change and asks. ` + "`live-lambda detach`" +
-	` undoes it exactly. Attaching again brings a function up to date with the
-flags and the newest layer. Only $LATEST changes, not published versions.
+Attaches the layer to functions: adds the layer, sets its variables and the wrapper, and keeps all
+else. Shows what it will change and asks. ` + "`live-lambda detach`" + ` undoes it exactly. Attaching
+again brings a function up to date with the flags and the newest layer. Only $LATEST changes, not
+published versions.
 
-  --layer LAYER         name or ARN of the layer, with or without version; else the newest that publish-layer published
+  --layer LAYER         name or ARN of the layer, with or without version; else the newest that
+                        publish-layer published
   --attach-policy       also attach the stack's function policy to the functions' roles
   --set NAME=VALUE      set one more of the layer's variables (LIVE_LAMBDA_OFFLINE=error); may be repeated
   --yes                 do not ask
@@ -544,8 +545,8 @@ flags and the newest layer. Only $LATEST changes, not published versions.
 
 const detachHelp = `usage: live-lambda detach [flags] FUNCTION ...
 
-Takes back what attach did to functions: layer, variables, wrapper and policy are as before. What others have changed
-since then is kept. Shows what it will change and asks.
+Takes back what attach did to functions: layer, variables, wrapper and policy are as before. What
+others have changed since then is kept. Shows what it will change and asks.
 
   --yes           do not ask
   --profile NAME  profile of the AWS CLI

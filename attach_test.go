@@ -37,11 +37,16 @@ var functionKinds = map[string]map[string]any{
 	"without architecture": {"Architectures": nil,
 		"Layers":      []any{layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3")},
 		"Environment": map[string]any{"Variables": map[string]any{"A1": "x"}}},
-	"with variables of ours": {"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA_STAGE": "old",
+	"with variables of ours": {"Environment": map[string]any{"Variables": map[string]any{
+		"LIVE_LAMBDA_STAGE":        "old",
 		"LIVE_LAMBDA_OFFLINE":      "error",
-		"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale", "LRAP_LISTENER_PORT": "9009"}}},
-	"with both wrappers": {"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale",
-		"AWS_LAMBDA_EXEC_WRAPPER": "/opt/otel-handler"}}},
+		"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale",
+		"LRAP_LISTENER_PORT":       "9009",
+	}}},
+	"with both wrappers": {"Environment": map[string]any{"Variables": map[string]any{
+		"LIVE_LAMBDA_EXEC_WRAPPER": "/opt/stale",
+		"AWS_LAMBDA_EXEC_WRAPPER":  "/opt/otel-handler",
+	}}},
 	"with an empty wrapper": {
 		"Environment": map[string]any{
 			"Variables": map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "", "LIVE_LAMBDA_EXEC_WRAPPER": ""}}},
@@ -392,14 +397,16 @@ func TestAttachRefuses(t *testing.T) {
 			"its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function would not " +
 				"use the proxy: choose a newer runtime first"},
 		{"unknown architecture", map[string]any{"Architectures": []any{"riscv64"}}, "",
-			"its architecture riscv64 is neither x86_64 nor arm64, and the layer has binaries for these only"},
+			"its architecture riscv64 is neither x86_64 nor arm64, " +
+				"and the layer has binaries for these only"},
 		{"a layer of another architecture", map[string]any{"Architectures": []any{"x86_64"}},
 			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
 			"its architecture is x86_64, and layer " +
 				"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one " +
 				"with `live-lambda publish-layer x86_64`"},
 		{"no layer of the architecture", map[string]any{}, "--layer live-lambda-amd64",
-			"there is no layer live-lambda-amd64 for arm64: publish it with `live-lambda publish-layer arm64`"},
+			"there is no layer live-lambda-amd64 for arm64: " +
+				"publish it with `live-lambda publish-layer arm64`"},
 		{"no such layer version", map[string]any{},
 			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
 			"aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you requested " +
@@ -475,7 +482,8 @@ func TestAttachNotes(t *testing.T) {
 			map[string]any{
 				"CapacityProviderConfig": map[string]any{
 					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}}, "--attach-policy",
-			[]string{"Managed Instances run published versions: publish a new one for the layer to be in it"}},
+			[]string{"Managed Instances run published versions: " +
+				"publish a new one for the layer to be in it"}},
 		{"Lambda Web Adapter",
 			map[string]any{
 				"Layers": []any{
@@ -587,7 +595,8 @@ func TestAttachMeetsOtherUpdates(t *testing.T) {
 		})
 		r := f.run("attach", attach...)
 		if r.status != 1 ||
-			r.err != "orders: somebody else has changed it meanwhile, so nothing was done; run this again\n" ||
+			r.err != "orders: somebody else has changed it meanwhile, "+
+				"so nothing was done; run this again\n" ||
 			f.variablesOf("orders")[hostVariable] != "theirs.example" {
 			t.Errorf("got %+v", r)
 		}

@@ -63,7 +63,8 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	req, _ := http.NewRequest("POST", api+"/2020-01-01/extension/register", strings.NewReader("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}"))
+	events := strings.NewReader("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}")
+	req, _ := http.NewRequest("POST", api+"/2020-01-01/extension/register", events)
 	req.Header.Set("Lambda-Extension-Name", "live-lambda-extension")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -744,7 +745,8 @@ func BenchmarkStream(b *testing.B) {
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
 while id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p'); do
 	head -c `+strconv.Itoa(size)+
-		` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' -H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"
+		` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' \
+			-H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"
 done`)}
 	p.env.mu.Lock()
 	extension := &benchProcess{cmd: p.env.sb.processes[0].cmd}

@@ -43,9 +43,9 @@ const (
 
 const demoUsage = `usage: live-lambda demo [flags] [-- COMMAND [ARGUMENT ...]]
 
-Runs the whole path on this machine: invokes a function whose runtime runs behind the layer's extension, and answers
-from a local handler, COMMAND where it is given: any program that speaks the Lambda Runtime API. Lambda and AppSync are
-emulated on loopback; no AWS account is needed.`
+Runs the whole path on this machine: invokes a function whose runtime runs behind the layer's
+extension, and answers from a local handler, COMMAND where it is given: any program that speaks the
+Lambda Runtime API. Lambda and AppSync are emulated on loopback; no AWS account is needed.`
 
 // demoCommand is the command demo. It returns the exit status: 0 where the local handler has answered.
 func demoCommand(args []string) int {

@@ -41,9 +41,9 @@ var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
 const doctorHelp = `usage: live-lambda doctor [flags]
 
-Tries the AppSync API from this machine and says of each step whether it works, or what to do: configuration,
-names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there and back of small and large
-messages. Exit status 0 only if all is well.
+Tries the AppSync API from this machine and says of each step whether it works, or what to do:
+configuration, names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there
+and back of small and large messages. Exit status 0 only if all is well.
 
 ` + apiHelp
 

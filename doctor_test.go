@@ -626,8 +626,8 @@ func TestDoctorCommand(t *testing.T) {
 			"FAIL  configuration    the AppSync API is not set: give --stack, --host or " +
 				"LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
 		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1,
-			`FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes` +
-				"\n"},
+			`FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", ` +
+				"not 1 to 50 letters, digits and inner dashes\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -196,8 +196,8 @@ func TestEventAPIDelivers(t *testing.T) {
 				other.subscribe("parent", "/live-lambda/r/1/*")
 				other.subscribe("sibling", "/live-lambda/r/11")
 
-				c.send(`{"type":"publish","id":"p","channel":"/live-lambda/r/1","events":["{\"n\":1}","\"<é&` +
-					`\u2028>\""],` + keyField + `}`)
+				c.send(`{"type":"publish","id":"p","channel":"/live-lambda/r/1","events":["{\"n\":1}",` +
+					`"\"<é&\u2028>\""],` + keyField + `}`)
 				c.wantAll(`data deep "\"<é&\u2028>\""`, `data deep "{\"n\":1}"`,
 					`data exact "\"<é&\u2028>\""`,
 					`data exact "{\"n\":1}"`, "publish_success p ok 0,1")

@@ -72,7 +72,8 @@ func TestGraphQLAnswers(t *testing.T) {
 	tests := []struct{ name, send, want string }{
 		{"start", graphqlStart("s", subscription, apiKeyAuth), "start_ack s"},
 		{"with a name, an alias and commas",
-			operation(`subscription Sub($n: String!,) { x: subscribe(name: $n) { __typename, d: data name } }`,
+			operation(`subscription Sub($n: String!,) { `+
+				`x: subscribe(name: $n) { __typename, d: data name } }`,
 				`{"n":"/a"}`),
 			"start_ack s"},
 		{"with a value in its place",
@@ -329,8 +330,16 @@ func TestGraphQLAcceptsVectors(t *testing.T) {
 // Frames of AWS's aws-appsync-subscription-link 4.0.3 for Apollo Client, as it sent them to this emulator
 // with fictitious credentials: the second sub-protocol and the start message.
 const (
-	clientHeader = "header-eyJhY2NlcHQiOiJhcHBsaWNhdGlvbi9qc29uLCB0ZXh0L2phdmFzY3JpcHQiLCJjb250ZW50LWVuY29kaW5nIjoiYW16LTEuMCIsImNvbnRlbnQtdHlwZSI6ImFwcGxpY2F0aW9uL2pzb247IGNoYXJzZXQ9VVRGLTgiLCJob3N0IjoiMTI3LjAuMC4xOjM1MDAzIiwieC1hbXotZGF0ZSI6IjIwMjYxMTI1VDE3NTExMVoiLCJYLUFtei1TZWN1cml0eS1Ub2tlbiI6ImRlbW8tdG9rZW4iLCJBdXRob3JpemF0aW9uIjoiQVdTNC1ITUFDLVNIQTI1NiBDcmVkZW50aWFsPUFLSURFWEFNUExFLzIwMjYxMTI1L3VzLWVhc3QtMS9hcHBzeW5jL2F3czRfcmVxdWVzdCwgU2lnbmVkSGVhZGVycz1hY2NlcHQ7Y29udGVudC1lbmNvZGluZztjb250ZW50LXR5cGU7aG9zdDt4LWFtei1kYXRlO3gtYW16LXNlY3VyaXR5LXRva2VuLCBTaWduYXR1cmU9YmU3ODlkZDlkZTY0ZjhjYzBmMTU1MTk2ZGQzMTZiNjg1MGM5YWMyN2E5Y2U2NWEwNDI2NGMyZDk5OWNkNzEzNSJ9"
-	clientStart  = `{"id":"2db55595-216e-44fb-b2fc-a90f9f0daeb9",` +
+	clientHeader = "header-eyJhY2NlcHQiOiJhcHBsaWNhdGlvbi9qc29uLCB0ZXh0L2phdmFzY3JpcHQiLCJjb250ZW50L" +
+		"WVuY29kaW5nIjoiYW16LTEuMCIsImNvbnRlbnQtdHlwZSI6ImFwcGxpY2F0aW9uL2pzb247IGNoYXJzZ" +
+		"XQ9VVRGLTgiLCJob3N0IjoiMTI3LjAuMC4xOjM1MDAzIiwieC1hbXotZGF0ZSI6IjIwMjYxMTI1VDE3N" +
+		"TExMVoiLCJYLUFtei1TZWN1cml0eS1Ub2tlbiI6ImRlbW8tdG9rZW4iLCJBdXRob3JpemF0aW9uIjoiQ" +
+		"VdTNC1ITUFDLVNIQTI1NiBDcmVkZW50aWFsPUFLSURFWEFNUExFLzIwMjYxMTI1L3VzLWVhc3QtMS9hc" +
+		"HBzeW5jL2F3czRfcmVxdWVzdCwgU2lnbmVkSGVhZGVycz1hY2NlcHQ7Y29udGVudC1lbmNvZGluZztjb" +
+		"250ZW50LXR5cGU7aG9zdDt4LWFtei1kYXRlO3gtYW16LXNlY3VyaXR5LXRva2VuLCBTaWduYXR1cmU9Y" +
+		"mU3ODlkZDlkZTY0ZjhjYzBmMTU1MTk2ZGQzMTZiNjg1MGM5YWMyN2E5Y2U2NWEwNDI2NGMyZDk5OWNkN" +
+		"zEzNSJ9"
+	clientStart = `{"id":"2db55595-216e-44fb-b2fc-a90f9f0daeb9",` +
 		`"payload":{"data":"{\"query\":\"subscription Sub($name: String!) {\\n  subscribe(name: $name) ` +
 		`{\\n    name\\n    data\\n    __typename\\n  }\\n}\",\"variables\":{\"name\":\"/live-lambda/` +
 		`requests\"}}","extensions":{"authorization":{"accept":"application/json, text/javascript",` +

@@ -349,11 +349,13 @@ func graphqlTemplate() string {
 
 const templateHelp = `usage: live-lambda template [--protocol events|graphql]
 
-Prints a CloudFormation template: an AppSync Event API with IAM authorization and the namespace live-lambda, a policy
-for the roles of functions, one for developers, and as outputs what --stack reads. Deploy it with
+Prints a CloudFormation template: an AppSync Event API with IAM authorization and the namespace
+live-lambda, a policy for the roles of functions, one for developers, and as outputs what --stack
+reads. Deploy it with
 
   live-lambda template > live-lambda.yaml
-  aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml --capabilities CAPABILITY_IAM
+  aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml \
+    --capabilities CAPABILITY_IAM
 
   --protocol PROTOCOL  graphql: a GraphQL API, with schema and resolver, instead of an Event API
 `
@@ -401,7 +403,8 @@ func stackGetenv(ctx context.Context, stack, profile string, getenv func(string)
 	}
 	if outputs[hostVariable] == "" {
 		return nil, fmt.Errorf(
-			"stack %q (%s) has no output LiveLambdaAppsyncHttpHost; deploy what `live-lambda template` prints",
+			"stack %q (%s) has no output LiveLambdaAppsyncHttpHost; "+
+				"deploy what `live-lambda template` prints",
 			stack, status)
 	}
 	host := getenv(hostVariable)
@@ -425,8 +428,8 @@ func variableOf(output string) string {
 
 const publishLayerHelp = `usage: live-lambda publish-layer [flags] ARCHITECTURE ...
 
-Publishes the layer that ./build.sh has built for an architecture, x86_64 or arm64, as a new version, and prints its
-ARN. attach takes the newest version by itself.
+Publishes the layer that ./build.sh has built for an architecture, x86_64 or arm64, as a new
+version, and prints its ARN. attach takes the newest version by itself.
 
   --zip FILE      the layer, instead of dist/live-lambda-layer-amd64.zip or -arm64.zip
   --name NAME     the layer's name, instead of live-lambda-amd64 or live-lambda-arm64

@@ -45,7 +45,8 @@ func TestInfraCommandLines(t *testing.T) {
 			usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's name ` +
 				`or ARN without version or alias; published versions cannot be changed`)},
 		{"attach", "f",
-			usage("attach: the AppSync API is not set: give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
+			usage("attach: the AppSync API is not set: " +
+				"give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
 		{"attach", "f --host 127.0.0.1:9",
 			usage("attach: the AppSync API's host is this machine, which no function can reach")},
 		{"attach", "f --host http://example.com",

@@ -180,9 +180,9 @@ func (f *flags) wrong(format string, args ...any) int {
 
 const localUsage = `usage: live-lambda local [flags] [-- COMMAND [ARGUMENT ...]]
 
-Runs the invocations of deployed functions with COMMAND, any program that speaks the Lambda Runtime API. Without a
-COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger starts. An interrupt lets what
-runs come to its end, a second one ends everything now.`
+Runs the invocations of deployed functions with COMMAND, any program that speaks the Lambda Runtime
+API. Without a COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger
+starts. An interrupt lets what runs come to its end, a second one ends everything now.`
 
 // localCommand is the command local. It returns the exit status.
 func localCommand(args []string) int {
@@ -399,10 +399,10 @@ func (l *local) record(q *request) {
 
 const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
 
-Runs each FILE, an event or what ` + "`live-lambda local --record`" +
-	` has kept, with COMMAND and prints the answers. Without a
-FILE, or where it is -, the event is read from standard input. What COMMAND prints goes to standard error. Without a
-COMMAND it waits for a runtime that a debugger starts, as local does. The exit status is 1 where the function failed.`
+Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints
+the answers. Without a FILE, or where it is -, the event is read from standard input. What COMMAND
+prints goes to standard error. Without a COMMAND it waits for a runtime that a debugger starts, as
+local does. The exit status is 1 where the function failed.`
 
 // invokeCommand is the command invoke. It returns the exit status.
 func invokeCommand(args []string) int {

@@ -1936,7 +1936,8 @@ func TestSessionOperations(t *testing.T) {
 
 		{name: "success", kind: "publish",
 			says: []string{
-				`{"type":"publish_success","id":"ID","successful":[{"identifier":"u","index":0}],"failed":[]}`}},
+				`{"type":"publish_success","id":"ID",` +
+					`"successful":[{"identifier":"u","index":0}],"failed":[]}`}},
 		{name: "success twice", kind: "publish", says: []string{success, success}},
 		{name: "refused", kind: "publish",
 			says: []string{
