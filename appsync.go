@@ -110,15 +110,15 @@ func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSo
 	if err != nil {
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
-	headers := [][2]string{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}, {"x-amz-security-token", c.sessionToken}}
-	headers = slices.DeleteFunc(headers, func(h [2]string) bool { return h[1] == "" }) // long-lived keys have no token
+	headers := []signedHeader{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}, {"x-amz-security-token", c.sessionToken}}
+	headers = slices.DeleteFunc(headers, func(h signedHeader) bool { return h.value == "" }) // long-lived keys have no token
 	if webSocket {
-		headers[0][1] = "application/json; charset=UTF-8"
-		headers = slices.Insert(headers, 0, [2]string{"accept", "application/json, text/javascript"}, [2]string{"content-encoding", "amz-1.0"})
+		headers[0].value = "application/json; charset=UTF-8"
+		headers = slices.Insert(headers, 0, signedHeader{"accept", "application/json, text/javascript"}, signedHeader{"content-encoding", "amz-1.0"})
 	}
 	object := map[string]string{"Authorization": c.authorization(a.region, date, path, headers, body)}
 	for _, h := range headers {
-		object[strings.Replace(h[0], "x-amz-security-token", "X-Amz-Security-Token", 1)] = h[1] // as AWS's page writes it
+		object[strings.Replace(h.name, "x-amz-security-token", "X-Amz-Security-Token", 1)] = h.value // as AWS's page writes it
 	}
 	return object, nil
 }

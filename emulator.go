@@ -1151,7 +1151,7 @@ func (a *eventAPI) verify(
 		return fmt.Errorf(
 			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
 	}
-	headers := make([][2]string, len(s.signedHeaders))
+	headers := make([]signedHeader, len(s.signedHeaders))
 	for i, name := range s.signedHeaders {
 		value := strings.Join(strings.Fields(field(name)), " ")
 		switch {
@@ -1165,24 +1165,20 @@ func (a *eventAPI) verify(
 		case value == "":
 			return fmt.Errorf("header %q is signed and not there", name)
 		}
-		headers[i] = [2]string{name, value}
+		headers[i] = signedHeader{name: name, value: value}
 	}
 	want := c.authorization(a.opts.region, date, path, headers, body)
 	if strings.HasSuffix(want, "Signature="+s.signature) {
 		return nil
 	}
-	return signatureMismatch(s, path, headers, body)
+	return signatureMismatch(path, headers, body)
 }
 
 // signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it
 // leaks it.
 // https://github.com/aws-amplify/amplify-js/issues/14001
-func signatureMismatch(s sigV4, path string, headers [][2]string, body []byte) error {
-	canonical := "POST\n" + path + "\n\n"
-	for _, h := range headers {
-		canonical += h[0] + ":" + h[1] + "\n"
-	}
-	canonical += "\n" + strings.Join(s.signedHeaders, ";") + "\n" + hexSHA256(body)
+func signatureMismatch(path string, headers []signedHeader, body []byte) error {
+	canonical, _ := canonicalRequest(path, headers, body)
 	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
 		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+
 		"should have been\n'%s'\n", canonical)

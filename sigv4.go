@@ -1,6 +1,7 @@
 package main
 
-// sigv4.go knows how AWS signs requests.
+// sigv4.go knows how AWS signs requests (Signature Version 4), as far as AppSync needs it: a POST without a
+// query.
 //
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
@@ -11,30 +12,49 @@ import (
 	"strings"
 )
 
-// credentials are AWS credentials as SigV4 uses them; sessionToken is empty for long-lived keys.
-type credentials struct{ accessKeyID, secretAccessKey, sessionToken string }
-
-// authorization returns the value of the Authorization header that signs POST path, without a query, for AppSync.
-// headers are name and value pairs, names in lower case, sorted; all of them are signed.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-func (c credentials) authorization(region, amzDate, path string, headers [][2]string, body []byte) string {
-	canonical, signed := "POST\n"+path+"\n\n", ""
-	for _, h := range headers {
-		canonical += h[0] + ":" + h[1] + "\n"
-		signed = strings.TrimPrefix(signed+";"+h[0], ";")
-	}
-	canonical += "\n" + signed + "\n" + hexSHA256(body)
-	day := amzDate[:min(8, len(amzDate))]
-	scope := day + "/" + region + "/appsync/aws4_request"
-	toSign := "AWS4-HMAC-SHA256\n" + amzDate + "\n" + scope + "\n" + hexSHA256([]byte(canonical))
-	key := []byte("AWS4" + c.secretAccessKey)
-	for _, s := range []string{day, region, "appsync", "aws4_request", toSign} {
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(s))
-		key = mac.Sum(nil)
-	}
-	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", c.accessKeyID, scope, signed, key)
+// credentials are AWS credentials.
+type credentials struct {
+	accessKeyID     string
+	secretAccessKey string
+	sessionToken    string // empty if the keys are long-lived
 }
 
-// hexSHA256 is the hash of b as SigV4 writes it.
-func hexSHA256(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+// signedHeader is a header that a signature covers. Its name is in lower case.
+type signedHeader struct{ name, value string }
+
+// authorization is the value of the Authorization header for a POST of body to path. The signature covers all
+// of headers, which have to be sorted by name. amzDate is the value of x-amz-date: YYYYMMDDTHHMMSSZ.
+func (c credentials) authorization(
+	region, amzDate, path string, headers []signedHeader, body []byte,
+) string {
+	request, names := canonicalRequest(path, headers, body)
+	day := amzDate[:min(8, len(amzDate))]
+	scope := day + "/" + region + "/appsync/aws4_request"
+	toSign := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", amzDate, scope, sha256.Sum256([]byte(request)))
+	signingKey := hmacSHA256([]byte("AWS4"+c.secretAccessKey), day, region, "appsync", "aws4_request")
+	signature := hmacSHA256(signingKey, toSign)
+	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x",
+		c.accessKeyID, scope, names, signature)
+}
+
+// canonicalRequest is the request as AWS writes it down to hash it, and the list of the headers' names in it.
+// The line between the path and the headers is the query's, which is empty.
+func canonicalRequest(path string, headers []signedHeader, body []byte) (request, names string) {
+	lines := ""
+	for _, h := range headers {
+		lines += h.name + ":" + h.value + "\n"
+		names += ";" + h.name
+	}
+	names = strings.TrimPrefix(names, ";")
+	return fmt.Sprintf("POST\n%s\n\n%s\n%s\n%x", path, lines, names, sha256.Sum256(body)), names
+}
+
+// hmacSHA256 is the HMAC of a text. If there are several texts, the HMAC of each is the key for the next one.
+func hmacSHA256(key []byte, texts ...string) []byte {
+	for _, text := range texts {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(text))
+		key = mac.Sum(nil)
+	}
+	return key
+}
