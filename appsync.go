@@ -190,8 +190,9 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	ack := s.expect("")
 	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
-	if errors.Is(err, errNoUpgrade) {
-		err = a.refusal("connect", apiError{ErrorType: err.Error()})
+	var refused noUpgrade
+	if errors.As(err, &refused) {
+		err = a.refusal("connect", apiError{ErrorType: fmt.Sprintf("%v: %q", refused, firstLine(refused.text))})
 	}
 	if err != nil {
 		return nil, err

@@ -636,7 +636,7 @@ func BenchmarkInvocation(b *testing.B) {
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
 		s := &session{
-			api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan []byte)}, name: "0a",
+			api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}, name: "0a",
 			born: time.Now(), slots: make(chan struct{}, 1<<20)}
 		l := &link{session: s}
 		p.tunnel = newTunnel(a, false)
@@ -657,7 +657,9 @@ func BenchmarkInvocation(b *testing.B) {
 		go func() {
 			for n := 0; ctx.Err() == nil; {
 				select {
-				case msg := <-l.conn.out:
+				case next := <-l.conn.out:
+					close(next.written)
+					msg := next.message
 					_, id, _ := strings.Cut(string(msg), `"id":"`)
 					id, _, publish := strings.Cut(id, `"`)
 					if publish {

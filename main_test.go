@@ -1876,6 +1876,17 @@ func TestConnectFails(t *testing.T) {
 		{"403 Forbidden\r\n\r\n<html>",
 			`AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden: "<html>" ""; grant`,
 			true},
+		{"401 Unauthorized\r\n\r\nno\nno",
+			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized: "no" ""; grant`,
+			true},
+		{"403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
+			`the server refuses the WebSocket: 403 Forbidden: "` + strings.Repeat("x", 110) + ` ""; grant`,
+			true},
+		{"599 x\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 599 : "" ""`, false},
+		{"302 Found\r\nLocation: http://other/\r\n\r\n",
+			`AppSync failed to connect: the server refuses the WebSocket: 302 Found: "" ""`, false},
+		{"101 Switching Protocols\r\n\r\n",
+			`AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols: "" ""`, false},
 		{"400 Bad Request\r\n\r\n",
 			`AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, true},
 		{"404 Not Found\r\n\r\n",
@@ -2382,7 +2393,7 @@ func FuzzReceive(f *testing.F) {
 		ctx, fail := context.WithCancelCause(t.Context())
 		fail(errors.New("closed"))
 		tn := newTunnel(a, false)
-		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan []byte)}, name: id}
+		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}, name: id}
 		s.expect("")
 		s.expect("2")
 		l := &link{session: s}
@@ -3807,37 +3818,46 @@ func TestWebSocketStuckPeer(t *testing.T) {
 func TestWebSocketRefused(t *testing.T) {
 	const accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
 		"Upgrade\r\nSec-WebSocket-Accept: KEY\r\n"
-	tests := []struct{ name, answer, want string }{
-		{"401", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nno\nno",
-			`the server refuses the WebSocket: 401 Unauthorized: "no"`},
-		{"403", "HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}",
-			`the server refuses the WebSocket: 403 Forbidden: "{\"message\":\"no\"}"`},
-		{"500", "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
-			`the server refuses the WebSocket: 500 Internal Server Error: ""`},
-		{"599", "HTTP/1.1 599 x\r\nContent-Length: 0\r\n\r\n", `the server refuses the WebSocket: 599 : ""`},
-		{"200", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
-			`the server refuses the WebSocket: 200 OK: "<html>"`},
-		{"302", "HTTP/1.1 302 Found\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n",
-			`the server refuses the WebSocket: 302 Found: ""`},
-		{"long", "HTTP/1.1 403 Forbidden\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 4000),
-			`the server refuses the WebSocket: 403 Forbidden: "` + strings.Repeat("x", 160) + `"`},
-		{"text that does not end", "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno",
-			`the server refuses the WebSocket: 403 Forbidden: "no"`},
-		{"no upgrade", "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-			`the server refuses the WebSocket: 101 Switching Protocols: ""`},
-		{"other upgrade",
-			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: " +
-				"Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n", "missing or bad upgrade"},
-		{"other sub-protocol", accept + "Sec-WebSocket-Protocol: other\r\n\r\n",
-			"missing or bad WebSocket-Protocol"},
-		{"extension", accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-			"unsupported extensions"},
-		{"wrong key", strings.Replace(accept, "KEY", "d3Jvbmc=", 1) + "\r\n", "mismatch challenge/response"},
-		{"empty", "", "EOF"},
-		{"not HTTP", "SSH-2.0-OpenSSH_9.2\r\n", `malformed HTTP response "SSH-2.0-OpenSSH_9.2"`},
-		{"half an answer", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso", "unexpected EOF"},
-		{"sub-protocol chosen", accept + "Sec-WebSocket-Protocol: header-x\r\n\r\n", ""},
-		{"no sub-protocol chosen", accept + "\r\n", ""},
+	tests := []struct {
+		name, answer, want string
+		text               *string // of a noUpgrade
+	}{
+		{name: "401", answer: "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nno\nno",
+			want: "the server refuses the WebSocket: 401 Unauthorized", text: new("no\nno")},
+		{name: "403", answer: "HTTP/1.1 403 Forbidden\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}",
+			want: "the server refuses the WebSocket: 403 Forbidden", text: new(`{"message":"no"}`)},
+		{name: "500", answer: "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+			want: "the server refuses the WebSocket: 500 Internal Server Error", text: new("")},
+		{name: "599", answer: "HTTP/1.1 599 x\r\nContent-Length: 0\r\n\r\n",
+			want: "the server refuses the WebSocket: 599 ", text: new("")},
+		{name: "200", answer: "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+			want: "the server refuses the WebSocket: 200 OK", text: new("<html>")},
+		{name: "302", answer: "HTTP/1.1 302 Found\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n",
+			want: "the server refuses the WebSocket: 302 Found", text: new("")},
+		{name: "long",
+			answer: "HTTP/1.1 403 Forbidden\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 4000),
+			want:   "the server refuses the WebSocket: 403 Forbidden", text: new(strings.Repeat("x", 1024))},
+		{name: "text that does not end",
+			answer: "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno",
+			want:   "the server refuses the WebSocket: 403 Forbidden", text: new("no")},
+		{name: "no upgrade", answer: "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+			want: "the server refuses the WebSocket: 101 Switching Protocols", text: new("")},
+		{name: "other upgrade",
+			answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: " +
+				"Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n", want: "missing or bad upgrade"},
+		{name: "other sub-protocol", answer: accept + "Sec-WebSocket-Protocol: other\r\n\r\n",
+			want: "missing or bad WebSocket-Protocol"},
+		{name: "extension", answer: accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+			want: "unsupported extensions"},
+		{name: "wrong key", answer: strings.Replace(accept, "KEY", "d3Jvbmc=", 1) + "\r\n",
+			want: "mismatch challenge/response"},
+		{name: "empty", answer: "", want: "EOF"},
+		{name: "not HTTP", answer: "SSH-2.0-OpenSSH_9.2\r\n",
+			want: `malformed HTTP response "SSH-2.0-OpenSSH_9.2"`},
+		{name: "half an answer", answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso",
+			want: "unexpected EOF"},
+		{name: "sub-protocol chosen", answer: accept + "Sec-WebSocket-Protocol: header-x\r\n\r\n", want: ""},
+		{name: "no sub-protocol chosen", answer: accept + "\r\n", want: ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -3867,6 +3887,11 @@ func TestWebSocketRefused(t *testing.T) {
 				if r.err == nil || !strings.Contains(r.err.Error(), test.want) ||
 					strings.Contains(r.err.Error(), "\n") {
 					t.Errorf("error %v, want %s", r.err, test.want)
+				}
+				var refused noUpgrade
+				if errors.As(r.err, &refused) != (test.text != nil) || test.text != nil &&
+					(refused.text != *test.text || refused.Error() != test.want || r.err != refused) {
+					t.Errorf("refused with %q, error %q", refused.text, r.err)
 				}
 				p.drain() // this end has closed the connection
 			})

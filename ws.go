@@ -1,10 +1,20 @@
 package main
 
-// ws.go knows one WebSocket (RFC 6455), client side, of JSON messages: dial, read, write, close. What the messages mean
-// is the caller's business.
+// ws.go knows one WebSocket (RFC 6455), client side, of JSON messages: dial, read, write, close. What the
+// messages mean is the caller's business.
 //
-// Goroutines of one connection: a reader, which calls the caller's function for each message, and a writer, the only one
-// that sends messages. The first error ends both, and close waits for both.
+// Three parties share the work. net/http dials and sends the handshake, because it knows proxies, TLS and why
+// a server refuses. x/net/websocket makes the handshake, checks the answer and does the framing. This file
+// joins them: wsStream stands below x/net and carries its bytes, wsConn stands above it and carries messages.
+//
+// An open connection has two goroutines:
+//   - The reader is the only one that reads. It calls the caller's function for each message, so that
+//     function must not block. It also answers pings, which x/net does while it reads.
+//   - The writer is the only one that sends messages. It takes them from send, one after the other.
+//
+// The first error of either ends wsConn.ctx. That releases everyone who waits in send, and the writer: it
+// sends a closing frame and closes the stream, which ends the reader. If the writer is stuck, a timer closes
+// the stream instead. Only close waits for the two; they never wait for each other.
 
 import (
 	"bufio"
@@ -25,145 +35,223 @@ import (
 )
 
 const (
-	maxMessage   = 2 << 20                // bytes of one incoming message; an AppSync event of 240 KB is below 1 MB on the wire
-	dialTimeout  = 15 * time.Second       // from the first packet to the end of the WebSocket handshake
-	firstIdle    = 5 * time.Minute        // without a frame, until the server has said how long that may be
-	writeTimeout = 30 * time.Second       // for one message; a peer that takes nothing for so long is gone
-	closeTimeout = 250 * time.Millisecond // for the closing frame, and for what is being written then
+	// Bytes of one incoming message. An AppSync event of 240 KB is below 1 MB on the wire.
+	maxMessage = 2 << 20
+	// From the first packet to the end of the WebSocket handshake.
+	dialTimeout = 15 * time.Second
+	// Without a frame, until the server has said how long that may be.
+	firstIdle = 5 * time.Minute
+	// For one message. A peer that takes nothing for so long is gone.
+	writeTimeout = 30 * time.Second
+	// For the closing frame, and for what is being written when the connection ends.
+	closeTimeout = 250 * time.Millisecond
 )
 
-// errNoUpgrade is part of errors that say with which HTTP status a server refused.
-var errNoUpgrade = errors.New("the server refuses the WebSocket")
-
-// wsConn is one open WebSocket. Its Read, Write and Close are for x/net/websocket, which does the framing above them.
-type wsConn struct {
-	ws   *websocket.Conn
-	ctx  context.Context         // ends with the connection; its cause says why
-	fail context.CancelCauseFunc // ends the connection; the first error is kept
-	out  chan []byte
-	wg   sync.WaitGroup
-	// Nanoseconds without a frame after which the connection counts as dead; when something came last, Unix nanoseconds by
-	// the wall clock.
-	idle, heard atomic.Int64
-	silence     *time.Timer // ends the connection
-
-	stream    io.ReadWriteCloser // after the handshake
-	handshake bytes.Buffer       // x/net's request until it is sent, then net/http's answer until it is read
-	upgrade   func() error
+// noUpgrade is the error if the server answers the handshake with anything but a WebSocket.
+type noUpgrade struct {
+	status int    // of HTTP
+	text   string // the first 1 KiB of the body as it came: whoever logs it cleans it
 }
 
-// dialWebSocket opens a WebSocket to target (http or https) through transport, which knows proxies and certificates,
-// offering the sub-protocols. It ends with ctx. handle is called by the reader to decode one message after the other; its
-// error ends the connection. A server's refusal is errNoUpgrade, with its HTTP status.
-func dialWebSocket(ctx context.Context, transport *http.Transport, target *url.URL, protocols []string, handle func(*json.Decoder) error) (_ *wsConn, err error) {
-	c := &wsConn{out: make(chan []byte)}
-	c.idle.Store(int64(firstIdle))
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	// net/http sends x/net's handshake, because it knows proxies and tells why a server refuses; what it got is for x/net to read.
-	c.upgrade = func() error {
-		req, err := http.ReadRequest(bufio.NewReader(&c.handshake))
-		if err != nil {
-			return err
-		}
-		req.RequestURI, req.URL = "", target
-		resp, err := transport.RoundTrip(req.WithContext(dialCtx))
-		if err != nil {
-			return err
-		}
-		if c.stream, _ = resp.Body.(io.ReadWriteCloser); c.stream == nil { // not upgraded
-			defer resp.Body.Close()
-			text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-			return fmt.Errorf("%w: %d %s: %q", errNoUpgrade, resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(string(text)))
-		}
-		head, err := httputil.DumpResponse(resp, false)
-		c.handshake.Write(head)
-		return err
-	}
-	// A Config is good for one dial: the handshake overwrites Protocol.
-	config := &websocket.Config{Location: target, Origin: &url.URL{Scheme: target.Scheme, Host: target.Host}, Protocol: protocols, Version: websocket.ProtocolVersionHybi13}
-	if c.ws, err = websocket.NewClient(config, c); err != nil {
-		if c.stream != nil {
-			c.Close()
-		}
-		return nil, err
-	}
-	c.ctx, c.fail = context.WithCancelCause(ctx)
-	c.silence = time.AfterFunc(firstIdle, func() { c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load()))) })
-	context.AfterFunc(c.ctx, func() { time.AfterFunc(closeTimeout, func() { c.Close() }) })
-	c.wg.Go(func() { c.fail(c.readLoop(handle)) })
-	c.wg.Go(func() { c.fail(c.writeLoop()) })
-	return c, nil
+func (e noUpgrade) Error() string {
+	return fmt.Sprintf("the server refuses the WebSocket: %d %s", e.status, http.StatusText(e.status))
 }
 
-func (c *wsConn) Read(p []byte) (int, error) {
-	if c.stream == nil {
-		if err := c.upgrade(); err != nil {
+// wsStream is the connection of bytes that x/net/websocket reads and writes. To x/net it looks like a
+// connection to the server from the start. In fact the stream collects x/net's handshake, exchanges it for
+// the server's answer through net/http when x/net asks for that, and passes all later bytes as they are.
+type wsStream struct {
+	ctx       context.Context // of the handshake
+	transport *http.Transport
+	target    *url.URL
+	received  func() // is called after each read from conn
+
+	greeting bytes.Buffer       // x/net's handshake until it is sent, then the answer until x/net has read it
+	conn     io.ReadWriteCloser // to the server; nil until the server has upgraded
+}
+
+func (s *wsStream) Read(p []byte) (int, error) {
+	if s.conn == nil {
+		if err := s.upgrade(); err != nil {
 			return 0, err
 		}
 	}
-	if c.handshake.Len() > 0 {
-		return c.handshake.Read(p)
+	if s.greeting.Len() > 0 {
+		return s.greeting.Read(p)
 	}
-	n, err := c.stream.Read(p)
-	c.heard.Store(time.Now().UnixNano())
-	c.silence.Reset(time.Duration(c.idle.Load()))
+	n, err := s.conn.Read(p)
+	s.received()
 	return n, err
 }
 
-func (c *wsConn) Write(p []byte) (int, error) {
-	if c.stream == nil {
-		return c.handshake.Write(p)
+func (s *wsStream) Write(p []byte) (int, error) {
+	if s.conn == nil {
+		return s.greeting.Write(p)
 	}
-	return c.stream.Write(p)
+	return s.conn.Write(p)
 }
 
-func (c *wsConn) Close() error { return c.stream.Close() }
+func (s *wsStream) Close() error { return s.conn.Close() }
 
-func (c *wsConn) readLoop(handle func(*json.Decoder) error) (err error) {
-	defer c.silence.Stop()
+// upgrade sends the handshake that x/net has written, and keeps the server's answer for x/net to read.
+func (s *wsStream) upgrade() error {
+	req, err := http.ReadRequest(bufio.NewReader(&s.greeting))
+	if err != nil {
+		return err
+	}
+	req.RequestURI = "" // net/http refuses to send a request that has one
+	req.URL = s.target
+	resp, err := s.transport.RoundTrip(req.WithContext(s.ctx))
+	if err != nil {
+		return err
+	}
+	conn, upgraded := resp.Body.(io.ReadWriteCloser)
+	if !upgraded {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // half a text is better than none
+		return noUpgrade{status: resp.StatusCode, text: string(text)}
+	}
+	s.conn = conn
+	answer, err := httputil.DumpResponse(resp, false)
+	s.greeting.Write(answer)
+	return err
+}
+
+// wsConn is one open WebSocket, the connection of messages.
+type wsConn struct {
+	ctx  context.Context         // ends with the connection; its cause says why
+	fail context.CancelCauseFunc // ends the connection; the first error is kept
+
+	idle    atomic.Int64 // nanoseconds without a frame after which the connection counts as dead
+	heard   atomic.Int64 // when something came last, in Unix nanoseconds by the wall clock
+	silence *time.Timer  // ends the connection after idle; each read sets it anew
+
+	stream *wsStream
+	ws     *websocket.Conn // on top of stream
+	out    chan outgoing   // from send to the writer
+	wg     sync.WaitGroup  // of the reader and the writer
+}
+
+// outgoing is one message for the writer.
+type outgoing struct {
+	message []byte
+	written chan struct{} // the writer closes it when the operating system has taken the message
+}
+
+// dialWebSocket opens a WebSocket to target (http or https) through transport, which knows proxies and
+// certificates, and offers the sub-protocols. The connection ends with ctx. The reader calls handle to decode
+// one message after the other, and an error of handle ends the connection. A server's refusal is a noUpgrade.
+func dialWebSocket(
+	ctx context.Context, transport *http.Transport, target *url.URL, protocols []string,
+	handle func(*json.Decoder) error,
+) (*wsConn, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c := &wsConn{out: make(chan outgoing)}
+	c.stream = &wsStream{ctx: dialCtx, transport: transport, target: target, received: c.received}
+	ws, err := websocket.NewClient(&websocket.Config{ // for this dial alone: x/net changes it
+		Location: target,
+		Origin:   &url.URL{Scheme: target.Scheme, Host: target.Host},
+		Protocol: protocols,
+		Version:  websocket.ProtocolVersionHybi13,
+	}, c.stream)
+	if err != nil {
+		if c.stream.conn != nil { // the server has upgraded, but to something else
+			c.stream.Close()
+		}
+		return nil, err
+	}
+	c.ws = ws
+	c.ctx, c.fail = context.WithCancelCause(ctx)
+	c.start(handle)
+	return c, nil
+}
+
+// start starts the timers that end a silent or stuck connection, the reader and the writer.
+func (c *wsConn) start(handle func(*json.Decoder) error) {
+	c.idle.Store(int64(firstIdle))
+	c.silence = time.AfterFunc(firstIdle, func() {
+		c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load())))
+	})
+	context.AfterFunc(c.ctx, func() {
+		time.AfterFunc(closeTimeout, func() { c.stream.Close() })
+	})
+	c.wg.Go(func() {
+		c.fail(c.readLoop(handle))
+		c.silence.Stop()
+	})
+	c.wg.Go(func() {
+		c.fail(c.writeLoop())
+		c.stream.Close()
+	})
+}
+
+// received notes a sign of life: frames of any kind are one.
+func (c *wsConn) received() {
+	c.heard.Store(time.Now().UnixNano())
+	c.silence.Reset(time.Duration(c.idle.Load()))
+}
+
+// readLoop is the reader's. It returns why nothing more can be read.
+func (c *wsConn) readLoop(handle func(*json.Decoder) error) error {
 	limited := &io.LimitedReader{R: c.ws}
-	for decoder := json.NewDecoder(limited); err == nil; {
+	decoder := json.NewDecoder(limited)
+	for {
 		limited.N = maxMessage
-		err = handle(decoder)
+		err := handle(decoder)
+		if err != nil && limited.N <= 0 {
+			return fmt.Errorf("incoming message larger than %d bytes", maxMessage)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if limited.N <= 0 {
-		err = fmt.Errorf("incoming message larger than %d bytes", maxMessage)
-	}
-	return err
 }
 
-func (c *wsConn) writeLoop() (err error) {
-	defer c.Close()
-	for err == nil {
+// writeLoop is the writer's. It writes until a write fails, or until the connection ends for another reason:
+// then it sends the closing frame.
+func (c *wsConn) writeLoop() error {
+	for {
 		select {
-		case msg := <-c.out:
-			if len(msg) > 0 {
-				late := time.AfterFunc(writeTimeout, func() { c.fail(fmt.Errorf("nothing taken for %s", writeTimeout)) })
-				_, err = c.ws.Write(msg)
-				late.Stop()
+		case next := <-c.out:
+			late := time.AfterFunc(writeTimeout, func() {
+				c.fail(fmt.Errorf("nothing taken for %s", writeTimeout))
+			})
+			_, err := c.ws.Write(next.message)
+			late.Stop()
+			if err != nil {
+				return err
 			}
+			close(next.written)
 		case <-c.ctx.Done():
-			return c.ws.WriteClose(1000)
+			return c.ws.WriteClose(1000) // normal: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
 		}
 	}
-	return err
 }
 
-// send returns when msg has been given to the operating system, or with the connection's or ctx's error.
-func (c *wsConn) send(ctx context.Context, msg []byte) error {
-	for _, m := range [][]byte{msg, nil} { // the writer takes the second one when it has written the first
-		select {
-		case c.out <- m:
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// send gives message to the writer. It returns when the operating system has taken the message, or with the
+// error that ended the connection or ctx. Even if ctx ends, the writer may still be reading message: it must
+// not change.
+func (c *wsConn) send(ctx context.Context, message []byte) error {
+	next := outgoing{message: message, written: make(chan struct{})}
+	select { // if one of the contexts ends this wait, it ends the next one too
+	case c.out <- next:
+	case <-c.ctx.Done():
+	case <-ctx.Done():
 	}
-	return nil
+	select {
+	case <-next.written:
+		return nil
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
-// close ends the connection, with a closing frame where the peer still listens, and waits for its goroutines. Not to be
-// called from handle.
-func (c *wsConn) close() { c.fail(errors.New("closed by this end")); c.wg.Wait() }
+// close ends the connection, with a closing frame if the peer still listens, and waits for the reader and the
+// writer. handle must not call it, because the reader would wait for itself.
+func (c *wsConn) close() {
+	c.fail(errors.New("closed by this end"))
+	c.wg.Wait()
+}
