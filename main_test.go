@@ -4047,6 +4047,7 @@ func TestCertificates(t *testing.T) {
 			""},
 		{"wildcard", rootFiles{bundle}, "events.example.com", []*certificate{wildcard}, ""},
 		{"the second file", rootFiles{missing, bundle}, "events.example.com", []*certificate{leaf}, ""},
+		{"a directory is no file", rootFiles{dir, bundle}, "events.example.com", []*certificate{leaf}, ""},
 		{"an odd file", rootFiles{odd}, "events.example.com", []*certificate{leaf}, ""},
 		{"its own root", rootFiles{bundle}, "events.example.com", []*certificate{self}, ""},
 		{"only the first file counts", rootFiles{file("b", other.pem()), bundle}, "events.example.com",
