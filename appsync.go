@@ -1,8 +1,8 @@
 package main
 
-// appsync.go knows AWS AppSync: the messages and channels of Event APIs and of GraphQL APIs, SigV4, and this program's own
-// messages, which travel as events. proxy.go hands an invocation's event in (tunnel.send) and takes the answer out of the
-// call it gets back; ws.go carries the bytes. The developer's end uses the same sessions and parts.
+// appsync.go knows AWS AppSync: the messages and channels of Event APIs and of GraphQL APIs, and how their
+// operations are authorised. A session publishes events to channels, and calls a func for each event of a
+// subscription. tunnel.go and the developer's end use the same sessions; ws.go carries the bytes.
 //
 // https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
 // https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -29,31 +30,28 @@ import (
 	"time"
 )
 
-// AppSync's limits, and how far this program stays below them because the pages do not say how bytes are counted.
+// AppSync's limits, and how far this program stays below them, because the page does not say how bytes are
+// counted.
 // https://docs.aws.amazon.com/general/latest/gr/appsync.html#limits_appsync
 const (
 	maxEvent            = 230_000   // bytes of one event as it is escaped in a publish (240 KB)
-	maxPublish          = 1_140_000 // bytes of the events of one publish (1.2 MB with identifier and authorization)
-	maxEventsPerPublish = 5
-	publishesPerSecond  = 20 // on one WebSocket (25)
+	maxPublish          = 1_140_000 // bytes of one publish without authorization (1.2 MB with it)
+	maxEventsPerPublish = 5         // the limit itself
+	publishesPerSecond  = 20        // on one WebSocket (25)
 )
 
+// How long a session waits, and how fast it has to be.
 const (
-	ackTimeout     = 15 * time.Second       // for connection_ack and subscribe_success, as AWS's own client waits
-	publishTimeout = 2 * time.Second        // for publish_success and for probes: the connection counts as dead without
-	slowestUplink  = 128 << 10              // bytes a second: large publishes get so much more time
-	probeEvery     = 250 * time.Millisecond // until a new link delivers
+	ackTimeout     = 15 * time.Second       // for connection_ack and subscribe_success, as AWS's client waits
+	publishTimeout = 2 * time.Second        // for publish_success and for probes; the connection is dead then
+	slowestUplink  = 128 << 10              // bytes a second: a large publish gets so much more time
+	probeEvery     = 250 * time.Millisecond // until a new subscription delivers
 	staleAfter     = 90 * time.Second       // without a frame: this end was frozen
 	retireAfter    = 23 * time.Hour         // AppSync ends a connection after 24 hours
-	// Between dials, drawn with full jitter: doubles with each failure.
-	firstBackoff, maxBackoff = 100 * time.Millisecond, 10 * time.Second
-	refusedPause             = 10 * time.Second // between dials that AppSync refuses
+	firstBackoff   = 100 * time.Millisecond // at most, before the second dial; it doubles with each failure
+	maxBackoff     = 10 * time.Second       // at most, between two dials
+	refusedPause   = 10 * time.Second       // besides, after a dial that AppSync refuses
 )
-
-// escapedLen is the length of event inside a publish, quotes included.
-func escapedLen(event []byte) int {
-	return len(event) + bytes.Count(event, []byte{'"'}) + bytes.Count(event, []byte{'\\'}) + 2
-}
 
 // appsync is a client of one AppSync API.
 type appsync struct {
@@ -67,42 +65,79 @@ type appsync struct {
 	log            *slog.Logger
 }
 
-// dialect is what Event APIs and GraphQL APIs write differently. Besides, a GraphQL API nests its messages (start,
-// receive) and has no wildcards (channel).
+// dialect is what Event APIs and GraphQL APIs write differently. Besides, a GraphQL API wraps its messages
+// (start, normalise), and its subscriptions know no wildcards (channel).
 type dialect struct {
-	protocol, connectPath      string            // sub-protocol of the WebSocket, and the path that its authorization is for
-	subscribe, subscribed      string            // types of messages
-	subscription, publish, end string            // what is signed: for a channel; for a channel before and after its events
-	events, publishes          int               // of one publish; a second over one WebSocket, the others go over HTTPS
-	grants                     map[string]string // IAM actions, and on what of the API, by operation
+	protocol     string            // sub-protocol of the WebSocket
+	connectPath  string            // the path that the WebSocket's authorization is for
+	subscribe    string            // type of the message that subscribes
+	subscribed   string            // type of the reply that confirms it
+	subscription string            // what is signed to subscribe; %s stands for the channel
+	publishHead  string            // what is signed to publish, before the events; %s stands for the channel
+	publishTail  string            // and after them
+	events       int               // of one publish, at most
+	publishes    int               // a second over one WebSocket, at most; the others go over HTTPS
+	grants       map[string]string // by operation: IAM action and resource; %s stands for the API's ARN
 }
 
+// dialect returns what the API speaks. A GraphQL API's publishes are mutations: they go over HTTPS, with one
+// event each.
 func (a *appsync) dialect() dialect {
 	if a.graphql {
-		const subscribe, publish = "appsync:GraphQL on %s/types/Subscription/fields/subscribe", "appsync:GraphQL on %s/types/Mutation/fields/publish"
-		return dialect{"graphql-ws", "/graphql/connect", "start", "start_ack",
-			`{"query":"subscription($name:String!){subscribe(name:$name){name data}}","variables":{"name":"%s"}}`,
-			`{"query":"mutation($name:String!,$data:AWSJSON!){publish(name:$name,data:$data){name data}}","variables":{"name":"%s","data":`, `}}`, 1, 0,
-			map[string]string{"connect": subscribe, "subscribe": subscribe, "publish": publish}}
+		return dialect{
+			protocol:    "graphql-ws",
+			connectPath: "/graphql/connect",
+			subscribe:   "start",
+			subscribed:  "start_ack",
+			subscription: `{"query":"subscription($name:String!){subscribe(name:$name){name data}}",` +
+				`"variables":{"name":"%s"}}`,
+			publishHead: `{"query":"mutation($name:String!,$data:AWSJSON!)` +
+				`{publish(name:$name,data:$data){name data}}","variables":{"name":"%s","data":`,
+			publishTail: `}}`,
+			events:      1,
+			publishes:   0,
+			grants: map[string]string{
+				"connect":   "appsync:GraphQL on %s/types/Subscription/fields/subscribe",
+				"subscribe": "appsync:GraphQL on %s/types/Subscription/fields/subscribe",
+				"publish":   "appsync:GraphQL on %s/types/Mutation/fields/publish",
+			},
+		}
 	}
-	namespace := " on %s/channelNamespace/" + a.namespace
-	return dialect{"aws-appsync-event-ws", "/event", "subscribe", "subscribe_success",
-		`{"channel":"%s"}`, `{"channel":"%s","events":[`, `]}`, maxEventsPerPublish, publishesPerSecond,
-		map[string]string{"connect": "appsync:EventConnect on %s", "subscribe": "appsync:EventSubscribe" + namespace, "publish": "appsync:EventPublish" + namespace}}
+	resource := " on %s/channelNamespace/" + a.namespace
+	return dialect{
+		protocol:     "aws-appsync-event-ws",
+		connectPath:  "/event",
+		subscribe:    "subscribe",
+		subscribed:   "subscribe_success",
+		subscription: `{"channel":"%s"}`,
+		publishHead:  `{"channel":"%s","events":[`,
+		publishTail:  `]}`,
+		events:       maxEventsPerPublish,
+		publishes:    publishesPerSecond,
+		grants: map[string]string{
+			"connect":   "appsync:EventConnect on %s",
+			"subscribe": "appsync:EventSubscribe" + resource,
+			"publish":   "appsync:EventPublish" + resource,
+		},
+	}
 }
 
-// channel is the channel of answers to a request; LINK/* means all requests of a link, which in a GraphQL API have one.
-func (a *appsync) channel(requestID string) string {
+// channel is the channel of the answers to a request. LINK/* stands for all requests of a link. A GraphQL API
+// has no wildcards, so there all requests of a link have one channel.
+func (a *appsync) channel(callID string) string {
 	if a.graphql {
-		requestID, _, _ = strings.Cut(requestID, "/")
+		callID, _, _ = strings.Cut(callID, "/")
 	}
-	return "/" + a.namespace + "/response/" + requestID
+	return "/" + a.namespace + "/response/" + callID
 }
 
-// authorize returns what authorises a POST of body to path, as headers or, for an operation on a WebSocket, as its
-// authorization object. Credentials are read anew each time: they change.
-func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSocket bool) (map[string]string, error) {
-	host, date := a.http.Hostname(), time.Now().UTC().Format("20060102T150405Z")
+// authorize returns what authorises a POST of body to path: as headers or, for an operation on a WebSocket,
+// as its authorization object. Credentials are read anew each time, because they change.
+// https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
+func (a *appsync) authorize(
+	ctx context.Context, path string, body []byte, webSocket bool,
+) (map[string]string, error) {
+	host := a.http.Hostname()
 	if a.apiKey != "" {
 		return map[string]string{"host": host, "x-api-key": a.apiKey}, nil
 	}
@@ -110,16 +145,27 @@ func (a *appsync) authorize(ctx context.Context, path string, body []byte, webSo
 	if err != nil {
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
-	headers := []signedHeader{{"content-type", "application/json"}, {"host", host}, {"x-amz-date", date}, {"x-amz-security-token", c.sessionToken}}
-	headers = slices.DeleteFunc(headers, func(h signedHeader) bool { return h.value == "" }) // long-lived keys have no token
-	if webSocket {
-		headers[0].value = "application/json; charset=UTF-8"
-		headers = slices.Insert(headers, 0, signedHeader{"accept", "application/json, text/javascript"}, signedHeader{"content-encoding", "amz-1.0"})
+	date := time.Now().UTC().Format("20060102T150405Z")
+	headers := []signedHeader{
+		{"accept", "application/json, text/javascript"},
+		{"content-encoding", "amz-1.0"},
+		{"content-type", "application/json; charset=UTF-8"},
+		{"host", host},
+		{"x-amz-date", date},
 	}
-	object := map[string]string{"Authorization": c.authorization(a.region, date, path, headers, body)}
+	if !webSocket { // without the first two, and without a character set
+		headers = headers[2:]
+		headers[0].value = "application/json"
+	}
+	object := map[string]string{}
 	for _, h := range headers {
-		object[strings.Replace(h.name, "x-amz-security-token", "X-Amz-Security-Token", 1)] = h.value // as AWS's page writes it
+		object[h.name] = h.value
 	}
+	if c.sessionToken != "" { // long-lived keys have none
+		headers = append(headers, signedHeader{"x-amz-security-token", c.sessionToken})
+		object["X-Amz-Security-Token"] = c.sessionToken // as AWS's page writes it
+	}
+	object["Authorization"] = c.authorization(a.region, date, path, headers, body)
 	return object, nil
 }
 
@@ -137,47 +183,96 @@ func (a *appsync) variables(ctx context.Context) (map[string]string, error) {
 // errRefused is part of errors that only a person can mend: AppSync does not let this end do what it tried.
 var errRefused = errors.New("AppSync refused")
 
-// refusal makes an error of what AppSync said about an operation: connect, subscribe, publish. Only the first line of it is
-// kept: further ones may quote the whole request, token and all.
-func (a *appsync) refusal(operation string, errs ...apiError) error {
-	e := append(errs, apiError{})[0]
-	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
-	refused := []string{"Unauthorized", "Forbidden", "AccessDenied", "BadRequest", "Bad Request", "UnrecognizedClient", "ExpiredToken"}
-	if slices.ContainsFunc(refused, func(s string) bool { return strings.Contains(kind, s) }) {
-		grant := fmt.Sprintf(a.dialect().grants[operation], "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
-		return fmt.Errorf("%w to %s: %s %q; grant %s, and check host, region, clock and key", errRefused, operation, kind, firstLine(e.Message), grant)
-	}
-	return fmt.Errorf("AppSync failed to %s: %s %q", operation, kind, firstLine(e.Message))
+// apiError is one of AppSync's errors, or one event of a publish that was not taken.
+type apiError struct {
+	ErrorType string
+	Code      string // instead, of an event that was not taken
+	Message   string
 }
 
-// apiError is one of AppSync's errors, or one event of a publish that was not taken.
-type apiError struct{ ErrorType, Code, Message string }
+// refusal makes an error of what AppSync said about an operation, which is connect, subscribe or publish. The
+// first of errs counts. Only the first line of its texts is kept: further ones may quote the whole request,
+// token and all.
+func (a *appsync) refusal(operation string, errs ...apiError) error {
+	var e apiError
+	if len(errs) > 0 {
+		e = errs[0]
+	}
+	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
+	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
+	for _, s := range []string{
+		"Unauthorized",
+		"Forbidden",
+		"AccessDenied",
+		"BadRequest",
+		"Bad Request", // as HTTP writes it
+		"UnrecognizedClient",
+		"ExpiredToken",
+	} {
+		if strings.Contains(kind, s) {
+			arn := "arn:aws:appsync:" + a.region + ":ACCOUNT:apis/API_ID"
+			grant := fmt.Sprintf(a.dialect().grants[operation], arn)
+			return fmt.Errorf("%w to %s; grant %s, and check host, region, clock and key",
+				errRefused, said, grant)
+		}
+	}
+	return errors.New("AppSync failed to " + said)
+}
 
-// serverMessage is any message from AppSync, or its answer to an HTTPS publish.
+// dialError makes a refusal of a dial's error if the server has refused, and leaves other errors as they are.
+func (a *appsync) dialError(err error) error {
+	var refused noUpgrade
+	if errors.As(err, &refused) {
+		kind := fmt.Sprintf("%v: %q", refused, firstLine(refused.text))
+		return a.refusal("connect", apiError{ErrorType: kind})
+	}
+	return err
+}
+
+// serverMessage is any message from AppSync, or its reply to a publish over HTTPS.
 type serverMessage struct {
-	Type, ID            string
-	Event               any // a string, or as AWS's page has it an array of one
-	Errors, Failed      []apiError
+	Type                string
+	ID                  string // of the operation or the subscription that it is about
+	Event               any    // a string, or as AWS's page has it an array of one
+	Errors              []apiError
+	Failed              []apiError // events of a publish that were not taken
 	ConnectionTimeoutMs int64
-	Payload             *serverMessage                // of a GraphQL API
-	Data                map[string]struct{ Data any } // by field: there, and of a GraphQL API's answer over HTTPS
+	Payload             *serverMessage                // of a GraphQL API's message: all but Type and ID
+	Data                map[string]struct{ Data any } // of a GraphQL API's Payload or HTTPS reply, by field
+
+	text string // the event's, once the message is normalised
 }
 
 // session is one WebSocket to AppSync from connection_ack to its end.
 type session struct {
 	api     *appsync
 	conn    *wsConn
-	born    time.Time
 	name    string        // LINK: of the channel of answers that come back over this connection
+	born    time.Time     // by the wall clock
 	lastID  atomic.Uint64 // of an operation
 	unacked atomic.Int64  // bytes of publishes under way
-	slots   chan struct{} // publishes of the last second
-	// By subscription ID: func(event string), called by the reader, must not block. By ID, operations that AppSync has not
-	// answered yet: chan serverMessage. By name, probes that have not come back: chan struct{}.
-	subs, waits, probes sync.Map
+	slots   chan struct{} // publishes of the last second; has room for as many as there may be
+
+	mu     sync.Mutex                    // guards the following
+	subs   map[string]func(event string) // by a subscription's ID; the reader calls them: they must not block
+	waits  map[string]chan serverMessage // by an operation's ID: where the reply goes; has room for it
+	probes map[string]chan struct{}      // by name: closed when the probe has come back
 }
 
-// connect opens a WebSocket and waits for connection_ack.
+// newSession is a session without a connection.
+func newSession(a *appsync) *session {
+	return &session{
+		api:    a,
+		name:   fmt.Sprintf("%x", rand.Text()[:16]), // anew: copies of a snapshot must not share it
+		born:   time.Now().Round(0),
+		slots:  make(chan struct{}, a.dialect().publishes),
+		subs:   map[string]func(string){},
+		waits:  map[string]chan serverMessage{},
+		probes: map[string]chan struct{}{},
+	}
+}
+
+// connect opens a WebSocket and waits for connection_ack. The session ends with ctx.
 func (a *appsync) connect(ctx context.Context) (*session, error) {
 	d := a.dialect()
 	auth, err := a.authorize(ctx, d.connectPath, []byte("{}"), true)
@@ -185,40 +280,64 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
-	// The name is new for every WebSocket: copies of one snapshot must not share it.
-	s := &session{api: a, born: time.Now().Round(0), name: fmt.Sprintf("%x", rand.Text()[:16]), slots: make(chan struct{}, d.publishes)}
-	ack := s.expect("")
-	a.transport.CloseIdleConnections() // of publishes: where this end was frozen, they are as dead as the WebSocket before
-	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
-	var refused noUpgrade
-	if errors.As(err, &refused) {
-		err = a.refusal("connect", apiError{ErrorType: fmt.Sprintf("%v: %q", refused, firstLine(refused.text))})
-	}
+	protocols := []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}
+	s := newSession(a)
+	reply := s.expect("")
+	// If this end was frozen, the connections of its publishes are as dead as the WebSocket before.
+	a.transport.CloseIdleConnections()
+	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, protocols, s.receive)
 	if err != nil {
+		return nil, a.dialError(err)
+	}
+	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // if that fails, awaitReply knows why
+	m, err := s.awaitReply(ctx, reply, ackTimeout, "connection_ack", "connect")
+	if err != nil {
+		s.close()
 		return nil, err
 	}
-	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // where that fails, answer knows why
-	m, err := s.answer(ctx, ack, ackTimeout, "connection_ack", "connect")
-	if err != nil {
-		s.conn.close()
-		return nil, err
+	if m.ConnectionTimeoutMs > 0 {
+		ms := min(m.ConnectionTimeoutMs, 1e9) // an absurd one must not overflow
+		s.conn.idle.Store(ms * int64(time.Millisecond))
 	}
-	s.conn.idle.Store(cmp.Or(max(min(m.ConnectionTimeoutMs, 1e9), 0)*int64(time.Millisecond), int64(firstIdle)))
 	return s, nil
 }
 
-// expect returns the channel that AppSync's answer to the operation of that ID will come from.
+// ctx ends with the connection; its cause says why.
+func (s *session) ctx() context.Context { return s.conn.ctx }
+
+// drop ends the connection; the first reason for that stays its cause.
+func (s *session) drop(err error) { s.conn.fail(err) }
+
+// close ends the connection in order and waits for its goroutines.
+func (s *session) close() { s.conn.close() }
+
+// quiet is how long nothing has come. It goes by the wall clock, because the monotonic one may stand still
+// while this end is frozen; the wall clock may be set back.
+func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.heard.Load())).Abs() }
+
+// spent reports whether a connection should be replaced: this end was frozen, or AppSync will end it soon.
+func (s *session) spent() bool { return s.quiet() > staleAfter || time.Since(s.born) > retireAfter }
+
+// newID is an ID that no operation of this connection has had.
+func (s *session) newID() string { return strconv.FormatUint(s.lastID.Add(1), 10) }
+
+// expect returns the channel that AppSync's reply to the operation of that ID will come from.
 func (s *session) expect(id string) <-chan serverMessage {
-	answer := make(chan serverMessage, 1)
-	s.waits.Store(id, answer)
-	return answer
+	reply := make(chan serverMessage, 1)
+	s.mu.Lock()
+	s.waits[id] = reply
+	s.mu.Unlock()
+	return reply
 }
 
-// answer waits for AppSync's answer to an operation and makes an error of any but the wanted one. Without an answer in
-// time the connection counts as dead.
-func (s *session) answer(ctx context.Context, answer <-chan serverMessage, timeout time.Duration, want, operation string) (serverMessage, error) {
-	defer time.AfterFunc(timeout, func() { s.conn.fail(fmt.Errorf("no %s within %s", want, timeout)) }).Stop()
-	m, err := await(ctx, s.conn.ctx, answer)
+// awaitReply waits for AppSync's reply to an operation and makes an error of any but the wanted one. If none
+// comes in time, the connection counts as dead.
+func (s *session) awaitReply(
+	ctx context.Context, reply <-chan serverMessage, timeout time.Duration, want, operation string,
+) (serverMessage, error) {
+	late := time.AfterFunc(timeout, func() { s.drop(fmt.Errorf("no %s within %s", want, timeout)) })
+	defer late.Stop()
+	m, err := await(ctx, s.ctx(), reply)
 	if err == nil && (m.Type != want || len(m.Failed) > 0) {
 		err = s.api.refusal(operation, append(m.Errors, m.Failed...)...)
 	}
@@ -237,150 +356,222 @@ func await[T any](ctx, other context.Context, c <-chan T) (v T, err error) {
 	return v, err
 }
 
-// receive is the reader's: one message from AppSync.
+// receive takes one message from AppSync. The connection's reader calls it; its error ends the connection.
 func (s *session) receive(decoder *json.Decoder) error {
 	var m serverMessage
-	if err := decoder.Decode(&m); errors.As(err, new(*json.UnmarshalTypeError)) {
+	err := decoder.Decode(&m)
+	if errors.As(err, new(*json.UnmarshalTypeError)) {
 		m = serverMessage{Type: "error", Errors: []apiError{{ErrorType: "a message that is not valid"}}}
 	} else if err != nil {
 		return fmt.Errorf("the connection ended: %w", err)
 	}
-	if p := m.Payload; s.api.graphql && p != nil {
-		m.Event, m.Errors, m.ConnectionTimeoutMs = p.Data["subscribe"].Data, p.Errors, p.ConnectionTimeoutMs
+	return s.dispatch(s.api.normalise(m))
+}
+
+// normalise makes of m what an Event API sends, with the event's text. If the event is not a text, the
+// message becomes an error.
+func (a *appsync) normalise(m serverMessage) serverMessage {
+	p := m.Payload
+	if a.graphql && p != nil {
+		m.Event = p.Data["subscribe"].Data
+		m.Errors = p.Errors
+		m.ConnectionTimeoutMs = p.ConnectionTimeoutMs
 	}
-	answer, waits := s.waits.Load(m.ID)
-	handle, subscribed := s.subs.Load(m.ID)
-	if array, _ := m.Event.([]any); len(array) == 1 {
+	array, _ := m.Event.([]any)
+	if len(array) == 1 {
 		m.Event = array[0]
 	}
-	event, text := m.Event.(string)
-	if m.Type == "data" && !text {
-		m = serverMessage{Type: "broadcast_error", Errors: []apiError{{ErrorType: "an event that is not valid"}}}
-	} else if s.api.graphql && strings.HasPrefix(event, `"`) {
-		// AWSJSON has been seen to arrive encoded twice. https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
-		json.Unmarshal([]byte(event), &event)
+	text, ok := m.Event.(string)
+	if m.Type == "data" && !ok {
+		invalid := apiError{ErrorType: "an event that is not valid"}
+		return serverMessage{Type: "broadcast_error", Errors: []apiError{invalid}}
 	}
-	switch {
-	case m.Type == "ka":
-	case m.Type == "connection_error":
+	if a.graphql && strings.HasPrefix(text, `"`) {
+		// AWSJSON has been seen to arrive encoded twice. A text that is not JSON stays as it is.
+		// https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
+		json.Unmarshal([]byte(text), &text)
+	}
+	m.text = text
+	return m
+}
+
+// dispatch gives m to the subscription or the operation that it is about. Errors about neither are logged.
+func (s *session) dispatch(m serverMessage) error {
+	switch m.Type {
+	case "ka": // keeps the connection alive, and says no more
+		return nil
+	case "connection_error":
 		return s.api.refusal("connect", m.Errors...)
-	case m.Type == "data" && subscribed:
-		handle.(func(string))(event)
-	case m.Type != "data" && m.Type != "broadcast_error" && waits:
-		s.waits.Delete(m.ID)
-		answer.(chan serverMessage) <- m
-	case len(m.Errors) > 0:
+	case "data":
+		s.mu.Lock()
+		handle := s.subs[m.ID]
+		s.mu.Unlock()
+		if handle != nil {
+			handle(m.text)
+			return nil
+		}
+	case "broadcast_error": // is no reply, whatever its ID
+	default:
+		reply := take(&s.mu, s.waits, m.ID)
+		if reply != nil {
+			reply <- m
+			return nil
+		}
+	}
+	if len(m.Errors) > 0 {
 		s.api.log.Warn("AppSync reports an error", "error", s.api.refusal("publish", m.Errors...))
 	}
 	return nil
 }
 
-// start sends one operation; AppSync's answer to it will come from the channel. body is the JSON object that is signed.
+// take removes what the map, which mu guards, has for key, and returns it.
+func take[V any](mu *sync.Mutex, from map[string]V, key string) V {
+	mu.Lock()
+	defer mu.Unlock()
+	v := from[key]
+	delete(from, key)
+	return v
+}
+
+// start sends one operation; AppSync's reply to it will come from the channel. kind is the type of the
+// message, body the JSON object that is signed.
 func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-chan serverMessage, error) {
 	object, err := s.api.authorize(ctx, s.api.http.Path, body, true)
 	if err != nil {
 		return nil, err
 	}
 	auth, _ := json.Marshal(object) // a map of strings always marshals
-	msg := slices.Concat([]byte(`{"type":"`+kind+`","id":"`+id+`",`), body[1:len(body)-1], []byte(`,"authorization":`), auth, []byte{'}'})
+	head := []byte(`{"type":"` + kind + `","id":"` + id + `",`)
+	var msg []byte
 	if s.api.graphql {
-		msg = fmt.Appendf(nil, `{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`, kind, id, body, auth)
+		msg = fmt.Appendf(head, `"payload":{"data":%q,"extensions":{"authorization":%s}}}`, body, auth)
+	} else {
+		fields := body[1 : len(body)-1] // without its braces
+		msg = slices.Concat(head, fields, []byte(`,"authorization":`), auth, []byte{'}'})
 	}
-	answer := s.expect(id)
-	return answer, s.conn.send(ctx, msg)
+	reply := s.expect(id)
+	return reply, s.conn.send(ctx, msg)
 }
 
-// newID is an ID that no operation of this connection has had.
-func (s *session) newID() string { return strconv.FormatUint(s.lastID.Add(1), 10) }
-
-// subscribe subscribes to channel; handle gets the text of each event, from the reader's goroutine. It returns when AppSync
-// has confirmed the subscription, which may be before events are delivered; without a word by timeout the connection is dead.
-// The subscription ends with ctx, as one connection has room for 200 of them.
-func (s *session) subscribe(ctx context.Context, timeout time.Duration, channel string, handle func(event string)) error {
-	d, id := s.api.dialect(), s.newID()
-	s.subs.Store(id, handle)
-	answer, err := s.start(ctx, d.subscribe, id, fmt.Appendf(nil, d.subscription, channel))
-	if err == nil {
-		context.AfterFunc(ctx, func() { // in a GraphQL API the connection has ended then
-			s.subs.Delete(id)
-			s.conn.send(s.conn.ctx, []byte(`{"type":"unsubscribe","id":"`+id+`"}`))
-		})
-		_, err = s.answer(ctx, answer, timeout, d.subscribed, "subscribe")
+// subscribe subscribes to channel until ctx is done, because one connection has room for 200 subscriptions
+// only. The reader calls handle with the text of each event. subscribe returns when AppSync has confirmed the
+// subscription, which may be before it delivers. If there is no reply within timeout, the connection counts
+// as dead.
+func (s *session) subscribe(
+	ctx context.Context, timeout time.Duration, channel string, handle func(event string),
+) error {
+	d := s.api.dialect()
+	id := s.newID()
+	s.mu.Lock()
+	s.subs[id] = handle
+	s.mu.Unlock()
+	reply, err := s.start(ctx, d.subscribe, id, fmt.Appendf(nil, d.subscription, channel))
+	if err != nil {
+		return err
 	}
+	// A GraphQL API calls it otherwise, but there no subscription ends before its connection.
+	context.AfterFunc(ctx, func() {
+		take(&s.mu, s.subs, id)
+		s.conn.send(s.ctx(), []byte(`{"type":"unsubscribe","id":"`+id+`"}`))
+	})
+	_, err = s.awaitReply(ctx, reply, timeout, d.subscribed, "subscribe")
 	return err
 }
 
+// errNoProbe says that no probe has come back in time.
 var errNoProbe = errors.New("the subscription does not deliver")
+
+// errRetired ends a connection that the next one replaces; nothing is wrong then.
 var errRetired = errors.New("replaced by a new connection")
 
-// listen subscribes to the channel of a request's answers and returns when it delivers, which AppSync confirms before:
-// when a probe called name has come back. handle gets every other event: as a part, or nil where it is a bare result.
-func (s *session) listen(ctx context.Context, timeout time.Duration, requestID, name string, handle func(event string, p *part, err error)) error {
-	err := s.subscribe(ctx, timeout, s.api.channel(requestID), func(event string) {
+// listen subscribes to the channel of a request's answers. AppSync confirms a subscription before it
+// delivers, so listen then publishes probes, called name, until one comes back; the error is errNoProbe if
+// none does within ackTimeout. handle gets every other event: with its part and parsePart's error, or with
+// neither if it is a bare result.
+func (s *session) listen(
+	ctx context.Context, timeout time.Duration, callID, name string,
+	handle func(event string, p *part, err error),
+) error {
+	err := s.subscribe(ctx, timeout, s.api.channel(callID), func(event string) {
 		p, err := parsePart(event)
 		if p == nil || p.Type != "probe" || p.RequestID != name {
 			handle(event, p, err)
-		} else if probe, ok := s.probes.LoadAndDelete(name); ok {
-			close(probe.(chan struct{}))
+			return
+		}
+		back := take(&s.mu, s.probes, name)
+		if back != nil {
+			close(back)
 		}
 	})
-	for end, again := time.Now().Add(ackTimeout), err == nil; again; again = err == errNoProbe && time.Now().Before(end) {
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(ackTimeout)
+	for {
 		err = s.probe(ctx, name, probeEvery)
-	}
-	return err
-}
-
-// probe publishes a probe and returns when it, or an earlier one, has come back; errNoProbe after wait.
-func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
-	probe, _ := s.probes.LoadOrStore(name, make(chan struct{}))
-	err := s.publish(ctx, s.api.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name, Last: true}.encode(nil)}), true)
-	if err == nil {
-		timeout, cancel := context.WithTimeoutCause(ctx, wait, errNoProbe)
-		defer cancel()
-		_, err = await(timeout, s.conn.ctx, probe.(chan struct{}))
-	}
-	return err
-}
-
-// quiet is how long nothing has come, by the wall clock, which may be set back: the monotonic one may stand still while this
-// end is frozen.
-func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.heard.Load())).Abs() }
-
-// ctx ends with the connection; its cause says why.
-func (s *session) ctx() context.Context { return s.conn.ctx }
-
-// drop ends the connection, for a reason.
-func (s *session) drop(why error) { s.conn.fail(why) }
-
-// spent reports whether AppSync has not been heard for so long that this end was frozen, or will end the connection soon.
-func (s *session) spent() bool { return s.quiet() > staleAfter || time.Since(s.born) > retireAfter }
-
-// publish publishes events to channel, and returns when AppSync has taken them all or, with no wait, when they are on
-// their way. The publishes do not wait for each other; what is over the WebSocket's rate goes out over HTTPS.
-func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) (err error) {
-	var answers []<-chan serverMessage
-	for body := range s.api.publishes(channel, events) {
-		s.unacked.Add(int64(len(body)))
-		defer s.unacked.Add(-int64(len(body)))
-		var answer <-chan serverMessage
-		select {
-		case s.slots <- struct{}{}:
-			time.AfterFunc(time.Second, func() { <-s.slots })
-			answer, err = s.start(ctx, "publish", s.newID(), body)
-			answers = append(answers, answer)
-		default:
-			err = s.api.publishHTTPS(ctx, s.patience(), body)
+		if err != errNoProbe || !time.Now().Before(end) {
+			return err
 		}
+	}
+}
+
+// probe publishes a probe and returns when it, or an earlier one of that name, has come back; errNoProbe
+// after wait.
+func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
+	s.mu.Lock()
+	back := s.probes[name]
+	if back == nil {
+		back = make(chan struct{})
+		s.probes[name] = back
+	}
+	s.mu.Unlock()
+	probe := part{Type: "probe", RequestID: name}
+	err := s.publish(ctx, s.api.channel(name), oneEvent(probe.event()), true)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errNoProbe)
+	defer cancel()
+	_, err = await(ctx, s.ctx(), back)
+	return err
+}
+
+// publish publishes events to channel. It returns when AppSync has taken them all or, without wait, when they
+// are on their way. The publishes do not wait for each other.
+func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
+	var replies []<-chan serverMessage
+	var size int64
+	defer func() { s.unacked.Add(-size) }()
+	for body := range s.api.publishes(channel, events) {
+		size += int64(len(body))
+		s.unacked.Add(int64(len(body)))
+		reply, err := s.publishBody(ctx, body)
+		if err != nil {
+			return err
+		}
+		if reply != nil && wait {
+			replies = append(replies, reply)
+		}
+	}
+	for _, reply := range replies {
+		_, err := s.awaitReply(ctx, reply, s.patience(), "publish_success", "publish")
 		if err != nil {
 			return err
 		}
 	}
-	for i := 0; wait && i < len(answers); i++ {
-		if _, err := s.answer(ctx, answers[i], s.patience(), "publish_success", "publish"); err != nil {
-			return err
-		}
-	}
 	return nil
+}
+
+// publishBody sends one publish, and returns the channel that AppSync's reply will come from. What is over
+// the WebSocket's rate goes over HTTPS and has its reply at once; the channel is nil then.
+func (s *session) publishBody(ctx context.Context, body []byte) (<-chan serverMessage, error) {
+	select {
+	case s.slots <- struct{}{}:
+		time.AfterFunc(time.Second, func() { <-s.slots })
+		return s.start(ctx, "publish", s.newID(), body)
+	default:
+		return nil, s.api.publishHTTPS(ctx, s.patience(), body)
+	}
 }
 
 // patience is how long to wait for a publish_success or a probe: longer while much is on its way.
@@ -389,29 +580,45 @@ func (s *session) patience() time.Duration { return publishTimeout + transferTim
 // transferTime is how long so many bytes may be on their way.
 func transferTime(size int64) time.Duration { return time.Duration(size) * time.Second / slowestUplink }
 
-// publishes groups events into the bodies of as few publishes as AppSync's limits allow. The events are ASCII.
+// publishes groups events, which are printable ASCII, into the bodies of as few publishes as AppSync's limits
+// allow.
 func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		d, n := a.dialect(), 0
-		var body []byte
-		end := func() bool { return n == 0 || yield(append(body[:len(body)-1], d.end...)) }
+	return func(yield func(body []byte) bool) {
+		d := a.dialect()
+		count := 0      // of events in body
+		var body []byte // of a publish without its tail, and with a comma after each event
 		for event := range events {
 			// Of printable ASCII these two are all that JSON escapes; encoding/json takes ten times as long.
-			text := bytes.ReplaceAll(bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`)), []byte(`"`), []byte(`\"`))
-			if n == d.events || len(body)+len(text)+2 > maxPublish+1 {
-				if !end() {
+			text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
+			text = bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
+			full := count == d.events || len(body)+len(text)+len(`"`) > maxPublish
+			if count > 0 && full {
+				if !yield(append(body[:len(body)-1], d.publishTail...)) {
 					return
 				}
-				n = 0
+				count = 0
 			}
-			if n++; n == 1 {
-				body = fmt.Appendf(nil, d.publish, channel)
+			if count == 0 {
+				body = fmt.Appendf(nil, d.publishHead, channel)
 			}
-			body = append(append(append(body, '"'), text...), '"', ',')
+			count++
+			body = append(body, '"')
+			body = append(body, text...)
+			body = append(body, `",`...)
 		}
-		end()
+		if count > 0 {
+			yield(append(body[:len(body)-1], d.publishTail...))
+		}
 	}
 }
+
+// escapedLen is the length of event inside a publish, quotes included.
+func escapedLen(event []byte) int {
+	return len(event) + bytes.Count(event, []byte{'"'}) + bytes.Count(event, []byte{'\\'}) + 2
+}
+
+// oneEvent is a sequence of one event.
+func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{event}) }
 
 // publishHTTPS publishes over HTTPS, which has no limit for each connection.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/publish-http.html
@@ -422,48 +629,77 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	// With that key, which is not sent, net/http tries again where the server has closed a connection that was kept.
-	header := http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
-	for name, value := range headers {
-		header.Set(name, value)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.http.String(), bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
+	// With that key, which is not sent, net/http tries again if the server has closed a connection that was
+	// kept.
+	req.Header = http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	req.Host = headers["host"] // without port, as it is signed
 	var m serverMessage
-	resp, err := exchange(ctx, a.transport, http.MethodPost, a.http.String(), header, nil, bytes.NewReader(body), &m)
-	if errs := append(m.Errors, m.Failed...); resp != nil && (resp.StatusCode != http.StatusOK || len(errs) > 0 || a.graphql && err == nil && m.Data["publish"].Data == nil) {
-		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
+	status, err := fetchJSON(a.transport, req, &m)
+	errs := append(m.Errors, m.Failed...)
+	switch {
+	case status == 0:
+		return err
+	case status != http.StatusOK, len(errs) > 0, a.graphql && err == nil && m.Data["publish"].Data == nil:
+		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(status)})...)
 	}
 	return err
 }
 
-// run keeps a session up until ctx is done: use makes something of each new one and returns when it has no more use for
-// it; up tells whether it has worked. down gets the reason why there is none. Dials are further apart with each failure,
-// with full jitter.
-func (a *appsync) run(ctx context.Context, use func(context.Context, *session) (up bool, err error), down func(error)) {
-	var said string
-	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
+// fetchJSON makes one request and decodes the JSON of the response. The status is 0 if there is no response.
+// A body that is not JSON is an error; what the status says is for the caller to judge.
+func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (status int, err error) {
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
+	if err == nil {
+		err = json.Unmarshal(body, into)
+	}
+	return resp.StatusCode, err
+}
+
+// run keeps a session up until ctx is done. use makes something of each new session. It returns when it has
+// no more use for it, with the reason; up tells whether the session has worked. down gets the reason why there
+// is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full jitter.
+func (a *appsync) run(
+	ctx context.Context, use func(context.Context, *session) (up bool, err error), down func(error),
+) {
+	backoff := firstBackoff
+	logged := ""
+	for ctx.Err() == nil {
 		life, end := context.WithTimeoutCause(ctx, retireAfter+30*time.Minute, errRetired)
 		s, err := a.connect(life)
+		up := false
 		if err == nil {
-			var up bool
-			if up, err = use(ctx, s); up {
-				backoff, said = firstBackoff, ""
-			}
-			s.conn.close()
+			up, err = use(ctx, s)
+			s.close()
 		}
 		end()
 		down(err)
-		switch {
-		case ctx.Err() != nil || errors.Is(err, errRetired):
-			continue
-		case err.Error() != said:
-			said = err.Error()
-			a.log.Warn("not connected", "host", a.realtime.Host, "error", err)
+		if up {
+			backoff = firstBackoff
+			logged = ""
 		}
-		if errors.Is(err, errRefused) {
-			sleep(ctx, refusedPause)
+		if ctx.Err() == nil && !errors.Is(err, errRetired) {
+			if err.Error() != logged {
+				logged = err.Error()
+				a.log.Warn("not connected", "host", a.realtime.Host, "error", err)
+			}
+			pause := mathrand.N(backoff)
+			if errors.Is(err, errRefused) {
+				pause += refusedPause
+			}
+			await(ctx, ctx, time.After(pause))
 		}
-		sleep(ctx, mathrand.N(backoff))
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
-
-func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{event}) }

@@ -580,7 +580,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return func() { cancel(); s.conn.close(); wg.Wait() }
+	return func() { cancel(); s.close(); wg.Wait() }
 }
 
 // BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime
@@ -635,16 +635,17 @@ func BenchmarkInvocation(b *testing.B) {
 	})
 	b.Run("link", func(b *testing.B) {
 		a := newTestAPI(nil)
-		s := &session{
-			api: a, conn: &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}, name: "0a",
-			born: time.Now(), slots: make(chan struct{}, 1<<20)}
+		s := newSession(a)
+		s.name = "0a"
+		s.conn = &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}
+		s.slots = make(chan struct{}, 1<<20)
 		l := &link{session: s}
 		p.tunnel = newTunnel(a, false)
 		p.tunnel.set(l, nil)
-		l.subs.Store("s", func(event string) {
+		l.subs["s"] = func(event string) {
 			part, err := parsePart(event)
 			p.tunnel.receive(l, event, part, err)
-		})
+		}
 		say := func(format string, args ...any) {
 			l.conn.heard.Store(time.Now().UnixNano())
 			if err := l.receive(

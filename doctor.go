@@ -157,7 +157,7 @@ func (d *doctor) run(ctx context.Context) bool {
 		d.say("ok", c.name, found)
 	}
 	if d.session != nil {
-		d.session.conn.close()
+		d.session.close()
 	}
 	return len(failed) == 0
 }
@@ -529,8 +529,8 @@ func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (
 		case <-d.inbox.news:
 		case <-again:
 			return nil, errNoProbe
-		case <-d.session.conn.ctx.Done():
-			return nil, context.Cause(d.session.conn.ctx)
+		case <-d.session.ctx().Done():
+			return nil, context.Cause(d.session.ctx())
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

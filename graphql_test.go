@@ -398,7 +398,7 @@ func TestGraphQLClientLibrary(t *testing.T) {
 				t.Errorf("got\n%q, the library has\n%q", ours, theirs)
 			}
 		}
-		s.conn.close()
+		s.close()
 		<-subscribed
 	})
 }
@@ -516,7 +516,7 @@ func TestGraphQLSession(t *testing.T) {
 			if event := <-events; event != `{"a":1}` {
 				t.Errorf("got event %s", event)
 			}
-			s.conn.close()
+			s.close()
 		}
 	})
 }
@@ -553,7 +553,7 @@ func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(s.conn.close)
+			t.Cleanup(s.close)
 			return s
 		}
 		s := connect()

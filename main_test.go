@@ -1815,10 +1815,10 @@ func TestConnect(t *testing.T) {
 				ended := async(func() (bool, error) { p.drain(); return true, nil })
 				r := <-done
 				if test.err == "" {
-					if r.err != nil || (r.value.conn.ctx.Err() != nil) {
+					if r.err != nil || (r.value.ctx().Err() != nil) {
 						t.Fatalf("error %v", r.err)
 					}
-					r.value.conn.close()
+					r.value.close()
 				} else if r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
 					errors.Is(r.err, errRefused) != test.no {
 					t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused),
@@ -1857,9 +1857,9 @@ func TestSessionKeepAlive(t *testing.T) {
 			if time.Sleep(time.Millisecond); !s.spent() {
 				t.Errorf("%s: not spent after more than %v", ack, staleAfter)
 			}
-			if <-s.conn.ctx.Done(); time.Since(start) != want ||
-				context.Cause(s.conn.ctx).Error() != "nothing received for "+want.String() {
-				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.conn.ctx))
+			if <-s.ctx().Done(); time.Since(start) != want ||
+				context.Cause(s.ctx()).Error() != "nothing received for "+want.String() {
+				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.ctx()))
 			}
 		})
 	}
@@ -2009,8 +2009,8 @@ func TestSessionOperations(t *testing.T) {
 						test.err, test.no)
 				}
 				synctest.Wait()
-				if (s.conn.ctx.Err() != nil) != test.over {
-					t.Errorf("connection over: %v, want %v", (s.conn.ctx.Err() != nil), test.over)
+				if (s.ctx().Err() != nil) != test.over {
+					t.Errorf("connection over: %v, want %v", (s.ctx().Err() != nil), test.over)
 				}
 				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) {
 					t.Errorf("told too much: %s", said)
@@ -2069,11 +2069,13 @@ func TestSessionCancelled(t *testing.T) {
 		}
 		p.say(`{"type":"publish_success","id":"%s"}`, m.ID) // too late, and harmless
 		synctest.Wait()
-		if s.waits.Range(func(id, _ any) bool {
-			t.Errorf("the answer %v is waited for", id)
-			return true
-		}); s.conn.ctx.Err() != nil {
-			t.Errorf("connection over: %v", context.Cause(s.conn.ctx))
+		s.mu.Lock()
+		if len(s.waits) > 0 {
+			t.Errorf("replies are waited for: %v", s.waits)
+		}
+		s.mu.Unlock()
+		if s.ctx().Err() != nil {
+			t.Errorf("connection over: %v", context.Cause(s.ctx()))
 		}
 	})
 }
@@ -2136,8 +2138,8 @@ func TestSessionData(t *testing.T) {
 			!strings.Contains(said, "UnsupportedOperation") {
 			t.Errorf("log:\n%s", said)
 		}
-		if s.conn.ctx.Err() != nil {
-			t.Error(context.Cause(s.conn.ctx))
+		if s.ctx().Err() != nil {
+			t.Error(context.Cause(s.ctx()))
 		}
 	})
 }
@@ -2150,7 +2152,7 @@ func TestPublishRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.conn.close()
+		defer s.close()
 		published := func() (webSocket, https int) {
 			api.wait(t.Context(), func(c *eventAPICounts) bool {
 				webSocket, https = c.publishes[1], c.publishes[0]
@@ -2394,19 +2396,21 @@ func FuzzReceive(f *testing.F) {
 		ctx, fail := context.WithCancelCause(t.Context())
 		fail(errors.New("closed"))
 		tn := newTunnel(a, false)
-		s := &session{api: a, conn: &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}, name: id}
+		s := newSession(a)
+		s.name = id
+		s.conn = &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}
 		s.expect("")
 		s.expect("2")
 		l := &link{session: s}
 		c := &call{t: tn, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
 			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
-		s.subs.Store("1", func(event string) { p, err := parsePart(event); tn.receive(l, event, p, err) })
-		s.subs.Store("3", func(event string) {
+		s.subs["1"] = func(event string) { p, err := parsePart(event); tn.receive(l, event, p, err) }
+		s.subs["3"] = func(event string) {
 			tn.mu.Lock()
 			defer tn.mu.Unlock()
 			c.takeBare(l, event, true)
-		})
+		}
 		marked := "marked, not to be told " + string(raw)
 		cut := part{
 			Type: "response", RequestID: id + "/1", Encoding: "gzip", Last: true,
@@ -2452,10 +2456,10 @@ func TestSessionQuietAfterAck(t *testing.T) {
 			if r.err != nil {
 				t.Fatal(r.err)
 			}
-			defer r.value.conn.close()
+			defer r.value.close()
 			time.Sleep(time.Minute)
-			if r.value.conn.ctx.Err() != nil {
-				t.Errorf("%s: %v", ack, context.Cause(r.value.conn.ctx))
+			if r.value.ctx().Err() != nil {
+				t.Errorf("%s: %v", ack, context.Cause(r.value.ctx()))
 			}
 		})
 	}
@@ -3135,11 +3139,11 @@ func TestCallProbesQuietLink(t *testing.T) {
 				c.api.do(1, apiVerdict{after: goHalfOpen})
 			}
 			time.Sleep(quietTimeout + publishTimeout - time.Millisecond)
-			if c.link() != first || (first.conn.ctx.Err() != nil) {
+			if c.link() != first || (first.ctx().Err() != nil) {
 				t.Errorf("dead %v: given up too early", dead)
 			}
 			time.Sleep(time.Second)
-			if gone := (first.conn.ctx.Err() != nil); gone != dead {
+			if gone := (first.ctx().Err() != nil); gone != dead {
 				t.Errorf("dead %v: given up %v", dead, gone)
 			}
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
@@ -4711,7 +4715,7 @@ func connectSessionWith(t *testing.T, ln *pipeListener, a *appsync, ack string) 
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
-	t.Cleanup(r.value.conn.close)
+	t.Cleanup(r.value.close)
 	p.say(`{"type":"ka"}`) // the acknowledged timeout counts from the next frame on
 	return r.value, p
 }

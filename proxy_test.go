@@ -3759,8 +3759,8 @@ func (l *localEnd) run(ctx context.Context, a *appsync) {
 		}
 		l.use(s)
 		notify(l.up)
-		<-s.conn.ctx.Done()
-		return true, context.Cause(s.conn.ctx)
+		<-s.ctx().Done()
+		return true, context.Cause(s.ctx())
 	}, func(error) { l.use(nil) })
 }
 
