@@ -591,7 +591,7 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 			// Of printable ASCII these two are all that JSON escapes; encoding/json takes ten times as long.
 			text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
 			text = bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
-			full := count == d.events || len(body)+len(text)+len(`"`) > maxPublish
+			full := count == d.events || len(body)+len(text)+len(`""`) > maxPublish
 			if count > 0 && full {
 				if !yield(append(body[:len(body)-1], d.publishTail...)) {
 					return
@@ -668,8 +668,9 @@ func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (status int, e
 }
 
 // run keeps a session up until ctx is done. use makes something of each new session. It returns when it has
-// no more use for it, with the reason; up tells whether the session has worked. down gets the reason why there
-// is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full jitter.
+// no more use for it, with the reason; up tells whether the session has worked. down gets the reason why
+// there is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full
+// jitter.
 func (a *appsync) run(
 	ctx context.Context, use func(context.Context, *session) (up bool, err error), down func(error),
 ) {

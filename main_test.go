@@ -1233,7 +1233,7 @@ func TestPublishesSize(t *testing.T) {
 	// Five events: four of 228,000 bytes as they are escaped, and one that brings them and what precedes it
 	// to total bytes.
 	five := func(total int) []string {
-		before := len(`{"channel":"","events":[`) + len(channel) + 4*228_000 + len(`,,,`)
+		before := len(`{"channel":"","events":[`) + len(channel) + 4*228_000 + len(`,,,,`)
 		return append(slices.Repeat([]string{eventOf(228_000)}, 4), eventOf(total-before))
 	}
 	tests := []struct {
@@ -1252,7 +1252,7 @@ func TestPublishesSize(t *testing.T) {
 		var got []int
 		for body := range new(appsync).publishes(channel, asBytes(test.events)) {
 			got = append(got, len(publishBody(t, body, channel)))
-			if len(body) > maxPublish+len(`,]}`) {
+			if len(body) > maxPublish+len(`]}`) {
 				t.Errorf("%s: a body of %d bytes", test.name, len(body))
 			}
 		}
