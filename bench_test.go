@@ -561,7 +561,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 		default:
 			j := open[p.RequestID]
 			if j == nil {
-				j = &joiner{limit: 8 << 20}
+				j = newJoiner(8 << 20)
 				open[p.RequestID] = j
 			}
 			if err := j.add(p); err != nil {

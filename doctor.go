@@ -560,7 +560,7 @@ func (b *doctorInbox) receive(event string) {
 		if len(b.messages) > 16 {
 			return
 		}
-		j = &joiner{limit: maxPayload}
+		j = newJoiner(maxPayload)
 		b.messages[p.RequestID] = j
 	}
 	j.add(p) // what does not fit is missing later

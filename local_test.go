@@ -703,7 +703,7 @@ func TestLocalParts(t *testing.T) {
 		s := newSubscriber(nil, newLocal(localOptions{}, nil))
 		o := s.newTransfer(rep)
 		o.cut(time.Now().Add(time.Hour))
-		j := joiner{limit: 8 << 20}
+		j := newJoiner(8 << 20)
 		for i := range o.ends {
 			data := make([]byte, o.end(i+1)-o.end(i))
 			o.rep.data.ReadAt(data, o.end(i))
@@ -899,7 +899,7 @@ func TestLocalAnswerSurvivesLoss(t *testing.T) {
 		e.ask(1, []byte("1"), r.context())
 		id, _ := r.next()
 		r.respond(id, bytes.NewReader(event), 202)
-		j := joiner{limit: maxPayload}
+		j := newJoiner(maxPayload)
 		for !j.complete() {
 			p := <-e.parts
 			if p.Type == "response" {

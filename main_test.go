@@ -1381,7 +1381,7 @@ func orders(parts []*part) iter.Seq2[string, []*part] {
 // joinParts joins the parts of one message, as they come.
 func joinParts(t *testing.T, parts []*part) ([]byte, *part) {
 	t.Helper()
-	j := joiner{limit: maxPayload + maxEvent}
+	j := newJoiner(maxPayload + maxEvent)
 	if j.complete() {
 		t.Error("complete before the first part")
 	}
@@ -1511,7 +1511,7 @@ func TestJoinerRefuses(t *testing.T) {
 		{"another index", []*part{p(1, true)}, p(0, false), ""},
 	}
 	for _, test := range tests {
-		j := joiner{limit: 1 << 20}
+		j := newJoiner(1 << 20)
 		for _, q := range test.had {
 			if err := j.add(q); err != nil {
 				t.Errorf("%s: %v", test.name, err)
@@ -1530,7 +1530,7 @@ func TestJoinerRefuses(t *testing.T) {
 
 // Parts that wait for an earlier one stay within the limit; the one that is next always has a place.
 func TestJoinerLimit(t *testing.T) {
-	j := joiner{limit: 10_000}
+	j := newJoiner(10_000)
 	data := make([]byte, 2000)
 	kept := 0
 	for index := 1; index < 100; index++ {
@@ -1550,7 +1550,7 @@ func TestJoinerLimit(t *testing.T) {
 	if err := j.add(&part{Index: 0, data: make([]byte, 20_000)}); err != nil {
 		t.Errorf("the next part: %v", err)
 	}
-	if read, err := io.ReadAll(&j); err != errMissing || len(read) != 26_000 || j.size != 0 || j.complete() {
+	if read, err := io.ReadAll(j); err != errMissing || len(read) != 26_000 || j.size != 0 || j.complete() {
 		t.Errorf("read %d bytes, %v; %d wait, complete %v", len(read), err, j.size, j.complete())
 	}
 	if err := j.add(&part{Index: 2, data: data}); err != nil || j.size != 0 {
@@ -1559,7 +1559,7 @@ func TestJoinerLimit(t *testing.T) {
 	if err := j.add(&part{Index: 4, Last: true}); err != nil || !j.complete() {
 		t.Errorf("the last part: %v, complete %v", err, j.complete())
 	}
-	if read, err := io.ReadAll(&j); err != nil || len(read) != 0 {
+	if read, err := io.ReadAll(j); err != nil || len(read) != 0 {
 		t.Errorf("the last part: %d bytes, %v", len(read), err)
 	}
 }
@@ -1567,7 +1567,7 @@ func TestJoinerLimit(t *testing.T) {
 // Of a part that waits nothing is kept but its data: what else it may hold is in no limit.
 func TestJoinerKeepsDataAlone(t *testing.T) {
 	before := heap()
-	j := joiner{limit: maxPayload}
+	j := newJoiner(maxPayload)
 	long := strings.Repeat("x", 100<<10)
 	for index := range 100 {
 		p, err := parsePart(
@@ -1584,7 +1584,7 @@ func TestJoinerKeepsDataAlone(t *testing.T) {
 	if got := int64(heap() - before); got > 4<<20 {
 		t.Errorf("100 parts of 200 KB keep %d bytes", got)
 	}
-	if body, err := io.ReadAll(&j); len(body) != 100 || j.first.ErrorType != long {
+	if body, err := io.ReadAll(j); len(body) != 100 || j.first.ErrorType != long {
 		t.Errorf("read %d bytes, %v", len(body), err)
 	}
 }
@@ -1595,7 +1595,7 @@ func TestJoinLimit(t *testing.T) {
 	for _, size := range []int{0, 1, maxPayload - 1, maxPayload, maxPayload + 1} {
 		for encoding, data := range map[string][]byte{
 			"": content[:size], "gzip": gzipTimes(content[:size], 1)} {
-			j := joiner{limit: maxPayload}
+			j := newJoiner(maxPayload)
 			if err := j.add(&part{Encoding: encoding, Last: true, data: data}); err != nil {
 				t.Fatal(err)
 			}
@@ -1619,7 +1619,7 @@ func TestJoinBroken(t *testing.T) {
 		"no checksum":    whole[:len(whole)-8],
 		"wrong checksum": flipped, "rubbish behind": slices.Concat(whole, []byte("rubbish")),
 	} {
-		j := joiner{limit: 1 << 20}
+		j := newJoiner(1 << 20)
 		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
 			t.Fatal(err)
 		}
@@ -1637,7 +1637,7 @@ func TestJoinBomb(t *testing.T) {
 	for name, data := range map[string][]byte{"bomb": bomb, "a bomb that lies": lies} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		j := joiner{limit: maxPayload}
+		j := newJoiner(maxPayload)
 		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
 			t.Fatal(err)
 		}
@@ -1683,7 +1683,7 @@ func FuzzParts(f *testing.F) {
 	f.Add(`{"live_lambda":1,"data":"YQ","encoding":"gzip","last":true}` + "\n" + `[{"live_lambda":1}]` +
 		"\n" + `{"live_lambda":2}`)
 	f.Fuzz(func(t *testing.T, lines string) {
-		j := joiner{limit: 4096}
+		j := newJoiner(4096)
 		for line := range strings.Lines(lines) {
 			p, err := parsePart(line)
 			switch {
@@ -1703,12 +1703,12 @@ func FuzzParts(f *testing.F) {
 			}
 			size := 0
 			for index, data := range j.waiting {
-				size += len(data) + 512
+				size += len(data) + partOverhead
 				if index < j.next || j.last >= 0 && index > j.last {
 					t.Fatalf("part %d waits, of %d to %d", index, j.next, j.last)
 				}
 			}
-			if size != j.size || size > j.limit+len(line)+512 {
+			if size != j.size || size > j.limit+len(line)+partOverhead {
 				t.Fatalf("%d bytes wait, counted %d", size, j.size)
 			}
 		}

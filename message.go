@@ -1,6 +1,19 @@
 package main
 
-// message.go knows this program's own messages, which travel as AppSync's events.
+// message.go knows this program's own messages, which travel as AppSync's events: the event of an invocation
+// on its way to the developer, the response on its way back, and what the two ends say about them.
+//
+//	type      from       says                           fields, beside request_id, index and last
+//	(none)    extension  a request, in one event        event_payload, context; none of type, index and last
+//	request   extension  a request, gzipped, in parts   encoding, data
+//	accepted  local end  the request has come, whole    sender
+//	response  local end  the handler's response         sender, encoding, data, headers, trailers
+//	error     local end  the handler's error, as JSON   sender, encoding, data, error_type, xray_cause
+//	done      extension  the invocation is over         outcome
+//	probe     both       to itself: this comes through
+//
+// A part is one event. The data of a message's parts, joined by index, is what the message carries.
+// docs/PROTOCOL.md describes all of it.
 
 import (
 	"bytes"
@@ -12,28 +25,34 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
-	"slices"
 	"strings"
 	"unicode/utf16"
 )
 
-// Sizes of this program's own messages, in bytes.
+// Sizes of messages: bytes, but for maxParts.
 const (
-	partData   = 165_000           // of data in one part: 220,000 in base64url, which leaves 8,000 for the rest
-	maxPayload = 6*1024*1024 + 100 // Lambda's limit for events and buffered responses
-	maxStream  = 200 << 20         // and for streamed ones
+	partData     = 165_000 // of data in one part: 220,000 in base64url, which leaves 10,000 for the rest
+	partOverhead = 512     // that a part which waits is counted with, beside its data
+	streamWindow = 8 << 20 // of a stream's parts that wait while an earlier one is missing
+	maxParts     = 1 << 20 // of one message
+	maxLogged    = 160     // of a text from outside in a line of the log
 )
 
-// asciiJSON is src, which must be valid JSON in UTF-8, token for token, without the white space between them. AppSync
-// checks a WebSocket publish against its own serialisation of the events, so the characters inside strings that
-// serialisers disagree on (< > & = ' and whatever is not printable ASCII) are written as \uXXXX.
+// Lambda's limits, in bytes.
+const (
+	maxPayload = 6*1024*1024 + 100 // of an event and of a buffered response
+	maxStream  = 200 << 20         // of a streamed response
+)
+
+// asciiJSON returns src, JSON in UTF-8, with the same tokens and no white space between them; nothing if src
+// is not JSON. AppSync checks the signature of a publish against its own serialisation of the events, so a
+// character that serialisers may write in different ways becomes \uXXXX.
 // https://github.com/aws/aws-appsync-community/issues/400
 func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
-	json.Compact(&compact, src) // what is not valid stays out
+	json.Compact(&compact, src) // leaves compact empty if src is not JSON
 	for _, r := range compact.String() {
-		if r >= ' ' && r <= '~' && r != '<' && r != '>' && r != '&' && r != '=' && r != '\'' {
+		if r >= ' ' && r <= '~' && !strings.ContainsRune("<>&='", r) {
 			dst = append(dst, byte(r))
 			continue
 		}
@@ -44,153 +63,226 @@ func asciiJSON(src []byte) (dst []byte) {
 	return dst
 }
 
-// part is one message of version 1, or one piece of it: everything but a request that fits in one event.
+// part is one event of version 1. A request that fits in one event is read as a part without a type.
 type part struct {
-	LiveLambda any               `json:"live_lambda"` // 1
-	Type       string            `json:"type"`        // request, accepted, response, error, done, probe
-	RequestID  string            `json:"request_id"`
-	Index      int               `json:"index"`
-	Last       bool              `json:"last"`
-	Encoding   string            `json:"encoding,omitempty"` // gzip where the joined data is
-	Headers    map[string]string `json:"headers,omitempty"`  // in part 0 of a response
-	Trailers   map[string]string `json:"trailers,omitempty"` // in the last part of a stream that broke
-	ErrorType  string            `json:"error_type,omitempty"`
-	XRayCause  string            `json:"xray_cause,omitempty"`
-	Outcome    string            `json:"outcome,omitempty"` // of done: answered, timeout, deployed
-	Sender     string            `json:"sender,omitempty"`  // a local end's random name: two may answer one request
-	Data       string            `json:"data,omitempty"`    // unpadded base64url
+	LiveLambda any               `json:"live_lambda"` // the version, 1
+	Type       string            `json:"type"`
+	RequestID  string            `json:"request_id"`           // LINK/N; a probe has a name of its own
+	Index      int               `json:"index"`                // from 0
+	Last       bool              `json:"last"`                 // no part has a higher index
+	Encoding   string            `json:"encoding,omitempty"`   // gzip if the joined data is gzipped
+	Headers    map[string]string `json:"headers,omitempty"`    // of a response, in part 0
+	Trailers   map[string]string `json:"trailers,omitempty"`   // of a stream that broke, in the last part
+	ErrorType  string            `json:"error_type,omitempty"` // of an error, in part 0
+	XRayCause  string            `json:"xray_cause,omitempty"` // of an error, in part 0
+	Outcome    string            `json:"outcome,omitempty"`    // of done: answered, timeout, deployed
+	Sender     string            `json:"sender,omitempty"`     // a local end's name; two may answer
+	Data       string            `json:"data,omitempty"`       // unpadded base64url
 
-	data []byte // Data, decoded
+	data []byte // Data, decoded by parsePart, which empties Data
 }
 
-// encode writes p, with data, as an event.
+// event returns p as the only part of its message, without data.
+func (p part) event() []byte {
+	p.Last = true
+	return p.encode(nil)
+}
+
+// encode returns p, with data, as an event. Data may be large and is plain in base64url, so only the rest of
+// p goes through encoding/json and asciiJSON.
 func (p part) encode(data []byte) []byte {
-	p.LiveLambda, p.Data = 1, ""
-	head, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
-	event := asciiJSON(head)
+	p.LiveLambda = 1
+	p.Data = ""
+	object, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
+	event := asciiJSON(object)
 	if len(data) == 0 {
 		return event
 	}
 	event = append(event[:len(event)-1], `,"data":"`...)
-	return append(base64.RawURLEncoding.AppendEncode(event, data), `"}`...)
+	event = base64.RawURLEncoding.AppendEncode(event, data)
+	return append(event, `"}`...)
 }
 
-// compressed cuts the pieces together, gzipped, into the events of one message. The fastest level: an invocation waits
-// for it.
+// compressed returns the events of one message, whose data is the pieces, one after the other, gzipped. The
+// level is the fastest one, because an invocation waits. A part is handed on as soon as it is full.
 func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
+	p.Encoding = "gzip"
 	return func(yield func([]byte) bool) {
-		var buf bytes.Buffer
-		zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed) // the level is valid
-		p.Encoding = "gzip"
-		goOn := true
-		cut := func() {
-			for ; goOn && buf.Len() > partData; p.Index++ {
-				goOn = yield(p.encode(buf.Next(partData)))
-			}
-		}
+		w := &partWriter{part: p, yield: yield}
+		zw, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // the level is valid
 		for _, piece := range pieces {
-			for chunk := range slices.Chunk(piece, 64<<10) { // never all of it at once
-				zw.Write(chunk)
-				cut()
-			}
+			zw.Write(piece) // after an error of w, zw writes nothing more to it and Close returns it
 		}
-		zw.Close()
-		if cut(); goOn {
-			p.Last = true
-			yield(p.encode(buf.Bytes()))
+		if zw.Close() == nil {
+			w.Last = true
+			yield(w.encode(w.rest.Bytes()))
 		}
 	}
 }
 
-// parsePart reads an event. It returns nil where the event is not a message of version 1 but a bare result, and an error
-// where it claims to be one and is not valid.
+// partWriter hands on what is written to it in full parts, and keeps what is left for the last one.
+type partWriter struct {
+	part  // the next one, but for its data
+	rest  bytes.Buffer
+	yield func(event []byte) bool
+}
+
+// Write returns an error if nobody takes the parts any more.
+func (w *partWriter) Write(b []byte) (int, error) {
+	w.rest.Write(b)
+	for w.rest.Len() > partData {
+		if !w.yield(w.encode(w.rest.Next(partData))) {
+			return 0, io.ErrClosedPipe
+		}
+		w.Index++
+	}
+	return len(b), nil
+}
+
+// parsePart reads an event. It returns nil, without an error, if the event is no message of version 1: then
+// it is a bare result. If a field has a bad value, the error names the field, and the part has what could be
+// read.
 func parsePart(event string) (*part, error) {
+	if !isMessage(event) {
+		return nil, nil
+	}
 	p := new(part)
-	var exact map[string]json.RawMessage // encoding/json takes a struct's keys in any case
-	if !strings.HasPrefix(event, `{"live_lambda":1,`) && (json.Unmarshal([]byte(event), &exact) != nil || string(exact["live_lambda"]) != "1") {
+	err := json.Unmarshal([]byte(event), p)
+	// A number in an any is a float64. The event may only begin like a message, or have the key twice.
+	if p.LiveLambda != 1.0 {
 		return nil, nil
 	}
-	err := json.Unmarshal([]byte(event), p) // a field of the wrong type does not keep it from the others
-	if p.LiveLambda != 1.0 {                // not JSON after all, or the key comes twice
-		return nil, nil
+	encoded := p.Data
+	p.Data = ""
+	var wrong *json.UnmarshalTypeError // which does not keep encoding/json from reading the other fields
+	if errors.As(err, &wrong) {
+		return p, fmt.Errorf("its field %s is of another type", wrong.Field)
 	}
-	if err == nil {
-		p.data, err = base64.RawURLEncoding.Strict().DecodeString(p.Data)
-	}
-	if p.Data = ""; err != nil || p.Index < 0 || p.Index >= 1<<20 || p.Encoding != "" && p.Encoding != "gzip" {
-		return p, errors.New("a field has a value that it must not have")
+	p.data, err = base64.RawURLEncoding.Strict().DecodeString(encoded)
+	switch {
+	case err != nil:
+		return p, errors.New("its field data is not unpadded base64url")
+	case p.Index < 0 || p.Index >= maxParts:
+		return p, errors.New("its field index is out of range")
+	case p.Encoding != "" && p.Encoding != "gzip":
+		return p, errors.New("its field encoding is not gzip")
 	}
 	return p, nil
 }
 
-// errTooBig says that a message is larger than Lambda allows.
-var errTooBig = fmt.Errorf("larger than %d bytes", maxPayload)
-
-// joiner puts the parts of one message together again, whatever order they come in. It is not safe for concurrent use.
-type joiner struct {
-	limit, size int            // bytes of parts that may wait, and that do
-	waiting     map[int][]byte // by index, data of parts that have come and were not read; of the others no more is kept
-	next, last  int            // index of the part to read next; of the last part once it has come, else -1
-	first       *part          // part 0, once it has come, else any: what all parts have in common
-	trailers    map[string]string
-	rest        []byte // of the part that is being read
+// isMessage reports whether event is an object with "live_lambda":1. encoding/json takes a struct's keys in
+// any case, a map's only as they are. An event that begins as encode writes it is not read twice.
+func isMessage(event string) bool {
+	if strings.HasPrefix(event, `{"live_lambda":1,`) {
+		return true
+	}
+	var fields map[string]json.RawMessage
+	json.Unmarshal([]byte(event), &fields) // leaves fields empty if event is not an object
+	return string(fields["live_lambda"]) == "1"
 }
 
-// add keeps p unless it has come before. It returns an error where p contradicts what has come, errTooBig where it is
-// more than the limit; the part that is read next always has a place.
+// joiner joins the parts of one message, in whatever order they come. It is not safe for concurrent use.
+type joiner struct {
+	limit    int               // bytes that may wait; the part that is read next may go beyond
+	size     int               // bytes that wait: data, and partOverhead for each part
+	waiting  map[int][]byte    // by index, the data of parts that have come and have not been read
+	next     int               // index of the part that is read next
+	highest  int               // of all indexes that have come
+	last     int               // index of the last part; maxParts, which no part has, until that has come
+	first    *part             // part 0; until that has come, the part that came first; before that, nil
+	trailers map[string]string // of the last part
+	rest     []byte            // of the data that is being read
+}
+
+// newJoiner returns a joiner that keeps at most limit bytes waiting.
+func newJoiner(limit int) *joiner {
+	return &joiner{limit: limit, last: maxParts, waiting: map[int][]byte{}}
+}
+
+// errTooBig is the error of a message, or a part of one, that is beyond a limit.
+var errTooBig = errors.New("larger than Lambda allows")
+
+// add keeps p, unless it has come before. It returns an error if p contradicts the parts that have come, and
+// errTooBig if there is no room for it.
 func (j *joiner) add(p *part) error {
-	if j.waiting == nil {
-		j.waiting, j.last, j.first = map[int][]byte{}, -1, p
+	if j.first == nil {
+		j.first = p
 	}
-	_, twice := j.waiting[p.Index]
-	size := j.size + len(p.data) + 512 // for the part itself
-	switch {
-	case p.Index < j.next || twice:
+	_, waits := j.waiting[p.Index]
+	if waits || p.Index < j.next {
 		return nil
-	case p.Type != j.first.Type, p.Encoding != j.first.Encoding, j.last >= 0 && (p.Index > j.last || p.Last),
-		p.Last && slices.ContainsFunc(slices.Collect(maps.Keys(j.waiting)), func(index int) bool { return index > p.Index }):
-		return errors.New("it contradicts the other parts")
-	case size > j.limit && p.Index != j.next:
+	}
+	if what := j.contradiction(p); what != "" {
+		return errors.New("it contradicts the other parts: " + what)
+	}
+	size := j.size + len(p.data) + partOverhead
+	if size > j.limit && p.Index != j.next {
 		return errTooBig
 	}
-	j.waiting[p.Index], j.size = p.data, size
+	j.waiting[p.Index] = p.data
+	j.size = size
+	j.highest = max(j.highest, p.Index)
 	if p.Index == 0 {
 		j.first = p
 	}
 	if p.Last {
-		j.last, j.trailers = p.Index, p.Trailers
+		j.last = p.Index
+		j.trailers = p.Trailers
 	}
 	return nil
 }
 
-// complete reports whether all parts have come.
-func (j *joiner) complete() bool { return j.last >= 0 && len(j.waiting) == j.last+1-j.next }
+// contradiction says what of p cannot be true if the parts that have come are; "" if there is nothing.
+func (j *joiner) contradiction(p *part) string {
+	switch {
+	case p.Type != j.first.Type:
+		return "its type is another"
+	case p.Encoding != j.first.Encoding:
+		return "its encoding is another"
+	case p.Index > j.last:
+		return "it comes after the last one"
+	case p.Last && p.Index < j.highest:
+		return "it is the last one, and one that comes after it is there"
+	}
+	return ""
+}
 
-// ended reports whether all of the message has been read.
-func (j *joiner) ended() bool { return len(j.rest) == 0 && j.last >= 0 && j.next > j.last }
+// complete reports whether all parts have come, the last one and each before it.
+func (j *joiner) complete() bool {
+	return len(j.waiting) == j.last+1-j.next
+}
 
-// ready reports whether Read has something to say: data, or the end.
+// ended reports whether all parts have come and been read.
+func (j *joiner) ended() bool {
+	return j.next > j.last && len(j.rest) == 0
+}
+
+// ready reports whether Read has data to return, or the end. It takes nothing from Read: a caller that may
+// have to give up looks first, and what it does not read then is not lost.
 func (j *joiner) ready() bool {
-	for len(j.rest) == 0 && !j.ended() {
-		data, there := j.waiting[j.next]
-		if !there {
+	for len(j.rest) == 0 && !j.ended() { // a part may be empty
+		data, come := j.waiting[j.next]
+		if !come {
 			return false
 		}
 		delete(j.waiting, j.next)
-		j.rest, j.size, j.next = data, j.size-len(data)-512, j.next+1
+		j.next++
+		j.size -= len(data) + partOverhead
+		j.rest = data
 	}
 	return true
 }
 
-// errMissing says that the next part has not come yet.
+// errMissing is Read's error for a part that is next and has not come yet.
 var errMissing = errors.New("a part is missing")
 
-// Read reads the data of the parts in order, as they are; errMissing where one has to come first.
+// Read reads the data of the parts by index, and does not decompress it. It returns errMissing if the next
+// part has not come yet, and io.EOF after the last one.
 func (j *joiner) Read(b []byte) (int, error) {
-	switch {
-	case !j.ready():
+	if !j.ready() {
 		return 0, errMissing
-	case j.ended():
+	}
+	if j.ended() {
 		return 0, io.EOF
 	}
 	n := copy(b, j.rest)
@@ -198,19 +290,25 @@ func (j *joiner) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// message reads a complete message of at most limit bytes, decompressed, or returns errTooBig.
+// message reads a complete message, decompressed. It returns errTooBig if that has more than limit bytes, and
+// an error of package gzip if it cannot be decompressed.
 func (j *joiner) message(limit int) ([]byte, error) {
-	r, size, err := io.Reader(j), j.size, error(nil)
+	size := j.size
+	var r io.Reader = j
 	if j.first.Encoding == "gzip" {
-		// Its last four bytes say how much it is (RFC 1952, ISIZE); where that is not true it takes more memory to read.
+		// The last four bytes say how much it is decompressed (RFC 1952, ISIZE). If that is not true, reading
+		// takes more memory, within the limit.
 		if end := j.waiting[j.last]; len(end) >= 4 {
 			size = int(binary.LittleEndian.Uint32(end[len(end)-4:]))
 		}
-		if r, err = gzip.NewReader(j); err != nil {
+		zr, err := gzip.NewReader(j)
+		if err != nil {
 			return nil, err
 		}
+		r = zr
 	}
-	body := bytes.NewBuffer(make([]byte, 0, min(size, limit+1)+bytes.MinRead))
+	var body bytes.Buffer
+	body.Grow(min(size, limit+1) + bytes.MinRead)
 	n, err := body.ReadFrom(io.LimitReader(r, int64(limit)+1))
 	if n > int64(limit) {
 		err = errTooBig
@@ -218,14 +316,16 @@ func (j *joiner) message(limit int) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// isControl reports whether r is a control character. Not all of them does log/slog escape.
-func isControl(r rune) bool { return r < ' ' || r > '~' && r < '\u00a0' }
+// firstLine returns the beginning of a text from outside, up to a control character, short enough for a log.
+func firstLine(s string) string {
+	s = s[:min(len(s), maxLogged)]
+	if end := strings.IndexFunc(s, isControl); end >= 0 {
+		s = s[:end]
+	}
+	return s
+}
 
-// firstLine is the beginning of a text from outside, up to a control character, short enough for a log line.
-func firstLine(s string) string { return s[:strings.IndexFunc(s[:min(len(s), 160)]+"\n", isControl)] }
-
-// event is p as the only part of its message, without data.
-func (p part) event() []byte {
-	p.Last = true
-	return p.encode(nil)
+// isControl reports whether r is a control character, of which log/slog does not escape all.
+func isControl(r rune) bool {
+	return r < ' ' || r > '~' && r < '\u00a0'
 }

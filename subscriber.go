@@ -95,7 +95,7 @@ type talk struct {
 
 // openRequest is a request in parts that is not whole yet.
 type openRequest struct {
-	joiner
+	*joiner
 	latest time.Time
 }
 
@@ -271,7 +271,7 @@ func (s *subscriber) part(ctx context.Context, p *part) error {
 		s.once("open", "dropped a request in parts that was not whole: too many at once")
 	}
 	if o == nil {
-		o = &openRequest{joiner: joiner{limit: maxPayload + maxContext}}
+		o = &openRequest{joiner: newJoiner(maxPayload + maxContext)}
 		s.open[p.RequestID] = o
 	}
 	o.latest = now

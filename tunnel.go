@@ -50,7 +50,6 @@ const (
 	maxSender     = 50                     // characters of a local end's name
 	maxSenders    = 2                      // local ends whose answers to one call are collected
 	// bytes of a stream's parts that are kept while an earlier one is missing
-	streamWindow = 8 << 20
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -496,7 +495,7 @@ func (c *call) take(l *link, p *part) error {
 		return nil
 	}
 	if j == nil {
-		j = &joiner{limit: maxPayload + maxEvent}
+		j = newJoiner(maxPayload + maxEvent)
 		c.parts[p.Sender] = j
 	}
 	err := j.add(p)
