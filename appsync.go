@@ -53,16 +53,78 @@ const (
 	refusedPause   = 10 * time.Second       // besides, after a dial that AppSync refuses
 )
 
+// endpoint is one AppSync API, and how to use it.
+type endpoint struct {
+	http      *url.URL // of publishes over HTTPS; its host, without a port, is the one that is signed
+	realtime  *url.URL // of WebSockets
+	graphql   bool     // a GraphQL API, not an Event API
+	region    string   // that requests are signed for
+	apiKey    string   // used instead of IAM, if it is not empty
+	namespace string   // the first segment of all channels
+	requests  string   // the channel of requests: /NAMESPACE/requests[/STAGE]
+}
+
 // appsync is a client of one AppSync API.
 type appsync struct {
-	http, realtime *url.URL // of publishes over HTTPS, whose host, without port, is the one that is signed; of WebSockets
-	graphql        bool     // a GraphQL API, not an Event API
-	region, apiKey string   // the key is used instead of IAM where set
-	namespace      string
-	requests       string // the channel of requests: /NAMESPACE/requests[/STAGE]
-	credentials    func(context.Context) (credentials, error)
-	transport      *http.Transport
-	log            *slog.Logger
+	endpoint
+	transport   *http.Transport
+	credentials func(context.Context) (credentials, error) // as they are now
+	log         *slog.Logger
+}
+
+// newAppSync makes a client of the API at e. It may change transport: roots are files of root certificates,
+// nil leaves transport as it is. keys is asked at each signing.
+func newAppSync(e endpoint, roots []string, transport *http.Transport,
+	keys func(context.Context) (credentials, error), log *slog.Logger) *appsync {
+	secureTransport(transport, roots, e.realtime.Hostname())
+	return &appsync{endpoint: e, transport: transport, credentials: keys, log: log}
+}
+
+// role is where the credentials of a function's role are.
+type role struct {
+	accessKeyID     string
+	secretAccessKey string
+	sessionToken    string
+	containerURI    string // of the container credential endpoint
+	containerToken  string // what the endpoint wants to see
+}
+
+// roleCredentials returns what tells the credentials of the function's role as they are now: those among keys
+// or, under SnapStart, those of the container credential endpoint.
+// https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
+func roleCredentials(keys role, transport http.RoundTripper) func(context.Context) (credentials, error) {
+	return func(ctx context.Context) (credentials, error) {
+		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
+			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
+		}
+		return containerCredentials(ctx, keys, transport)
+	}
+}
+
+// containerCredentials asks the container credential endpoint.
+func containerCredentials(ctx context.Context, keys role, transport http.RoundTripper) (credentials, error) {
+	uri, err := url.Parse(keys.containerURI)
+	if err != nil || uri.Host == "" {
+		return credentials{}, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri.String(), nil)
+	if err != nil {
+		return credentials{}, fmt.Errorf("container credentials: %w", err)
+	}
+	req.Header.Set("Authorization", keys.containerToken)
+	var answer struct{ AccessKeyID, SecretAccessKey, Token string }
+	status, err := fetchJSON(transport, req, &answer)
+	switch {
+	case status >= 300:
+		err = fmt.Errorf("%d %s", status, http.StatusText(status))
+	case err == nil && (answer.AccessKeyID == "" || answer.SecretAccessKey == ""):
+		err = errors.New("a key is missing")
+	}
+	if err != nil {
+		return credentials{}, fmt.Errorf("container credentials: there are none in the answer: %w", err)
+	}
+	return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 }
 
 // dialect is what Event APIs and GraphQL APIs write differently. Besides, a GraphQL API wraps its messages

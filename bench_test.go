@@ -524,13 +524,12 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	if cfg.api == nil {
 		b.Fatal(problems)
 	}
-	cfg.api.log = newLogger(cfg, os.Stderr)
-	cfg.api.transport = &http.Transport{TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname())}
-	cfg.api.credentials = func(context.Context) (credentials, error) {
+	keys := func(context.Context) (credentials, error) {
 		return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
 	}
+	api := newAppSync(endpoint(*cfg.api), cfg.roots, new(http.Transport), keys, newLogger(cfg, os.Stderr))
 	ctx, cancel := context.WithCancel(b.Context())
-	s, err := cfg.api.connect(ctx)
+	s, err := api.connect(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -552,7 +551,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 		s.publish(ctx, channel,
 			part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body), true)
 	}
-	err = s.subscribe(ctx, ackTimeout, cfg.api.requests, func(event string) {
+	err = s.subscribe(ctx, ackTimeout, api.requests, func(event string) {
 		p, err := parsePart(event)
 		switch {
 		case err != nil || p == nil || p.Type == "done":
@@ -601,7 +600,7 @@ func BenchmarkInvocation(b *testing.B) {
 	answers := 0
 	o := proxyOptions{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}
 	p := newProxy(ctx, o,
-		roundTrip(func(r *http.Request) (*http.Response, error) {
+		transportFunc(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodGet {
 				return next(), nil
 			}

@@ -59,12 +59,11 @@ func (t *console) doctor(args []string) int {
 	case len(words) > 0:
 		return f.wrong("what is %q?", words[0])
 	}
-	// With a TLS configuration of its own a transport speaks no HTTP/2, which has no WebSockets here.
-	transport := newTransport(&tls.Config{})
+	transport := newTransport()
 	defer transport.CloseIdleConnections()
 	d := &doctor{out: t.out, transport: transport, lookup: net.DefaultResolver.LookupHost, sizes: roundTrips}
 	d.credentials, d.source = developerCredentials(f.profile, transport), credentialsSource(f.profile)
-	d.configure = func(ctx context.Context) (*appsync, error) {
+	d.configure = func(ctx context.Context) (*apiConfig, error) {
 		getenv, err := f.getenv(ctx)
 		if err != nil {
 			return nil, err
@@ -98,7 +97,7 @@ func credentialsSource(profile string) string {
 // doctor is one run.
 type doctor struct {
 	out         io.Writer
-	configure   func(context.Context) (*appsync, error)
+	configure   func(context.Context) (*apiConfig, error)
 	transport   *http.Transport
 	lookup      func(ctx context.Context, host string) ([]string, error)
 	credentials func(context.Context) (credentials, error)
@@ -173,8 +172,7 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	api.transport, api.credentials, api.log = d.transport, d.credentials, slog.New(slog.DiscardHandler)
-	d.api = api
+	d.api = newAppSync(endpoint(*api), nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
 	if region := regionOf(api.http.Host); region != "" && region != api.region && api.apiKey == "" {
 		return "", fmt.Errorf(
 			"requests would be signed for %s, and %s is in %s: give --region %s, or set "+

@@ -38,8 +38,8 @@ func doctorFor(t testing.TB, base string, dial func(context.Context, string, str
 		source: "the test", sizes: [3]int{1 << 10, 20_000, 170_000}}
 	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
-	d.configure = func(context.Context) (*appsync, error) {
-		return &appsync{http: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
+	d.configure = func(context.Context) (*apiConfig, error) {
+		return &apiConfig{http: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
 			realtime: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event/realtime"}, region: "eu-west-1",
 			namespace: "live-lambda", requests: "/live-lambda/requests/alice"}, nil
 	}
@@ -104,7 +104,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		{"event as an array", eventAPIOptions{otherData: true}, nil, "configuration", doctorAllWell},
 		{"two hosts", eventAPIOptions{host: "example.com"}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			configure := d.configure
-			d.configure = func(ctx context.Context) (*appsync, error) {
+			d.configure = func(ctx context.Context) (*apiConfig, error) {
 				api, err := configure(ctx)
 				api.realtime.Host = "rt.example.com"
 				return api, err
@@ -116,7 +116,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		{"API key", eventAPIOptions{apiKey: "da2-" + secretValue},
 			func(d *doctor, _ *eventAPI, _ *pipeListener) {
 				configure := d.configure
-				d.configure = func(ctx context.Context) (*appsync, error) {
+				d.configure = func(ctx context.Context) (*apiConfig, error) {
 					api, err := configure(ctx)
 					api.apiKey = "da2-" + secretValue
 					return api, err
@@ -126,14 +126,14 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 				doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary",
 				"an API key", 1)},
 		{"not configured", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.configure = func(context.Context) (*appsync, error) { return nil, errors.New("what to do") }
+			d.configure = func(context.Context) (*apiConfig, error) { return nil, errors.New("what to do") }
 		}, "configuration", "FAIL  configuration    what to do\n" +
 			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
 			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") +
 			undelivered},
 		{"another region", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			configure := d.configure
-			d.configure = func(ctx context.Context) (*appsync, error) {
+			d.configure = func(ctx context.Context) (*apiConfig, error) {
 				api, err := configure(ctx)
 				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
 				return api, err
@@ -317,7 +317,7 @@ func TestDoctorGraphQL(t *testing.T) {
 			func(t *testing.T, api *eventAPI, ln *pipeListener) {
 				d, out := doctorFor(t, "http://example.com", ln.dial)
 				configure := d.configure
-				d.configure = func(ctx context.Context) (*appsync, error) {
+				d.configure = func(ctx context.Context) (*apiConfig, error) {
 					a, err := configure(ctx)
 					a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
 					return a, err
@@ -577,7 +577,7 @@ func TestDoctorProxy(t *testing.T) {
 // net/http passes over a proxy that is no URL, and says nothing.
 func TestDoctorProxyPassedOver(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
-	d := &doctor{api: &appsync{http: u, realtime: u}, transport: new(http.Transport)}
+	d := &doctor{api: &appsync{endpoint: endpoint{http: u, realtime: u}}, transport: new(http.Transport)}
 	for _, tt := range []struct{ name, value, want string }{
 		{"HTTPS_PROXY", "http://user:" + secretValue + "%@proxy.example", "none: HTTPS_PROXY is not an URL"},
 		{"https_proxy", "http://" + secretValue + "%@proxy.example", "none: https_proxy is not an URL"},

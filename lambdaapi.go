@@ -1,8 +1,7 @@
 package main
 
-// lambdaapi.go knows Lambda's APIs as far as proxy.go and extapi.go share them: paths, headers, errors, one exchange.
-//
-// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+// lambdaapi.go knows the Runtime API's paths and headers, Lambda's limits, and what both of its APIs have in
+// common: errors and one exchange. It uses nothing of the other files.
 
 import (
 	"context"
@@ -14,19 +13,30 @@ import (
 	"time"
 )
 
-// The Runtime API's paths and headers.
+// The Runtime API, and Lambda's limits.
 const (
-	nextPath       = "/2018-06-01/runtime/invocation/next"
-	invocationPath = "/2018-06-01/runtime/invocation/"
-	modeHeader     = "Lambda-Runtime-Function-Response-Mode"
-	typeHeader     = "Lambda-Runtime-Function-Error-Type"
-	bodyHeader     = "Lambda-Runtime-Function-Error-Body"
-	causeHeader    = "Lambda-Runtime-Function-Xray-Error-Cause"
-	idHeader       = "Lambda-Runtime-Invocation-Id"
-	tooLargeType   = "Function.ResponseSizeTooLarge" // Lambda's type of the error of an answer that is larger than it allows
+	// Paths. https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+	nextPath       = "/2018-06-01/runtime/invocation/next" // GET: the next event
+	invocationPath = "/2018-06-01/runtime/invocation/"     // POST; ID/response or ID/error follows
 
-	noDeadline    = 15 * time.Minute // where an event names none: the longest timeout a function can have
-	maxHeaderText = 64 << 10         // bytes of a header value from a local end
+	// Headers, and trailers of a stream that broke.
+	// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+	idHeader    = "Lambda-Runtime-Invocation-Id"             // of one attempt; the answer repeats it
+	modeHeader  = "Lambda-Runtime-Function-Response-Mode"    // of a response: "streaming"
+	typeHeader  = "Lambda-Runtime-Function-Error-Type"       // of an error, or a trailer: CATEGORY.REASON
+	bodyHeader  = "Lambda-Runtime-Function-Error-Body"       // a trailer: the error's JSON, in base64
+	causeHeader = "Lambda-Runtime-Function-Xray-Error-Cause" // of an error: JSON for X-Ray
+
+	// Limits. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	maxPayload   = 6*1024*1024 + 100               // bytes of an event, and of a buffered response
+	maxStream    = 200 << 20                       // bytes of a streamed response
+	tooLargeType = "Function.ResponseSizeTooLarge" // Lambda's error type for a larger response
+	noDeadline   = 15 * time.Minute                // if an event names none: a function's longest
+
+	// This program's own limits, in bytes.
+	maxAnswer     = 2 << 20  // of what Lambda says to a call
+	maxErrorType  = 160      // of an error type that goes into a message
+	maxHeaderText = 64 << 10 // of a header's value from a local end
 )
 
 // failure is an invocation's end without an answer of a local end: an error of this program's own.
@@ -37,39 +47,51 @@ func (f *failure) Error() string { return f.message }
 // errorJSON is Lambda's JSON of an error.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror
 func errorJSON(errorType, message string) []byte {
-	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message}) // strings always marshal
+	// Strings always marshal.
+	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message})
 	return body
 }
 
-// exchange makes one request and reads the JSON of its answer into answer. It returns an error where there is no answer, and
-// one beside the answer that is not a success or not JSON. A host among the headers is sent instead of the URL's.
-func exchange(ctx context.Context, transport http.RoundTripper, method, target string, header, trailer http.Header, body io.Reader, answer any) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
-	if err != nil {
-		return nil, err
-	}
-	req.Header, req.Trailer, req.Host = header, trailer, header.Get("Host")
-	resp, err := transport.RoundTrip(req)
+// roundTrip makes one request and reads the JSON of its answer into what `into` points to. The error is rt's,
+// without an answer; or beside the answer it says that this is no success, or not the JSON that was wanted.
+func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Response, error) {
+	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	read, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
-	if err == nil && resp.StatusCode != http.StatusAccepted { // which says it all
-		err = json.Unmarshal(read, answer)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err == nil && resp.StatusCode != http.StatusAccepted { // 202 says it all
+		err = json.Unmarshal(body, into)
 	}
 	if resp.StatusCode >= 300 {
-		var e struct{ ErrorType string }
-		json.Unmarshal(read, &e) // an answer that is not JSON has no error type
-		err = fmt.Errorf("%d %s %q", resp.StatusCode, http.StatusText(resp.StatusCode), firstLine(e.ErrorType))
+		err = statusError(resp.StatusCode, body)
 	}
 	return resp, err
 }
 
+// statusError makes an error of an answer that is no success. It quotes nothing of the answer but the error's
+// type, if that is fit for a line of a log.
+func statusError(status int, body []byte) error {
+	var e struct{ ErrorType string }
+	json.Unmarshal(body, &e) // what is not JSON names no type
+	quoted := ""
+	if printable(e.ErrorType) && len(e.ErrorType) <= maxErrorType {
+		quoted = fmt.Sprintf(" %q", e.ErrorType)
+	}
+	return fmt.Errorf("%d %s%s", status, http.StatusText(status), quoted)
+}
+
 // printable reports whether s may be the value of a header.
 func printable(s string) bool {
-	return s != "" && len(s) <= maxHeaderText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+	return s != "" && len(s) <= maxHeaderText &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // sleep waits for d, or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) { await(ctx, ctx, time.After(d)) }
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

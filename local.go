@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -37,6 +36,14 @@ const (
 	oneInterrupt = 50 * time.Millisecond
 )
 
+// main of the developer's build runs a command or, if Lambda has started it, the extension.
+func main() {
+	if startedByLambda() {
+		os.Exit(extension())
+	}
+	os.Exit(runCommand(os.Args[1:]))
+}
+
 // command is one of the program's subcommands.
 type command struct {
 	name, summary string
@@ -57,8 +64,8 @@ func commands() []command {
 	}
 }
 
-// command runs a subcommand and returns the exit status: 2 for a command line that is not understood.
-func (program) command(args []string) int {
+// runCommand runs a subcommand and returns the exit status: 2 for a command line that is not understood.
+func runCommand(args []string) int {
 	name := "help"
 	if len(args) > 0 {
 		name = args[0]
@@ -261,13 +268,12 @@ func localCommand(args []string) int {
 	term.json, term.verbose = f.term.json, f.term.verbose
 	term.start()
 	defer term.close()
-	transport := newTransport(&tls.Config{})
+	transport := newTransport()
 	defer transport.CloseIdleConnections()
-	api.transport = transport
-	api.log = term.logger(cfg.logLevel)
-	api.credentials = developerCredentials(f.opts.profile, transport)
+	client := newAppSync(endpoint(*api), nil, transport, developerCredentials(f.opts.profile, transport),
+		term.logger(cfg.logLevel))
 	l := newLocal(f.opts, term)
-	return l.serve(newSubscriber(api, l), f.watch, append(f.globs, words...))
+	return l.serve(newSubscriber(client, l), f.watch, append(f.globs, words...))
 }
 
 // serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
@@ -568,9 +574,20 @@ func developerCredentials(profile string, transport http.RoundTripper) func(cont
 	return func(ctx context.Context) (credentials, error) {
 		if profile == "" &&
 			(os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "") {
-			return roleCredentials(ctx, transport)
+			return roleCredentials(environmentRole(), transport)(ctx)
 		}
 		return cli.get(ctx)
+	}
+}
+
+// environmentRole is the role that the environment names now.
+func environmentRole() role {
+	return role{
+		accessKeyID:     os.Getenv("AWS_ACCESS_KEY_ID"),
+		secretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"),
+		sessionToken:    os.Getenv("AWS_SESSION_TOKEN"),
+		containerURI:    os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+		containerToken:  os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
 	}
 }
 

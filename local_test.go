@@ -46,7 +46,7 @@ func init() {
 	}
 	if os.Getenv("TEST_MAIN") != "" {
 		os.Unsetenv("TEST_MAIN")
-		os.Exit(program{}.command(os.Args[1:]))
+		os.Exit(runCommand(os.Args[1:]))
 	}
 }
 
@@ -305,12 +305,10 @@ func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, s
 		transport := &http.Transport{DialContext: dial}
 		r.Cleanup(transport.CloseIdleConnections)
 		base := "http://" + ln.Addr().String() + r.api.path()
-		return &appsync{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql,
-			region:    "eu-west-1",
-			namespace: "live-lambda", requests: "/live-lambda/requests", transport: transport,
-			credentials: func(context.Context) (credentials, error) {
-				return keys, nil
-			}, log: r.local.term.logger(slog.LevelDebug)}
+		e := endpoint{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql,
+			region: "eu-west-1", namespace: "live-lambda", requests: "/live-lambda/requests"}
+		return newAppSync(e, nil, transport, func(context.Context) (credentials, error) { return keys, nil },
+			r.local.term.logger(slog.LevelDebug))
 	}
 	r.sub = newSubscriber(r.client(), r.local)
 	r.background(r.sub.run)
@@ -1271,7 +1269,8 @@ func FuzzLocalMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, one, two string) {
 		term := &terminal{columns: func() int { return 0 }, chunks: make(chan chunk, 100)}
 		l := newLocal(localOptions{functions: []string{"f*"}}, term)
-		s := newSubscriber(&appsync{namespace: "live-lambda", log: slog.New(slog.DiscardHandler)}, l)
+		api := &appsync{endpoint: endpoint{namespace: "live-lambda"}, log: slog.New(slog.DiscardHandler)}
+		s := newSubscriber(api, l)
 		for range 2 {
 			s.take(t.Context(), one)
 			s.take(t.Context(), two)
@@ -2146,6 +2145,26 @@ func TestCLICredentials(t *testing.T) {
 	if c, err := environment(t.Context()); c.accessKeyID != "ENV" || err != nil {
 		t.Errorf("got %q and %v", c.accessKeyID, err)
 	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "LATER")
+	if c, err := environment(t.Context()); c.accessKeyID != "LATER" || err != nil {
+		t.Errorf("the environment has changed: got %q and %v", c.accessKeyID, err)
+	}
+	var asked string
+	container := developerCredentials("", transportFunc(func(r *http.Request) (*http.Response, error) {
+		asked = r.URL.Path + " " + r.Header.Get("Authorization")
+		return httpAnswer(200, `{"AccessKeyId":"CONTAINER","SecretAccessKey":"s","Token":"t"}`), nil
+	}))
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/c")
+	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")
+	if c, err := container(t.Context()); c.accessKeyID != "LATER" || err != nil || asked != "" {
+		t.Errorf("keys besides an endpoint: got %q and %v, asked for %q", c.accessKeyID, err, asked)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	if c, err := container(t.Context()); c != (credentials{"CONTAINER", "s", "t"}) || err != nil ||
+		asked != "/c container-token" {
+		t.Errorf("got %q and %v, asked for %q", c.accessKeyID, err, asked)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
 	if _, err := developerCredentials("dev", http.DefaultTransport)(t.Context()); err == nil {
 		t.Error("the environment won over --profile")
 	}

@@ -116,7 +116,7 @@ func TestReadConfig(t *testing.T) {
 		{"", logJSON, false},
 		{"AWS_LAMBDA_LOG_FORMAT=Text", logJSON, false},
 		{"AWS_LAMBDA_LOG_FORMAT=JSON", logJSON, true},
-		{"SSL_CERT_FILE=/a", roots, rootFiles{"/a"}},
+		{"SSL_CERT_FILE=/a", roots, []string{"/a"}},
 		{"", func(c config) any { return c.api == nil }, true},
 		{api, requests, "live-lambda /live-lambda/requests"},
 		{api + "LIVE_LAMBDA_NAMESPACE=default", requests, "default /default/requests"},
@@ -158,6 +158,7 @@ func TestReadConfigProblems(t *testing.T) {
 		{"LIVE_LAMBDA_FORWARD_ENV=1", "LIVE_LAMBDA_FORWARD_ENV", "using off"},
 		{"LIVE_LAMBDA_LOG_LEVEL=loud", "LIVE_LAMBDA_LOG_LEVEL", "using info"},
 		{"LIVE_LAMBDA_LOG_LEVEL=loud AWS_LAMBDA_LOG_LEVEL=INFO", "LIVE_LAMBDA_LOG_LEVEL", "using INFO"},
+		{"AWS_LAMBDA_LOG_LEVEL=loud", "AWS_LAMBDA_LOG_LEVEL", "using info"},
 		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=3", "LIVE_LAMBDA_ACCEPT_TIMEOUT", "using 0"},
 		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=soon", "LIVE_LAMBDA_ACCEPT_TIMEOUT", "using 0"},
 		{"LIVE_LAMBDA_ACCEPT_TIMEOUT=-1s", "LIVE_LAMBDA_ACCEPT_TIMEOUT", "using 0"},
@@ -463,8 +464,8 @@ func TestRoleCredentials(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			setCredentials(t, test.env)
-			transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			cfg, _ := readConfig(environ("AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token " + test.env))
+			transport := transportFunc(func(r *http.Request) (*http.Response, error) {
 				if test.answer == "" {
 					t.Errorf("asked for %s", r.URL)
 				}
@@ -474,7 +475,7 @@ func TestRoleCredentials(t *testing.T) {
 				}
 				return httpAnswer(cmp.Or(test.status, 200), test.answer), nil
 			})
-			got, err := roleCredentials(t.Context(), transport)
+			got, err := roleCredentials(role(cfg.keys), transport)(t.Context())
 			if test.err == "" && (err != nil || got != test.want) {
 				t.Errorf("got %v, %v; want %v", got, err, test.want)
 			}
@@ -580,7 +581,7 @@ func TestExtensionEventsUntilShutdown(t *testing.T) {
 		var asked []time.Duration // after the start
 		start := time.Now()
 		x := &extensionsAPI{base: "http://example.com", id: "id-1",
-			transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 				asked = append(asked, time.Since(start))
 				answer := answers[len(asked)-1]
 				if answer == "" {
@@ -590,17 +591,16 @@ func TestExtensionEventsUntilShutdown(t *testing.T) {
 				return httpAnswer(status, body), nil
 			})}
 		logs := new(logLines)
-		if err := x.run(t.Context(), logs.logger(), func(_ extensionAnswer, err error) error {
-			return err
-		}); err != nil {
+		if _, err := x.register(t.Context()); err != nil {
 			t.Error(err)
 		}
+		x.awaitShutdown(t.Context(), logs.logger())
 		var pauses []time.Duration
 		for i := range len(asked) - 1 {
 			pauses = append(pauses, asked[i+1]-asked[i])
 		}
 		if want := []time.Duration{
-			0, retryRefused, retryRefused, retryRefused, 0, 0, retryRefused, 0}; !slices.Equal(pauses, want) {
+			0, time.Second, time.Second, time.Second, 0, 0, time.Second, 0}; !slices.Equal(pauses, want) {
 			t.Errorf("pauses %v, want %v", pauses, want)
 		}
 		if got := strings.Count(logs.String(), "level=ERROR"); got != 4 {
@@ -615,7 +615,7 @@ func TestExtensionEventsCancelled(t *testing.T) {
 		for _, hang := range []bool{true, false} {
 			ctx, cancel := context.WithCancel(t.Context())
 			x := &extensionsAPI{base: "http://example.com",
-				transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 					if r.Method == http.MethodPost {
 						return httpAnswer(200, "{}"), nil
 					}
@@ -626,9 +626,10 @@ func TestExtensionEventsCancelled(t *testing.T) {
 				})}
 			done := make(chan bool)
 			go func() {
-				x.run(ctx, slog.New(slog.DiscardHandler), func(_ extensionAnswer, err error) error {
-					return err
-				})
+				if _, err := x.register(ctx); err != nil {
+					t.Error(err)
+				}
+				x.awaitShutdown(ctx, slog.New(slog.DiscardHandler))
 				close(done)
 			}()
 			time.Sleep(time.Minute)
@@ -640,19 +641,18 @@ func TestExtensionEventsCancelled(t *testing.T) {
 
 // An answer without a token is not completed with the token of the answer before.
 func TestRoleCredentialsKeepNothingOld(t *testing.T) {
-	setCredentials(t, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c")
 	answers := []string{
 		`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`, `{"AccessKeyId":"B","SecretAccessKey":"u"}`}
 	n := 0
-	transport := roundTrip(func(*http.Request) (*http.Response, error) {
+	transport := transportFunc(func(*http.Request) (*http.Response, error) {
 		n++
 		return httpAnswer(200, answers[n-1]), nil
 	})
-	if got, err := roleCredentials(t.Context(), transport); got != (credentials{"A", "s", "t"}) ||
-		err != nil {
+	keys := roleCredentials(role{containerURI: "http://127.0.0.1:9001/c"}, transport)
+	if got, err := keys(t.Context()); got != (credentials{"A", "s", "t"}) || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := roleCredentials(t.Context(), transport); got != (credentials{"B", "u", ""}) || err != nil {
+	if got, err := keys(t.Context()); got != (credentials{"B", "u", ""}) || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -661,7 +661,8 @@ func TestRoleCredentialsKeepNothingOld(t *testing.T) {
 func TestTransportGivesUpDials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
-		transport := newTransport(rootFiles{}.tlsConfig("example.com"))
+		transport := newTransport()
+		secureTransport(transport, []string{}, "example.com")
 		transport.DialContext = ln.dial
 		dialled := dial(t.Context(), transport, "https://example.com/", nil)
 		nc, err := ln.Accept()
@@ -681,23 +682,11 @@ func TestTransportGivesUpDials(t *testing.T) {
 
 // ---- extapi.go ----
 
-// register registers x and goes no further.
-func register(ctx context.Context, x *extensionsAPI) (fn extensionAnswer, err error) {
-	registered := errors.New("registered")
-	err = x.run(ctx, slog.New(slog.DiscardHandler), func(answer extensionAnswer, refused error) error {
-		fn = answer
-		return cmp.Or(refused, registered)
-	})
-	if err == registered {
-		err = nil
-	}
-	return fn, err
-}
-
 func TestRegister(t *testing.T) {
 	const both, shutdown = `{"events":["INVOKE","SHUTDOWN"]}`, `{"events":["SHUTDOWN"]}`
 	const ok = `200 {"functionName":"f","functionVersion":"$LATEST","handler":"index.handler",` +
 		`"accountId":"1"}`
+	long := strings.Repeat("t", maxErrorType)
 	tests := []struct {
 		name    string
 		answers []string
@@ -719,18 +708,24 @@ func TestRegister(t *testing.T) {
 		{"wrong types", slices.Repeat([]string{`200 {"functionName":7}`}, 2), []string{both, shutdown},
 			"extension/register: "},
 		{"endless", slices.Repeat(
-			[]string{"200 " + `{"functionName":"` + strings.Repeat("f", maxMessage) + `"}`}, 2),
+			[]string{"200 " + `{"functionName":"` + strings.Repeat("f", maxAnswer) + `"}`}, 2),
 			[]string{both, shutdown}, "extension/register: "},
 		{"control characters",
 			[]string{`403 {"errorType":"a\u001b[31m\nb"}`, `403 {"errorType":"a\u001b[31m\nb"}`},
-			[]string{both, shutdown}, `403 Forbidden "a"`},
+			[]string{both, shutdown}, `extension/register: 403 Forbidden`},
+		{"a type that fits in a message", slices.Repeat([]string{`403 {"errorType":"` + long + `"}`}, 2),
+			[]string{both, shutdown}, `extension/register: 403 Forbidden "` + long + `"`},
+		{"a type that does not", slices.Repeat([]string{`403 {"errorType":"` + long + `x"}`}, 2),
+			[]string{both, shutdown}, `extension/register: 403 Forbidden`},
+		{"no type", slices.Repeat([]string{`403 Forbidden`}, 2), []string{both, shutdown},
+			`extension/register: 403 Forbidden`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			api := startExtensionsAPI(t, test.answers...)
 			x := &extensionsAPI{
 				base: api.URL, name: "live-lambda-extension", transport: http.DefaultTransport}
-			fn, err := register(t.Context(), x)
+			fn, err := x.register(t.Context())
 			var bodies []string
 			for i := range test.bodies {
 				call := api.seen(i)
@@ -747,6 +742,7 @@ func TestRegister(t *testing.T) {
 			switch {
 			case test.err != "" &&
 				(err == nil || !strings.Contains(err.Error(), test.err) ||
+					strings.HasSuffix(test.err, "Forbidden") && err.Error() != test.err ||
 					strings.Contains(err.Error(), "\n")):
 				t.Errorf("error %v, want %q", err, test.err)
 			case test.err == "" &&
@@ -765,19 +761,19 @@ func TestExtensionEvents(t *testing.T) {
 		`403 {"errorType":"Extension.UnknownExtensionIdentifier"}`, `200 []`, `202 {}`,
 		`403 {"errorType":"InvalidStateTransition"}`)
 	x := &extensionsAPI{base: api.URL, transport: http.DefaultTransport}
-	if _, err := register(t.Context(), x); err != nil {
+	if _, err := x.register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []extensionAnswer{{EventType: "INVOKE"}, {EventType: "SHUTDOWN"}} {
-		if got, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err != nil || got != want {
+		if got, err := x.next(t.Context()); err != nil || got != want {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
-	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil ||
+	if _, err := x.next(t.Context()); err == nil ||
 		err.Error() != `extension/event/next: 403 Forbidden "Extension.UnknownExtensionIdentifier"` {
 		t.Errorf("refused: %v", err)
 	}
-	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil ||
+	if _, err := x.next(t.Context()); err == nil ||
 		!strings.Contains(err.Error(), "extension/event/next: json: ") {
 		t.Errorf("not an object: %v", err)
 	}
@@ -807,17 +803,17 @@ func TestExtensionsAPIGone(t *testing.T) {
 	ln := listen(t)
 	ln.Close()
 	x := &extensionsAPI{base: "http://" + ln.Addr().String(), transport: http.DefaultTransport}
-	if _, err := register(t.Context(), x); err == nil ||
+	if _, err := x.register(t.Context()); err == nil ||
 		!strings.HasPrefix(err.Error(), "extension/register: ") {
 		t.Errorf("nobody listens: %v", err)
 	}
 	x.base = "http://%"
-	if _, err := x.call(t.Context(), http.MethodGet, "event/next", ""); err == nil {
+	if _, err := x.next(t.Context()); err == nil {
 		t.Error("no URL: no error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := x.call(ctx, http.MethodGet, "event/next", ""); err == nil {
+	if _, err := x.next(ctx); err == nil {
 		t.Error("cancelled: no error")
 	}
 }
@@ -3407,7 +3403,8 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			synctest.Wait()
 			say(index, data)
 		}
-		if got := <-read; got.value != "data" || got.err != nil || len(out.answer.trailer.Get(typeHeader)) > 0 {
+		if got := <-read; got.value != "data" || got.err != nil ||
+			len(out.answer.trailer.Get(typeHeader)) > 0 {
 			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.answer.trailer)
 		}
 		out.finish("answered")
@@ -4257,16 +4254,6 @@ func environ(pairs string) func(string) string {
 	return func(name string) string { return values[name] }
 }
 
-// setCredentials sets the environment's AWS credentials to the given NAME=VALUE pairs alone.
-func setCredentials(t *testing.T, pairs string) {
-	for _, name := range []string{
-		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
-		t.Setenv(name, environ(pairs)(name))
-	}
-	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")
-}
-
 // logLines keeps what is logged.
 type logLines struct {
 	mu  sync.Mutex
@@ -4324,10 +4311,10 @@ func jsonStrings(t *testing.T, raw []byte) (object map[string]string) {
 
 // ---- helpers: HTTP ----
 
-// roundTrip is an http.RoundTripper.
-type roundTrip func(*http.Request) (*http.Response, error)
+// transportFunc is an http.RoundTripper.
+type transportFunc func(*http.Request) (*http.Response, error)
 
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func httpAnswer(status int, body string) *http.Response {
 	return &http.Response{
@@ -4672,11 +4659,13 @@ var testCredentials = credentials{"AKIDTEST", "test-secret", testToken}
 // newTestAPI is a client of the API that ln serves as example.com.
 func newTestAPI(ln *pipeListener) *appsync {
 	a := &appsync{
-		http:        &url.URL{Scheme: "http", Host: "example.com", Path: "/event"},
-		realtime:    &url.URL{Scheme: "http", Host: "example.com", Path: "/event/realtime"},
-		region:      "eu-west-1",
-		namespace:   "live-lambda",
-		requests:    "/live-lambda/requests",
+		endpoint: endpoint{
+			http:      &url.URL{Scheme: "http", Host: "example.com", Path: "/event"},
+			realtime:  &url.URL{Scheme: "http", Host: "example.com", Path: "/event/realtime"},
+			region:    "eu-west-1",
+			namespace: "live-lambda",
+			requests:  "/live-lambda/requests",
+		},
 		credentials: func(context.Context) (credentials, error) { return testCredentials, nil },
 		log:         slog.New(slog.DiscardHandler),
 	}

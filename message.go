@@ -38,12 +38,6 @@ const (
 	maxLogged    = 160     // of a text from outside in a line of the log
 )
 
-// Lambda's limits, in bytes.
-const (
-	maxPayload = 6*1024*1024 + 100 // of an event and of a buffered response
-	maxStream  = 200 << 20         // of a streamed response
-)
-
 // asciiJSON returns src, JSON in UTF-8, with the same tokens and no white space between them; nothing if src
 // is not JSON. AppSync checks the signature of a publish against its own serialisation of the events, so a
 // character that serialisers may write in different ways becomes \uXXXX.

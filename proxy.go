@@ -438,7 +438,11 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(p.life), end)
 	defer cancel()
 	target := "http://" + p.runtimeAPI + invocationPath + url.PathEscape(inv.requestID) + path
-	_, err := exchange(ctx, p.transport, http.MethodPost, target, header, a.trailer, a.body, new(any))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, a.body)
+	if err == nil {
+		req.Header, req.Trailer = header, a.trailer
+		_, err = roundTrip(p.transport, req, new(any))
+	}
 	if err != nil {
 		p.log.Error("the Runtime API did not take the answer", "request_id", inv.requestID, "error", err)
 	}

@@ -538,7 +538,9 @@ func TestAnswers(t *testing.T) {
 // The runtime asks for next just when the environment shuts down; the race detector watches.
 func TestProxyAskedAtShutdown(t *testing.T) {
 	for range 1000 {
-		refuse := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
+		refuse := transportFunc(func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("refused")
+		})
 		p := newProxy(
 			t.Context(), proxyOptions{offlineError: true}, refuse, nil, slog.New(slog.DiscardHandler))
 		handler := p.handler()
@@ -561,7 +563,7 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
-			api := roundTrip(func(*http.Request) (*http.Response, error) {
+			api := transportFunc(func(*http.Request) (*http.Response, error) {
 				asked++
 				return httpAnswer(http.StatusInternalServerError, fmt.Sprint(asked)), nil
 			})
@@ -3417,24 +3419,23 @@ func (r *rig) startExtension(opts rigOptions) {
 	var wg sync.WaitGroup
 	linkCtx, stopLink := context.WithCancel(context.Background())
 	var tn *tunnel
+	appSync := &http.Transport{DialContext: r.net.dial, IdleConnTimeout: staleAfter}
 	if cfg.api != nil {
 		r.credentials.Store(&opts.credentials)
-		o.keys = cfg.api.variables
-		cfg.api.log, cfg.api.credentials = log, func(context.Context) (credentials, error) {
+		keys := func(context.Context) (credentials, error) {
 			if c := r.credentials.Load(); c != nil {
 				return *c, nil
 			}
 			return credentials{}, errors.New("there are none")
 		}
-		cfg.api.transport = &http.Transport{
-			DialContext: r.net.dial, TLSClientConfig: cfg.roots.tlsConfig(cfg.api.realtime.Hostname()),
-			IdleConnTimeout: staleAfter}
 		if opts.connect != 0 {
 			r.connect.Store(int64(opts.connect))
 			r.startHTTPSProxy()
-			cfg.api.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
+			appSync.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
-		tn = newTunnel(cfg.api, cfg.toRuntime)
+		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, keys, log)
+		o.keys = api.variables
+		tn = newTunnel(api, cfg.toRuntime)
 		wg.Go(func() { tn.run(linkCtx) })
 	}
 	p := newProxy(linkCtx, o, lambda, tn, log)
@@ -3451,9 +3452,7 @@ func (r *rig) startExtension(opts rigOptions) {
 		stopLink()
 		wg.Wait()
 		lambda.CloseIdleConnections()
-		if cfg.api != nil {
-			cfg.api.transport.CloseIdleConnections()
-		}
+		appSync.CloseIdleConnections()
 	})
 	r.stops = append(r.stops, r.stopExtension)
 }
@@ -3724,9 +3723,9 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key",
 			"LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
 	})
-	a := cfg.api
-	a.transport, a.log = r.net.transport(), slog.New(slog.DiscardHandler)
-	a.transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	transport := r.net.transport()
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	a := newAppSync(endpoint(*cfg.api), nil, transport, nil, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	if l.real {
