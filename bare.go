@@ -27,7 +27,7 @@ func (t *tunnel) receiveBare(l *link, event string) {
 	}
 	var out []*call
 	for _, c := range t.calls {
-		if c.isOut() {
+		if c.phase >= sending { // a server may have its request
 			out = append(out, c)
 		}
 	}
@@ -96,6 +96,5 @@ func (c *call) takeBare(l *link, event string, sure bool) {
 		return
 	}
 	l.versioned, l.ambiguous = false, true
-	p := &part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}}
-	c.reply(wholeAnswer(p, []byte(event)))
+	c.reply(&part{Headers: map[string]string{"Content-Type": "application/json"}}, []byte(event))
 }

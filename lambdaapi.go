@@ -82,6 +82,13 @@ func statusError(status int, body []byte) error {
 	return fmt.Errorf("%d %s%s", status, http.StatusText(status), quoted)
 }
 
+// setHeader sets a header, if value may be the value of one.
+func setHeader(h http.Header, name, value string) {
+	if printable(value) {
+		h.Set(name, value)
+	}
+}
+
 // printable reports whether s may be the value of a header.
 func printable(s string) bool {
 	return s != "" && len(s) <= maxHeaderText &&

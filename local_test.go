@@ -410,7 +410,7 @@ func (r *localRig) send(do any, c eventContext) *call {
 		event = mustJSON(do)
 	}
 	call := r.tunnel.send(r.ctx, event, mustJSON(c), 0, time.Hour)
-	r.Cleanup(func() { call.finish(overAnswered) })
+	r.Cleanup(func() { call.finish() })
 	return call
 }
 
@@ -450,7 +450,7 @@ func (r *localRig) await(c *call) (g got) {
 func (r *localRig) invoke(do any, c eventContext) got {
 	r.Helper()
 	call := r.send(do, c)
-	defer call.finish(overAnswered)
+	defer call.finish()
 	return r.await(call)
 }
 
@@ -766,7 +766,7 @@ func TestLocalFiftyAtOnce(t *testing.T) {
 	}
 	for i, c := range calls {
 		r.await(c).want(r, "", strconv.Itoa(i))
-		c.finish(overAnswered)
+		c.finish()
 	}
 	if n := strings.Count(r.out.String(), " ok "); n != 50 {
 		t.Errorf("%d ran, want 50", n)
@@ -1915,7 +1915,7 @@ func TestLocalInterrupted(t *testing.T) {
 	c.stdout.wait(r, "waiting for orders 00000000; interrupt once more")
 	f.Close()
 	r.await(call).want(r, "", `"last"`)
-	call.finish(overAnswered)
+	call.finish()
 	c.exit(0)
 	if !strings.Contains(c.stdout.String(), " 2 invocations, 0 errors, median ") {
 		t.Errorf("it printed\n%s", c.stdout)
@@ -1939,7 +1939,7 @@ func TestLocalKilled(t *testing.T) {
 	if g := r.await(call); g.errorType != "LiveLambda.Stopped" {
 		t.Errorf("the caller got %q", g.errorType)
 	}
-	call.finish(overAnswered)
+	call.finish()
 	io.Copy(io.Discard, f)
 	c.exit(1)
 	for line := range strings.Lines(c.stdout.String()) {

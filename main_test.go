@@ -2601,11 +2601,11 @@ func TestTunnelStale(t *testing.T) {
 		if out := c.send(`1`); c.link() != first {
 			t.Errorf("after %v: another link", staleAfter)
 		} else {
-			out.finish("timeout")
+			out.finish()
 		}
 		time.Sleep(staleAfter + time.Millisecond)
 		out := c.send(`2`)
-		defer out.finish("timeout")
+		defer out.finish()
 		c.tunnel.mu.Lock()
 		if c.tunnel.link == first {
 			t.Error("the stale link is used")
@@ -2634,10 +2634,10 @@ func TestTunnelRetires(t *testing.T) {
 		if other := c.send(`{}`); c.link() != first {
 			t.Error("retired too early, or while an invocation was out")
 		} else {
-			other.finish("timeout")
+			other.finish()
 		}
-		out.finish("timeout")
-		c.send(`{}`).finish("timeout")
+		out.finish()
+		c.send(`{}`).finish()
 		if l, err := c.ready(time.Second); err != nil || l == first {
 			t.Errorf("not retired: %v", err)
 		}
@@ -2774,7 +2774,7 @@ func TestCallAnswered(t *testing.T) {
 				if got := c.await(out); !reflect.DeepEqual(got, test.want) {
 					t.Errorf("got %+v\nwant %+v", got, test.want)
 				}
-				out.finish("answered")
+				out.finish()
 				if done := c.done(); done.RequestID != req.RequestID || done.Outcome != "answered" ||
 					!done.Last {
 					t.Errorf("done: %+v", done)
@@ -2794,7 +2794,7 @@ func TestCallNotAccepted(t *testing.T) {
 		out := c.send(`1`)
 		c.request()
 		time.Sleep(time.Minute)
-		out.finish("deployed")
+		out.finish()
 		synctest.Wait()
 		if len(c.events) != 0 {
 			t.Errorf("published %s", <-c.events)
@@ -2878,7 +2878,7 @@ func TestCallBareResult(t *testing.T) {
 				if got := c.await(out); !reflect.DeepEqual(got, want) {
 					t.Errorf("%d: got %+v, want %+v", n, got, want)
 				}
-				out.finish("answered")
+				out.finish()
 			}
 		})
 	}
@@ -2907,7 +2907,7 @@ func TestCallAcceptedInTheLastInstant(t *testing.T) {
 		if r := <-waited; r.err != nil || readAll(r.value.body) != "2" {
 			t.Errorf("got %v, %v", r.value, r.err)
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -2948,7 +2948,7 @@ func TestCallDeepJSON(t *testing.T) {
 		if got := c.await(out); got.body != deep {
 			t.Errorf("the answer has %d bytes, want %d", len(got.body), len(deep))
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -2979,7 +2979,7 @@ func TestCallBareResultsAtOnce(t *testing.T) {
 			if got := c.await(o); got.body != fmt.Sprint(10+n) {
 				t.Errorf("call %d got %s", n, got.body)
 			}
-			o.finish("answered")
+			o.finish()
 		}
 	})
 }
@@ -2990,7 +2990,7 @@ func TestCallLateBareResult(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		first := c.send(`1`)
 		old := c.request().RequestID
-		first.finish("timeout")
+		first.finish()
 		second := c.send(`2`)
 		id := c.request().RequestID
 		c.api.publish("/live-lambda/response/"+old, `"late"`)
@@ -3002,7 +3002,7 @@ func TestCallLateBareResult(t *testing.T) {
 		if a := c.await(second); a.body != `"own"` {
 			t.Errorf("got %s", a.body)
 		}
-		second.finish("answered")
+		second.finish()
 	})
 	// Nor is that of a second server, which comes before the local end has accepted the next one.
 	synctest.Test(t, func(t *testing.T) {
@@ -3011,7 +3011,7 @@ func TestCallLateBareResult(t *testing.T) {
 		old := c.request().RequestID
 		c.local(part{Type: "response", RequestID: old}, []byte(`"own"`))
 		c.await(first)
-		first.finish("answered")
+		first.finish()
 		c.done()
 		second := c.send(`2`)
 		id := c.request().RequestID
@@ -3026,7 +3026,7 @@ func TestCallLateBareResult(t *testing.T) {
 		if a := c.await(second); a.body != `"own"` {
 			t.Errorf("got %s", a.body)
 		}
-		second.finish("answered")
+		second.finish()
 		c.done()
 		third := c.send(`3`) // a server that knows nothing of version 1 is alone now
 		id = c.request().RequestID
@@ -3041,7 +3041,7 @@ func TestCallLateBareResult(t *testing.T) {
 		if a := c.await(third); a.body != `"alone"` {
 			t.Errorf("got %s", a.body)
 		}
-		third.finish("answered")
+		third.finish()
 	})
 }
 
@@ -3064,7 +3064,7 @@ func TestCallRepeats(t *testing.T) {
 				first := c.send(`0`)
 				c.local(part{Type: "response", RequestID: c.request().RequestID}, []byte("0"))
 				c.await(first)
-				first.finish("answered")
+				first.finish()
 				c.done()
 			}
 			out := c.send(test.event)
@@ -3085,7 +3085,7 @@ func TestCallRepeats(t *testing.T) {
 			if got := len(c.events); got != 0 {
 				t.Errorf("%s: %d messages after it was accepted", test.name, got)
 			}
-			out.finish("timeout")
+			out.finish()
 		})
 	}
 }
@@ -3112,7 +3112,7 @@ func TestCallReconnects(t *testing.T) {
 			if a := c.await(out); a.body != "new" {
 				t.Errorf("accepted %v: got %s", accepted, a.body)
 			}
-			out.finish("answered")
+			out.finish()
 			if done := c.done(); done.RequestID != again.RequestID {
 				t.Errorf("done: %+v", done)
 			}
@@ -3152,7 +3152,7 @@ func TestCallProbesQuietLink(t *testing.T) {
 			if dead {
 				c.request() // again, on the new connection
 			}
-			out.finish("timeout")
+			out.finish()
 		})
 	}
 }
@@ -3210,7 +3210,7 @@ func TestCallNotTaken(t *testing.T) {
 					t.Errorf("%s: tried again", test.answer)
 				}
 			}
-			out.finish("deployed")
+			out.finish()
 		})
 	}
 }
@@ -3239,7 +3239,7 @@ func TestCallTwoLocalEnds(t *testing.T) {
 		if a := c.await(out); a.body != string(body) || a.errorType != "" {
 			t.Errorf("got %d bytes, %s", len(a.body), a.errorType)
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -3267,7 +3267,7 @@ func TestCallsInterleaved(t *testing.T) {
 			if a := c.await(o); a.body != string(bodies[n]) {
 				t.Errorf("call %d: %d bytes", n, len(a.body))
 			}
-			o.finish("answered")
+			o.finish()
 		}
 	})
 }
@@ -3297,7 +3297,7 @@ func TestCallTooLarge(t *testing.T) {
 					!strings.Contains(a.body, "6291556 bytes") || !json.Valid([]byte(a.body)) {
 					t.Errorf("got %s %s", a.errorType, a.body)
 				}
-				out.finish("answered")
+				out.finish()
 			})
 		})
 	}
@@ -3378,7 +3378,7 @@ func TestCallStream(t *testing.T) {
 		if out.answer.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
 			t.Errorf("trailers %v", out.answer.trailer)
 		}
-		out.finish("answered")
+		out.finish()
 		c.done()
 	})
 }
@@ -3407,7 +3407,7 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			len(out.answer.trailer.Get(typeHeader)) > 0 {
 			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.answer.trailer)
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -3442,7 +3442,7 @@ func TestCallStreamWindow(t *testing.T) {
 		if len(read) != (kept+1)*partData || err != errMissing || kept < 45 {
 			t.Errorf("read %d bytes, %v; %d parts waited", len(read), err, kept)
 		}
-		out.finish("timeout")
+		out.finish()
 	})
 }
 
@@ -3466,7 +3466,7 @@ func TestCallBrokenAnswer(t *testing.T) {
 			strings.Contains(said, "marked") {
 			t.Errorf("log:\n%s", said)
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -3512,7 +3512,7 @@ func TestCallHostileMessages(t *testing.T) {
 		if a := c.await(out); a.body != "fine" {
 			t.Errorf("got %s", a.body)
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 
@@ -3532,7 +3532,7 @@ func TestCallStrayPart(t *testing.T) {
 		if _, a, _ := c.look(out); a == nil {
 			t.Error("the whole answer does not count after a stray part")
 		}
-		out.finish("answered")
+		out.finish()
 	})
 }
 

@@ -152,7 +152,15 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		io.Copy(io.Discard, req.Body) // net/http notices that the runtime has gone only behind its body
 	}
-	p.startPoll(req)
+	p.mu.Lock()
+	switch {
+	case p.life.Err() != nil:
+	case p.orphans > 0:
+		p.orphans--
+	default:
+		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
+	}
+	p.mu.Unlock()
 	select {
 	case n := <-p.ready:
 		gone := req.Context().Err() != nil
@@ -166,19 +174,6 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer p.mu.Unlock()
 	p.orphans++
 	return nil, context.Cause(req.Context())
-}
-
-// startPoll starts a poll for a call of the runtime, unless there is one that no call waits for.
-func (p *proxy) startPoll(req *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.life.Err() != nil:
-	case p.orphans > 0:
-		p.orphans--
-	default:
-		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
-	}
 }
 
 // poll asks the Runtime API for events and completes them, until there is something for the runtime and it
@@ -308,22 +303,23 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	defer cancel()
 	// Half of a short timeout stays for the deployed code.
 	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.accept, min(linkTimeout, left/2))
+	defer c.finish()
 	a, err := c.wait()
 	var failed *failure
 	switch {
 	case errors.As(err, &failed):
-		p.fail(inv, failed)
-		c.finish("timeout")
-		return true
+		return p.fail(inv, failed)
 	case err != nil:
 		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
-		c.finish("deployed")
 		p.mu.Lock()
 		p.missed = time.Now().Round(0)
 		p.mu.Unlock()
 		return p.offline(inv, err)
 	case p.toRuntime && !a.isError:
-		p.toTheRuntime(inv, c, a)
+		// The answer takes the place of the event, with the invocation's own headers.
+		inv.next.Header.Set("Content-Length", strconv.FormatInt(a.size, 10))
+		inv.next.Body = io.NopCloser(a.body)
+		p.report(inv, "runtime", nil)
 		return false
 	}
 	p.complete(inv, c, a)
@@ -344,15 +340,6 @@ func isJSON(event []byte) bool {
 	return utf8.Valid(event) && (empty || json.Valid(event))
 }
 
-// toTheRuntime puts a local end's answer in the place of the event, with the invocation's own headers.
-func (p *proxy) toTheRuntime(inv *invocation, c *call, a *answer) {
-	c.finish("answered")
-	p.report(inv, "runtime", nil)
-	inv.next.Header.Set("Content-Length", strconv.FormatInt(a.size, 10))
-	inv.next.ContentLength = a.size
-	inv.next.Body = io.NopCloser(a.body)
-}
-
 // complete completes the invocation with a local end's answer.
 func (p *proxy) complete(inv *invocation, c *call, a *answer) {
 	outcome := "answered"
@@ -364,15 +351,14 @@ func (p *proxy) complete(inv *invocation, c *call, a *answer) {
 	}
 	inv.size += max(a.size, 0)
 	err := p.post(inv, a)
-	told := "answered"
-	if failed := c.failed(); failed != nil {
-		told, err = "timeout", failed
+	failed := c.failed()
+	if failed != nil {
+		err = failed
 	}
 	if err != nil {
 		outcome = "failed"
 	}
 	p.report(inv, outcome, err)
-	c.finish(told)
 }
 
 // report logs what became of an invocation. outcome is one of: answered, error and stream, as a local end
@@ -411,18 +397,14 @@ func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 
 // post sends an answer to the Runtime API. An error says that the API did not take it, and has been logged.
 func (p *proxy) post(inv *invocation, a *answer) error {
-	header := http.Header{}
 	path := "/response"
-	switch {
-	case a.isError:
+	header := http.Header{}
+	setHeader(header, "Content-Type", a.contentType)
+	if a.isError {
 		path = "/error"
-		header.Set("Content-Type", "application/json")
-		header.Set(typeHeader, cmp.Or(a.errorType, "Runtime.Unknown"))
-		if a.xrayCause != "" {
-			header.Set(causeHeader, a.xrayCause)
-		}
-	case a.contentType != "":
-		header.Set("Content-Type", a.contentType)
+		header = http.Header{"Content-Type": {"application/json"}, typeHeader: {"Runtime.Unknown"}}
+		setHeader(header, typeHeader, a.errorType)
+		setHeader(header, causeHeader, a.xrayCause)
 	}
 	if a.size < 0 {
 		header.Set(modeHeader, "streaming")
@@ -459,8 +441,15 @@ func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
 	c["deadline_ms"] = inv.deadline.UnixMilli()
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
 	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
-	setObject(c, "identity", h.Get("Lambda-Runtime-Cognito-Identity"))
-	setObject(c, "client_context", h.Get("Lambda-Runtime-Client-Context"))
+	objects := map[string]string{
+		"identity":       h.Get("Lambda-Runtime-Cognito-Identity"),
+		"client_context": h.Get("Lambda-Runtime-Client-Context"),
+	}
+	for key, value := range objects {
+		if isJSON([]byte(value)) && strings.HasPrefix(strings.TrimSpace(value), "{") {
+			c[key] = json.RawMessage(value)
+		}
+	}
 	env, forwarded := c["environment"].(map[string]string)
 	if forwarded && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: the keys are not in the environment
 		keys, err := p.keys(ctx)
@@ -472,12 +461,4 @@ func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal
 	return encoded
-}
-
-// setObject sets c[key] to value if that is a JSON object.
-func setObject(c map[string]any, key, value string) {
-	valid := json.Valid([]byte(value)) && utf8.ValidString(value)
-	if valid && strings.HasPrefix(strings.TrimSpace(value), "{") {
-		c[key] = json.RawMessage(value)
-	}
 }

@@ -2458,7 +2458,7 @@ func TestCopiesOfASnapshot(t *testing.T) {
 				if readAll(a.body) != fmt.Sprint(i) {
 					r.t.Errorf("copy %d got another answer than its own", i)
 				}
-				call.finish("answered")
+				call.finish()
 				l.drop(errRetired)
 				synctest.Wait()
 			}

@@ -120,27 +120,18 @@ func (t *tunnel) receive(l *link, event string, p *part, err error) {
 		t.receiveBare(l, event)
 		return
 	}
-	if err == nil && p.Type != "probe" {
-		err = t.receivePart(l, p)
+	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
+	c := t.calls[n]
+	switch {
+	case err != nil || p.Type == "probe":
+	case p.RequestID != l.callID(n) || n > t.lastN:
+		err = errors.New("its request is unknown")
+	case c != nil: // else the call is over
+		err = c.take(l, p)
 	}
 	if err != nil {
 		t.api.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 	}
-}
-
-// receivePart gives a part to the call that it belongs to. It returns an error if there has never been such a
-// call. The tunnel is locked.
-func (t *tunnel) receivePart(l *link, p *part) error {
-	// compared with what l would write
-	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
-	if p.RequestID != l.callID(n) || n > t.lastN {
-		return errors.New("its request is unknown")
-	}
-	c := t.calls[n]
-	if c == nil {
-		return nil // the call is over
-	}
-	return c.take(l, p)
 }
 
 // callID is the request ID of call n as it travels over l: LINK/N.
@@ -189,7 +180,7 @@ type call struct {
 	answer   *answer
 }
 
-// answer is what a local end has answered. Its texts may be the values of headers, or are empty.
+// answer is what a local end has answered. Nobody has checked its texts.
 type answer struct {
 	isError     bool
 	contentType string
@@ -273,9 +264,6 @@ func (c *call) giveUp(why error) {
 		c.cancel(why)
 	}
 }
-
-// isOut reports whether a local end may have the request. The tunnel is locked.
-func (c *call) isOut() bool { return c.phase >= sending }
 
 // relink sends the request over the tunnel's link, or has it wait for one. The tunnel is locked.
 func (c *call) relink() {
@@ -363,9 +351,7 @@ func (c *call) Read(b []byte) (n int, err error) {
 		err = io.EOF
 	}
 	for name := range c.answer.trailer {
-		if value := trailers[name]; printable(value) {
-			c.answer.trailer.Set(name, value)
-		}
+		setHeader(c.answer.trailer, name, trailers[name])
 	}
 	return n, err
 }
@@ -516,7 +502,7 @@ func (c *call) take(l *link, p *part) error {
 
 // hear notes that a local end of version 1 is at work on the call. The tunnel is locked.
 func (c *call) hear(l *link, sender string) {
-	if c.heardOn == nil && len(sender) <= maxSender && printable(sender) {
+	if c.heardOn == nil && printable(sender) && len(sender) <= maxSender {
 		// No other local end is to run it when it goes out again.
 		c.context = fmt.Appendf(slices.Clip(c.context[:len(c.context)-1]), `,"accepted_by":%q}`, sender)
 	}
@@ -534,29 +520,23 @@ func (c *call) beginStream(j *joiner, p *part) {
 	c.answer.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
 }
 
+// reply makes a whole message the answer, and ends the wait for it. p is its first part. The tunnel is
+// locked.
+func (c *call) reply(p *part, data []byte) {
+	c.answer = newAnswer(p, bytes.NewReader(data), int64(len(data)))
+	c.enter(answered)
+}
+
 // newAnswer makes an answer of a message's first part and its body.
 func newAnswer(p *part, body io.Reader, size int64) *answer {
 	return &answer{
 		isError:     p.Type == "error",
-		contentType: headerValue(p.Headers["Content-Type"]),
-		errorType:   headerValue(p.ErrorType),
-		xrayCause:   headerValue(string(asciiJSON([]byte(p.XRayCause)))),
+		contentType: p.Headers["Content-Type"],
+		errorType:   p.ErrorType,
+		xrayCause:   string(asciiJSON([]byte(p.XRayCause))),
 		size:        size,
 		body:        body,
 	}
-}
-
-// headerValue is s if it may be the value of a header, else empty.
-func headerValue(s string) string {
-	if !printable(s) {
-		return ""
-	}
-	return s
-}
-
-// wholeAnswer makes an answer of a message's first part and all of its data.
-func wholeAnswer(p *part, data []byte) *answer {
-	return newAnswer(p, bytes.NewReader(data), int64(len(data)))
 }
 
 // assemble makes the answer of its parts, or if err is errTooBig what Lambda itself answers then. If the
@@ -582,24 +562,22 @@ func (c *call) assemble(j *joiner, err error) error {
 		first = &part{Type: "error", ErrorType: brokenBy}
 		data, _ = base64.StdEncoding.DecodeString(j.trailers[bodyHeader]) // whatever of it can be read
 	}
-	c.reply(wholeAnswer(first, data))
+	c.reply(first, data)
 	return nil
 }
 
-// reply ends the wait for an answer. The tunnel is locked.
-func (c *call) reply(a *answer) {
-	c.answer = a
-	c.enter(answered)
-}
-
-// finish ends the call. outcome is what a local end that has accepted hears of it: answered, timeout or
-// deployed. It has been told when finish returns, as far as a write to the connection tells.
-func (c *call) finish(outcome string) {
+// finish ends the call. A local end that has accepted is told whether its answer counts: it has been told
+// when finish returns, as far as a write to the connection tells.
+func (c *call) finish() {
 	c.cancel(nil)
 	c.t.mu.Lock()
 	c.timer.Stop()
 	delete(c.t.calls, c.n)
 	l := cmp.Or(c.link, c.heardOn)
+	outcome := "answered"
+	if c.answer == nil || c.broken != nil {
+		outcome = "timeout"
+	}
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
