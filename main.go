@@ -29,7 +29,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -47,14 +46,19 @@ const connectTimeout = 15 * time.Second
 
 // startedByLambda reports whether Lambda has started the program as an extension, which is without arguments.
 func startedByLambda() bool {
-	return len(os.Args) == 1 && os.Getenv(runtimeAPIVariable) != ""
+	return len(os.Args) == 1 && os.Getenv("AWS_LAMBDA_RUNTIME_API") != ""
 }
 
 // extension is the program in the layer. It returns the exit status.
 func extension() int {
 	cfg, problems := readConfig(os.Getenv)
 	if cfg.forwardEnv {
-		cfg.function["environment"] = environment()
+		environment := map[string]string{}
+		for _, pair := range os.Environ() {
+			name, value, _ := strings.Cut(pair, "=")
+			environment[name] = value
+		}
+		cfg.function["environment"] = environment
 	}
 	log := newLogger(cfg, os.Stderr)
 	for _, problem := range problems {
@@ -65,16 +69,6 @@ func extension() int {
 		return 1
 	}
 	return 0
-}
-
-// environment is all of the environment, by name.
-func environment() map[string]string {
-	values := map[string]string{}
-	for _, pair := range os.Environ() {
-		name, value, _ := strings.Cut(pair, "=")
-		values[name] = value
-	}
-	return values
 }
 
 // newLogger logs lines of text, or of JSON, to w. Each names its source, because the function's stand between
@@ -98,25 +92,24 @@ func withoutQuote(_ []string, a slog.Attr) slog.Attr {
 }
 
 // newTransport is the way to AppSync. Dials end by themselves: net/http detaches them from the request that
-// began them. With a TLS configuration of its own it speaks no HTTP/2, which has no WebSockets here.
+// began them. With a dialer of its own it speaks no HTTP/2, which has no WebSockets here.
 func newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
-		TLSClientConfig:     &tls.Config{},
 		TLSHandshakeTimeout: connectTimeout,
 		IdleConnTimeout:     staleAfter,
 	}
 }
 
 // newServer is the HTTP server that the runtime talks to.
-func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+func newServer(p *proxy) *http.Server {
 	return &http.Server{
-		Handler:                      handler,
+		Handler:                      p.handler(),
 		MaxHeaderBytes:               2 << 20, // Lambda takes 1 MB, and it is Lambda that refuses more
 		DisableGeneralOptionsHandler: true,    // "OPTIONS *" is for Lambda to answer
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -134,13 +127,17 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		}
 		return err
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cfg.port))
+	ln, err := net.Listen("tcp", "127.0.0.1:"+cfg.port)
 	if err != nil {
-		return failPort(ctx, x, cfg.port, err)
+		err = fmt.Errorf("cannot listen for the runtime on port %s: %w; "+
+			"set LRAP_LISTENER_PORT to a port that is free", cfg.port, err)
+		_, refused := x.register(ctx) // without which Lambda takes no report
+		return x.initError(ctx, "LiveLambda.PortTaken", errors.Join(err, refused))
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	// The link outlives ctx: p.stop tells the local ends over it.
+	linkCtx, stopLink := context.WithCancel(context.Background())
 	defer stopLink()
 	options := proxyOptions{
 		runtimeAPI:   cfg.runtimeAPI,
@@ -151,30 +148,22 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	var t *tunnel
 	if cfg.api != nil {
-		keys := roleCredentials(role(cfg.keys), lambda)
-		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(), keys, log)
+		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(),
+			roleCredentials(role(cfg.keys), lambda), log)
 		options.keys = api.variables
 		t = newTunnel(api, cfg.toRuntime)
 		wg.Go(func() { t.run(linkCtx) })
 	}
 	p := newProxy(linkCtx, options, lambda, t, log)
-	server := newServer(p.handler(), log)
+	server := newServer(p)
 	fn, err := x.register(ctx)
 	if err == nil {
 		cfg.function["handler"] = fn.Handler
-		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", cfg.api != nil)
-		wg.Go(func() { server.Serve(ln) })
+		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil)
+		go server.Serve(ln) // until Close
 		x.awaitShutdown(ctx, log)
 	}
 	p.stop() // local ends are told, so the link comes last
 	server.Close()
 	return err
-}
-
-// failPort reports to Lambda that the proxy cannot listen, which takes a registration, and returns that.
-func failPort(ctx context.Context, x *extensionsAPI, port string, err error) error {
-	err = fmt.Errorf("cannot listen for the runtime on port %s: %w; set %s to a port that is free",
-		port, err, portVariable)
-	_, refused := x.register(ctx)
-	return x.initError(ctx, "LiveLambda.PortTaken", errors.Join(err, refused))
 }

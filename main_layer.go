@@ -4,16 +4,13 @@ package main
 
 // main_layer.go is the layer's func main. The developer's build has its own, in local.go.
 
-import (
-	"fmt"
-	"os"
-)
+import "os"
 
 // main is the extension. In the layer's binary there is nothing else.
 func main() {
 	if !startedByLambda() {
-		fmt.Fprintln(os.Stderr, "live-lambda: this binary is the layer's extension; "+
-			"Lambda starts it, without arguments")
+		os.Stderr.WriteString(
+			"live-lambda: this binary is the layer's extension; Lambda starts it, without arguments\n")
 		os.Exit(2)
 	}
 	os.Exit(extension())
