@@ -54,6 +54,7 @@ func errorJSON(errorType, message string) []byte {
 
 // roundTrip makes one request and reads the JSON of its answer into what `into` points to. The error is rt's,
 // without an answer; or beside the answer it says that this is no success, or not the JSON that was wanted.
+// It quotes nothing of the answer but the error's type, if that is fit for a line of a log.
 func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Response, error) {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
@@ -61,25 +62,19 @@ func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Respons
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err == nil && resp.StatusCode != http.StatusAccepted { // 202 says it all
+	status := resp.StatusCode
+	switch {
+	case status >= 300:
+		var e struct{ ErrorType string }
+		json.Unmarshal(body, &e) // what is not JSON names no type
+		err = fmt.Errorf("%d %s", status, http.StatusText(status))
+		if printable(e.ErrorType) && len(e.ErrorType) <= maxErrorType {
+			err = fmt.Errorf("%w %q", err, e.ErrorType)
+		}
+	case err == nil && status != http.StatusAccepted: // 202 says it all
 		err = json.Unmarshal(body, into)
 	}
-	if resp.StatusCode >= 300 {
-		err = statusError(resp.StatusCode, body)
-	}
 	return resp, err
-}
-
-// statusError makes an error of an answer that is no success. It quotes nothing of the answer but the error's
-// type, if that is fit for a line of a log.
-func statusError(status int, body []byte) error {
-	var e struct{ ErrorType string }
-	json.Unmarshal(body, &e) // what is not JSON names no type
-	quoted := ""
-	if printable(e.ErrorType) && len(e.ErrorType) <= maxErrorType {
-		quoted = fmt.Sprintf(" %q", e.ErrorType)
-	}
-	return fmt.Errorf("%d %s%s", status, http.StatusText(status), quoted)
 }
 
 // setHeader sets a header, if value may be the value of one.
