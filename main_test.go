@@ -761,19 +761,22 @@ func TestExtensionEvents(t *testing.T) {
 		`403 {"errorType":"Extension.UnknownExtensionIdentifier"}`, `200 []`, `202 {}`,
 		`403 {"errorType":"InvalidStateTransition"}`)
 	x := &extensionsAPI{base: api.URL, transport: http.DefaultTransport}
+	next := func(ctx context.Context) (extensionAnswer, error) {
+		return x.call(ctx, http.MethodGet, "event/next", "", "")
+	}
 	if _, err := x.register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []extensionAnswer{{EventType: "INVOKE"}, {EventType: "SHUTDOWN"}} {
-		if got, err := x.next(t.Context()); err != nil || got != want {
+		if got, err := next(t.Context()); err != nil || got != want {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
-	if _, err := x.next(t.Context()); err == nil ||
+	if _, err := next(t.Context()); err == nil ||
 		err.Error() != `extension/event/next: 403 Forbidden "Extension.UnknownExtensionIdentifier"` {
 		t.Errorf("refused: %v", err)
 	}
-	if _, err := x.next(t.Context()); err == nil ||
+	if _, err := next(t.Context()); err == nil ||
 		!strings.Contains(err.Error(), "extension/event/next: json: ") {
 		t.Errorf("not an object: %v", err)
 	}
@@ -803,17 +806,20 @@ func TestExtensionsAPIGone(t *testing.T) {
 	ln := listen(t)
 	ln.Close()
 	x := &extensionsAPI{base: "http://" + ln.Addr().String(), transport: http.DefaultTransport}
+	next := func(ctx context.Context) (extensionAnswer, error) {
+		return x.call(ctx, http.MethodGet, "event/next", "", "")
+	}
 	if _, err := x.register(t.Context()); err == nil ||
 		!strings.HasPrefix(err.Error(), "extension/register: ") {
 		t.Errorf("nobody listens: %v", err)
 	}
 	x.base = "http://%"
-	if _, err := x.next(t.Context()); err == nil {
+	if _, err := next(t.Context()); err == nil {
 		t.Error("no URL: no error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := x.next(ctx); err == nil {
+	if _, err := next(ctx); err == nil {
 		t.Error("cancelled: no error")
 	}
 }
