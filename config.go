@@ -17,19 +17,6 @@ import (
 	"time"
 )
 
-// Variables that are read, or named in a message, in more than one place.
-const (
-	runtimeAPIVariable   = "AWS_LAMBDA_RUNTIME_API" // set by Lambda: host:port of its APIs
-	lambdaRegionVariable = "AWS_REGION"             // set by Lambda: the function's region
-	portVariable         = "LRAP_LISTENER_PORT"
-	httpHostVariable     = "LIVE_LAMBDA_APPSYNC_HTTP_HOST"
-	realtimeHostVariable = "LIVE_LAMBDA_APPSYNC_REALTIME_HOST"
-	regionVariable       = "LIVE_LAMBDA_APPSYNC_REGION"
-)
-
-// defaultRoots are where Amazon Linux and Debian keep their root certificates, with colons between.
-const defaultRoots = "/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"
-
 // config is what the environment says.
 type config struct {
 	off           bool           // LIVE_LAMBDA=off: no proxy, no AppSync
@@ -75,16 +62,27 @@ type roleKeys struct {
 // variable, what is wrong with it and what is done instead.
 func readConfig(getenv func(string) string) (config, []string) {
 	v := &variables{getenv: getenv}
+	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")) // 0: not known
 	cfg := config{
 		off:           v.second("LIVE_LAMBDA", "on", "off"),
 		offlineError:  v.second("LIVE_LAMBDA_OFFLINE", "deployed", "error"),
 		toRuntime:     v.second("LIVE_LAMBDA_DELIVERY", "caller", "runtime"),
 		forwardEnv:    v.second("LIVE_LAMBDA_FORWARD_ENV", "off", "on"),
-		extensionsAPI: getenv(runtimeAPIVariable),
+		extensionsAPI: getenv("AWS_LAMBDA_RUNTIME_API"),
 		extensionName: cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension"),
-		logJSON:       strings.EqualFold(getenv("AWS_LAMBDA_LOG_FORMAT"), "JSON"),
-		roots:         strings.Split(cmp.Or(getenv("SSL_CERT_FILE"), defaultRoots), ":"),
-		function:      readFunction(getenv),
+		logLevel:      v.logLevel(),
+		logJSON:       getenv("AWS_LAMBDA_LOG_FORMAT") == "JSON",
+		function: map[string]any{
+			"aws_region":       getenv("AWS_REGION"),
+			"function_name":    getenv("AWS_LAMBDA_FUNCTION_NAME"),
+			"function_version": getenv("AWS_LAMBDA_FUNCTION_VERSION"),
+			"log_group_name":   getenv("AWS_LAMBDA_LOG_GROUP_NAME"),
+			"log_stream_name":  getenv("AWS_LAMBDA_LOG_STREAM_NAME"),
+			"memory_size_mb":   memory,
+		},
+		// By default, where Amazon Linux and Debian keep their root certificates.
+		roots: strings.Split(cmp.Or(getenv("SSL_CERT_FILE"),
+			"/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"), ":"),
 		keys: roleKeys{
 			accessKeyID:     getenv("AWS_ACCESS_KEY_ID"),
 			secretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"),
@@ -93,13 +91,13 @@ func readConfig(getenv func(string) string) (config, []string) {
 			containerToken:  getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
 		},
 	}
-	level := parsed(v, "AWS_LAMBDA_LOG_LEVEL", "info", "one of Lambda's log levels", parseLambdaLevel)
-	cfg.logLevel = parsed(v, "LIVE_LAMBDA_LOG_LEVEL", level, "one of debug, info, warn, error", parseLevel)
-	cfg.accept = parsed(v, "LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", parseDuration)
-	cfg.port = parsed(v, portVariable, "8082", "a port from 1 to 65535", parsePort)
-	cfg.runtimeAPI = parsed(v, "LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port",
-		func(s string) (string, bool) { return s, s == cfg.extensionsAPI || isOtherServer(s, cfg.port) })
-	if getenv(httpHostVariable) != "" {
+	cfg.accept, _ = time.ParseDuration( // cannot fail: isDuration took it
+		v.text("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", isDuration))
+	cfg.port = v.text("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", isPort)
+	// The proxy's port is known by now.
+	cfg.runtimeAPI = v.text("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port",
+		cfg.isOtherServer)
+	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
 		api, err := readAPI(getenv)
 		if err != nil {
 			v.problems = append(v.problems, err.Error()+"; going without AppSync")
@@ -115,171 +113,145 @@ type variables struct {
 	problems []string
 }
 
-// parsed returns the value of a variable, or of its default if parse does not take the variable's.
-func parsed[T any](v *variables, name, byDefault, want string, parse func(string) (T, bool)) T {
-	text := cmp.Or(v.getenv(name), byDefault)
-	value, ok := parse(text)
-	if !ok {
-		v.problems = append(v.problems,
-			fmt.Sprintf("%s is %q, not %s; using %s", name, text, want, byDefault))
-		value, _ = parse(byDefault)
+// text returns the value of a variable, or byDefault if it is not set or not valid. The default, in any case
+// of letters, is valid.
+func (v *variables) text(name, byDefault, want string, valid func(string) bool) string {
+	value := cmp.Or(v.getenv(name), byDefault)
+	if strings.EqualFold(value, byDefault) || valid(value) {
+		return value
 	}
-	return value
+	v.problems = append(v.problems,
+		fmt.Sprintf("%s is %q, not %s; using %s", name, value, want, byDefault))
+	return byDefault
 }
 
 // second reports whether a variable has the second of its two values. The first is the default.
 func (v *variables) second(name, first, second string) bool {
-	return parsed(v, name, first, first+" or "+second, func(s string) (isSecond, ok bool) {
-		isSecond = strings.EqualFold(s, second)
-		return isSecond, isSecond || strings.EqualFold(s, first)
-	})
+	isSecond := func(s string) bool { return strings.EqualFold(s, second) }
+	return isSecond(v.text(name, first, first+" or "+second, isSecond))
 }
 
-// parseLambdaLevel returns slog's name of one of Lambda's levels, of which there are two more.
+// logLevel returns the level of this program's log, by default that of the function's. Lambda has two levels
+// that slog has not.
 // https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
-func parseLambdaLevel(s string) (string, bool) {
-	s = strings.NewReplacer("TRACE", "debug", "FATAL", "error").Replace(s)
-	_, ok := parseLevel(s)
-	return s, ok
+func (v *variables) logLevel() (level slog.Level) {
+	var name string
+	switch v.getenv("AWS_LAMBDA_LOG_LEVEL") {
+	case "TRACE":
+		name = "debug"
+	case "FATAL":
+		name = "error"
+	default:
+		name = v.text("AWS_LAMBDA_LOG_LEVEL", "info", "one of Lambda's log levels", isLevel)
+	}
+	name = v.text("LIVE_LAMBDA_LOG_LEVEL", name, "one of debug, info, warn, error", isLevel)
+	level.UnmarshalText([]byte(name)) // cannot fail: isLevel took it
+	return level
 }
 
-// parseLevel reads a log level in any case.
-func parseLevel(s string) (slog.Level, bool) {
-	var level slog.Level
-	err := level.UnmarshalText([]byte(s))
-	return level, err == nil
+// isLevel reports whether s is a log level, in any case of letters.
+func isLevel(s string) bool {
+	return new(slog.Level).UnmarshalText([]byte(s)) == nil
 }
 
-// parseDuration reads a duration that is not negative.
-func parseDuration(s string) (time.Duration, bool) {
+// isDuration reports whether s is a duration that is not negative.
+func isDuration(s string) bool {
 	d, err := time.ParseDuration(s)
-	return d, err == nil && d >= 0
+	return err == nil && d >= 0
 }
 
-// parsePort takes a TCP port.
-func parsePort(s string) (string, bool) {
+// isPort reports whether s is a TCP port.
+func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
-	return s, err == nil && n > 0
+	return err == nil && n > 0
 }
 
 // isOtherServer reports whether address is the host:port of another server than the proxy, which listens at
-// proxyPort of the loopback interface. A proxy that forwards to itself never answers. A host's name may stand
+// cfg.port of the loopback interface. A proxy that forwards to itself never answers. A host's name may stand
 // for this machine, so only IP addresses that certainly do not may have the proxy's port.
-func isOtherServer(address, proxyPort string) bool {
+func (cfg config) isOtherServer(address string) bool {
 	u, err := url.Parse("http://" + address)
 	if err != nil || u.Host != address || u.Hostname() == "" || u.Port() == "" {
 		return false
 	}
 	ip := net.ParseIP(u.Hostname())
-	return u.Port() != proxyPort || ip.IsGlobalUnicast() || ip.IsLinkLocalUnicast()
-}
-
-// readFunction returns what Lambda says of the function, under the names that a request's context has for it.
-func readFunction(getenv func(string) string) map[string]any {
-	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")) // 0: not known
-	return map[string]any{
-		"aws_region":       getenv(lambdaRegionVariable),
-		"function_name":    getenv("AWS_LAMBDA_FUNCTION_NAME"),
-		"function_version": getenv("AWS_LAMBDA_FUNCTION_VERSION"),
-		"log_group_name":   getenv("AWS_LAMBDA_LOG_GROUP_NAME"),
-		"log_stream_name":  getenv("AWS_LAMBDA_LOG_STREAM_NAME"),
-		"memory_size_mb":   memory,
-	}
+	return u.Port() != cfg.port || ip.IsGlobalUnicast() || ip.IsLinkLocalUnicast()
 }
 
 // readAPI reads which AppSync API to use, and how. Its error names the variable that is of no use.
+//
+// By default the realtime host is the one that AWS gives to that HTTP host; a custom domain is one host for
+// both. If LIVE_LAMBDA_APPSYNC_PROTOCOL is not set, a host that was given with the path /graphql says that
+// this is a GraphQL API. The paths are those of such an API, or of an Event API.
+// https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
+// https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
 func readAPI(getenv func(string) string) (*apiConfig, error) {
-	host, realtime, err := readHosts(getenv)
+	host, err := parseHost("LIVE_LAMBDA_APPSYNC_HTTP_HOST", getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST"))
 	if err != nil {
 		return nil, err
 	}
-	graphql, protocolErr := readProtocol(getenv, host, realtime)
-	namespace, namespaceErr := readSegment(getenv, "LIVE_LAMBDA_NAMESPACE", "live-lambda")
-	stage, stageErr := readSegment(getenv, "LIVE_LAMBDA_STAGE", "")
-	err = cmp.Or(protocolErr, namespaceErr, stageErr)
+	byDefault := strings.Replace(host.Host, ".appsync-api.", ".appsync-realtime-api.", 1)
+	realtime, err := parseHost("LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+		cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REALTIME_HOST"), byDefault))
 	if err != nil {
 		return nil, err
 	}
+	realtime.Scheme = host.Scheme // TLS or not as the HTTP host says
+	if realtime.Scheme == "http" && !loopback(realtime) {
+		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REALTIME_HOST is not a loopback host, and " +
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS")
+	}
+
+	protocol := strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL"))
+	if protocol == "" && (strings.HasPrefix(host.Path+"/", "/graphql/") ||
+		strings.HasPrefix(realtime.Path+"/", "/graphql/")) {
+		protocol = "graphql"
+	}
+	switch protocol {
+	case "", "events":
+		host.Path = "/event"
+		realtime.Path = "/event/realtime"
+	case "graphql":
+		host.Path = "/graphql"
+		realtime.Path = "/graphql"
+		if host.Host == realtime.Host { // a custom domain
+			realtime.Path = "/graphql/realtime"
+		}
+	default:
+		return nil, fmt.Errorf("LIVE_LAMBDA_APPSYNC_PROTOCOL is %q, not events or graphql", protocol)
+	}
+
+	for _, name := range []string{"LIVE_LAMBDA_NAMESPACE", "LIVE_LAMBDA_STAGE"} {
+		segment := getenv(name)
+		if !isSegment(segment) {
+			return nil, fmt.Errorf("%s is %q, not 1 to 50 letters, digits and inner dashes", name, segment)
+		}
+	}
+	namespace := cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
 	api := &apiConfig{
 		http:      host,
 		realtime:  realtime,
-		graphql:   graphql,
-		region:    cmp.Or(getenv(regionVariable), getenv(lambdaRegionVariable)),
+		graphql:   protocol == "graphql",
+		region:    cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION")),
 		apiKey:    getenv("LIVE_LAMBDA_APPSYNC_API_KEY"),
 		namespace: namespace,
-		requests:  strings.TrimSuffix("/"+namespace+"/requests/"+stage, "/"),
+		requests:  strings.TrimSuffix("/"+namespace+"/requests/"+getenv("LIVE_LAMBDA_STAGE"), "/"),
 	}
 	if api.region == "" && api.apiKey == "" {
-		return nil, fmt.Errorf("%s is not set, and neither is %s", regionVariable, lambdaRegionVariable)
+		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REGION is not set, and neither is AWS_REGION")
 	}
 	return api, nil
 }
 
-// readHosts reads where the API is. The paths of the URLs are what parseHost leaves of them. By default the
-// realtime host is the one that AWS gives to that HTTP host; a custom domain is one host for both.
-func readHosts(getenv func(string) string) (host, realtime *url.URL, err error) {
-	host, err = parseHost(httpHostVariable, getenv(httpHostVariable))
-	if err != nil {
-		return nil, nil, err
-	}
-	byDefault := strings.Replace(host.Scheme+"://"+host.Host, ".appsync-api.", ".appsync-realtime-api.", 1)
-	realtime, err = parseHost(realtimeHostVariable, cmp.Or(getenv(realtimeHostVariable), byDefault))
-	if err != nil {
-		return nil, nil, err
-	}
-	realtime.Scheme = host.Scheme // TLS or not as the HTTP host says
-	if realtime.Scheme == "http" && !loopback(realtime) {
-		return nil, nil, fmt.Errorf("%s is not a loopback host, and %s asks for no TLS",
-			realtimeHostVariable, httpHostVariable)
-	}
-	return host, realtime, nil
-}
-
-// readProtocol reports whether the API is a GraphQL API, and gives both URLs the paths of such an API or of
-// an Event API. If the variable is not set, a URL that was given with the path /graphql says that it is one.
-// https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
-// https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
-func readProtocol(getenv func(string) string, host, realtime *url.URL) (graphql bool, err error) {
-	const name = "LIVE_LAMBDA_APPSYNC_PROTOCOL"
-	protocol := strings.ToLower(getenv(name))
-	switch protocol {
-	case "events":
-	case "graphql":
-		graphql = true
-	case "":
-		graphql = host.Path == "graphql" || realtime.Path == "graphql"
-	default:
-		return false, fmt.Errorf("%s is %q, not events or graphql", name, protocol)
-	}
-	switch {
-	case !graphql:
-		host.Path, realtime.Path = "/event", "/event/realtime"
-	case host.Host == realtime.Host: // a custom domain
-		host.Path, realtime.Path = "/graphql", "/graphql/realtime"
-	default:
-		host.Path, realtime.Path = "/graphql", "/graphql"
-	}
-	return graphql, nil
-}
-
-// readSegment reads a variable that is one segment of a channel, if it is set or has a default.
-func readSegment(getenv func(string) string, name, byDefault string) (string, error) {
-	segment := cmp.Or(getenv(name), byDefault)
-	if segment != "" && !isSegment(segment) {
-		return "", fmt.Errorf("%s is %q, not 1 to 50 letters, digits and inner dashes", name, segment)
-	}
-	return segment, nil
-}
-
-// isSegment reports whether s may be one segment of a channel.
+// isSegment reports whether s may be one segment of a channel, or is empty because it is left out.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
 func isSegment(s string) bool {
-	const characters = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	return s != "" && len(s) <= 50 && strings.Trim(s, "-") == s && strings.Trim(s, characters) == ""
+	return len(s) <= 50 && strings.Trim(s, "-") == s &&
+		strings.Trim(s, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
 }
 
-// parseHost reads the value of a variable that is a host, a host with a port, or an URL. It returns scheme,
-// host and the first segment of the path, without a slash.
+// parseHost reads the value of a variable that is a host, a host with a port, or an URL. Of the latter it
+// leaves the scheme, the host and the path.
 func parseHost(name, value string) (*url.URL, error) {
 	value = strings.ToLower(value)
 	if !strings.Contains(value, "://") {
@@ -292,8 +264,7 @@ func parseHost(name, value string) (*url.URL, error) {
 	case u.Scheme == "http" && !loopback(u):
 		return nil, errors.New(name + " asks for no TLS (http://), which only a loopback host may do")
 	}
-	path, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path}, nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}, nil
 }
 
 // loopback reports whether u's host is this machine itself.
