@@ -160,7 +160,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err == nil {
 		cfg.function["handler"] = fn.Handler
 		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil)
-		go server.Serve(ln) // until Close
+		wg.Go(func() { server.Serve(ln) }) // until Close
 		x.awaitShutdown(ctx, log)
 	}
 	p.stop() // local ends are told, so the link comes last
