@@ -16,6 +16,7 @@ package main
 // docs/PROTOCOL.md describes all of it.
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
@@ -26,6 +27,7 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 )
 
@@ -46,7 +48,7 @@ func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // leaves compact empty if src is not JSON
 	for _, r := range compact.String() {
-		if r >= ' ' && r <= '~' && !strings.ContainsRune("<>&='", r) {
+		if r <= '~' && !strings.ContainsRune("<>&='", r) { // compact JSON has nothing below a space
 			dst = append(dst, byte(r))
 			continue
 		}
@@ -98,38 +100,36 @@ func (p part) encode(data []byte) []byte {
 }
 
 // compressed returns the events of one message, whose data is the pieces, one after the other, gzipped. The
-// level is the fastest one, because an invocation waits. A part is handed on as soon as it is full.
+// level is the fastest one, because an invocation waits. A part is handed on as soon as it is full. It never
+// is too full, because gzip writes less than 64 KiB at a time, and a part has room for more.
+// https://www.rfc-editor.org/rfc/rfc1951#section-3.2.4
 func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 	p.Encoding = "gzip"
 	return func(yield func([]byte) bool) {
-		w := &partWriter{part: p, yield: yield}
-		zw, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // the level is valid
+		w := &partWriter{p, yield}
+		full := bufio.NewWriterSize(w, partData)
+		zw, _ := gzip.NewWriterLevel(full, gzip.BestSpeed) // the level is valid
 		for _, piece := range pieces {
-			zw.Write(piece) // after an error of w, zw writes nothing more to it and Close returns it
+			zw.Write(piece) // after an error of w, full writes nothing more to it
 		}
-		if zw.Close() == nil {
-			w.Last = true
-			yield(w.encode(w.rest.Bytes()))
-		}
+		zw.Close()
+		w.Last = true
+		full.Flush() // there is something left: full hands on a part when more comes, not before
 	}
 }
 
-// partWriter hands on what is written to it in full parts, and keeps what is left for the last one.
+// partWriter makes a part of each write and hands it on.
 type partWriter struct {
 	part  // the next one, but for its data
-	rest  bytes.Buffer
 	yield func(event []byte) bool
 }
 
 // Write returns an error if nobody takes the parts any more.
 func (w *partWriter) Write(b []byte) (int, error) {
-	w.rest.Write(b)
-	for w.rest.Len() > partData {
-		if !w.yield(w.encode(w.rest.Next(partData))) {
-			return 0, io.ErrClosedPipe
-		}
-		w.Index++
+	if !w.yield(w.encode(b)) {
+		return 0, io.ErrClosedPipe
 	}
+	w.Index++
 	return len(b), nil
 }
 
@@ -137,22 +137,28 @@ func (w *partWriter) Write(b []byte) (int, error) {
 // it is a bare result. If a field has a bad value, the error names the field, and the part has what could be
 // read.
 func parsePart(event string) (*part, error) {
-	if !isMessage(event) {
-		return nil, nil
+	raw := []byte(event)
+	// encoding/json takes a struct's keys in any case, a map's only as they are. An event that begins as
+	// encode writes it is not read twice.
+	if !strings.HasPrefix(event, `{"live_lambda":1,`) {
+		var fields map[string]json.RawMessage
+		json.Unmarshal(raw, &fields) // leaves fields empty if event is not an object
+		if string(fields["live_lambda"]) != "1" {
+			return nil, nil
+		}
 	}
 	p := new(part)
-	err := json.Unmarshal([]byte(event), p)
+	err := json.Unmarshal(raw, p)
 	// A number in an any is a float64. The event may only begin like a message, or have the key twice.
 	if p.LiveLambda != 1.0 {
 		return nil, nil
 	}
-	encoded := p.Data
-	p.Data = ""
 	var wrong *json.UnmarshalTypeError // which does not keep encoding/json from reading the other fields
 	if errors.As(err, &wrong) {
 		return p, fmt.Errorf("its field %s is of another type", wrong.Field)
 	}
-	p.data, err = base64.RawURLEncoding.Strict().DecodeString(encoded)
+	p.data, err = base64.RawURLEncoding.Strict().DecodeString(p.Data)
+	p.Data = ""
 	switch {
 	case err != nil:
 		return p, errors.New("its field data is not unpadded base64url")
@@ -162,17 +168,6 @@ func parsePart(event string) (*part, error) {
 		return p, errors.New("its field encoding is not gzip")
 	}
 	return p, nil
-}
-
-// isMessage reports whether event is an object with "live_lambda":1. encoding/json takes a struct's keys in
-// any case, a map's only as they are. An event that begins as encode writes it is not read twice.
-func isMessage(event string) bool {
-	if strings.HasPrefix(event, `{"live_lambda":1,`) {
-		return true
-	}
-	var fields map[string]json.RawMessage
-	json.Unmarshal([]byte(event), &fields) // leaves fields empty if event is not an object
-	return string(fields["live_lambda"]) == "1"
 }
 
 // joiner joins the parts of one message, in whatever order they come. It is not safe for concurrent use.
@@ -185,7 +180,7 @@ type joiner struct {
 	last     int               // index of the last part; maxParts, which no part has, until that has come
 	first    *part             // part 0; until that has come, the part that came first; before that, nil
 	trailers map[string]string // of the last part
-	rest     []byte            // of the data that is being read
+	rest     bytes.Reader      // of the data that is being read
 }
 
 // newJoiner returns a joiner that keeps at most limit bytes waiting.
@@ -203,14 +198,20 @@ func (j *joiner) add(p *part) error {
 		j.first = p
 	}
 	_, waits := j.waiting[p.Index]
-	if waits || p.Index < j.next {
-		return nil
-	}
-	if what := j.contradiction(p); what != "" {
-		return errors.New("it contradicts the other parts: " + what)
-	}
 	size := j.size + len(p.data) + partOverhead
-	if size > j.limit && p.Index != j.next {
+	switch {
+	case waits || p.Index < j.next:
+		return nil
+	case p.Type != j.first.Type:
+		return errors.New("it contradicts the other parts: its type is another")
+	case p.Encoding != j.first.Encoding:
+		return errors.New("it contradicts the other parts: its encoding is another")
+	case p.Index > j.last:
+		return errors.New("it contradicts the other parts: it comes after the last one")
+	case p.Last && p.Index < j.highest:
+		return errors.New(
+			"it contradicts the other parts: it is the last one, and one that comes after it is there")
+	case size > j.limit && p.Index != j.next:
 		return errTooBig
 	}
 	j.waiting[p.Index] = p.data
@@ -226,21 +227,6 @@ func (j *joiner) add(p *part) error {
 	return nil
 }
 
-// contradiction says what of p cannot be true if the parts that have come are; "" if there is nothing.
-func (j *joiner) contradiction(p *part) string {
-	switch {
-	case p.Type != j.first.Type:
-		return "its type is another"
-	case p.Encoding != j.first.Encoding:
-		return "its encoding is another"
-	case p.Index > j.last:
-		return "it comes after the last one"
-	case p.Last && p.Index < j.highest:
-		return "it is the last one, and one that comes after it is there"
-	}
-	return ""
-}
-
 // complete reports whether all parts have come, the last one and each before it.
 func (j *joiner) complete() bool {
 	return len(j.waiting) == j.last+1-j.next
@@ -248,21 +234,21 @@ func (j *joiner) complete() bool {
 
 // ended reports whether all parts have come and been read.
 func (j *joiner) ended() bool {
-	return j.next > j.last && len(j.rest) == 0
+	return j.next > j.last && j.rest.Len() == 0
 }
 
 // ready reports whether Read has data to return, or the end. It takes nothing from Read: a caller that may
 // have to give up looks first, and what it does not read then is not lost.
 func (j *joiner) ready() bool {
-	for len(j.rest) == 0 && !j.ended() { // a part may be empty
+	for j.rest.Len() == 0 { // a part may be empty
 		data, come := j.waiting[j.next]
 		if !come {
-			return false
+			return j.ended()
 		}
 		delete(j.waiting, j.next)
 		j.next++
 		j.size -= len(data) + partOverhead
-		j.rest = data
+		j.rest.Reset(data)
 	}
 	return true
 }
@@ -276,12 +262,7 @@ func (j *joiner) Read(b []byte) (int, error) {
 	if !j.ready() {
 		return 0, errMissing
 	}
-	if j.ended() {
-		return 0, io.EOF
-	}
-	n := copy(b, j.rest)
-	j.rest = j.rest[n:]
-	return n, nil
+	return j.rest.Read(b) // io.EOF if nothing is left: if ready reports true, that is the end
 }
 
 // message reads a complete message, decompressed. It returns errTooBig if that has more than limit bytes, and
@@ -310,16 +291,12 @@ func (j *joiner) message(limit int) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// firstLine returns the beginning of a text from outside, up to a control character, short enough for a log.
+// firstLine returns the beginning of a text from outside, short enough for a log, up to a control character,
+// of which log/slog does not escape all.
 func firstLine(s string) string {
 	s = s[:min(len(s), maxLogged)]
-	if end := strings.IndexFunc(s, isControl); end >= 0 {
+	if end := strings.IndexFunc(s, unicode.IsControl); end >= 0 {
 		s = s[:end]
 	}
 	return s
-}
-
-// isControl reports whether r is a control character, of which log/slog does not escape all.
-func isControl(r rune) bool {
-	return r < ' ' || r > '~' && r < '\u00a0'
 }
