@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -50,9 +49,9 @@ const (
 // secureTransport has transport verify servers by the root certificates in the files that roots names, which
 // is faster than crypto/tls's own way. A server that is an IP address has to have host's certificate. If
 // roots is nil, the transport stays as it is.
-func secureTransport(transport *http.Transport, roots []string, host string) {
+func secureTransport(transport *http.Transport, roots rootFiles, host string) {
 	if roots != nil {
-		transport.TLSClientConfig = rootFiles(roots).tlsConfig(host)
+		transport.TLSClientConfig = roots.tlsConfig(host)
 	}
 }
 
@@ -73,14 +72,15 @@ type wsStream struct {
 	ctx       context.Context // of the handshake
 	transport *http.Transport
 	target    *url.URL
-	received  func() // is called after each read from conn
+	received  func() // is called after each read from the server; nil during the handshake
 
-	greeting bytes.Buffer       // x/net's handshake until it is sent, then the answer until x/net has read it
-	conn     io.ReadWriteCloser // to the server; nil until the server has upgraded
+	greeting bytes.Buffer // x/net's handshake until it is sent, then the answer until x/net has read it
+
+	io.ReadWriteCloser // the connection to the server; nil until the server has upgraded
 }
 
 func (s *wsStream) Read(p []byte) (int, error) {
-	if s.conn == nil {
+	if s.ReadWriteCloser == nil {
 		if err := s.upgrade(); err != nil {
 			return 0, err
 		}
@@ -88,19 +88,17 @@ func (s *wsStream) Read(p []byte) (int, error) {
 	if s.greeting.Len() > 0 {
 		return s.greeting.Read(p)
 	}
-	n, err := s.conn.Read(p)
+	n, err := s.ReadWriteCloser.Read(p)
 	s.received()
 	return n, err
 }
 
 func (s *wsStream) Write(p []byte) (int, error) {
-	if s.conn == nil {
+	if s.ReadWriteCloser == nil {
 		return s.greeting.Write(p)
 	}
-	return s.conn.Write(p)
+	return s.ReadWriteCloser.Write(p)
 }
-
-func (s *wsStream) Close() error { return s.conn.Close() }
 
 // upgrade sends the handshake that x/net has written, and keeps the server's answer for x/net to read.
 func (s *wsStream) upgrade() error {
@@ -118,12 +116,11 @@ func (s *wsStream) upgrade() error {
 	if !upgraded {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // half a text is better than none
-		return noUpgrade{status: resp.StatusCode, text: string(text)}
+		return noUpgrade{resp.StatusCode, string(text)}
 	}
-	s.conn = conn
-	answer, err := httputil.DumpResponse(resp, false)
-	s.greeting.Write(answer)
-	return err
+	s.ReadWriteCloser = conn
+	resp.Body = nil // is the connection: Write would wait for its first byte
+	return resp.Write(&s.greeting)
 }
 
 // wsConn is one open WebSocket, the connection of messages.
@@ -156,70 +153,64 @@ func dialWebSocket(
 ) (*wsConn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c := &wsConn{out: make(chan outgoing)}
-	c.stream = &wsStream{ctx: dialCtx, transport: transport, target: target, received: c.received}
+	stream := &wsStream{ctx: dialCtx, transport: transport, target: target}
 	ws, err := websocket.NewClient(&websocket.Config{ // for this dial alone: x/net changes it
 		Location: target,
 		Origin:   &url.URL{Scheme: target.Scheme, Host: target.Host},
 		Protocol: protocols,
 		Version:  websocket.ProtocolVersionHybi13,
-	}, c.stream)
+	}, stream)
 	if err != nil {
-		if c.stream.conn != nil { // the server has upgraded, but to something else
-			c.stream.Close()
+		if stream.ReadWriteCloser != nil { // the server has upgraded, but to something else
+			stream.Close()
 		}
 		return nil, err
 	}
-	c.ws = ws
+	c := &wsConn{stream: stream, ws: ws, out: make(chan outgoing)}
 	c.ctx, c.fail = context.WithCancelCause(ctx)
-	c.start(handle)
+	c.watch()
+	c.wg.Go(func() { c.readLoop(handle) })
+	c.wg.Go(c.writeLoop)
 	return c, nil
 }
 
-// start starts the timers that end a silent or stuck connection, the reader and the writer.
-func (c *wsConn) start(handle func(*json.Decoder) error) {
+// watch ends the connection if it is silent for too long. It closes the stream if the writer is stuck when
+// the connection ends.
+func (c *wsConn) watch() {
 	c.idle.Store(int64(firstIdle))
 	c.silence = time.AfterFunc(firstIdle, func() {
 		c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load())))
 	})
+	c.stream.received = func() { // frames of any kind are a sign of life
+		c.heard.Store(time.Now().UnixNano())
+		c.silence.Reset(time.Duration(c.idle.Load()))
+	}
 	context.AfterFunc(c.ctx, func() {
 		time.AfterFunc(closeTimeout, func() { c.stream.Close() })
 	})
-	c.wg.Go(func() {
-		c.fail(c.readLoop(handle))
-		c.silence.Stop()
-	})
-	c.wg.Go(func() {
-		c.fail(c.writeLoop())
-		c.stream.Close()
-	})
 }
 
-// received notes a sign of life: frames of any kind are one.
-func (c *wsConn) received() {
-	c.heard.Store(time.Now().UnixNano())
-	c.silence.Reset(time.Duration(c.idle.Load()))
-}
-
-// readLoop is the reader's. It returns why nothing more can be read.
-func (c *wsConn) readLoop(handle func(*json.Decoder) error) error {
+// readLoop is the reader's. It reads until handle returns an error, which may be that of a read.
+func (c *wsConn) readLoop(handle func(*json.Decoder) error) {
 	limited := &io.LimitedReader{R: c.ws}
 	decoder := json.NewDecoder(limited)
-	for {
+	var err error
+	for err == nil {
 		limited.N = maxMessage
-		err := handle(decoder)
-		if err != nil && limited.N <= 0 {
-			return fmt.Errorf("incoming message larger than %d bytes", maxMessage)
-		}
-		if err != nil {
-			return err
-		}
+		err = handle(decoder)
 	}
+	if limited.N <= 0 {
+		err = fmt.Errorf("incoming message larger than %d bytes", maxMessage)
+	}
+	c.fail(err)
+	c.silence.Stop()
 }
 
-// writeLoop is the writer's. It writes until a write fails, or until the connection ends for another reason:
-// then it sends the closing frame.
-func (c *wsConn) writeLoop() error {
+// writeLoop is the writer's. It writes until a write fails, or until the connection ends for another reason.
+func (c *wsConn) writeLoop() {
+	// Sends the closing frame, and closes the stream. Its code is 1000, normal:
+	// https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
+	defer c.ws.Close()
 	for {
 		select {
 		case next := <-c.out:
@@ -229,11 +220,12 @@ func (c *wsConn) writeLoop() error {
 			_, err := c.ws.Write(next.message)
 			late.Stop()
 			if err != nil {
-				return err
+				c.fail(err)
+				return
 			}
 			close(next.written)
 		case <-c.ctx.Done():
-			return c.ws.WriteClose(1000) // normal: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
+			return
 		}
 	}
 }
@@ -242,7 +234,7 @@ func (c *wsConn) writeLoop() error {
 // error that ended the connection or ctx. Even if ctx ends, the writer may still be reading message: it must
 // not change.
 func (c *wsConn) send(ctx context.Context, message []byte) error {
-	next := outgoing{message: message, written: make(chan struct{})}
+	next := outgoing{message, make(chan struct{})}
 	select { // if one of the contexts ends this wait, it ends the next one too
 	case c.out <- next:
 	case <-c.ctx.Done():
