@@ -30,9 +30,15 @@ func (c credentials) authorization(
 	request, names := canonicalRequest(path, headers, body)
 	day := amzDate[:min(8, len(amzDate))]
 	scope := day + "/" + region + "/appsync/aws4_request"
-	toSign := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", amzDate, scope, sha256.Sum256([]byte(request)))
-	signingKey := hmacSHA256([]byte("AWS4"+c.secretAccessKey), day, region, "appsync", "aws4_request")
-	signature := hmacSHA256(signingKey, toSign)
+	toSign := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x",
+		amzDate, scope, sha256.Sum256([]byte(request)))
+	// Each HMAC is the key for the next one. The last but one is what AWS calls the signing key.
+	signature := []byte("AWS4" + c.secretAccessKey)
+	for _, text := range []string{day, region, "appsync", "aws4_request", toSign} {
+		mac := hmac.New(sha256.New, signature)
+		mac.Write([]byte(text))
+		signature = mac.Sum(nil)
+	}
 	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x",
 		c.accessKeyID, scope, names, signature)
 }
@@ -47,14 +53,4 @@ func canonicalRequest(path string, headers []signedHeader, body []byte) (request
 	}
 	names = strings.TrimPrefix(names, ";")
 	return fmt.Sprintf("POST\n%s\n\n%s\n%s\n%x", path, lines, names, sha256.Sum256(body)), names
-}
-
-// hmacSHA256 is the HMAC of a text. If there are several texts, the HMAC of each is the key for the next one.
-func hmacSHA256(key []byte, texts ...string) []byte {
-	for _, text := range texts {
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(text))
-		key = mac.Sum(nil)
-	}
-	return key
 }
