@@ -27,7 +27,6 @@ import (
 	"io"
 	"iter"
 	"strings"
-	"unicode"
 	"unicode/utf16"
 )
 
@@ -295,7 +294,8 @@ func (j *joiner) message(limit int) ([]byte, error) {
 // of which log/slog does not escape all.
 func firstLine(s string) string {
 	s = s[:min(len(s), maxLogged)]
-	if end := strings.IndexFunc(s, unicode.IsControl); end >= 0 {
+	isControl := func(r rune) bool { return r < ' ' || r > '~' && r < '\u00a0' }
+	if end := strings.IndexFunc(s, isControl); end >= 0 {
 		s = s[:end]
 	}
 	return s
