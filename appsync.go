@@ -19,11 +19,11 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,34 +97,25 @@ func roleCredentials(keys role, transport http.RoundTripper) func(context.Contex
 		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
 			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
 		}
-		return containerCredentials(ctx, keys, transport)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, keys.containerURI, nil)
+		if err != nil || req.Host == "" { // the error may quote the URL
+			return credentials{}, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
+				"AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
+		}
+		req.Header.Set("Authorization", keys.containerToken)
+		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
+		status, err := fetchJSON(transport, req, &answer)
+		switch {
+		case status >= 300:
+			err = fmt.Errorf("%d %s", status, http.StatusText(status))
+		case err == nil && (answer.AccessKeyID == "" || answer.SecretAccessKey == ""):
+			err = errors.New("a key is missing")
+		}
+		if err != nil {
+			return credentials{}, fmt.Errorf("container credentials: there are none in the answer: %w", err)
+		}
+		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 	}
-}
-
-// containerCredentials asks the container credential endpoint.
-func containerCredentials(ctx context.Context, keys role, transport http.RoundTripper) (credentials, error) {
-	uri, err := url.Parse(keys.containerURI)
-	if err != nil || uri.Host == "" {
-		return credentials{}, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
-			"AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri.String(), nil)
-	if err != nil {
-		return credentials{}, fmt.Errorf("container credentials: %w", err)
-	}
-	req.Header.Set("Authorization", keys.containerToken)
-	var answer struct{ AccessKeyID, SecretAccessKey, Token string }
-	status, err := fetchJSON(transport, req, &answer)
-	switch {
-	case status >= 300:
-		err = fmt.Errorf("%d %s", status, http.StatusText(status))
-	case err == nil && (answer.AccessKeyID == "" || answer.SecretAccessKey == ""):
-		err = errors.New("a key is missing")
-	}
-	if err != nil {
-		return credentials{}, fmt.Errorf("container credentials: there are none in the answer: %w", err)
-	}
-	return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 }
 
 // dialect is what Event APIs and GraphQL APIs write differently. Besides, a GraphQL API wraps its messages
@@ -135,8 +126,8 @@ type dialect struct {
 	subscribe    string            // type of the message that subscribes
 	subscribed   string            // type of the reply that confirms it
 	subscription string            // what is signed to subscribe; %s stands for the channel
-	publishHead  string            // what is signed to publish, before the events; %s stands for the channel
-	publishTail  string            // and after them
+	publishHead  string            // what is signed to publish, up to the first event; %s is the channel
+	publishTail  string            // and from the end of the last one
 	events       int               // of one publish, at most
 	publishes    int               // a second over one WebSocket, at most; the others go over HTTPS
 	grants       map[string]string // by operation: IAM action and resource; %s stands for the API's ARN
@@ -154,10 +145,9 @@ func (a *appsync) dialect() dialect {
 			subscription: `{"query":"subscription($name:String!){subscribe(name:$name){name data}}",` +
 				`"variables":{"name":"%s"}}`,
 			publishHead: `{"query":"mutation($name:String!,$data:AWSJSON!)` +
-				`{publish(name:$name,data:$data){name data}}","variables":{"name":"%s","data":`,
-			publishTail: `}}`,
+				`{publish(name:$name,data:$data){name data}}","variables":{"name":"%s","data":"`,
+			publishTail: `"}}`,
 			events:      1,
-			publishes:   0,
 			grants: map[string]string{
 				"connect":   "appsync:GraphQL on %s/types/Subscription/fields/subscribe",
 				"subscribe": "appsync:GraphQL on %s/types/Subscription/fields/subscribe",
@@ -172,8 +162,8 @@ func (a *appsync) dialect() dialect {
 		subscribe:    "subscribe",
 		subscribed:   "subscribe_success",
 		subscription: `{"channel":"%s"}`,
-		publishHead:  `{"channel":"%s","events":[`,
-		publishTail:  `]}`,
+		publishHead:  `{"channel":"%s","events":["`,
+		publishTail:  `"]}`,
 		events:       maxEventsPerPublish,
 		publishes:    publishesPerSecond,
 		grants: map[string]string{
@@ -199,36 +189,30 @@ func (a *appsync) channel(callID string) string {
 func (a *appsync) authorize(
 	ctx context.Context, path string, body []byte, webSocket bool,
 ) (map[string]string, error) {
-	host := a.http.Hostname()
+	headers := map[string]string{"host": a.http.Hostname()}
 	if a.apiKey != "" {
-		return map[string]string{"host": host, "x-api-key": a.apiKey}, nil
+		headers["x-api-key"] = a.apiKey
+		return headers, nil
 	}
 	c, err := a.credentials(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read AWS credentials: %w", err)
 	}
 	date := time.Now().UTC().Format("20060102T150405Z")
-	headers := []signedHeader{
-		{"accept", "application/json, text/javascript"},
-		{"content-encoding", "amz-1.0"},
-		{"content-type", "application/json; charset=UTF-8"},
-		{"host", host},
-		{"x-amz-date", date},
+	headers["x-amz-date"] = date
+	headers["content-type"] = "application/json"
+	if webSocket {
+		headers["accept"] = "application/json, text/javascript"
+		headers["content-encoding"] = "amz-1.0"
+		headers["content-type"] = "application/json; charset=UTF-8"
 	}
-	if !webSocket { // without the first two, and without a character set
-		headers = headers[2:]
-		headers[0].value = "application/json"
-	}
-	object := map[string]string{}
-	for _, h := range headers {
-		object[h.name] = h.value
-	}
+	signed := maps.Clone(headers)
 	if c.sessionToken != "" { // long-lived keys have none
-		headers = append(headers, signedHeader{"x-amz-security-token", c.sessionToken})
-		object["X-Amz-Security-Token"] = c.sessionToken // as AWS's page writes it
+		signed["x-amz-security-token"] = c.sessionToken
+		headers["X-Amz-Security-Token"] = c.sessionToken // as AWS's page writes it
 	}
-	object["Authorization"] = c.authorization(a.region, date, path, headers, body)
-	return object, nil
+	headers["Authorization"] = c.authorization(a.region, date, path, signed, body)
+	return headers, nil
 }
 
 // variables are the credentials as the environment variables that AWS's SDKs read.
@@ -256,10 +240,8 @@ type apiError struct {
 // first of errs counts. Only the first line of its texts is kept: further ones may quote the whole request,
 // token and all.
 func (a *appsync) refusal(operation string, errs ...apiError) error {
-	var e apiError
-	if len(errs) > 0 {
-		e = errs[0]
-	}
+	errs = append(errs, apiError{}) // in case there is none
+	e := errs[0]
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
 	for _, s := range []string{
@@ -272,23 +254,13 @@ func (a *appsync) refusal(operation string, errs ...apiError) error {
 		"ExpiredToken",
 	} {
 		if strings.Contains(kind, s) {
-			arn := "arn:aws:appsync:" + a.region + ":ACCOUNT:apis/API_ID"
-			grant := fmt.Sprintf(a.dialect().grants[operation], arn)
+			grant := fmt.Sprintf(a.dialect().grants[operation],
+				"arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
 			return fmt.Errorf("%w to %s; grant %s, and check host, region, clock and key",
 				errRefused, said, grant)
 		}
 	}
 	return errors.New("AppSync failed to " + said)
-}
-
-// dialError makes a refusal of a dial's error if the server has refused, and leaves other errors as they are.
-func (a *appsync) dialError(err error) error {
-	var refused noUpgrade
-	if errors.As(err, &refused) {
-		kind := fmt.Sprintf("%v: %q", refused, firstLine(refused.text))
-		return a.refusal("connect", apiError{ErrorType: kind})
-	}
-	return err
 }
 
 // serverMessage is any message from AppSync, or its reply to a publish over HTTPS.
@@ -301,8 +273,6 @@ type serverMessage struct {
 	ConnectionTimeoutMs int64
 	Payload             *serverMessage                // of a GraphQL API's message: all but Type and ID
 	Data                map[string]struct{ Data any } // of a GraphQL API's Payload or HTTPS reply, by field
-
-	text string // the event's, once the message is normalised
 }
 
 // session is one WebSocket to AppSync from connection_ack to its end.
@@ -315,22 +285,20 @@ type session struct {
 	unacked atomic.Int64  // bytes of publishes under way
 	slots   chan struct{} // publishes of the last second; has room for as many as there may be
 
-	mu     sync.Mutex                    // guards the following
-	subs   map[string]func(event string) // by a subscription's ID; the reader calls them: they must not block
-	waits  map[string]chan serverMessage // by an operation's ID: where the reply goes; has room for it
-	probes map[string]chan struct{}      // by name: closed when the probe has come back
+	mu    sync.Mutex                    // guards the following
+	subs  map[string]func(event string) // by a subscription's ID; the reader calls them: they must not block
+	waits map[string]chan serverMessage // by an operation's ID or a probe's name: who expects it or its reply
 }
 
 // newSession is a session without a connection.
 func newSession(a *appsync) *session {
 	return &session{
-		api:    a,
-		name:   fmt.Sprintf("%x", rand.Text()[:16]), // anew: copies of a snapshot must not share it
-		born:   time.Now().Round(0),
-		slots:  make(chan struct{}, a.dialect().publishes),
-		subs:   map[string]func(string){},
-		waits:  map[string]chan serverMessage{},
-		probes: map[string]chan struct{}{},
+		api:   a,
+		name:  fmt.Sprintf("%x", rand.Text()[:16]), // anew: copies of a snapshot must not share it
+		born:  time.Now().Round(0),
+		slots: make(chan struct{}, a.dialect().publishes),
+		subs:  map[string]func(string){},
+		waits: map[string]chan serverMessage{},
 	}
 }
 
@@ -349,7 +317,12 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	a.transport.CloseIdleConnections()
 	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, protocols, s.receive)
 	if err != nil {
-		return nil, a.dialError(err)
+		var refused noUpgrade
+		if errors.As(err, &refused) {
+			kind := fmt.Sprintf("%v: %q", refused, firstLine(refused.text))
+			err = a.refusal("connect", apiError{ErrorType: kind})
+		}
+		return nil, err
 	}
 	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // if that fails, awaitReply knows why
 	m, err := s.awaitReply(ctx, reply, ackTimeout, "connection_ack", "connect")
@@ -358,8 +331,8 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	if m.ConnectionTimeoutMs > 0 {
-		ms := min(m.ConnectionTimeoutMs, 1e9) // an absurd one must not overflow
-		s.conn.idle.Store(ms * int64(time.Millisecond))
+		// An absurd one must not overflow.
+		s.conn.idle.Store(min(m.ConnectionTimeoutMs, 1e9) * int64(time.Millisecond))
 	}
 	return s, nil
 }
@@ -380,16 +353,31 @@ func (s *session) quiet() time.Duration { return time.Since(time.Unix(0, s.conn.
 // spent reports whether a connection should be replaced: this end was frozen, or AppSync will end it soon.
 func (s *session) spent() bool { return s.quiet() > staleAfter || time.Since(s.born) > retireAfter }
 
-// newID is an ID that no operation of this connection has had.
-func (s *session) newID() string { return strconv.FormatUint(s.lastID.Add(1), 10) }
-
-// expect returns the channel that AppSync's reply to the operation of that ID will come from.
+// expect returns the channel that AppSync's reply to the operation of that ID will come from. A probe has its
+// name as the ID, which no operation has, and instead of a reply it comes back itself. Several may expect one
+// probe, so settle closes the channel.
 func (s *session) expect(id string) <-chan serverMessage {
-	reply := make(chan serverMessage, 1)
 	s.mu.Lock()
-	s.waits[id] = reply
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	reply := s.waits[id]
+	if reply == nil {
+		reply = make(chan serverMessage, 1)
+		s.waits[id] = reply
+	}
 	return reply
+}
+
+// settle hands m, the reply to the operation of that ID, to who expects it, and reports whether anyone does.
+func (s *session) settle(id string, m serverMessage) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reply, expected := s.waits[id]
+	if expected {
+		delete(s.waits, id)
+		reply <- m
+		close(reply)
+	}
+	return expected
 }
 
 // awaitReply waits for AppSync's reply to an operation and makes an error of any but the wanted one. If none
@@ -418,7 +406,8 @@ func await[T any](ctx, other context.Context, c <-chan T) (v T, err error) {
 	return v, err
 }
 
-// receive takes one message from AppSync. The connection's reader calls it; its error ends the connection.
+// receive takes one message from AppSync: for a subscription, or for the operation that it replies to. Errors
+// about neither are logged. The connection's reader calls it; its error ends the connection.
 func (s *session) receive(decoder *json.Decoder) error {
 	var m serverMessage
 	err := decoder.Decode(&m)
@@ -427,56 +416,29 @@ func (s *session) receive(decoder *json.Decoder) error {
 	} else if err != nil {
 		return fmt.Errorf("the connection ended: %w", err)
 	}
-	return s.dispatch(s.api.normalise(m))
-}
-
-// normalise makes of m what an Event API sends, with the event's text. If the event is not a text, the
-// message becomes an error.
-func (a *appsync) normalise(m serverMessage) serverMessage {
-	p := m.Payload
-	if a.graphql && p != nil {
-		m.Event = p.Data["subscribe"].Data
-		m.Errors = p.Errors
-		m.ConnectionTimeoutMs = p.ConnectionTimeoutMs
+	if m.Payload != nil {
+		m.Event = m.Payload.Data["subscribe"].Data
+		m.Errors = m.Payload.Errors
+		m.ConnectionTimeoutMs = m.Payload.ConnectionTimeoutMs
 	}
-	array, _ := m.Event.([]any)
-	if len(array) == 1 {
-		m.Event = array[0]
-	}
-	text, ok := m.Event.(string)
-	if m.Type == "data" && !ok {
-		invalid := apiError{ErrorType: "an event that is not valid"}
-		return serverMessage{Type: "broadcast_error", Errors: []apiError{invalid}}
-	}
-	if a.graphql && strings.HasPrefix(text, `"`) {
-		// AWSJSON has been seen to arrive encoded twice. A text that is not JSON stays as it is.
-		// https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
-		json.Unmarshal([]byte(text), &text)
-	}
-	m.text = text
-	return m
-}
-
-// dispatch gives m to the subscription or the operation that it is about. Errors about neither are logged.
-func (s *session) dispatch(m serverMessage) error {
 	switch m.Type {
-	case "ka": // keeps the connection alive, and says no more
-		return nil
+	case "ka", "broadcast_error": // are no replies, whatever their ID
 	case "connection_error":
 		return s.api.refusal("connect", m.Errors...)
 	case "data":
+		text, valid := s.api.text(m.Event)
 		s.mu.Lock()
 		handle := s.subs[m.ID]
 		s.mu.Unlock()
-		if handle != nil {
-			handle(m.text)
+		switch {
+		case !valid:
+			m.Errors = []apiError{{ErrorType: "an event that is not valid"}}
+		case handle != nil:
+			handle(text)
 			return nil
 		}
-	case "broadcast_error": // is no reply, whatever its ID
 	default:
-		reply := take(&s.mu, s.waits, m.ID)
-		if reply != nil {
-			reply <- m
+		if s.settle(m.ID, m) {
 			return nil
 		}
 	}
@@ -486,13 +448,19 @@ func (s *session) dispatch(m serverMessage) error {
 	return nil
 }
 
-// take removes what the map, which mu guards, has for key, and returns it.
-func take[V any](mu *sync.Mutex, from map[string]V, key string) V {
-	mu.Lock()
-	defer mu.Unlock()
-	v := from[key]
-	delete(from, key)
-	return v
+// text returns an event of a message from AppSync. ok is false if it is not a text.
+func (a *appsync) text(event any) (text string, ok bool) {
+	array, _ := event.([]any)
+	if len(array) == 1 {
+		event = array[0]
+	}
+	text, ok = event.(string)
+	if a.graphql && strings.HasPrefix(text, `"`) {
+		// AWSJSON has been seen to arrive encoded twice. A text that is not JSON stays as it is.
+		// https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
+		json.Unmarshal([]byte(text), &text)
+	}
+	return text, ok
 }
 
 // start sends one operation; AppSync's reply to it will come from the channel. kind is the type of the
@@ -503,16 +471,14 @@ func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-ch
 		return nil, err
 	}
 	auth, _ := json.Marshal(object) // a map of strings always marshals
-	head := []byte(`{"type":"` + kind + `","id":"` + id + `",`)
-	var msg []byte
+	format := `{"type":"%s","id":"%s",%s,"authorization":%s}`
+	data := body[1 : len(body)-1] // without its braces
 	if s.api.graphql {
-		msg = fmt.Appendf(head, `"payload":{"data":%q,"extensions":{"authorization":%s}}}`, body, auth)
-	} else {
-		fields := body[1 : len(body)-1] // without its braces
-		msg = slices.Concat(head, fields, []byte(`,"authorization":`), auth, []byte{'}'})
+		format = `{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`
+		data = body
 	}
 	reply := s.expect(id)
-	return reply, s.conn.send(ctx, msg)
+	return reply, s.conn.send(ctx, fmt.Appendf(nil, format, kind, id, data, auth))
 }
 
 // subscribe subscribes to channel until ctx is done, because one connection has room for 200 subscriptions
@@ -523,7 +489,7 @@ func (s *session) subscribe(
 	ctx context.Context, timeout time.Duration, channel string, handle func(event string),
 ) error {
 	d := s.api.dialect()
-	id := s.newID()
+	id := fmt.Sprint(s.lastID.Add(1))
 	s.mu.Lock()
 	s.subs[id] = handle
 	s.mu.Unlock()
@@ -533,8 +499,10 @@ func (s *session) subscribe(
 	}
 	// A GraphQL API calls it otherwise, but there no subscription ends before its connection.
 	context.AfterFunc(ctx, func() {
-		take(&s.mu, s.subs, id)
-		s.conn.send(s.ctx(), []byte(`{"type":"unsubscribe","id":"`+id+`"}`))
+		s.mu.Lock()
+		delete(s.subs, id)
+		s.mu.Unlock()
+		s.conn.send(s.ctx(), fmt.Appendf(nil, `{"type":"unsubscribe","id":"%s"}`, id))
 	})
 	_, err = s.awaitReply(ctx, reply, timeout, d.subscribed, "subscribe")
 	return err
@@ -560,18 +528,15 @@ func (s *session) listen(
 			handle(event, p, err)
 			return
 		}
-		back := take(&s.mu, s.probes, name)
-		if back != nil {
-			close(back)
-		}
+		s.settle(name, serverMessage{})
 	})
 	if err != nil {
 		return err
 	}
-	end := time.Now().Add(ackTimeout)
+	start := time.Now()
 	for {
 		err = s.probe(ctx, name, probeEvery)
-		if err != errNoProbe || !time.Now().Before(end) {
+		if err != errNoProbe || time.Since(start) >= ackTimeout {
 			return err
 		}
 	}
@@ -580,13 +545,7 @@ func (s *session) listen(
 // probe publishes a probe and returns when it, or an earlier one of that name, has come back; errNoProbe
 // after wait.
 func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
-	s.mu.Lock()
-	back := s.probes[name]
-	if back == nil {
-		back = make(chan struct{})
-		s.probes[name] = back
-	}
-	s.mu.Unlock()
+	back := s.expect(name)
 	probe := part{Type: "probe", RequestID: name}
 	err := s.publish(ctx, s.api.channel(name), oneEvent(probe.event()), true)
 	if err != nil {
@@ -602,17 +561,25 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 // are on their way. The publishes do not wait for each other.
 func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
 	var replies []<-chan serverMessage
-	var size int64
-	defer func() { s.unacked.Add(-size) }()
 	for body := range s.api.publishes(channel, events) {
-		size += int64(len(body))
-		s.unacked.Add(int64(len(body)))
-		reply, err := s.publishBody(ctx, body)
-		if err != nil {
-			return err
-		}
-		if reply != nil && wait {
-			replies = append(replies, reply)
+		size := int64(len(body))
+		s.unacked.Add(size)
+		defer s.unacked.Add(-size) // when publish returns
+		select {
+		case s.slots <- struct{}{}:
+			time.AfterFunc(time.Second, func() { <-s.slots })
+			reply, err := s.start(ctx, "publish", fmt.Sprint(s.lastID.Add(1)), body)
+			if err != nil {
+				return err
+			}
+			if wait {
+				replies = append(replies, reply)
+			}
+		default:
+			err := s.api.publishHTTPS(ctx, s.patience(), body)
+			if err != nil {
+				return err
+			}
 		}
 	}
 	for _, reply := range replies {
@@ -622,18 +589,6 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 		}
 	}
 	return nil
-}
-
-// publishBody sends one publish, and returns the channel that AppSync's reply will come from. What is over
-// the WebSocket's rate goes over HTTPS and has its reply at once; the channel is nil then.
-func (s *session) publishBody(ctx context.Context, body []byte) (<-chan serverMessage, error) {
-	select {
-	case s.slots <- struct{}{}:
-		time.AfterFunc(time.Second, func() { <-s.slots })
-		return s.start(ctx, "publish", s.newID(), body)
-	default:
-		return nil, s.api.publishHTTPS(ctx, s.patience(), body)
-	}
 }
 
 // patience is how long to wait for a publish_success or a probe: longer while much is on its way.
@@ -648,28 +603,28 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 	return func(yield func(body []byte) bool) {
 		d := a.dialect()
 		count := 0      // of events in body
-		var body []byte // of a publish without its tail, and with a comma after each event
+		var body []byte // of a publish without its tail
 		for event := range events {
 			// Of printable ASCII these two are all that JSON escapes; encoding/json takes ten times as long.
 			text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
 			text = bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
-			full := count == d.events || len(body)+len(text)+len(`""`) > maxPublish
+			full := count == d.events || len(body)+len(text)+len(`",""`) > maxPublish
 			if count > 0 && full {
-				if !yield(append(body[:len(body)-1], d.publishTail...)) {
+				if !yield(append(body, d.publishTail...)) {
 					return
 				}
 				count = 0
 			}
 			if count == 0 {
 				body = fmt.Appendf(nil, d.publishHead, channel)
+			} else {
+				body = append(body, `","`...)
 			}
 			count++
-			body = append(body, '"')
 			body = append(body, text...)
-			body = append(body, `",`...)
 		}
 		if count > 0 {
-			yield(append(body[:len(body)-1], d.publishTail...))
+			yield(append(body, d.publishTail...))
 		}
 	}
 }
@@ -691,10 +646,8 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.http.String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	req.URL = a.http // with the method valid and no URL to parse, there is no error above
 	// With that key, which is not sent, net/http tries again if the server has closed a connection that was
 	// kept.
 	req.Header = http.Header{"Content-Type": {"application/json"}, "X-Idempotency-Key": nil}
@@ -716,7 +669,7 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 
 // fetchJSON makes one request and decodes the JSON of the response. The status is 0 if there is no response.
 // A body that is not JSON is an error; what the status says is for the caller to judge.
-func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (status int, err error) {
+func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (int, error) {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		return 0, err

@@ -1151,8 +1151,8 @@ func (a *eventAPI) verify(
 		return fmt.Errorf(
 			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
 	}
-	headers := make([]signedHeader, len(s.signedHeaders))
-	for i, name := range s.signedHeaders {
+	headers := map[string]string{}
+	for _, name := range s.signedHeaders {
 		value := strings.Join(strings.Fields(field(name)), " ")
 		switch {
 		case name == "host":
@@ -1165,7 +1165,7 @@ func (a *eventAPI) verify(
 		case value == "":
 			return fmt.Errorf("header %q is signed and not there", name)
 		}
-		headers[i] = signedHeader{name: name, value: value}
+		headers[name] = value
 	}
 	want := c.authorization(a.opts.region, date, path, headers, body)
 	if strings.HasSuffix(want, "Signature="+s.signature) {
@@ -1177,7 +1177,7 @@ func (a *eventAPI) verify(
 // signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it
 // leaks it.
 // https://github.com/aws-amplify/amplify-js/issues/14001
-func signatureMismatch(path string, headers []signedHeader, body []byte) error {
+func signatureMismatch(path string, headers map[string]string, body []byte) error {
 	canonical, _ := canonicalRequest(path, headers, body)
 	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
 		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+

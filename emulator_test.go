@@ -541,7 +541,7 @@ func TestEventAPISerialisesEventsItself(t *testing.T) {
 				c := ln.client(t, vectorAuth(vectorConnect))
 				body := `{"channel":"/default/a","events":["` + tt.signedAs + `"]}`
 				// This client signs no more than it must.
-				headers := []signedHeader{{"host", vectorHost}}
+				headers := map[string]string{"host": vectorHost}
 				auth := `{"host":"` + vectorHost + `","x-amz-date":"20150830T123600Z","authorization":"` +
 					vectorCreds.authorization(
 						"us-east-1", "20150830T123600Z", "/event", headers, []byte(body)) + `"}`

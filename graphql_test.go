@@ -494,12 +494,12 @@ func TestGraphQLSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := strings.Replace(graphqlSubscription, "NAME", "/live-lambda/a", 1)
-			headers := []signedHeader{
-				{"accept", "application/json, text/javascript"}, {"content-encoding", "amz-1.0"},
-				{"content-type", "application/json; charset=UTF-8"}, {"host", vectorHost},
-				{"x-amz-date", vectorAmzDate}}
+			headers := map[string]string{
+				"accept": "application/json, text/javascript", "content-encoding": "amz-1.0",
+				"content-type": "application/json; charset=UTF-8", "host": vectorHost,
+				"x-amz-date": vectorAmzDate}
 			if c.sessionToken != "" {
-				headers = append(headers, signedHeader{"x-amz-security-token", c.sessionToken})
+				headers["x-amz-security-token"] = c.sessionToken
 			}
 			signed := c.authorization(
 				"us-east-1", vectorAmzDate, "/graphql", headers, []byte(start.Payload.Data))

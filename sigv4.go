@@ -9,6 +9,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -19,13 +21,10 @@ type credentials struct {
 	sessionToken    string // empty if the keys are long-lived
 }
 
-// signedHeader is a header that a signature covers. Its name is in lower case.
-type signedHeader struct{ name, value string }
-
 // authorization is the value of the Authorization header for a POST of body to path. The signature covers all
-// of headers, which have to be sorted by name. amzDate is the value of x-amz-date: YYYYMMDDTHHMMSSZ.
+// of headers, whose names are in lower case. amzDate is the value of x-amz-date: YYYYMMDDTHHMMSSZ.
 func (c credentials) authorization(
-	region, amzDate, path string, headers []signedHeader, body []byte,
+	region, amzDate, path string, headers map[string]string, body []byte,
 ) string {
 	request, names := canonicalRequest(path, headers, body)
 	day := amzDate[:min(8, len(amzDate))]
@@ -45,11 +44,11 @@ func (c credentials) authorization(
 
 // canonicalRequest is the request as AWS writes it down to hash it, and the list of the headers' names in it.
 // The line between the path and the headers is the query's, which is empty.
-func canonicalRequest(path string, headers []signedHeader, body []byte) (request, names string) {
+func canonicalRequest(path string, headers map[string]string, body []byte) (request, names string) {
 	lines := ""
-	for _, h := range headers {
-		lines += h.name + ":" + h.value + "\n"
-		names += ";" + h.name
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		lines += name + ":" + headers[name] + "\n"
+		names += ";" + name
 	}
 	names = strings.TrimPrefix(names, ";")
 	return fmt.Sprintf("POST\n%s\n\n%s\n%s\n%x", path, lines, names, sha256.Sum256(body)), names
