@@ -215,15 +215,16 @@ func (a *appsync) authorize(
 	return headers, nil
 }
 
-// variables are the credentials as the environment variables that AWS's SDKs read.
+// addKeys puts the credentials into an environment, if they can be read, as the variables that AWS's SDKs
+// read.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-static-credentials.html
-func (a *appsync) variables(ctx context.Context) (map[string]string, error) {
+func (a *appsync) addKeys(ctx context.Context, env map[string]string) {
 	c, err := a.credentials(ctx)
-	return map[string]string{
-		"AWS_ACCESS_KEY_ID":     c.accessKeyID,
-		"AWS_SECRET_ACCESS_KEY": c.secretAccessKey,
-		"AWS_SESSION_TOKEN":     c.sessionToken,
-	}, err
+	if err == nil {
+		env["AWS_ACCESS_KEY_ID"] = c.accessKeyID
+		env["AWS_SECRET_ACCESS_KEY"] = c.secretAccessKey
+		env["AWS_SESSION_TOKEN"] = c.sessionToken
+	}
 }
 
 // errRefused is part of errors that only a person can mend: AppSync does not let this end do what it tried.

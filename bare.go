@@ -68,8 +68,8 @@ func (c *call) subscribe(l *link) chan struct{} {
 		callID := l.callID(c.n)
 		l.listen(c.ctx, l.patience(), callID, callID, func(event string, p *part, _ error) {
 			if p == nil { // parts come by the link's subscription as well
-				c.t.mu.Lock()
-				defer c.t.mu.Unlock()
+				c.mu.Lock()
+				defer c.mu.Unlock()
 				c.takeBare(l, event, true)
 			}
 		})
@@ -89,8 +89,8 @@ func (c *call) takeBare(l *link, event string, sure bool) {
 	}
 	if !sure {
 		c.heldBack = time.AfterFunc(bareDelay, func() {
-			c.t.mu.Lock()
-			defer c.t.mu.Unlock()
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			c.takeBare(l, event, true)
 		})
 		return

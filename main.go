@@ -150,7 +150,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if cfg.api != nil {
 		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(),
 			roleCredentials(role(cfg.keys), lambda), log)
-		options.keys = api.variables
+		options.addKeys = api.addKeys
 		t = newTunnel(api, cfg.toRuntime)
 		wg.Go(func() { t.run(linkCtx) })
 	}

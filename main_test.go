@@ -2404,7 +2404,7 @@ func FuzzReceive(f *testing.F) {
 		s.expect("")
 		s.expect("2")
 		l := &link{session: s}
-		c := &call{t: tn, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
+		c := &call{t: tn, mu: &tn.mu, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
 			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
 		s.subs["1"] = func(event string) { p, err := parsePart(event); tn.receive(l, event, p, err) }
@@ -2816,7 +2816,7 @@ func TestCallRequestSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := c.link()
-		empty := &call{t: c.tunnel, n: 1, event: []byte(`""`), context: []byte("{}")}
+		empty := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(`""`), context: []byte("{}")}
 		var overhead int
 		events, _ := empty.request(l)
 		for event := range events {
@@ -2839,7 +2839,7 @@ func TestCallRequestSize(t *testing.T) {
 			{`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
 			{`"` + base64.StdEncoding.EncodeToString(noise) + `"`, 7},
 		} {
-			out := &call{t: c.tunnel, n: 1, event: []byte(test.event), context: []byte(`{}`)}
+			out := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
 			var events [][]byte
 			all, inParts := out.request(l)
 			for event := range all {

@@ -31,14 +31,10 @@ import (
 )
 
 const (
-	// after an invocation was offline, in which the next ones do not wait
-	missTimeout = 10 * time.Second
-	// before an event is taken again that the Runtime API did not let us answer
-	retryRefused = time.Second
-	// for an answer after the deadline or while the environment shuts down
-	lateAnswer = 500 * time.Millisecond
-	// of an invocation whose memory is given back to the operating system at once
-	largeBytes = 1 << 20
+	missTimeout  = 10 * time.Second       // after an invocation was offline: the next ones do not wait
+	retryRefused = time.Second            // before an event whose answer was not taken is tried again
+	lateAnswer   = 500 * time.Millisecond // for an answer after the deadline, or at shutdown
+	largeBytes   = 1 << 20                // of an invocation: then its memory is given back at once
 )
 
 // proxyOptions say what the proxy does.
@@ -48,8 +44,8 @@ type proxyOptions struct {
 	toRuntime    bool           // responses go to the runtime, in place of the event
 	accept       time.Duration  // how long an event waits for a local end to accept it; 0: until the deadline
 	function     map[string]any // what the context of each request says of the function
-	// keys are the role's credentials now, as the variables of the environment that hold them elsewhere.
-	keys func(context.Context) (map[string]string, error)
+	// addKeys puts the role's credentials, as they are now, into an environment.
+	addKeys func(ctx context.Context, env map[string]string)
 }
 
 // proxy stands between the runtime and the Runtime API.
@@ -110,8 +106,8 @@ func (p *proxy) handler() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// net/http adds none of its own if there is an entry.
-		w.Header()["Date"] = nil
-		w.Header()["Content-Type"] = nil
+		header := w.Header()
+		header["Date"], header["Content-Type"] = nil, nil
 		reverse.ServeHTTP(w, r)
 	})
 }
@@ -256,8 +252,8 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	switch {
 	case again:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))
-		const refused = "the Lambda Runtime API did not take the answer of this invocation"
-		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused", refused})
+		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused",
+			"the Lambda Runtime API did not take the answer of this invocation"})
 	case p.tunnel == nil:
 		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
 	case missed:
@@ -296,7 +292,7 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 		return false
 	}
 	left := time.Until(inv.deadline)
-	// to answer in, before Lambda kills the environment
+	// This much is kept to answer in, before Lambda kills the environment.
 	margin := min(max(left/10, 250*time.Millisecond), time.Second)
 	why := errors.New("shortly before its deadline")
 	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), why)
@@ -343,16 +339,15 @@ func isJSON(event []byte) bool {
 // complete completes the invocation with a local end's answer.
 func (p *proxy) complete(inv *invocation, c *call, a *answer) {
 	outcome := "answered"
-	switch {
-	case a.isError:
+	if a.isError {
 		outcome = "error"
-	case a.size < 0:
+	}
+	if a.size < 0 {
 		outcome = "stream"
 	}
-	inv.size += max(a.size, 0)
+	inv.size += a.size
 	err := p.post(inv, a)
-	failed := c.failed()
-	if failed != nil {
+	if failed := c.failed(); failed != nil {
 		err = failed
 	}
 	if err != nil {
@@ -389,8 +384,7 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 	io.Copy(io.Discard, inv.next.Body) // the Runtime API may want to be rid of it first
 	body := errorJSON(f.errorType, "live-lambda: "+f.message)
-	p.post(inv, &answer{
-		isError: true, errorType: f.errorType, size: int64(len(body)), body: bytes.NewReader(body)})
+	p.post(inv, &answer{isError: true, errorType: f.errorType, body: bytes.NewReader(body)})
 	p.report(inv, "failed", f)
 	return true
 }
@@ -417,7 +411,7 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	if end.Before(soon) || p.life.Err() != nil {
 		end = soon
 	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(p.life), end)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	target := "http://" + p.runtimeAPI + invocationPath + url.PathEscape(inv.requestID) + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, a.body)
@@ -441,23 +435,19 @@ func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
 	c["deadline_ms"] = inv.deadline.UnixMilli()
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
 	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
-	objects := map[string]string{
+	for key, value := range map[string]string{
 		"identity":       h.Get("Lambda-Runtime-Cognito-Identity"),
 		"client_context": h.Get("Lambda-Runtime-Client-Context"),
-	}
-	for key, value := range objects {
+	} {
 		if isJSON([]byte(value)) && strings.HasPrefix(strings.TrimSpace(value), "{") {
 			c[key] = json.RawMessage(value)
 		}
 	}
 	env, forwarded := c["environment"].(map[string]string)
 	if forwarded && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: the keys are not in the environment
-		keys, err := p.keys(ctx)
-		if err == nil {
-			env = maps.Clone(env)
-			maps.Copy(env, keys)
-			c["environment"] = env
-		}
+		env = maps.Clone(env)
+		p.addKeys(ctx, env)
+		c["environment"] = env
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal
 	return encoded

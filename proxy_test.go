@@ -35,6 +35,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -534,6 +535,65 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// The log has one line for each invocation. Its outcome is one word of a fixed set, the error type a field of
+// its own.
+func TestLogNamesTheOutcome(t *testing.T) {
+	fails := localReply{part: part{Type: "error", ErrorType: "My.Error"}, body: []byte(`{}`)}
+	streams := func(last bool) *localEnd {
+		return &localEnd{script: func(d *delivery) { d.publish(streamed(d, 0, last, "a", nil)) }}
+	}
+	replies := func(reply localReply) *localEnd {
+		return &localEnd{handle: func(*delivery) localReply { return reply }}
+	}
+	soon := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}
+	soonAnError := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s", "LIVE_LAMBDA_OFFLINE": "error"}
+	tests := []struct {
+		name string
+		opts rigOptions
+		want string
+	}{
+		{name: "a response", opts: rigOptions{local: replies(respond("{}"))}, want: "answered"},
+		{name: "an error", opts: rigOptions{local: replies(fails)}, want: "error"},
+		{name: "a stream", opts: rigOptions{local: streams(true)}, want: "stream"},
+		{
+			name: "a stream that is given up",
+			opts: rigOptions{local: streams(false)},
+			want: "failed error_type=LiveLambda.Gone",
+		},
+		{
+			name: "for the runtime",
+			opts: rigOptions{
+				local: replies(respond("{}")),
+				env:   map[string]string{"LIVE_LAMBDA_DELIVERY": "runtime"},
+			},
+			want: "runtime",
+		},
+		{name: "nobody there", opts: rigOptions{noLocal: true, env: soon}, want: "deployed"},
+		{
+			name: "nobody there, as an error",
+			opts: rigOptions{noLocal: true, env: soonAnError},
+			want: "failed error_type=LiveLambda.Offline",
+		},
+	}
+	logged := regexp.MustCompile(
+		`msg=invocation source=live-lambda request_id=\S+ outcome=(\S+) ms=\d+( error_type=\S+)?( ` +
+			`reason=.+)?\n`)
+	for _, test := range tests {
+		rigTest(t, test.name, test.opts, func(r *rig) {
+			r.invoke(`{}`)
+			synctest.Wait()
+			lines := logged.FindAllStringSubmatch(r.log.String(), -1)
+			if len(lines) != 1 || lines[0][1]+lines[0][2] != test.want {
+				r.t.Errorf("logged %q, want one line with %s", lines, test.want)
+			}
+			reason := test.want == "deployed" || strings.HasPrefix(test.want, "failed")
+			if len(lines) == 1 && reason != (lines[0][3] != "") {
+				r.t.Errorf("the reason is %q", lines[0][3])
+			}
+		})
+	}
+}
+
 // What the local end is told of an invocation.
 // The runtime asks for next just when the environment shuts down; the race detector watches.
 func TestProxyAskedAtShutdown(t *testing.T) {
@@ -593,7 +653,7 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 func TestRequestContextWithoutCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	o := proxyOptions{function: map[string]any{"environment": map[string]string{"A": "b"}}, keys: a.variables}
+	o := proxyOptions{function: map[string]any{"environment": map[string]string{"A": "b"}}, addKeys: a.addKeys}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
 	if got := string(
 		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(
@@ -3434,7 +3494,7 @@ func (r *rig) startExtension(opts rigOptions) {
 			appSync.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
 		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, keys, log)
-		o.keys = api.variables
+		o.addKeys = api.addKeys
 		tn = newTunnel(api, cfg.toRuntime)
 		wg.Go(func() { tn.run(linkCtx) })
 	}

@@ -152,6 +152,7 @@ const (
 // call is one invocation's request and its answer.
 type call struct {
 	t       *tunnel
+	mu      *sync.Mutex // the tunnel's
 	n       uint64
 	ctx     context.Context // ends with the call
 	cancel  context.CancelCauseFunc
@@ -196,7 +197,7 @@ type answer struct {
 // the request may wait for a local end, 0 for as long as the invocation lasts; offline, for a link.
 func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
 	c := &call{
-		t: t, event: event, context: eventContext,
+		t: t, mu: &t.mu, event: event, context: eventContext,
 		start: time.Now(), accept: cmp.Or(accept, noDeadline), offline: offline,
 		changed: make(chan struct{}, 1), parts: map[string]*joiner{},
 	}
@@ -224,8 +225,8 @@ func (c *call) enter(p phase) {
 	limit, _ := c.limit()
 	var timer *time.Timer
 	timer = time.AfterFunc(limit, func() {
-		c.t.mu.Lock()
-		defer c.t.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if c.timer == timer { // no phase has been entered in this instant
 			_, why := c.limit()
 			c.cancel(why)
@@ -247,16 +248,13 @@ func (c *call) limit() (time.Duration, error) {
 	case sent:
 		// carry looks whether the link is alive before it ends the call. This is for when that takes too
 		// long.
-		return c.accept + linkTimeout, c.missed()
+		return c.accept + linkTimeout, fmt.Errorf("no local end accepted within %s", c.accept)
 	case accepted:
-		const gone = "the local end accepted the invocation and then was not heard of for %s"
-		return goneAfter, &failure{"LiveLambda.Gone", fmt.Sprintf(gone, goneAfter)}
+		const gone = "the local end accepted the invocation and then was not heard of for 15s"
+		return goneAfter, &failure{"LiveLambda.Gone", gone}
 	}
 	return noDeadline, nil
 }
-
-// missed says that no local end has accepted in time.
-func (c *call) missed() error { return fmt.Errorf("no local end accepted within %s", c.accept) }
 
 // giveUp ends the call as offline, unless a local end has it. The tunnel is locked.
 func (c *call) giveUp(why error) {
@@ -289,8 +287,8 @@ func (c *call) relink() {
 // wait returns the answer once it is there or, if it is a stream, has begun. Otherwise it returns a *failure,
 // or if nobody has accepted the invocation another error, which says why.
 func (c *call) wait() (*answer, error) {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	err := c.until(func() bool { return c.answer != nil })
 	return c.answer, err
 }
@@ -301,9 +299,9 @@ func (c *call) until(done func() bool) error {
 		if err := c.over(); err != nil {
 			return err
 		}
-		c.t.mu.Unlock()
+		c.mu.Unlock()
 		await(c.ctx, c.ctx, c.changed)
-		c.t.mu.Lock()
+		c.mu.Lock()
 	}
 	return nil
 }
@@ -326,8 +324,8 @@ func (c *call) over() error {
 // then with the trailers of a runtime whose handler fails in the middle.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func (c *call) Read(b []byte) (n int, err error) {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	// Look before taking: what is taken and then given up would be missing from a stream that ends as if it
 	// were whole.
 	err = c.until(c.stream.ready)
@@ -358,8 +356,8 @@ func (c *call) Read(b []byte) (n int, err error) {
 
 // failed returns why this end has broken off the answer's stream, nil if it has not.
 func (c *call) failed() *failure {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.broken
 }
 
@@ -382,7 +380,7 @@ func (c *call) carry(l *link) {
 		case left <= 0 || l.quiet() >= quietTimeout:
 			// A link that has died unnoticed must not look like a local end that is not there.
 			err = l.probe(c.ctx, l.name+"/probe", l.patience())
-			if errors.Is(err, errNoProbe) {
+			if err == errNoProbe {
 				l.drop(err)
 			}
 		}
@@ -395,8 +393,8 @@ func (c *call) carry(l *link) {
 // due returns the request's events if they are to be published now, else nil. left is how long a local end
 // still has to accept the request, much if that does not end the call now.
 func (c *call) due(l *link, try *attempt) (events iter.Seq[[]byte], left time.Duration) {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	left = noDeadline
 	taken := !try.at.IsZero()
 	if taken && c.phase == sent {
@@ -417,8 +415,8 @@ func (c *call) due(l *link, try *attempt) (events iter.Seq[[]byte], left time.Du
 
 // settle draws the consequences of a publish or a probe. It returns how long to wait before the next one.
 func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time.Duration {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case c.ctx.Err() != nil || l.ctx().Err() != nil:
 		return 0
@@ -435,7 +433,8 @@ func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time
 			return min(repeatRequest, c.accept)
 		}
 	case left <= 0:
-		c.giveUp(c.missed())
+		_, why := c.limit()
+		c.giveUp(why)
 	}
 	return min(repeatRequest, max(left, 0))
 }
@@ -486,14 +485,15 @@ func (c *call) take(l *link, p *part) error {
 	}
 	err := j.add(p)
 	switch {
-	case c.stream != nil && errors.Is(err, errTooBig):
+	case c.stream != nil && err == errTooBig:
 		return nil // it is too far ahead of the stream; it will be repeated
-	case c.stream != nil:
-		return err
-	case err != nil && !errors.Is(err, errTooBig):
+	case c.stream != nil, err != nil && err != errTooBig:
 		return err
 	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
-		c.beginStream(j, p)
+		j.limit = streamWindow
+		c.stream = j
+		c.answer = newAnswer(p, c, -1)
+		c.answer.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
 	case err != nil || j.complete():
 		return c.assemble(j, err)
 	}
@@ -510,14 +510,6 @@ func (c *call) hear(l *link, sender string) {
 	if c.phase != answered {
 		c.enter(accepted)
 	}
-}
-
-// beginStream makes the parts that j joins the answer, of which p is the first. The tunnel is locked.
-func (c *call) beginStream(j *joiner, p *part) {
-	j.limit = streamWindow
-	c.stream = j
-	c.answer = newAnswer(p, c, -1)
-	c.answer.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
 }
 
 // reply makes a whole message the answer, and ends the wait for it. p is its first part. The tunnel is
@@ -550,7 +542,7 @@ func (c *call) assemble(j *joiner, err error) error {
 	}
 	brokenBy := j.trailers[typeHeader]
 	switch {
-	case errors.Is(err, errTooBig):
+	case err == errTooBig:
 		first = &part{Type: "error", ErrorType: tooLargeType}
 		message := fmt.Sprintf(
 			"Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)
@@ -570,7 +562,7 @@ func (c *call) assemble(j *joiner, err error) error {
 // when finish returns, as far as a write to the connection tells.
 func (c *call) finish() {
 	c.cancel(nil)
-	c.t.mu.Lock()
+	c.mu.Lock()
 	c.timer.Stop()
 	delete(c.t.calls, c.n)
 	l := cmp.Or(c.link, c.heardOn)
@@ -581,8 +573,8 @@ func (c *call) finish() {
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil // a subscription of its own keeps c for a while
-	c.t.mu.Unlock()
+	c.link = nil // a bare result that was held back counts no more
+	c.mu.Unlock()
 	c.wg.Wait()
 	if c.heardOn == nil {
 		return
