@@ -67,6 +67,7 @@ type endpoint struct {
 // appsync is a client of one AppSync API.
 type appsync struct {
 	endpoint
+	dialect
 	transport   *http.Transport
 	credentials func(context.Context) (credentials, error) // as they are now
 	log         *slog.Logger
@@ -77,7 +78,7 @@ type appsync struct {
 func newAppSync(e endpoint, roots []string, transport *http.Transport,
 	keys func(context.Context) (credentials, error), log *slog.Logger) *appsync {
 	secureTransport(transport, roots, e.realtime.Hostname())
-	return &appsync{endpoint: e, transport: transport, credentials: keys, log: log}
+	return &appsync{endpoint: e, dialect: e.dialect(), transport: transport, credentials: keys, log: log}
 }
 
 // role is where the credentials of a function's role are.
@@ -93,28 +94,23 @@ type role struct {
 // or, under SnapStart, those of the container credential endpoint.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
 func roleCredentials(keys role, transport http.RoundTripper) func(context.Context) (credentials, error) {
-	return func(ctx context.Context) (credentials, error) {
+	return func(ctx context.Context) (c credentials, err error) {
 		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
 			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, keys.containerURI, nil)
+		req, err := http.NewRequestWithContext(ctx, "GET", keys.containerURI, nil)
 		if err != nil || req.Host == "" { // the error may quote the URL
-			return credentials{}, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
+			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
 				"AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
 		}
 		req.Header.Set("Authorization", keys.containerToken)
 		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
 		status, err := fetchJSON(transport, req, &answer)
-		switch {
-		case status >= 300:
-			err = fmt.Errorf("%d %s", status, http.StatusText(status))
-		case err == nil && (answer.AccessKeyID == "" || answer.SecretAccessKey == ""):
-			err = errors.New("a key is missing")
+		if answer.AccessKeyID == "" || answer.SecretAccessKey == "" { // an answer that refuses has none
+			err = cmp.Or(err, errors.New("a key is missing"))
+			return c, fmt.Errorf("container credentials: there are none in the answer: %d: %w", status, err)
 		}
-		if err != nil {
-			return credentials{}, fmt.Errorf("container credentials: there are none in the answer: %w", err)
-		}
-		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
+		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, err
 	}
 }
 
@@ -129,14 +125,14 @@ type dialect struct {
 	publishHead  string            // what is signed to publish, up to the first event; %s is the channel
 	publishTail  string            // and from the end of the last one
 	events       int               // of one publish, at most
-	publishes    int               // a second over one WebSocket, at most; the others go over HTTPS
+	perSecond    int               // publishes a second over one WebSocket, at most; the others go over HTTPS
 	grants       map[string]string // by operation: IAM action and resource; %s stands for the API's ARN
 }
 
 // dialect returns what the API speaks. A GraphQL API's publishes are mutations: they go over HTTPS, with one
 // event each.
-func (a *appsync) dialect() dialect {
-	if a.graphql {
+func (e endpoint) dialect() dialect {
+	if e.graphql {
 		return dialect{
 			protocol:    "graphql-ws",
 			connectPath: "/graphql/connect",
@@ -155,7 +151,7 @@ func (a *appsync) dialect() dialect {
 			},
 		}
 	}
-	resource := " on %s/channelNamespace/" + a.namespace
+	resource := " on %s/channelNamespace/" + e.namespace
 	return dialect{
 		protocol:     "aws-appsync-event-ws",
 		connectPath:  "/event",
@@ -165,7 +161,7 @@ func (a *appsync) dialect() dialect {
 		publishHead:  `{"channel":"%s","events":["`,
 		publishTail:  `"]}`,
 		events:       maxEventsPerPublish,
-		publishes:    publishesPerSecond,
+		perSecond:    publishesPerSecond,
 		grants: map[string]string{
 			"connect":   "appsync:EventConnect on %s",
 			"subscribe": "appsync:EventSubscribe" + resource,
@@ -245,20 +241,13 @@ func (a *appsync) refusal(operation string, errs ...apiError) error {
 	e := errs[0]
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
-	for _, s := range []string{
-		"Unauthorized",
-		"Forbidden",
-		"AccessDenied",
-		"BadRequest",
-		"Bad Request", // as HTTP writes it
-		"UnrecognizedClient",
-		"ExpiredToken",
-	} {
+	// HTTP writes Bad Request in two words.
+	words := "Unauthorized,Forbidden,AccessDenied,BadRequest,Bad Request,UnrecognizedClient,ExpiredToken"
+	for _, s := range strings.Split(words, ",") {
 		if strings.Contains(kind, s) {
-			grant := fmt.Sprintf(a.dialect().grants[operation],
-				"arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
-			return fmt.Errorf("%w to %s; grant %s, and check host, region, clock and key",
-				errRefused, said, grant)
+			return fmt.Errorf(
+				"%w to %s; grant "+a.grants[operation]+", and check host, region, clock and key",
+				errRefused, said, "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
 		}
 	}
 	return errors.New("AppSync failed to " + said)
@@ -278,7 +267,7 @@ type serverMessage struct {
 
 // session is one WebSocket to AppSync from connection_ack to its end.
 type session struct {
-	api     *appsync
+	*appsync
 	conn    *wsConn
 	name    string        // LINK: of the channel of answers that come back over this connection
 	born    time.Time     // by the wall clock
@@ -287,53 +276,51 @@ type session struct {
 	slots   chan struct{} // publishes of the last second; has room for as many as there may be
 
 	mu    sync.Mutex                    // guards the following
-	subs  map[string]func(event string) // by a subscription's ID; the reader calls them: they must not block
+	subs  map[string]func(string)       // by a subscription's ID: takes each event; must not block the reader
 	waits map[string]chan serverMessage // by an operation's ID or a probe's name: who expects it or its reply
 }
 
 // newSession is a session without a connection.
 func newSession(a *appsync) *session {
 	return &session{
-		api:   a,
-		name:  fmt.Sprintf("%x", rand.Text()[:16]), // anew: copies of a snapshot must not share it
-		born:  time.Now().Round(0),
-		slots: make(chan struct{}, a.dialect().publishes),
-		subs:  map[string]func(string){},
-		waits: map[string]chan serverMessage{},
+		appsync: a,
+		name:    fmt.Sprintf("%x", rand.Text()[:16]), // anew: copies of a snapshot must not share it
+		born:    time.Now().Round(0),
+		slots:   make(chan struct{}, a.perSecond),
+		subs:    map[string]func(string){},
+		waits:   map[string]chan serverMessage{},
 	}
 }
 
 // connect opens a WebSocket and waits for connection_ack. The session ends with ctx.
 func (a *appsync) connect(ctx context.Context) (*session, error) {
-	d := a.dialect()
-	auth, err := a.authorize(ctx, d.connectPath, []byte("{}"), true)
+	auth, err := a.authorize(ctx, a.connectPath, []byte("{}"), true)
 	if err != nil {
 		return nil, err
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
-	protocols := []string{d.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}
+	header := "header-" + base64.RawURLEncoding.EncodeToString(object)
 	s := newSession(a)
 	reply := s.expect("")
 	// If this end was frozen, the connections of its publishes are as dead as the WebSocket before.
 	a.transport.CloseIdleConnections()
-	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, protocols, s.receive)
+	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{a.protocol, header}, s.receive)
 	if err != nil {
 		var refused noUpgrade
 		if errors.As(err, &refused) {
-			kind := fmt.Sprintf("%v: %q", refused, firstLine(refused.text))
-			err = a.refusal("connect", apiError{ErrorType: kind})
+			err = a.refusal("connect", apiError{ErrorType: refused.Error(), Message: refused.text})
 		}
 		return nil, err
 	}
 	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // if that fails, awaitReply knows why
 	m, err := s.awaitReply(ctx, reply, ackTimeout, "connection_ack", "connect")
 	if err != nil {
-		s.close()
+		s.conn.close()
 		return nil, err
 	}
 	if m.ConnectionTimeoutMs > 0 {
-		// An absurd one must not overflow.
-		s.conn.idle.Store(min(m.ConnectionTimeoutMs, 1e9) * int64(time.Millisecond))
+		// In nanoseconds; an absurd one must not overflow.
+		s.conn.idle.Store(min(m.ConnectionTimeoutMs, 1e9) * 1e6)
 	}
 	return s, nil
 }
@@ -343,9 +330,6 @@ func (s *session) ctx() context.Context { return s.conn.ctx }
 
 // drop ends the connection; the first reason for that stays its cause.
 func (s *session) drop(err error) { s.conn.fail(err) }
-
-// close ends the connection in order and waits for its goroutines.
-func (s *session) close() { s.conn.close() }
 
 // quiet is how long nothing has come. It goes by the wall clock, because the monotonic one may stand still
 // while this end is frozen; the wall clock may be set back.
@@ -390,7 +374,7 @@ func (s *session) awaitReply(
 	defer late.Stop()
 	m, err := await(ctx, s.ctx(), reply)
 	if err == nil && (m.Type != want || len(m.Failed) > 0) {
-		err = s.api.refusal(operation, append(m.Errors, m.Failed...)...)
+		err = s.refusal(operation, append(m.Errors, m.Failed...)...)
 	}
 	return m, err
 }
@@ -425,9 +409,9 @@ func (s *session) receive(decoder *json.Decoder) error {
 	switch m.Type {
 	case "ka", "broadcast_error": // are no replies, whatever their ID
 	case "connection_error":
-		return s.api.refusal("connect", m.Errors...)
+		return s.refusal("connect", m.Errors...)
 	case "data":
-		text, valid := s.api.text(m.Event)
+		text, valid := s.text(m.Event)
 		s.mu.Lock()
 		handle := s.subs[m.ID]
 		s.mu.Unlock()
@@ -444,7 +428,7 @@ func (s *session) receive(decoder *json.Decoder) error {
 		}
 	}
 	if len(m.Errors) > 0 {
-		s.api.log.Warn("AppSync reports an error", "error", s.api.refusal("publish", m.Errors...))
+		s.log.Warn("AppSync reports an error", "error", s.refusal("publish", m.Errors...))
 	}
 	return nil
 }
@@ -456,7 +440,7 @@ func (a *appsync) text(event any) (text string, ok bool) {
 		event = array[0]
 	}
 	text, ok = event.(string)
-	if a.graphql && strings.HasPrefix(text, `"`) {
+	if a.graphql {
 		// AWSJSON has been seen to arrive encoded twice. A text that is not JSON stays as it is.
 		// https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/533
 		json.Unmarshal([]byte(text), &text)
@@ -467,14 +451,14 @@ func (a *appsync) text(event any) (text string, ok bool) {
 // start sends one operation; AppSync's reply to it will come from the channel. kind is the type of the
 // message, body the JSON object that is signed.
 func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-chan serverMessage, error) {
-	object, err := s.api.authorize(ctx, s.api.http.Path, body, true)
+	object, err := s.authorize(ctx, s.http.Path, body, true)
 	if err != nil {
 		return nil, err
 	}
 	auth, _ := json.Marshal(object) // a map of strings always marshals
 	format := `{"type":"%s","id":"%s",%s,"authorization":%s}`
 	data := body[1 : len(body)-1] // without its braces
-	if s.api.graphql {
+	if s.graphql {
 		format = `{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`
 		data = body
 	}
@@ -487,14 +471,13 @@ func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-ch
 // subscription, which may be before it delivers. If there is no reply within timeout, the connection counts
 // as dead.
 func (s *session) subscribe(
-	ctx context.Context, timeout time.Duration, channel string, handle func(event string),
+	ctx context.Context, timeout time.Duration, channel string, handle func(string),
 ) error {
-	d := s.api.dialect()
 	id := fmt.Sprint(s.lastID.Add(1))
 	s.mu.Lock()
 	s.subs[id] = handle
 	s.mu.Unlock()
-	reply, err := s.start(ctx, d.subscribe, id, fmt.Appendf(nil, d.subscription, channel))
+	reply, err := s.start(ctx, s.dialect.subscribe, id, fmt.Appendf(nil, s.subscription, channel))
 	if err != nil {
 		return err
 	}
@@ -505,7 +488,7 @@ func (s *session) subscribe(
 		s.mu.Unlock()
 		s.conn.send(s.ctx(), fmt.Appendf(nil, `{"type":"unsubscribe","id":"%s"}`, id))
 	})
-	_, err = s.awaitReply(ctx, reply, timeout, d.subscribed, "subscribe")
+	_, err = s.awaitReply(ctx, reply, timeout, s.subscribed, "subscribe")
 	return err
 }
 
@@ -521,9 +504,9 @@ var errRetired = errors.New("replaced by a new connection")
 // neither if it is a bare result.
 func (s *session) listen(
 	ctx context.Context, timeout time.Duration, callID, name string,
-	handle func(event string, p *part, err error),
+	handle func(string, *part, error),
 ) error {
-	err := s.subscribe(ctx, timeout, s.api.channel(callID), func(event string) {
+	err := s.subscribe(ctx, timeout, s.channel(callID), func(event string) {
 		p, err := parsePart(event)
 		if p == nil || p.Type != "probe" || p.RequestID != name {
 			handle(event, p, err)
@@ -548,7 +531,7 @@ func (s *session) listen(
 func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
 	back := s.expect(name)
 	probe := part{Type: "probe", RequestID: name}
-	err := s.publish(ctx, s.api.channel(name), oneEvent(probe.event()), true)
+	err := s.publish(ctx, s.channel(name), slices.Values([][]byte{probe.event()}), true)
 	if err != nil {
 		return err
 	}
@@ -562,7 +545,7 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 // are on their way. The publishes do not wait for each other.
 func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
 	var replies []<-chan serverMessage
-	for body := range s.api.publishes(channel, events) {
+	for body := range s.publishes(channel, events) {
 		size := int64(len(body))
 		s.unacked.Add(size)
 		defer s.unacked.Add(-size) // when publish returns
@@ -577,7 +560,7 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 				replies = append(replies, reply)
 			}
 		default:
-			err := s.api.publishHTTPS(ctx, s.patience(), body)
+			err := s.publishHTTPS(ctx, s.patience(), body)
 			if err != nil {
 				return err
 			}
@@ -601,23 +584,22 @@ func transferTime(size int64) time.Duration { return time.Duration(size) * time.
 // publishes groups events, which are printable ASCII, into the bodies of as few publishes as AppSync's limits
 // allow.
 func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]byte] {
-	return func(yield func(body []byte) bool) {
-		d := a.dialect()
+	return func(yield func([]byte) bool) {
+		// Of printable ASCII these two are all that JSON escapes; encoding/json takes much longer.
+		escaper := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 		count := 0      // of events in body
 		var body []byte // of a publish without its tail
 		for event := range events {
-			// Of printable ASCII these two are all that JSON escapes; encoding/json takes ten times as long.
-			text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
-			text = bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
-			full := count == d.events || len(body)+len(text)+len(`",""`) > maxPublish
-			if count > 0 && full {
-				if !yield(append(body, d.publishTail...)) {
+			text := escaper.Replace(string(event))
+			// This cannot be true of the first event: no event has more than maxEvent bytes.
+			if count == a.events || len(body)+len(text)+len(`",""`) > maxPublish {
+				if !yield(append(body, a.publishTail...)) {
 					return
 				}
 				count = 0
 			}
 			if count == 0 {
-				body = fmt.Appendf(nil, d.publishHead, channel)
+				body = fmt.Appendf(nil, a.publishHead, channel)
 			} else {
 				body = append(body, `","`...)
 			}
@@ -625,7 +607,7 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 			body = append(body, text...)
 		}
 		if count > 0 {
-			yield(append(body, d.publishTail...))
+			yield(append(body, a.publishTail...))
 		}
 	}
 }
@@ -634,9 +616,6 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 func escapedLen(event []byte) int {
 	return len(event) + bytes.Count(event, []byte{'"'}) + bytes.Count(event, []byte{'\\'}) + 2
 }
-
-// oneEvent is a sequence of one event.
-func oneEvent(event []byte) iter.Seq[[]byte] { return slices.Values([][]byte{event}) }
 
 // publishHTTPS publishes over HTTPS, which has no limit for each connection.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/publish-http.html
@@ -647,7 +626,7 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	req, _ := http.NewRequestWithContext(ctx, "POST", "", bytes.NewReader(body))
 	req.URL = a.http // with the method valid and no URL to parse, there is no error above
 	// With that key, which is not sent, net/http tries again if the server has closed a connection that was
 	// kept.
@@ -659,10 +638,8 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	var m serverMessage
 	status, err := fetchJSON(a.transport, req, &m)
 	errs := append(m.Errors, m.Failed...)
-	switch {
-	case status == 0:
-		return err
-	case status != http.StatusOK, len(errs) > 0, a.graphql && err == nil && m.Data["publish"].Data == nil:
+	if status > 0 && (status != 200 || len(errs) > 0 ||
+		a.graphql && err == nil && m.Data["publish"].Data == nil) {
 		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(status)})...)
 	}
 	return err
@@ -684,11 +661,11 @@ func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (int, error) {
 }
 
 // run keeps a session up until ctx is done. use makes something of each new session. It returns when it has
-// no more use for it, with the reason; up tells whether the session has worked. down gets the reason why
+// no more use for it, with the reason, and tells whether the session has worked. down gets the reason why
 // there is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full
 // jitter.
 func (a *appsync) run(
-	ctx context.Context, use func(context.Context, *session) (up bool, err error), down func(error),
+	ctx context.Context, use func(context.Context, *session) (bool, error), down func(error),
 ) {
 	backoff := firstBackoff
 	logged := ""
@@ -698,7 +675,7 @@ func (a *appsync) run(
 		up := false
 		if err == nil {
 			up, err = use(ctx, s)
-			s.close()
+			s.conn.close()
 		}
 		end()
 		down(err)
@@ -706,7 +683,7 @@ func (a *appsync) run(
 			backoff = firstBackoff
 			logged = ""
 		}
-		if ctx.Err() == nil && !errors.Is(err, errRetired) {
+		if ctx.Err() == nil && err != errRetired {
 			if err.Error() != logged {
 				logged = err.Error()
 				a.log.Warn("not connected", "host", a.realtime.Host, "error", err)

@@ -579,7 +579,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return func() { cancel(); s.close(); wg.Wait() }
+	return func() { cancel(); s.conn.close(); wg.Wait() }
 }
 
 // BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime

@@ -156,7 +156,7 @@ func (d *doctor) run(ctx context.Context) bool {
 		d.say("ok", c.name, found)
 	}
 	if d.session != nil {
-		d.session.close()
+		d.session.conn.close()
 	}
 	return len(failed) == 0
 }
@@ -415,7 +415,8 @@ func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
 	err := d.session.publish(
-		ctx, d.ownChannel("publish"), oneEvent(part{Type: "probe", RequestID: "publish"}.event()), true)
+		ctx, d.ownChannel("publish"),
+		slices.Values([][]byte{part{Type: "probe", RequestID: "publish"}.event()}), true)
 	return "taken in " + durationText(time.Since(start)), err
 }
 
@@ -423,7 +424,7 @@ func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	start := time.Now()
 	for body := range d.api.publishes(
-		d.ownChannel("https"), oneEvent(part{Type: "probe", RequestID: "https"}.event())) {
+		d.ownChannel("https"), slices.Values([][]byte{part{Type: "probe", RequestID: "https"}.event()})) {
 		if err := d.api.publishHTTPS(ctx, ackTimeout, body); err != nil {
 			return "", err
 		}
@@ -446,7 +447,8 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 	start := time.Now()
 	probe := part{Type: "probe", RequestID: "delivery"}.event()
 	for {
-		if err := d.session.publish(ctx, d.ownChannel("delivery"), oneEvent(probe), true); err != nil {
+		if err := d.session.publish(
+			ctx, d.ownChannel("delivery"), slices.Values([][]byte{probe}), true); err != nil {
 			return "", deliveryError(ctx, err)
 		}
 		again := time.NewTimer(probeEvery)

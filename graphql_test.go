@@ -375,6 +375,7 @@ func TestGraphQLClientLibrary(t *testing.T) {
 		a := newTestAPI(peers)
 		a.graphql, a.http.Host, a.http.Path, a.realtime.Path, a.region = true, "127.0.0.1:35003", "/graphql",
 			"/graphql/realtime", "us-east-1"
+		a.dialect = a.endpoint.dialect()
 		a.credentials = func(context.Context) (credentials, error) { return keys, nil }
 		done := async(func() (*session, error) { return a.connect(t.Context()) })
 		p := acceptPeer(t, peers)
@@ -398,7 +399,7 @@ func TestGraphQLClientLibrary(t *testing.T) {
 				t.Errorf("got\n%q, the library has\n%q", ours, theirs)
 			}
 		}
-		s.close()
+		s.conn.close()
 		<-subscribed
 	})
 }
@@ -457,6 +458,7 @@ func TestGraphQLSession(t *testing.T) {
 			ln := newPipeListener("example.com")
 			a := graphqlVectors[0].api(ln, c)
 			a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql"
+			a.dialect = a.endpoint.dialect()
 			done := async(func() (*session, error) { return a.connect(t.Context()) })
 			p := acceptPeer(t, ln)
 			offered := strings.Split(p.request.Header.Get("Sec-WebSocket-Protocol"), ", ")
@@ -516,7 +518,7 @@ func TestGraphQLSession(t *testing.T) {
 			if event := <-events; event != `{"a":1}` {
 				t.Errorf("got event %s", event)
 			}
-			s.close()
+			s.conn.close()
 		}
 	})
 }
@@ -529,6 +531,7 @@ func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 		var dials atomic.Int64
 		a := newTestAPI(ln)
 		a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
+		a.dialect = a.endpoint.dialect()
 		a.transport =
 			&http.Transport{IdleConnTimeout: staleAfter,
 				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -553,7 +556,7 @@ func TestGraphQLPublishesOverHTTPS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(s.close)
+			t.Cleanup(s.conn.close)
 			return s
 		}
 		s := connect()
@@ -597,6 +600,7 @@ func TestGraphQLPublishHTTPSAnswers(t *testing.T) {
 				ln := newPipeListener("example.com")
 				a := newTestAPI(ln)
 				a.graphql, a.http.Path = true, "/graphql"
+				a.dialect = a.endpoint.dialect()
 				done := async(func() (bool, error) {
 					return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(`{"query":""}`))
 				})

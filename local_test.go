@@ -477,8 +477,8 @@ func (r *localRig) newEar(link string) *ear {
 	if e.session, err = r.client().connect(r.ctx); err != nil {
 		r.Fatal(err)
 	}
-	r.Cleanup(e.session.close)
-	err = e.session.subscribe(r.ctx, ackTimeout, e.session.api.channel(link+"/*"), func(event string) {
+	r.Cleanup(e.session.conn.close)
+	err = e.session.subscribe(r.ctx, ackTimeout, e.session.channel(link+"/*"), func(event string) {
 		if p, err := parsePart(event); err == nil && p != nil {
 			e.parts <- p
 		}

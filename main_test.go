@@ -1209,7 +1209,7 @@ func TestPublishesGroup(t *testing.T) {
 		}
 		var got []string
 		var groups []int
-		for body := range new(appsync).publishes("/live-lambda/a", asBytes(events)) {
+		for body := range newTestAPI(nil).publishes("/live-lambda/a", asBytes(events)) {
 			m := publishBody(t, body, "/live-lambda/a")
 			groups = append(groups, len(m))
 			got = append(got, m...)
@@ -1225,7 +1225,7 @@ func TestPublishesGroup(t *testing.T) {
 }
 
 func TestPublishesStop(t *testing.T) {
-	for range new(appsync).publishes("/a/b", asBytes(slices.Repeat([]string{"1"}, 11))) {
+	for range newTestAPI(nil).publishes("/a/b", asBytes(slices.Repeat([]string{"1"}, 11))) {
 		break // a publish that fails asks for no more
 	}
 }
@@ -1252,7 +1252,7 @@ func TestPublishesSize(t *testing.T) {
 	}
 	for _, test := range tests {
 		var got []int
-		for body := range new(appsync).publishes(channel, asBytes(test.events)) {
+		for body := range newTestAPI(nil).publishes(channel, asBytes(test.events)) {
 			got = append(got, len(publishBody(t, body, channel)))
 			if len(body) > maxPublish+len(`]}`) {
 				t.Errorf("%s: a body of %d bytes", test.name, len(body))
@@ -1820,7 +1820,7 @@ func TestConnect(t *testing.T) {
 					if r.err != nil || (r.value.ctx().Err() != nil) {
 						t.Fatalf("error %v", r.err)
 					}
-					r.value.close()
+					r.value.conn.close()
 				} else if r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
 					errors.Is(r.err, errRefused) != test.no {
 					t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused),
@@ -1873,22 +1873,22 @@ func TestConnectFails(t *testing.T) {
 		no          bool
 	}{
 		{"401 Unauthorized\r\n\r\n{\"message\":\"no\"}",
-			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized: ` +
-				`"{\"message\":\"no\"}" ""; grant appsync:EventConnect`, true},
+			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized ` +
+				`"{\"message\":\"no\"}"; grant appsync:EventConnect`, true},
 		{"403 Forbidden\r\n\r\n<html>",
-			`AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden: "<html>" ""; grant`,
+			`AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden "<html>"; grant`,
 			true},
 		{"401 Unauthorized\r\n\r\nno\nno",
-			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized: "no" ""; grant`,
+			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized "no"; grant`,
 			true},
 		{"403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
-			`the server refuses the WebSocket: 403 Forbidden: "` + strings.Repeat("x", 110) + ` ""; grant`,
+			`the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", maxLogged) + `"; grant`,
 			true},
-		{"599 x\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 599 : "" ""`, false},
+		{"599 x\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 599  ""`, false},
 		{"302 Found\r\nLocation: http://other/\r\n\r\n",
-			`AppSync failed to connect: the server refuses the WebSocket: 302 Found: "" ""`, false},
+			`AppSync failed to connect: the server refuses the WebSocket: 302 Found ""`, false},
 		{"101 Switching Protocols\r\n\r\n",
-			`AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols: "" ""`,
+			`AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols ""`,
 			false},
 		{"400 Bad Request\r\n\r\n",
 			`AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, true},
@@ -1896,7 +1896,7 @@ func TestConnectFails(t *testing.T) {
 			`AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`, false},
 		{"429 Too Many Requests\r\n\r\n", `the server refuses the WebSocket: 429 Too Many Requests`, false},
 		{"503 Service Unavailable\r\n\r\nbusy",
-			`the server refuses the WebSocket: 503 Service Unavailable: "busy"`, false},
+			`the server refuses the WebSocket: 503 Service Unavailable "busy"`, false},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -2154,7 +2154,7 @@ func TestPublishRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.close()
+		defer s.conn.close()
 		published := func() (webSocket, https int) {
 			api.wait(t.Context(), func(c *eventAPICounts) bool {
 				webSocket, https = c.publishes[1], c.publishes[0]
@@ -2458,7 +2458,7 @@ func TestSessionQuietAfterAck(t *testing.T) {
 			if r.err != nil {
 				t.Fatal(r.err)
 			}
-			defer r.value.close()
+			defer r.value.conn.close()
 			time.Sleep(time.Minute)
 			if r.value.ctx().Err() != nil {
 				t.Errorf("%s: %v", ack, context.Cause(r.value.ctx()))
@@ -4664,21 +4664,21 @@ var testCredentials = credentials{"AKIDTEST", "test-secret", testToken}
 
 // newTestAPI is a client of the API that ln serves as example.com.
 func newTestAPI(ln *pipeListener) *appsync {
-	a := &appsync{
-		endpoint: endpoint{
+	var transport *http.Transport
+	if ln != nil {
+		transport = &http.Transport{DialContext: ln.dial, DisableKeepAlives: true}
+	}
+	return newAppSync(
+		endpoint{
 			http:      &url.URL{Scheme: "http", Host: "example.com", Path: "/event"},
 			realtime:  &url.URL{Scheme: "http", Host: "example.com", Path: "/event/realtime"},
 			region:    "eu-west-1",
 			namespace: "live-lambda",
 			requests:  "/live-lambda/requests",
 		},
-		credentials: func(context.Context) (credentials, error) { return testCredentials, nil },
-		log:         slog.New(slog.DiscardHandler),
-	}
-	if ln != nil {
-		a.transport = &http.Transport{DialContext: ln.dial, DisableKeepAlives: true}
-	}
-	return a
+		nil, transport,
+		func(context.Context) (credentials, error) { return testCredentials, nil },
+		slog.New(slog.DiscardHandler))
 }
 
 // startTestAPI is the emulator, for newTestAPI.
@@ -4710,7 +4710,7 @@ func connectSessionWith(t *testing.T, ln *pipeListener, a *appsync, ack string) 
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
-	t.Cleanup(r.value.close)
+	t.Cleanup(r.value.conn.close)
 	p.say(`{"type":"ka"}`) // the acknowledged timeout counts from the next frame on
 	return r.value, p
 }

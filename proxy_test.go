@@ -3173,7 +3173,7 @@ func FuzzAnswer(f *testing.F) {
 			r.local.script = func(d *delivery) {
 				for _, event := range []string{first, second} {
 					r.api.publish(
-						d.local.session.api.channel(d.requestID()),
+						d.local.session.channel(d.requestID()),
 						strings.ReplaceAll(event, "ID", d.requestID()))
 				}
 			}
@@ -4049,7 +4049,7 @@ func (l *localEnd) publishTo(ctx context.Context, requestID string, events ...[]
 	s := l.session
 	l.mu.Unlock()
 	if s != nil {
-		s.publish(ctx, s.api.channel(requestID), slices.Values(events), true)
+		s.publish(ctx, s.channel(requestID), slices.Values(events), true)
 	}
 }
 

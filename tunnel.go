@@ -456,7 +456,7 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 	if len(event) < maxEvent && !c.t.api.graphql {
 		whole := asciiJSON(bytes.Join(pieces, nil))
 		if escapedLen(whole) <= maxEvent {
-			return oneEvent(whole), false
+			return slices.Values([][]byte{whole}), false
 		}
 	}
 	return part{Type: "request", RequestID: callID}.compressed(pieces...), true
@@ -583,7 +583,7 @@ func (c *call) finish() {
 	defer cancel()
 	done := part{Type: "done", RequestID: l.callID(c.n), Outcome: outcome}.event()
 	// Without a wait: the environment may be frozen before AppSync answers.
-	l.publish(ctx, l.api.requests, oneEvent(done), false)
+	l.publish(ctx, l.requests, slices.Values([][]byte{done}), false)
 }
 
 // notify leaves news in a channel that has room for one, unless there are some.
