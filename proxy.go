@@ -179,8 +179,7 @@ func (p *proxy) poll(req *http.Request) {
 	for p.life.Err() == nil {
 		resp, err := p.transport.RoundTrip(req)
 		inv := newInvocation(cmp.Or(resp, &http.Response{}))
-		isEvent := err == nil && resp.StatusCode == http.StatusOK
-		if isEvent && p.serve(inv) {
+		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) {
 			continue
 		}
 		if p.offer(next{resp: resp, err: err, gone: make(chan bool, 1)}, inv.deadline) {
@@ -294,8 +293,8 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	left := time.Until(inv.deadline)
 	// This much is kept to answer in, before Lambda kills the environment.
 	margin := min(max(left/10, 250*time.Millisecond), time.Second)
-	why := errors.New("shortly before its deadline")
-	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin), why)
+	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin),
+		errors.New("shortly before its deadline"))
 	defer cancel()
 	// Half of a short timeout stays for the deployed code.
 	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.accept, min(linkTimeout, left/2))

@@ -135,7 +135,7 @@ func (t *tunnel) receive(l *link, event string, p *part, err error) {
 }
 
 // callID is the request ID of call n as it travels over l: LINK/N.
-func (l *link) callID(n uint64) string { return l.name + "/" + strconv.FormatUint(n, 10) }
+func (l *link) callID(n uint64) string { return fmt.Sprintf("%s/%d", l.name, n) }
 
 // phase is what a call waits for: the table above.
 type phase int
@@ -504,7 +504,7 @@ func (c *call) take(l *link, p *part) error {
 func (c *call) hear(l *link, sender string) {
 	if c.heardOn == nil && printable(sender) && len(sender) <= maxSender {
 		// No other local end is to run it when it goes out again.
-		c.context = fmt.Appendf(slices.Clip(c.context[:len(c.context)-1]), `,"accepted_by":%q}`, sender)
+		c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
 	}
 	l.versioned, c.heardOn = true, l
 	if c.phase != answered {
