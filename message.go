@@ -36,7 +36,6 @@ const (
 	partOverhead = 512     // that a part which waits is counted with, beside its data
 	streamWindow = 8 << 20 // of a stream's parts that wait while an earlier one is missing
 	maxParts     = 1 << 20 // of one message
-	maxLogged    = 160     // of a text from outside in a line of the log
 )
 
 // asciiJSON returns src, JSON in UTF-8, with the same tokens and no white space between them; nothing if src
@@ -46,13 +45,11 @@ const (
 func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // leaves compact empty if src is not JSON
-	for _, r := range compact.String() {
-		if r <= '~' && !strings.ContainsRune("<>&='", r) { // compact JSON has nothing below a space
-			dst = append(dst, byte(r))
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
+	for _, unit := range utf16.Encode([]rune(compact.String())) {
+		if unit > '~' || strings.ContainsRune("<>&='", rune(unit)) { // compact JSON has nothing below a space
 			dst = fmt.Appendf(dst, `\u%04x`, unit)
+		} else {
+			dst = append(dst, byte(unit))
 		}
 	}
 	return dst
@@ -125,11 +122,11 @@ type partWriter struct {
 
 // Write returns an error if nobody takes the parts any more.
 func (w *partWriter) Write(b []byte) (int, error) {
-	if !w.yield(w.encode(b)) {
-		return 0, io.ErrClosedPipe
+	if w.yield(w.encode(b)) {
+		w.Index++
+		return len(b), nil
 	}
-	w.Index++
-	return len(b), nil
+	return 0, io.ErrClosedPipe
 }
 
 // parsePart reads an event. It returns nil, without an error, if the event is no message of version 1: then
@@ -227,14 +224,10 @@ func (j *joiner) add(p *part) error {
 }
 
 // complete reports whether all parts have come, the last one and each before it.
-func (j *joiner) complete() bool {
-	return len(j.waiting) == j.last+1-j.next
-}
+func (j *joiner) complete() bool { return len(j.waiting) == j.last+1-j.next }
 
 // ended reports whether all parts have come and been read.
-func (j *joiner) ended() bool {
-	return j.next > j.last && j.rest.Len() == 0
-}
+func (j *joiner) ended() bool { return j.next > j.last && j.rest.Len() == 0 }
 
 // ready reports whether Read has data to return, or the end. It takes nothing from Read: a caller that may
 // have to give up looks first, and what it does not read then is not lost.
@@ -258,10 +251,10 @@ var errMissing = errors.New("a part is missing")
 // Read reads the data of the parts by index, and does not decompress it. It returns errMissing if the next
 // part has not come yet, and io.EOF after the last one.
 func (j *joiner) Read(b []byte) (int, error) {
-	if !j.ready() {
-		return 0, errMissing
+	if j.ready() {
+		return j.rest.Read(b) // io.EOF if nothing is left: if ready reports true, that is the end
 	}
-	return j.rest.Read(b) // io.EOF if nothing is left: if ready reports true, that is the end
+	return 0, errMissing
 }
 
 // message reads a complete message, decompressed. It returns errTooBig if that has more than limit bytes, and
@@ -293,10 +286,11 @@ func (j *joiner) message(limit int) ([]byte, error) {
 // firstLine returns the beginning of a text from outside, short enough for a log, up to a control character,
 // of which log/slog does not escape all.
 func firstLine(s string) string {
-	s = s[:min(len(s), maxLogged)]
-	isControl := func(r rune) bool { return r < ' ' || r > '~' && r < '\u00a0' }
-	if end := strings.IndexFunc(s, isControl); end >= 0 {
-		s = s[:end]
+	s = s[:min(len(s), 160)]
+	for i, r := range s {
+		if r < ' ' || r > '~' && r < '\u00a0' {
+			return s[:i]
+		}
 	}
 	return s
 }

@@ -42,46 +42,40 @@ func (files rootFiles) tlsConfig(host string) *tls.Config {
 			chain := cs.PeerCertificates // the server's, and those that it sent along
 			opts := x509.VerifyOptions{
 				DNSName:       cmp.Or(cs.ServerName, host),
-				Roots:         issuers(chain, files.bundle()),
+				Roots:         files.issuers(chain),
 				Intermediates: x509.NewCertPool(),
 			}
 			for _, c := range chain[1:] {
 				opts.Intermediates.AddCert(c)
 			}
 			_, err := chain[0].Verify(opts)
-			if err == nil {
-				return nil
-			}
-			opts.Roots = nil // crypto/x509 takes all of the system's
-			if _, again := chain[0].Verify(opts); again == nil {
-				return nil
+			if err != nil {
+				opts.Roots = nil // crypto/x509 takes all of the system's
+				if _, again := chain[0].Verify(opts); again == nil {
+					return nil
+				}
 			}
 			return err
 		},
 	}
 }
 
-// bundle is the text of the file that counts: certificates in PEM, and comments. Without such a file it is
-// empty.
-func (files rootFiles) bundle() []byte {
+// issuers are the certificates of the file that counts which may have signed one of chain. That is told by an
+// issuer's name, which is looked for in all of a certificate's bytes, so there may be a few too many.
+func (files rootFiles) issuers(chain []*x509.Certificate) *x509.CertPool {
+	var bundle []byte // certificates in PEM, and comments; empty if no file can be read
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err == nil {
-			return text
+			bundle = text
+			break
 		}
 	}
-	return nil
-}
-
-// issuers are the certificates of bundle that may have signed one of chain. That is told by an issuer's name,
-// which is looked for in all of a certificate's bytes, so there may be a few too many.
-func issuers(chain []*x509.Certificate, bundle []byte) *x509.CertPool {
 	pool := x509.NewCertPool()
-	var der []byte // of one block; the next one takes its memory
 	for block := range bytes.SplitAfterSeq(bundle, []byte("-----END CERTIFICATE-----")) {
 		_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
 		// AppendDecode stops at the first dash of END. It takes less than half of the time of encoding/pem.
-		der, _ = base64.StdEncoding.AppendDecode(der[:0], text)
+		der, _ := base64.StdEncoding.AppendDecode(nil, text)
 		for _, c := range chain {
 			if bytes.Contains(der, c.RawIssuer) {
 				pool.AppendCertsFromPEM(block) // which keeps each certificate once

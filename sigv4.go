@@ -27,13 +27,13 @@ func (c credentials) authorization(
 	region, amzDate, path string, headers map[string]string, body []byte,
 ) string {
 	request, names := canonicalRequest(path, headers, body)
-	day := amzDate[:min(8, len(amzDate))]
-	scope := day + "/" + region + "/appsync/aws4_request"
+	scope := amzDate[:min(8, len(amzDate))] + "/" + region + "/appsync/aws4_request"
 	toSign := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x",
 		amzDate, scope, sha256.Sum256([]byte(request)))
-	// Each HMAC is the key for the next one. The last but one is what AWS calls the signing key.
+	// Each HMAC is the key for the next one: first those of scope's four words, the last of which is what AWS
+	// calls the signing key, then that of toSign.
 	signature := []byte("AWS4" + c.secretAccessKey)
-	for _, text := range []string{day, region, "appsync", "aws4_request", toSign} {
+	for _, text := range append(strings.Split(scope, "/"), toSign) {
 		mac := hmac.New(sha256.New, signature)
 		mac.Write([]byte(text))
 		signature = mac.Sum(nil)
@@ -46,10 +46,10 @@ func (c credentials) authorization(
 // The line between the path and the headers is the query's, which is empty.
 func canonicalRequest(path string, headers map[string]string, body []byte) (request, names string) {
 	lines := ""
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
+	sorted := slices.Sorted(maps.Keys(headers))
+	for _, name := range sorted {
 		lines += name + ":" + headers[name] + "\n"
-		names += ";" + name
 	}
-	names = strings.TrimPrefix(names, ";")
+	names = strings.Join(sorted, ";")
 	return fmt.Sprintf("POST\n%s\n\n%s\n%s\n%x", path, lines, names, sha256.Sum256(body)), names
 }

@@ -76,11 +76,12 @@ type wsStream struct {
 
 	greeting bytes.Buffer // x/net's handshake until it is sent, then the answer until x/net has read it
 
-	io.ReadWriteCloser // the connection to the server; nil until the server has upgraded
+	io.Writer                    // greeting; the connection as soon as there is one
+	conn      io.ReadWriteCloser // to the server; nil until the server has upgraded
 }
 
 func (s *wsStream) Read(p []byte) (int, error) {
-	if s.ReadWriteCloser == nil {
+	if s.conn == nil {
 		if err := s.upgrade(); err != nil {
 			return 0, err
 		}
@@ -88,17 +89,11 @@ func (s *wsStream) Read(p []byte) (int, error) {
 	if s.greeting.Len() > 0 {
 		return s.greeting.Read(p)
 	}
-	n, err := s.ReadWriteCloser.Read(p)
-	s.received()
-	return n, err
+	defer s.received()
+	return s.conn.Read(p)
 }
 
-func (s *wsStream) Write(p []byte) (int, error) {
-	if s.ReadWriteCloser == nil {
-		return s.greeting.Write(p)
-	}
-	return s.ReadWriteCloser.Write(p)
-}
+func (s *wsStream) Close() error { return s.conn.Close() }
 
 // upgrade sends the handshake that x/net has written, and keeps the server's answer for x/net to read.
 func (s *wsStream) upgrade() error {
@@ -118,7 +113,7 @@ func (s *wsStream) upgrade() error {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // half a text is better than none
 		return noUpgrade{resp.StatusCode, string(text)}
 	}
-	s.ReadWriteCloser = conn
+	s.conn, s.Writer = conn, conn
 	resp.Body = nil // is the connection: Write would wait for its first byte
 	return resp.Write(&s.greeting)
 }
@@ -128,14 +123,12 @@ type wsConn struct {
 	ctx  context.Context         // ends with the connection; its cause says why
 	fail context.CancelCauseFunc // ends the connection; the first error is kept
 
-	idle    atomic.Int64 // nanoseconds without a frame after which the connection counts as dead
-	heard   atomic.Int64 // when something came last, in Unix nanoseconds by the wall clock
-	silence *time.Timer  // ends the connection after idle; each read sets it anew
+	idle  atomic.Int64 // nanoseconds without a frame after which the connection counts as dead
+	heard atomic.Int64 // when something came last, in Unix nanoseconds by the wall clock
 
-	stream *wsStream
-	ws     *websocket.Conn // on top of stream
-	out    chan outgoing   // from send to the writer
-	wg     sync.WaitGroup  // of the reader and the writer
+	ws  *websocket.Conn // on top of a wsStream
+	out chan outgoing   // from send to the writer
+	wg  sync.WaitGroup  // of the reader and the writer
 }
 
 // outgoing is one message for the writer.
@@ -154,6 +147,7 @@ func dialWebSocket(
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	stream := &wsStream{ctx: dialCtx, transport: transport, target: target}
+	stream.Writer = &stream.greeting
 	ws, err := websocket.NewClient(&websocket.Config{ // for this dial alone: x/net changes it
 		Location: target,
 		Origin:   &url.URL{Scheme: target.Scheme, Host: target.Host},
@@ -161,33 +155,30 @@ func dialWebSocket(
 		Version:  websocket.ProtocolVersionHybi13,
 	}, stream)
 	if err != nil {
-		if stream.ReadWriteCloser != nil { // the server has upgraded, but to something else
+		if stream.conn != nil { // the server has upgraded, but to something else
 			stream.Close()
 		}
 		return nil, err
 	}
-	c := &wsConn{stream: stream, ws: ws, out: make(chan outgoing)}
+	c := &wsConn{ws: ws, out: make(chan outgoing)}
 	c.ctx, c.fail = context.WithCancelCause(ctx)
-	c.watch()
-	c.wg.Go(func() { c.readLoop(handle) })
-	c.wg.Go(c.writeLoop)
-	return c, nil
-}
-
-// watch ends the connection if it is silent for too long. It closes the stream if the writer is stuck when
-// the connection ends.
-func (c *wsConn) watch() {
 	c.idle.Store(int64(firstIdle))
-	c.silence = time.AfterFunc(firstIdle, func() {
+	silence := time.AfterFunc(firstIdle, func() {
 		c.fail(fmt.Errorf("nothing received for %s", time.Duration(c.idle.Load())))
 	})
-	c.stream.received = func() { // frames of any kind are a sign of life
+	stream.received = func() { // frames of any kind are a sign of life
 		c.heard.Store(time.Now().UnixNano())
-		c.silence.Reset(time.Duration(c.idle.Load()))
+		silence.Reset(time.Duration(c.idle.Load()))
 	}
-	context.AfterFunc(c.ctx, func() {
-		time.AfterFunc(closeTimeout, func() { c.stream.Close() })
+	context.AfterFunc(c.ctx, func() { // the writer may be stuck, and not close the stream
+		time.AfterFunc(closeTimeout, func() { stream.Close() })
 	})
+	c.wg.Go(func() {
+		c.readLoop(handle)
+		silence.Stop() // not before: each read sets it anew
+	})
+	c.wg.Go(c.writeLoop)
+	return c, nil
 }
 
 // readLoop is the reader's. It reads until handle returns an error, which may be that of a read.
@@ -203,7 +194,6 @@ func (c *wsConn) readLoop(handle func(*json.Decoder) error) {
 		err = fmt.Errorf("incoming message larger than %d bytes", maxMessage)
 	}
 	c.fail(err)
-	c.silence.Stop()
 }
 
 // writeLoop is the writer's. It writes until a write fails, or until the connection ends for another reason.
@@ -235,18 +225,18 @@ func (c *wsConn) writeLoop() {
 // not change.
 func (c *wsConn) send(ctx context.Context, message []byte) error {
 	next := outgoing{message, make(chan struct{})}
-	select { // if one of the contexts ends this wait, it ends the next one too
-	case c.out <- next:
-	case <-c.ctx.Done():
-	case <-ctx.Done():
-	}
-	select {
-	case <-next.written:
-		return nil
-	case <-c.ctx.Done():
-		return context.Cause(c.ctx)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	out := c.out
+	for {
+		select {
+		case out <- next:
+			out = nil // the writer has it: only its end is left to wait for
+		case <-next.written:
+			return nil
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
