@@ -1882,7 +1882,7 @@ func TestConnectFails(t *testing.T) {
 			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized "no"; grant`,
 			true},
 		{"403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
-			`the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", maxLogged) + `"; grant`,
+			`the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", 160) + `"; grant`,
 			true},
 		{"599 x\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 599  ""`, false},
 		{"302 Found\r\nLocation: http://other/\r\n\r\n",
