@@ -190,9 +190,9 @@ func readAPI(getenv func(string) string) (*apiConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	byDefault := strings.Replace(host.Host, ".appsync-api.", ".appsync-realtime-api.", 1)
-	realtime, err := parseHost("LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
-		cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REALTIME_HOST"), byDefault))
+	realtime, err := parseHost("LIVE_LAMBDA_APPSYNC_REALTIME_HOST", cmp.Or(
+		getenv("LIVE_LAMBDA_APPSYNC_REALTIME_HOST"),
+		strings.Replace(host.Host, ".appsync-api.", ".appsync-realtime-api.", 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func readAPI(getenv func(string) string) (*apiConfig, error) {
 		namespace: namespace,
 		requests:  strings.TrimSuffix("/"+namespace+"/requests/"+getenv("LIVE_LAMBDA_STAGE"), "/"),
 	}
-	if api.region == "" && api.apiKey == "" {
+	if api.region+api.apiKey == "" {
 		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REGION is not set, and neither is AWS_REGION")
 	}
 	return api, nil

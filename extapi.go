@@ -29,9 +29,9 @@ type extensionAnswer struct{ FunctionName, Handler, EventType string }
 
 // register registers the extension. Lambda Managed Instances refuse INVOKE: then it is for SHUTDOWN alone.
 func (x *extensionsAPI) register(ctx context.Context) (extensionAnswer, error) {
-	fn, err := x.call(ctx, http.MethodPost, "register", "", `{"events":["INVOKE","SHUTDOWN"]}`)
+	fn, err := x.call(ctx, "POST", "register", "", `{"events":["INVOKE","SHUTDOWN"]}`)
 	if err != nil {
-		fn, err = x.call(ctx, http.MethodPost, "register", "", `{"events":["SHUTDOWN"]}`)
+		fn, err = x.call(ctx, "POST", "register", "", `{"events":["SHUTDOWN"]}`)
 	}
 	return fn, err
 }
@@ -41,7 +41,7 @@ func (x *extensionsAPI) register(ctx context.Context) (extensionAnswer, error) {
 // keeps the environment from freezing.
 func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
-		event, err := x.call(ctx, http.MethodGet, "event/next", "", "")
+		event, err := x.call(ctx, "GET", "event/next", "", "")
 		if event.EventType == "SHUTDOWN" {
 			return
 		}
@@ -54,8 +54,7 @@ func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) {
 
 // initError reports why the extension cannot start, and returns that. The process has to exit then.
 func (x *extensionsAPI) initError(ctx context.Context, errorType string, cause error) error {
-	_, err := x.call(ctx, http.MethodPost, "init/error", errorType,
-		string(errorJSON(errorType, cause.Error())))
+	_, err := x.call(ctx, "POST", "init/error", errorType, string(errorJSON(errorType, cause.Error())))
 	return errors.Join(cause, err)
 }
 
@@ -69,12 +68,8 @@ func (x *extensionsAPI) call(ctx context.Context, method, path, errorType, body 
 		return answer, err
 	}
 	req.Header.Set("Lambda-Extension-Name", x.name)
-	if x.id != "" {
-		req.Header.Set("Lambda-Extension-Identifier", x.id)
-	}
-	if errorType != "" {
-		req.Header.Set("Lambda-Extension-Function-Error-Type", errorType)
-	}
+	setHeader(req.Header, "Lambda-Extension-Identifier", x.id)
+	setHeader(req.Header, "Lambda-Extension-Function-Error-Type", errorType)
 	resp, err := roundTrip(x.transport, req, &answer)
 	if err != nil {
 		return answer, fmt.Errorf("extension/%s: %w", path, err)

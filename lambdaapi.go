@@ -71,7 +71,7 @@ func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Respons
 		if printable(e.ErrorType) && len(e.ErrorType) <= maxErrorType {
 			err = fmt.Errorf("%w %q", err, e.ErrorType)
 		}
-	case err == nil && status != http.StatusAccepted: // 202 says it all
+	case err == nil && status != 202: // Accepted: that says it all
 		err = json.Unmarshal(body, into)
 	}
 	return resp, err
