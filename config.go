@@ -61,7 +61,7 @@ type roleKeys struct {
 // readConfig reads the configuration through getenv. It never fails: each problem is a line that names the
 // variable, what is wrong with it and what is done instead.
 func readConfig(getenv func(string) string) (config, []string) {
-	v := &variables{getenv: getenv}
+	v := variables{getenv: getenv}
 	memory, _ := strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")) // 0: not known
 	cfg := config{
 		off:           v.second("LIVE_LAMBDA", "on", "off"),

@@ -52,9 +52,10 @@ func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// initError reports why the extension cannot start, and returns that. The process has to exit then.
-func (x *extensionsAPI) initError(ctx context.Context, errorType string, cause error) error {
-	_, err := x.call(ctx, "POST", "init/error", errorType, string(errorJSON(errorType, cause.Error())))
+// portTaken reports why the extension cannot start, and returns that. The process has to exit then.
+func (x *extensionsAPI) portTaken(ctx context.Context, cause error) error {
+	_, err := x.call(ctx, "POST", "init/error", "LiveLambda.PortTaken",
+		string(errorJSON("LiveLambda.PortTaken", cause.Error())))
 	return errors.Join(cause, err)
 }
 

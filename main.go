@@ -129,10 +129,10 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+cfg.port)
 	if err != nil {
-		err = fmt.Errorf("cannot listen for the runtime on port %s: %w; "+
-			"set LRAP_LISTENER_PORT to a port that is free", cfg.port, err)
 		_, refused := x.register(ctx) // without which Lambda takes no report
-		return x.initError(ctx, "LiveLambda.PortTaken", errors.Join(err, refused))
+		return x.portTaken(ctx, errors.Join(fmt.Errorf(
+			"cannot listen for the runtime on port %s: %w; set LRAP_LISTENER_PORT to a port that is free",
+			cfg.port, err), refused))
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -780,12 +780,12 @@ func TestExtensionEvents(t *testing.T) {
 		!strings.Contains(err.Error(), "extension/event/next: json: ") {
 		t.Errorf("not an object: %v", err)
 	}
-	if err := x.initError(
-		t.Context(), "LiveLambda.PortTaken", errors.New(`port "8082" is taken`)); err.Error() != `port `+
+	if err := x.portTaken(
+		t.Context(), errors.New(`port "8082" is taken`)); err.Error() != `port `+
 		`"8082" is taken` {
 		t.Error(err)
 	}
-	if err := x.initError(t.Context(), "LiveLambda.PortTaken", errors.New("again")); !strings.Contains(
+	if err := x.portTaken(t.Context(), errors.New("again")); !strings.Contains(
 		err.Error(), "InvalidStateTransition") {
 		t.Errorf("refused: %v", err)
 	}
