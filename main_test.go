@@ -2839,7 +2839,8 @@ func TestCallRequestSize(t *testing.T) {
 			{`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
 			{`"` + base64.StdEncoding.EncodeToString(noise) + `"`, 7},
 		} {
-			out := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
+			out := &call{
+				t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
 			var events [][]byte
 			all, inParts := out.request(l)
 			for event := range all {

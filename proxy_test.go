@@ -653,7 +653,8 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 func TestRequestContextWithoutCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	o := proxyOptions{function: map[string]any{"environment": map[string]string{"A": "b"}}, addKeys: a.addKeys}
+	o := proxyOptions{
+		function: map[string]any{"environment": map[string]string{"A": "b"}}, addKeys: a.addKeys}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
 	if got := string(
 		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(
