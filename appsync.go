@@ -98,7 +98,7 @@ func roleCredentials(keys role, transport http.RoundTripper) func(context.Contex
 		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
 			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, keys.containerURI, nil)
+		req, err := http.NewRequestWithContext(ctx, "GET", keys.containerURI, nil)
 		if err != nil || req.Host == "" { // the error may quote the URL
 			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
 				"AWS_CONTAINER_CREDENTIALS_FULL_URI is set, or the latter is not an URL")
@@ -269,11 +269,13 @@ type serverMessage struct {
 type session struct {
 	*appsync
 	conn    *wsConn
-	name    string        // LINK: of the channel of answers that come back over this connection
-	born    time.Time     // by the wall clock
-	lastID  atomic.Uint64 // of an operation
-	unacked atomic.Int64  // bytes of publishes under way
-	slots   chan struct{} // publishes of the last second; has room for as many as there may be
+	ctx     context.Context         // ends with the connection; its cause says why
+	drop    context.CancelCauseFunc // ends the connection; the first reason for that stays its cause
+	name    string                  // LINK: of the channel of answers that come back over this connection
+	born    time.Time               // by the wall clock
+	lastID  atomic.Uint64           // of an operation
+	unacked atomic.Int64            // bytes of publishes under way
+	slots   chan struct{}           // publishes of the last second; has room for as many as there may be
 
 	mu    sync.Mutex                    // guards the following
 	subs  map[string]func(string)       // by a subscription's ID: takes each event; must not block the reader
@@ -312,6 +314,7 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		}
 		return nil, err
 	}
+	s.ctx, s.drop = s.conn.ctx, s.conn.fail
 	s.conn.send(ctx, []byte(`{"type":"connection_init"}`)) // if that fails, awaitReply knows why
 	m, err := s.awaitReply(ctx, reply, ackTimeout, "connection_ack", "connect")
 	if err != nil {
@@ -324,12 +327,6 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 	}
 	return s, nil
 }
-
-// ctx ends with the connection; its cause says why.
-func (s *session) ctx() context.Context { return s.conn.ctx }
-
-// drop ends the connection; the first reason for that stays its cause.
-func (s *session) drop(err error) { s.conn.fail(err) }
 
 // quiet is how long nothing has come. It goes by the wall clock, because the monotonic one may stand still
 // while this end is frozen; the wall clock may be set back.
@@ -372,7 +369,7 @@ func (s *session) awaitReply(
 ) (serverMessage, error) {
 	late := time.AfterFunc(timeout, func() { s.drop(fmt.Errorf("no %s within %s", want, timeout)) })
 	defer late.Stop()
-	m, err := await(ctx, s.ctx(), reply)
+	m, err := await(ctx, s.ctx, reply)
 	if err == nil && (m.Type != want || len(m.Failed) > 0) {
 		err = s.refusal(operation, append(m.Errors, m.Failed...)...)
 	}
@@ -486,7 +483,7 @@ func (s *session) subscribe(
 		s.mu.Lock()
 		delete(s.subs, id)
 		s.mu.Unlock()
-		s.conn.send(s.ctx(), fmt.Appendf(nil, `{"type":"unsubscribe","id":"%s"}`, id))
+		s.conn.send(s.ctx, fmt.Appendf(nil, `{"type":"unsubscribe","id":"%s"}`, id))
 	})
 	_, err = s.awaitReply(ctx, reply, timeout, s.subscribed, "subscribe")
 	return err
@@ -537,7 +534,7 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, errNoProbe)
 	defer cancel()
-	_, err = await(ctx, s.ctx(), back)
+	_, err = await(ctx, s.ctx, back)
 	return err
 }
 
@@ -626,7 +623,7 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	if err != nil {
 		return err
 	}
-	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	req, _ := http.NewRequestWithContext(ctx, "POST", "", bytes.NewReader(body))
 	req.URL = a.http // with the method valid and no URL to parse, there is no error above
 	// With that key, which is not sent, net/http tries again if the server has closed a connection that was
 	// kept.
@@ -664,9 +661,7 @@ func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (int, error) {
 // no more use for it, with the reason, and tells whether the session has worked. down gets the reason why
 // there is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full
 // jitter.
-func (a *appsync) run(
-	ctx context.Context, use func(context.Context, *session) (bool, error), down func(error),
-) {
+func (a *appsync) run(ctx context.Context, use func(*session) (bool, error), down func(error)) {
 	backoff := firstBackoff
 	logged := ""
 	for ctx.Err() == nil {
@@ -674,7 +669,7 @@ func (a *appsync) run(
 		s, err := a.connect(life)
 		up := false
 		if err == nil {
-			up, err = use(ctx, s)
+			up, err = use(s)
 			s.conn.close()
 		}
 		end()

@@ -42,7 +42,7 @@ func (t *tunnel) prepare(ctx context.Context, l *link) {
 	var asked []chan struct{}
 	t.mu.Lock()
 	mixed := l.ambiguous || len(t.calls) > 1
-	if mixed && !l.versioned && !t.api.graphql {
+	if mixed && !l.versioned && !l.graphql {
 		for _, c := range t.calls {
 			if c.link == l {
 				asked = append(asked, c.subscribe(l))
@@ -51,7 +51,7 @@ func (t *tunnel) prepare(ctx context.Context, l *link) {
 	}
 	t.mu.Unlock()
 	for _, ready := range asked {
-		await(ctx, l.ctx(), ready)
+		await(ctx, l.ctx, ready)
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *call) takeBare(l *link, event string, sure bool) {
 		return
 	}
 	if !json.Valid([]byte(event)) {
-		c.t.api.log.Warn("dropped a bare result that is not valid JSON")
+		l.log.Warn("dropped a bare result that is not valid JSON")
 		return
 	}
 	if !sure {

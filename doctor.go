@@ -529,8 +529,8 @@ func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (
 		case <-d.inbox.news:
 		case <-again:
 			return nil, errNoProbe
-		case <-d.session.ctx().Done():
-			return nil, context.Cause(d.session.ctx())
+		case <-d.session.ctx.Done():
+			return nil, context.Cause(d.session.ctx)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

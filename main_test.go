@@ -1817,7 +1817,7 @@ func TestConnect(t *testing.T) {
 				ended := async(func() (bool, error) { p.drain(); return true, nil })
 				r := <-done
 				if test.err == "" {
-					if r.err != nil || (r.value.ctx().Err() != nil) {
+					if r.err != nil || (r.value.ctx.Err() != nil) {
 						t.Fatalf("error %v", r.err)
 					}
 					r.value.conn.close()
@@ -1859,9 +1859,9 @@ func TestSessionKeepAlive(t *testing.T) {
 			if time.Sleep(time.Millisecond); !s.spent() {
 				t.Errorf("%s: not spent after more than %v", ack, staleAfter)
 			}
-			if <-s.ctx().Done(); time.Since(start) != want ||
-				context.Cause(s.ctx()).Error() != "nothing received for "+want.String() {
-				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.ctx()))
+			if <-s.ctx.Done(); time.Since(start) != want ||
+				context.Cause(s.ctx).Error() != "nothing received for "+want.String() {
+				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.ctx))
 			}
 		})
 	}
@@ -2011,8 +2011,8 @@ func TestSessionOperations(t *testing.T) {
 						test.err, test.no)
 				}
 				synctest.Wait()
-				if (s.ctx().Err() != nil) != test.over {
-					t.Errorf("connection over: %v, want %v", (s.ctx().Err() != nil), test.over)
+				if (s.ctx.Err() != nil) != test.over {
+					t.Errorf("connection over: %v, want %v", (s.ctx.Err() != nil), test.over)
 				}
 				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) {
 					t.Errorf("told too much: %s", said)
@@ -2076,8 +2076,8 @@ func TestSessionCancelled(t *testing.T) {
 			t.Errorf("replies are waited for: %v", s.waits)
 		}
 		s.mu.Unlock()
-		if s.ctx().Err() != nil {
-			t.Errorf("connection over: %v", context.Cause(s.ctx()))
+		if s.ctx.Err() != nil {
+			t.Errorf("connection over: %v", context.Cause(s.ctx))
 		}
 	})
 }
@@ -2140,8 +2140,8 @@ func TestSessionData(t *testing.T) {
 			!strings.Contains(said, "UnsupportedOperation") {
 			t.Errorf("log:\n%s", said)
 		}
-		if s.ctx().Err() != nil {
-			t.Error(context.Cause(s.ctx()))
+		if s.ctx.Err() != nil {
+			t.Error(context.Cause(s.ctx))
 		}
 	})
 }
@@ -2460,8 +2460,8 @@ func TestSessionQuietAfterAck(t *testing.T) {
 			}
 			defer r.value.conn.close()
 			time.Sleep(time.Minute)
-			if r.value.ctx().Err() != nil {
-				t.Errorf("%s: %v", ack, context.Cause(r.value.ctx()))
+			if r.value.ctx.Err() != nil {
+				t.Errorf("%s: %v", ack, context.Cause(r.value.ctx))
 			}
 		})
 	}
@@ -3142,11 +3142,11 @@ func TestCallProbesQuietLink(t *testing.T) {
 				c.api.do(1, apiVerdict{after: goHalfOpen})
 			}
 			time.Sleep(quietTimeout + publishTimeout - time.Millisecond)
-			if c.link() != first || (first.ctx().Err() != nil) {
+			if c.link() != first || (first.ctx.Err() != nil) {
 				t.Errorf("dead %v: given up too early", dead)
 			}
 			time.Sleep(time.Second)
-			if gone := (first.ctx().Err() != nil); gone != dead {
+			if gone := (first.ctx.Err() != nil); gone != dead {
 				t.Errorf("dead %v: given up %v", dead, gone)
 			}
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
@@ -4207,7 +4207,7 @@ func TestDialsBackOff(t *testing.T) {
 				}
 				return credentials{}, errors.New("connection refused")
 			}
-			a.run(ctx, func(context.Context, *session) (bool, error) { return false, nil }, func(error) {})
+			a.run(ctx, func(*session) (bool, error) { return false, nil }, func(error) {})
 			if time.Since(at[99]) != 0 {
 				t.Error("run waits after the end")
 			}

@@ -114,17 +114,18 @@ func (p *proxy) handler() http.Handler {
 
 // rewrite directs a request to the Runtime API and leaves the rest as it is.
 func (p *proxy) rewrite(r *httputil.ProxyRequest) {
-	if r.In.Trailer == nil {
-		r.In.Trailer = http.Header{} // some senders announce none
+	in, out := r.In, r.Out
+	if in.Trailer == nil {
+		in.Trailer = http.Header{} // some senders announce none
 	}
 	// These are the very maps of the request that came in: trailers are filled while the body is read.
-	r.Out.Header = r.In.Header
-	r.Out.Trailer = r.In.Trailer
-	r.Out.Host = ""
-	r.Out.URL.Scheme = "http"
-	r.Out.URL.Host = p.runtimeAPI
-	r.Out.URL.Opaque = "" // else "GET a:http://host/" would be a request for host
-	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	out.Header = in.Header
+	out.Trailer = in.Trailer
+	out.Host = ""
+	out.URL.Scheme = "http"
+	out.URL.Host = p.runtimeAPI
+	out.URL.Opaque = "" // else "GET a:http://host/" would be a request for host
+	out.URL.RawQuery = in.URL.RawQuery
 }
 
 // unreachable answers a request that did not get to the Runtime API, if the runtime is still there.
@@ -141,7 +142,8 @@ func (p *proxy) unreachable(w http.ResponseWriter, r *http.Request, err error) {
 // for it. There are as many polls as calls of the runtime: a poll whose call has gone serves the call that
 // comes next.
 func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
-	held := req.Method == http.MethodGet && req.URL.Path == nextPath && (p.tunnel != nil || p.offlineError)
+	ctx := req.Context()
+	held := req.Method == "GET" && req.URL.Path == nextPath && (p.tunnel != nil || p.offlineError)
 	if !held {
 		return p.transport.RoundTrip(req)
 	}
@@ -159,17 +161,17 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	p.mu.Unlock()
 	select {
 	case n := <-p.ready:
-		gone := req.Context().Err() != nil
+		gone := ctx.Err() != nil
 		n.gone <- gone
 		if !gone {
 			return n.resp, n.err
 		}
-	case <-req.Context().Done():
+	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.orphans++
-	return nil, context.Cause(req.Context())
+	return nil, context.Cause(ctx)
 }
 
 // poll asks the Runtime API for events and completes them, until there is something for the runtime and it
@@ -212,7 +214,7 @@ type invocation struct {
 	key       string // tells it from another attempt at the same event
 	start     time.Time
 	deadline  time.Time
-	size      int64          // bytes of the event, and of the answer
+	size      int            // bytes of the event, and of the answer
 	next      *http.Response // the Runtime API's, with the event
 }
 
@@ -279,7 +281,7 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 // then.
 func (p *proxy) call(inv *invocation) (completed bool) {
 	event, err := readEvent(inv.next)
-	inv.size = int64(len(event))
+	inv.size = len(event)
 	if err != nil {
 		p.log.Error("cannot read the event; asking for it again", "request_id", inv.requestID, "error", err)
 		inv.key = "" // it is not the last one
@@ -312,7 +314,7 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 		return p.offline(inv, err)
 	case p.toRuntime && !a.isError:
 		// The answer takes the place of the event, with the invocation's own headers.
-		inv.next.Header.Set("Content-Length", strconv.FormatInt(a.size, 10))
+		inv.next.Header.Set("Content-Length", strconv.Itoa(a.size))
 		inv.next.Body = io.NopCloser(a.body)
 		p.report(inv, "runtime", nil)
 		return false
@@ -323,8 +325,8 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 
 // readEvent reads the event out of what the Runtime API has answered to next.
 func readEvent(next *http.Response) ([]byte, error) {
-	size := min(max(next.ContentLength, 0), maxPayload)
-	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	var body bytes.Buffer
+	body.Grow(int(min(max(next.ContentLength, 0), maxPayload)) + bytes.MinRead)
 	_, err := body.ReadFrom(next.Body)
 	return body.Bytes(), err
 }
@@ -413,7 +415,7 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	target := "http://" + p.runtimeAPI + invocationPath + url.PathEscape(inv.requestID) + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, a.body)
+	req, err := http.NewRequestWithContext(ctx, "POST", target, a.body)
 	if err == nil {
 		req.Header, req.Trailer = header, a.trailer
 		_, err = roundTrip(p.transport, req, new(any))

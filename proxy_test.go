@@ -3346,7 +3346,7 @@ func (r *rig) ready() {
 		r.proxy.tunnel.mu.Lock()
 		l, err := r.proxy.tunnel.link, r.proxy.tunnel.err
 		r.proxy.tunnel.mu.Unlock()
-		if l != nil && l.ctx().Err() == nil {
+		if l != nil && l.ctx.Err() == nil {
 			return
 		}
 		select {
@@ -3811,16 +3811,16 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 }
 
 func (l *localEnd) run(ctx context.Context, a *appsync) {
-	a.run(ctx, func(sessionCtx context.Context, s *session) (bool, error) {
-		if err := s.subscribe(sessionCtx, ackTimeout, a.requests, func(event string) {
+	a.run(ctx, func(s *session) (bool, error) {
+		if err := s.subscribe(ctx, ackTimeout, a.requests, func(event string) {
 			l.receive(ctx, event)
 		}); err != nil {
 			return false, err
 		}
 		l.use(s)
 		notify(l.up)
-		<-s.ctx().Done()
-		return true, context.Cause(s.ctx())
+		<-s.ctx.Done()
+		return true, context.Cause(s.ctx)
 	}, func(error) { l.use(nil) })
 }
 

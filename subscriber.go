@@ -112,7 +112,7 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 // run serves requests until ctx is done.
 func (s *subscriber) run(ctx context.Context) {
 	s.wg.Go(func() { s.read(ctx) })
-	s.api.run(ctx, s.use, func(error) {})
+	s.api.run(ctx, func(conn *session) (bool, error) { return s.use(ctx, conn) }, func(error) {})
 	s.wg.Wait()
 }
 
@@ -122,11 +122,11 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // a request may come before its subscription is confirmed
 	defer s.set(nil)
-	if err := conn.subscribe(conn.ctx(), ackTimeout, s.api.requests, s.receive); err != nil {
+	if err := conn.subscribe(conn.ctx, ackTimeout, s.api.requests, s.receive); err != nil {
 		return false, err
 	}
 	if err := conn.listen(
-		conn.ctx(), ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil &&
+		conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {}); err != nil &&
 		err != errNoProbe {
 		return false, err
 	}
@@ -141,8 +141,8 @@ func (s *subscriber) watchOver(ctx context.Context, conn *session) error {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-conn.ctx().Done():
-			return context.Cause(conn.ctx())
+		case <-conn.ctx.Done():
+			return context.Cause(conn.ctx)
 		case <-ticker.C:
 		}
 		// by the wall clock: this machine may sleep
@@ -519,7 +519,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	defer cancel()
 	for {
 		conn, changed := s.current()
-		if conn != nil && conn.ctx().Err() == nil {
+		if conn != nil && conn.ctx.Err() == nil {
 			return s.sayAccepted(ctx, conn, t, false) == nil
 		}
 		select {
@@ -677,7 +677,7 @@ func (o *transfer) step(ctx context.Context, conn *session, t *talk, again bool)
 
 // failed says when to try again.
 func (o *transfer) failed(conn *session, err error) time.Duration {
-	if conn.ctx().Err() == nil && !o.warned {
+	if conn.ctx.Err() == nil && !o.warned {
 		o.warned = true
 		o.s.api.log.Warn("AppSync did not take an answer; trying again", "error", err)
 	}

@@ -49,7 +49,6 @@ const (
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	maxSender     = 50                     // characters of a local end's name
 	maxSenders    = 2                      // local ends whose answers to one call are collected
-	// bytes of a stream's parts that are kept while an earlier one is missing
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -84,10 +83,10 @@ func (t *tunnel) run(ctx context.Context) {
 
 // use makes a link of a session that has connected, and returns when the session has ended. up tells whether
 // the link has delivered.
-func (t *tunnel) use(_ context.Context, s *session) (up bool, err error) {
+func (t *tunnel) use(s *session) (up bool, err error) {
 	// a GraphQL API has no wildcards, which bare results need
-	l := &link{session: s, ambiguous: t.api.graphql}
-	err = l.listen(l.ctx(), ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) {
+	l := &link{session: s, ambiguous: s.graphql}
+	err = l.listen(l.ctx, ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) {
 		t.receive(l, event, p, err)
 	})
 	if err != nil {
@@ -96,9 +95,9 @@ func (t *tunnel) use(_ context.Context, s *session) (up bool, err error) {
 	// With Go's usual 100 an event and an answer of 6 MB take twice the memory, and the function pays for it.
 	debug.SetGCPercent(25)
 	t.set(l, nil)
-	t.api.log.Info("connected", "host", t.api.realtime.Host, "ms", time.Since(l.born).Milliseconds())
-	<-l.ctx().Done()
-	return true, context.Cause(l.ctx())
+	l.log.Info("connected", "host", l.realtime.Host, "ms", time.Since(l.born).Milliseconds())
+	<-l.ctx.Done()
+	return true, context.Cause(l.ctx)
 }
 
 // set tells the calls that there is a link, or with nil and an error that there is none.
@@ -130,7 +129,7 @@ func (t *tunnel) receive(l *link, event string, p *part, err error) {
 		err = c.take(l, p)
 	}
 	if err != nil {
-		t.api.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
+		l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 	}
 }
 
@@ -187,7 +186,7 @@ type answer struct {
 	contentType string
 	errorType   string
 	xrayCause   string
-	size        int64       // bytes of body; -1: a stream
+	size        int         // bytes of body; -1: a stream
 	body        io.Reader   // a stream's blocks until more of it has come
 	trailer     http.Header // of a stream that broke; filled when its body has been read
 }
@@ -250,8 +249,8 @@ func (c *call) limit() (time.Duration, error) {
 		// long.
 		return c.accept + linkTimeout, fmt.Errorf("no local end accepted within %s", c.accept)
 	case accepted:
-		const gone = "the local end accepted the invocation and then was not heard of for 15s"
-		return goneAfter, &failure{"LiveLambda.Gone", gone}
+		return goneAfter, &failure{"LiveLambda.Gone",
+			"the local end accepted the invocation and then was not heard of for 15s"}
 	}
 	return noDeadline, nil
 }
@@ -265,14 +264,14 @@ func (c *call) giveUp(why error) {
 
 // relink sends the request over the tunnel's link, or has it wait for one. The tunnel is locked.
 func (c *call) relink() {
-	c.link, c.own, c.heldBack = c.t.link, nil, nil
-	if c.link != nil {
-		l := c.link
+	l := c.t.link
+	c.link, c.own, c.heldBack = l, nil, nil
+	if l != nil {
 		c.wg.Go(func() { c.carry(l) })
 	}
 	switch {
 	case c.phase >= accepted: // repetition lets the local end answer over the new link
-	case c.link != nil:
+	case l != nil:
 		c.linked, c.refusal = time.Now(), nil
 		c.enter(preparing)
 	case errors.Is(c.t.err, errRefused):
@@ -371,12 +370,12 @@ type attempt struct {
 func (c *call) carry(l *link) {
 	c.t.prepare(c.ctx, l)
 	var try attempt
-	for l.ctx().Err() == nil && c.ctx.Err() == nil {
+	for l.ctx.Err() == nil && c.ctx.Err() == nil {
 		events, left := c.due(l, &try)
 		var err error
 		switch {
 		case events != nil:
-			err = l.publish(c.ctx, c.t.api.requests, events, true)
+			err = l.publish(c.ctx, l.requests, events, true)
 		case left <= 0 || l.quiet() >= quietTimeout:
 			// A link that has died unnoticed must not look like a local end that is not there.
 			err = l.probe(c.ctx, l.name+"/probe", l.patience())
@@ -418,13 +417,13 @@ func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.ctx.Err() != nil || l.ctx().Err() != nil:
+	case c.ctx.Err() != nil || l.ctx.Err() != nil:
 		return 0
 	case errors.Is(err, errRefused):
 		c.giveUp(err)
 	case err != nil:
 		c.refusal = err
-		c.t.api.log.Warn("AppSync did not take the request; trying again", "error", err)
+		l.log.Warn("AppSync did not take the request; trying again", "error", err)
 		return retryPublish
 	case try.at.IsZero():
 		try.at = time.Now()
@@ -453,7 +452,7 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 		[]byte(`,"context":`), c.context,
 		[]byte(`,"live_lambda":1}`),
 	}
-	if len(event) < maxEvent && !c.t.api.graphql {
+	if len(event) < maxEvent && !l.graphql {
 		whole := asciiJSON(bytes.Join(pieces, nil))
 		if escapedLen(whole) <= maxEvent {
 			return slices.Values([][]byte{whole}), false
@@ -515,12 +514,12 @@ func (c *call) hear(l *link, sender string) {
 // reply makes a whole message the answer, and ends the wait for it. p is its first part. The tunnel is
 // locked.
 func (c *call) reply(p *part, data []byte) {
-	c.answer = newAnswer(p, bytes.NewReader(data), int64(len(data)))
+	c.answer = newAnswer(p, bytes.NewReader(data), len(data))
 	c.enter(answered)
 }
 
 // newAnswer makes an answer of a message's first part and its body.
-func newAnswer(p *part, body io.Reader, size int64) *answer {
+func newAnswer(p *part, body io.Reader, size int) *answer {
 	return &answer{
 		isError:     p.Type == "error",
 		contentType: p.Headers["Content-Type"],
