@@ -69,14 +69,17 @@ type appsync struct {
 	endpoint
 	dialect
 	transport   *http.Transport
-	credentials func(context.Context) (credentials, error) // as they are now
+	credentials currentCredentials
 	log         *slog.Logger
 }
+
+// currentCredentials returns the credentials as they are now.
+type currentCredentials func(context.Context) (credentials, error)
 
 // newAppSync makes a client of the API at e. It may change transport: roots are files of root certificates,
 // nil leaves transport as it is. keys is asked at each signing.
 func newAppSync(e endpoint, roots []string, transport *http.Transport,
-	keys func(context.Context) (credentials, error), log *slog.Logger) *appsync {
+	keys currentCredentials, log *slog.Logger) *appsync {
 	secureTransport(transport, roots, e.realtime.Hostname())
 	return &appsync{endpoint: e, dialect: e.dialect(), transport: transport, credentials: keys, log: log}
 }
@@ -93,7 +96,7 @@ type role struct {
 // roleCredentials returns what tells the credentials of the function's role as they are now: those among keys
 // or, under SnapStart, those of the container credential endpoint.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
-func roleCredentials(keys role, transport http.RoundTripper) func(context.Context) (credentials, error) {
+func roleCredentials(keys role, transport http.RoundTripper) currentCredentials {
 	return func(ctx context.Context) (c credentials, err error) {
 		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
 			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
@@ -107,8 +110,8 @@ func roleCredentials(keys role, transport http.RoundTripper) func(context.Contex
 		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
 		status, err := fetchJSON(transport, req, &answer)
 		if answer.AccessKeyID == "" || answer.SecretAccessKey == "" { // an answer that refuses has none
-			err = cmp.Or(err, errors.New("a key is missing"))
-			return c, fmt.Errorf("container credentials: there are none in the answer: %d: %w", status, err)
+			return c, fmt.Errorf("container credentials: there are none in the answer: %d: %w",
+				status, cmp.Or(err, errors.New("a key is missing")))
 		}
 		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, err
 	}
@@ -237,8 +240,7 @@ type apiError struct {
 // first of errs counts. Only the first line of its texts is kept: further ones may quote the whole request,
 // token and all.
 func (a *appsync) refusal(operation string, errs ...apiError) error {
-	errs = append(errs, apiError{}) // in case there is none
-	e := errs[0]
+	e := append(errs, apiError{})[0] // there may be none
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
 	// HTTP writes Bad Request in two words.
@@ -394,7 +396,7 @@ func (s *session) receive(decoder *json.Decoder) error {
 	var m serverMessage
 	err := decoder.Decode(&m)
 	if errors.As(err, new(*json.UnmarshalTypeError)) {
-		m = serverMessage{Type: "error", Errors: []apiError{{ErrorType: "a message that is not valid"}}}
+		m = serverMessage{Errors: []apiError{{ErrorType: "a message that is not valid"}}}
 	} else if err != nil {
 		return fmt.Errorf("the connection ended: %w", err)
 	}
@@ -478,7 +480,7 @@ func (s *session) subscribe(
 	if err != nil {
 		return err
 	}
-	// A GraphQL API calls it otherwise, but there no subscription ends before its connection.
+	// A GraphQL API has another word for it, but there no subscription ends before its connection.
 	context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		delete(s.subs, id)
@@ -585,9 +587,7 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 		count := 0      // of events in body
 		var body []byte // of a publish without its tail
 		for event := range events {
-			// Of printable ASCII these two are all that JSON escapes; encoding/json takes ten times as long.
-			text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
-			text = bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
+			text := escaped(event)
 			// This cannot be true of the first event: no event has more than maxEvent bytes.
 			if count == a.events || len(body)+len(text)+len(`",""`) > maxPublish {
 				if !yield(append(body, a.publishTail...)) {
@@ -609,9 +609,11 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 	}
 }
 
-// escapedLen is the length of event inside a publish, quotes included.
-func escapedLen(event []byte) int {
-	return len(event) + bytes.Count(event, []byte{'"'}) + bytes.Count(event, []byte{'\\'}) + 2
+// escaped is event, which is printable ASCII, as it stands between the quotes of a publish. These two
+// characters are all that JSON escapes then; encoding/json takes ten times as long.
+func escaped(event []byte) []byte {
+	text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
+	return bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
 }
 
 // publishHTTPS publishes over HTTPS, which has no limit for each connection.
@@ -657,10 +659,10 @@ func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (int, error) {
 	return resp.StatusCode, err
 }
 
-// run keeps a session up until ctx is done. use makes something of each new session. It returns when it has
-// no more use for it, with the reason, and tells whether the session has worked. down gets the reason why
-// there is none. A reason is not logged twice in a row. Dials are further apart with each failure, with full
-// jitter.
+// run keeps a session up until ctx is done: whenever one has ended, it makes the next. It calls use with each
+// new session. use returns when the session has ended, with whether it has ever worked, and with why it
+// ended. Then run calls down with that, or with why there was no session. A reason is not logged twice in a
+// row. The pauses between dials grow with each failure, with full jitter.
 func (a *appsync) run(ctx context.Context, use func(*session) (bool, error), down func(error)) {
 	backoff := firstBackoff
 	logged := ""

@@ -41,7 +41,7 @@ const (
 
 	// maxLayerTokens is how much there may be to read in the layer's files. 18,500 is the limit once the
 	// layer has everything that its contract names; until then what is still to come needs the room.
-	maxLayerTokens = 17_250
+	maxLayerTokens = 17_000
 
 	maxColumns = 110
 	tabColumns = 4

@@ -3,13 +3,23 @@ package main
 // bare.go knows bare results: what a server of another make, which knows nothing of version 1, publishes as
 // its answer.
 //
-// AppSync does not say which channel an event came from, so a bare result on the link's subscription may be
-// any call's. It counts only while it can be nobody else's: one call is out, and none before it on this link
-// ended without an answer or was answered bare. From then on, and whenever several calls are out at once,
-// each call first subscribes to its own channel, and a bare result from that subscription is surely its own.
-// Nobody does so on a link where a local end of version 1 has been heard. There a bare result is probably a
-// second answer to a call before, so it is held back for a second, and counts only if no local end accepts
-// meanwhile.
+// AppSync does not say which channel an event came from, so a bare result on the link's own subscription may
+// be any call's. It counts only while it can be nobody else's. What becomes of it:
+//
+//	on the link                                          a bare result on the link's subscription
+//	one call is out, and none before it ended without    answers that call
+//	an answer or was answered bare
+//	the same, but a local end of version 1 has been      is probably a second answer to a call before:
+//	heard                                                it is held back for a second, and answers the
+//	                                                     call if no local end accepts meanwhile
+//	several calls are out                                is dropped
+//	a call before ended without an answer, or was        is dropped
+//	answered bare: the link is ambiguous
+//
+// In the last two cases each call first subscribes to its own channel, and a bare result from that
+// subscription is surely its own. Calls do not subscribe on a link where a local end of version 1 has been
+// heard: servers of another make are probably not there, and it costs a round trip. A GraphQL API has no
+// wildcards, so there bare results never count.
 
 import (
 	"context"
@@ -17,16 +27,13 @@ import (
 	"time"
 )
 
-// bareDelay is how long a local end has to accept before a bare result that is not sure counts.
-const bareDelay = time.Second
-
 // receiveBare takes a bare result from the link's subscription. The tunnel is locked.
-func (t *tunnel) receiveBare(l *link, event string) {
+func (l *link) receiveBare(event string) {
 	if l.ambiguous {
 		return
 	}
 	var out []*call
-	for _, c := range t.calls {
+	for _, c := range l.t.calls {
 		if c.phase >= sending { // a server may have its request
 			out = append(out, c)
 		}
@@ -88,7 +95,7 @@ func (c *call) takeBare(l *link, event string, sure bool) {
 		return
 	}
 	if !sure {
-		c.heldBack = time.AfterFunc(bareDelay, func() {
+		c.heldBack = time.AfterFunc(time.Second, func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.takeBare(l, event, true)

@@ -637,13 +637,14 @@ func BenchmarkInvocation(b *testing.B) {
 		s := newSession(a)
 		s.name = "0a"
 		s.conn = &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}
+		s.ctx, s.drop = ctx, cancel
 		s.slots = make(chan struct{}, 1<<20)
-		l := &link{session: s}
 		p.tunnel = newTunnel(a, false)
+		l := &link{session: s, t: p.tunnel}
 		p.tunnel.set(l, nil)
 		l.subs["s"] = func(event string) {
 			part, err := parsePart(event)
-			p.tunnel.receive(l, event, part, err)
+			l.receiveEvent(event, part, err)
 		}
 		say := func(format string, args ...any) {
 			l.conn.heard.Store(time.Now().UnixNano())

@@ -250,8 +250,8 @@ func isSegment(s string) bool {
 		strings.Trim(s, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
 }
 
-// parseHost reads the value of a variable that is a host, a host with a port, or an URL. Of the latter it
-// leaves the scheme, the host and the path.
+// parseHost reads the value of a variable that is a host, a host with a port, or an URL. Of an URL it
+// keeps the scheme, the host and the path.
 func parseHost(name, value string) (*url.URL, error) {
 	value = strings.ToLower(value)
 	if !strings.Contains(value, "://") {

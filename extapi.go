@@ -27,7 +27,8 @@ type extensionsAPI struct {
 // extension's next event.
 type extensionAnswer struct{ FunctionName, Handler, EventType string }
 
-// register registers the extension. Lambda Managed Instances refuse INVOKE: then it is for SHUTDOWN alone.
+// register registers the extension for INVOKE and SHUTDOWN. If Lambda refuses that, as Managed Instances do,
+// it registers for SHUTDOWN alone, and if that fails too, its error is the one that counts.
 func (x *extensionsAPI) register(ctx context.Context) (extensionAnswer, error) {
 	fn, err := x.call(ctx, "POST", "register", "", `{"events":["INVOKE","SHUTDOWN"]}`)
 	if err != nil {
@@ -37,8 +38,8 @@ func (x *extensionsAPI) register(ctx context.Context) (extensionAnswer, error) {
 }
 
 // awaitShutdown asks for the extension's events until SHUTDOWN or the end of ctx. Each is waited for as long
-// as the environment may be frozen. INVOKE needs nothing: the runtime's call of next, which the proxy holds,
-// keeps the environment from freezing.
+// as the environment may be frozen. There is nothing to do for INVOKE: the runtime's call of next, which the
+// proxy holds, keeps the environment from freezing.
 func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
 		event, err := x.call(ctx, "GET", "event/next", "", "")

@@ -52,9 +52,9 @@ func errorJSON(errorType, message string) []byte {
 	return body
 }
 
-// roundTrip makes one request and reads the JSON of its answer into what `into` points to. The error is rt's,
-// without an answer; or beside the answer it says that this is no success, or not the JSON that was wanted.
-// It quotes nothing of the answer but the error's type, if that is fit for a line of a log.
+// roundTrip makes one request and reads the JSON of its answer into what `into` points to. If there is no
+// answer, the error is rt's. If the answer is no success, or not JSON, there is an error as well as the
+// answer. It quotes nothing of the answer but the error's type, if that is fit for a line of a log.
 func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Response, error) {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {

@@ -682,3 +682,11 @@ func (c *cliCredentials) export(ctx context.Context) (keys credentials, expires 
 	}
 	return credentials{out.AccessKeyID, out.SecretAccessKey, out.SessionToken}, out.Expiration, nil
 }
+
+// notify leaves news in a channel that has room for one, unless there are some.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -148,6 +148,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	var t *tunnel
 	if cfg.api != nil {
+		// config.go and appsync.go each have a type for these: neither needs to know of the other.
 		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(),
 			roleCredentials(role(cfg.keys), lambda), log)
 		options.addKeys = api.addKeys

@@ -2401,13 +2401,14 @@ func FuzzReceive(f *testing.F) {
 		s := newSession(a)
 		s.name = id
 		s.conn = &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}
+		s.ctx, s.drop = ctx, fail
 		s.expect("")
 		s.expect("2")
-		l := &link{session: s}
+		l := &link{session: s, t: tn}
 		c := &call{t: tn, mu: &tn.mu, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
 			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
 		tn.calls[1], tn.lastN = c, 9
-		s.subs["1"] = func(event string) { p, err := parsePart(event); tn.receive(l, event, p, err) }
+		s.subs["1"] = func(event string) { p, err := parsePart(event); l.receiveEvent(event, p, err) }
 		s.subs["3"] = func(event string) {
 			tn.mu.Lock()
 			defer tn.mu.Unlock()
@@ -3415,6 +3416,26 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.answer.trailer)
 		}
 		out.finish()
+	})
+}
+
+// A local end hears of the end of an invocation by the ID that it knows, also if the link is new by then.
+func TestCallDoneNamesTheRequestThatWasHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id, first := c.request().RequestID, c.link()
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		c.await(out)
+		first.drop(errors.New("the link is cut"))
+		synctest.Wait()
+		if l, err := c.ready(time.Minute); err != nil || l == first {
+			t.Fatalf("no new link: %v", err)
+		}
+		out.finish()
+		if done := c.done(); done.RequestID != id || done.Outcome != "answered" {
+			t.Errorf("done: %+v, want it for %s", done, id)
+		}
 	})
 }
 
@@ -4783,7 +4804,7 @@ func (c *tunnelTest) send(event string) *call {
 // receive hands an event to the tunnel, as the link's subscription does.
 func (c *tunnelTest) receive(l *link, event string) {
 	p, err := parsePart(event)
-	c.tunnel.receive(l, event, p, err)
+	l.receiveEvent(event, p, err)
 }
 
 // requestMessage is a request that fits in one event.

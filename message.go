@@ -67,7 +67,7 @@ type part struct {
 	Trailers   map[string]string `json:"trailers,omitempty"`   // of a stream that broke, in the last part
 	ErrorType  string            `json:"error_type,omitempty"` // of an error, in part 0
 	XRayCause  string            `json:"xray_cause,omitempty"` // of an error, in part 0
-	Outcome    string            `json:"outcome,omitempty"`    // of done: answered, timeout, deployed
+	Outcome    string            `json:"outcome,omitempty"`    // of done: answered or timeout
 	Sender     string            `json:"sender,omitempty"`     // a local end's name; two may answer
 	Data       string            `json:"data,omitempty"`       // unpadded base64url
 
@@ -96,8 +96,8 @@ func (p part) encode(data []byte) []byte {
 }
 
 // compressed returns the events of one message, whose data is the pieces, one after the other, gzipped. The
-// level is the fastest one, because an invocation waits. A part is handed on as soon as it is full. It never
-// is too full, because gzip writes less than 64 KiB at a time, and a part has room for more.
+// level is the fastest one, because an invocation waits. A part is handed on as soon as it is full. No
+// part gets too large: gzip writes less than 64 KiB at a time, and a part has room for more than that.
 // https://www.rfc-editor.org/rfc/rfc1951#section-3.2.4
 func (p part) compressed(pieces ...[]byte) iter.Seq[[]byte] {
 	p.Encoding = "gzip"

@@ -45,7 +45,7 @@ type proxyOptions struct {
 	accept       time.Duration  // how long an event waits for a local end to accept it; 0: until the deadline
 	function     map[string]any // what the context of each request says of the function
 	// addKeys puts the role's credentials, as they are now, into an environment.
-	addKeys func(ctx context.Context, env map[string]string)
+	addKeys func(context.Context, map[string]string)
 }
 
 // proxy stands between the runtime and the Runtime API.
@@ -59,7 +59,7 @@ type proxy struct {
 	ready     chan next      // from the polls to whichever of the runtime's calls of next takes it
 	wg        sync.WaitGroup // of the polls
 
-	// guards the following; and life ends under it, so that no poll begins behind stop
+	// guards the following; and life ends under it, so that no poll begins after stop
 	mu      sync.Mutex
 	orphans int             // polls that no call of the runtime waits for
 	served  map[string]bool // keys of the invocations that are under way: two polls may get the same one
@@ -148,7 +148,8 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 		return p.transport.RoundTrip(req)
 	}
 	if req.Body != nil {
-		io.Copy(io.Discard, req.Body) // net/http notices that the runtime has gone only behind its body
+		// net/http looks whether the runtime is there only once the body is read
+		io.Copy(io.Discard, req.Body)
 	}
 	p.mu.Lock()
 	switch {
@@ -181,7 +182,7 @@ func (p *proxy) poll(req *http.Request) {
 	for p.life.Err() == nil {
 		resp, err := p.transport.RoundTrip(req)
 		inv := newInvocation(cmp.Or(resp, &http.Response{}))
-		if err == nil && resp.StatusCode == http.StatusOK && p.serve(inv) {
+		if err == nil && resp.StatusCode == 200 && p.serve(inv) {
 			continue
 		}
 		if p.offer(next{resp: resp, err: err, gone: make(chan bool, 1)}, inv.deadline) {
@@ -191,8 +192,8 @@ func (p *proxy) poll(req *http.Request) {
 }
 
 // offer hands n to a call of the runtime, and returns false if none has taken it until the deadline: then it
-// is nobody's any more. Nor does anybody hear that the Runtime API cannot be reached while the environment
-// shuts down.
+// is nobody's any more. While the environment shuts down it hands out nothing: no runtime needs to hear that
+// the Runtime API cannot be reached.
 func (p *proxy) offer(n next, deadline time.Time) (taken bool) {
 	for p.life.Err() == nil {
 		select {
@@ -284,7 +285,7 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	inv.size = len(event)
 	if err != nil {
 		p.log.Error("cannot read the event; asking for it again", "request_id", inv.requestID, "error", err)
-		inv.key = "" // it is not the last one
+		inv.key = "" // when it comes again, it is not taken for one whose answer was refused
 		return true
 	}
 	if !isJSON(event) {
@@ -298,7 +299,7 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin),
 		errors.New("shortly before its deadline"))
 	defer cancel()
-	// Half of a short timeout stays for the deployed code.
+	// If there is no link, half of a short timeout stays for the deployed code.
 	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.accept, min(linkTimeout, left/2))
 	defer c.finish()
 	a, err := c.wait()
@@ -384,8 +385,10 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 // fail completes the invocation with an error of this program's own.
 func (p *proxy) fail(inv *invocation, f *failure) (completed bool) {
 	io.Copy(io.Discard, inv.next.Body) // the Runtime API may want to be rid of it first
-	body := errorJSON(f.errorType, "live-lambda: "+f.message)
-	p.post(inv, &answer{isError: true, errorType: f.errorType, body: bytes.NewReader(body)})
+	p.post(inv, &answer{
+		isError:   true,
+		errorType: f.errorType,
+		body:      bytes.NewReader(errorJSON(f.errorType, "live-lambda: "+f.message))})
 	p.report(inv, "failed", f)
 	return true
 }
@@ -414,8 +417,8 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
-	target := "http://" + p.runtimeAPI + invocationPath + url.PathEscape(inv.requestID) + path
-	req, err := http.NewRequestWithContext(ctx, "POST", target, a.body)
+	req, err := http.NewRequestWithContext(ctx, "POST",
+		"http://"+p.runtimeAPI+invocationPath+url.PathEscape(inv.requestID)+path, a.body)
 	if err == nil {
 		req.Header, req.Trailer = header, a.trailer
 		_, err = roundTrip(p.transport, req, new(any))

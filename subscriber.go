@@ -723,6 +723,9 @@ func (o *transfer) end(i int) int64 {
 	return o.ends[i-1]
 }
 
+// escapedLen is the length of event inside a publish, quotes included.
+func escapedLen(event []byte) int { return len(escaped(event)) + 2 }
+
 // roomInFirst reports whether part 0 can hold data beside what only it carries.
 func (o *transfer) roomInFirst() bool { return escapedLen(o.part("", 0).encode(nil)) <= 7_000 }
 

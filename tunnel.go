@@ -6,18 +6,19 @@ package main
 //
 // A call is always in one phase. Each phase waits for one thing, for so long at most:
 //
-//	phase      waits for                          at most                       and then the invocation
-//	waiting    a link                             5 s, or half of its timeout   is offline
-//	preparing  subscriptions for bare results     5 s, and time for its size    is offline
-//	sending    AppSync to take the request        (together with preparing)     is offline
-//	sent       a local end to accept it           the accept timeout            is offline
-//	accepted   the answer, or more of a stream    15 s without a word           fails: LiveLambda.Gone
+//	phase      waits for                         at most                            and then the invocation
+//	waiting    a link                            5 s, or half of what time is left  is offline
+//	preparing  subscriptions for bare results    5 s, and time for its size         is offline
+//	sending    AppSync to take the request       (together with preparing)          is offline
+//	sent       a local end to accept it          the accept timeout, if one is set  is offline
+//	accepted   the answer, or more of a stream   15 s without a word                fails: LiveLambda.Gone
 //	answered   proxy.go to be done with it
 //
-// Shortly before the invocation's deadline, and when the execution environment shuts down, it fails in any
-// phase: LiveLambda.NoAnswer. If the link is lost, a call that nobody has accepted waits again; one that is
-// accepted stays so. Either way the request goes out again over the next link, because answers come back over
-// the link that asked.
+// If AppSync refuses to connect or to take the request, the invocation is offline at once, unless a local end
+// has it. Shortly before the invocation's deadline, and when the execution environment shuts down, it fails
+// in any phase: LiveLambda.NoAnswer. If the link is lost, a call that nobody has accepted waits again; one
+// that is accepted stays so. Either way the request goes out again over the next link, because answers come
+// back over the link that asked.
 //
 // Goroutines: one for each call and link publishes the request (call.carry) and, for servers of another make,
 // one subscribes (bare.go). finish waits for both. Timers and the link's reader change a call under the
@@ -48,7 +49,6 @@ const (
 	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	maxSender     = 50                     // characters of a local end's name
-	maxSenders    = 2                      // local ends whose answers to one call are collected
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -66,6 +66,7 @@ type tunnel struct {
 // link is a connection to AppSync whose answers arrive. The tunnel's mu guards its fields.
 type link struct {
 	*session
+	t         *tunnel
 	versioned bool // a local end of version 1 has been heard, and no bare result has answered a call since
 	ambiguous bool // a bare result may belong to a call that is over
 }
@@ -85,10 +86,8 @@ func (t *tunnel) run(ctx context.Context) {
 // the link has delivered.
 func (t *tunnel) use(s *session) (up bool, err error) {
 	// a GraphQL API has no wildcards, which bare results need
-	l := &link{session: s, ambiguous: s.graphql}
-	err = l.listen(l.ctx, ackTimeout, l.name+"/*", l.name+"/probe", func(event string, p *part, err error) {
-		t.receive(l, event, p, err)
-	})
+	l := &link{session: s, t: t, ambiguous: s.graphql}
+	err = l.listen(l.ctx, ackTimeout, l.name+"/*", l.name+"/probe", l.receiveEvent)
 	if err != nil {
 		return false, err
 	}
@@ -110,13 +109,14 @@ func (t *tunnel) set(l *link, err error) {
 	}
 }
 
-// receive takes an event from the link's answers: as a part, which may come with what is wrong with it, or
-// with no part as a bare result. The link's reader calls it.
-func (t *tunnel) receive(l *link, event string, p *part, err error) {
+// receiveEvent takes an event from the link's answers: as a part, which may come with what is wrong with it,
+// or with no part as a bare result. The link's reader calls it.
+func (l *link) receiveEvent(event string, p *part, err error) {
+	t := l.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p == nil {
-		t.receiveBare(l, event)
+		l.receiveBare(event)
 		return
 	}
 	n, _ := strconv.ParseUint(strings.TrimPrefix(p.RequestID, l.name+"/"), 10, 64)
@@ -232,7 +232,10 @@ func (c *call) enter(p phase) {
 		}
 	})
 	c.timer = timer
-	notify(c.changed)
+	select {
+	case c.changed <- struct{}{}:
+	default: // there are news already
+	}
 }
 
 // limit is how long the call may be in its phase, and what ends it then: a *failure, or why it is offline.
@@ -454,7 +457,7 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 	}
 	if len(event) < maxEvent && !l.graphql {
 		whole := asciiJSON(bytes.Join(pieces, nil))
-		if escapedLen(whole) <= maxEvent {
+		if len(escaped(whole))+2 <= maxEvent { // with its quotes
 			return slices.Values([][]byte{whole}), false
 		}
 	}
@@ -470,7 +473,7 @@ func (c *call) take(l *link, p *part) error {
 	j := c.parts[p.Sender]
 	late := c.ctx.Err() != nil
 	another := c.stream != nil && c.stream != j
-	surplus := j == nil && len(c.parts) == maxSenders
+	surplus := j == nil && len(c.parts) == 2 // of more local ends than two no parts are kept
 	if late || another || surplus {
 		return nil
 	}
@@ -487,7 +490,7 @@ func (c *call) take(l *link, p *part) error {
 	case c.stream != nil && err == errTooBig:
 		return nil // it is too far ahead of the stream; it will be repeated
 	case c.stream != nil, err != nil && err != errTooBig:
-		return err
+		return err // nil if the stream is longer by this part
 	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
 		j.limit = streamWindow
 		c.stream = j
@@ -543,9 +546,8 @@ func (c *call) assemble(j *joiner, err error) error {
 	switch {
 	case err == errTooBig:
 		first = &part{Type: "error", ErrorType: tooLargeType}
-		message := fmt.Sprintf(
-			"Response payload size exceeded maximum allowed payload size (%d bytes).", maxPayload)
-		data = errorJSON(tooLargeType, message)
+		data = errorJSON(tooLargeType, // Lambda's own words; the number is maxPayload
+			"Response payload size exceeded maximum allowed payload size (6291556 bytes).")
 	case err != nil:
 		clear(c.parts)
 		return fmt.Errorf("its parts do not fit together: %w", err)
@@ -572,7 +574,8 @@ func (c *call) finish() {
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	c.link = nil // a bare result that was held back counts no more
+	// No bare result counts any more, and a subscription that has failed may keep c until its link ends.
+	c.link, c.event = nil, nil
 	c.mu.Unlock()
 	c.wg.Wait()
 	if c.heardOn == nil {
@@ -580,15 +583,7 @@ func (c *call) finish() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	done := part{Type: "done", RequestID: l.callID(c.n), Outcome: outcome}.event()
+	done := part{Type: "done", RequestID: c.heardOn.callID(c.n), Outcome: outcome}.event()
 	// Without a wait: the environment may be frozen before AppSync answers.
 	l.publish(ctx, l.requests, slices.Values([][]byte{done}), false)
-}
-
-// notify leaves news in a channel that has room for one, unless there are some.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
