@@ -139,6 +139,7 @@ func (l *link) callID(n uint64) string { return fmt.Sprintf("%s/%d", l.name, n) 
 // phase is what a call waits for: the table above.
 type phase int
 
+// The phases, in the order in which a call comes to them.
 const (
 	waiting phase = iota
 	preparing
