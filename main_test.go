@@ -2279,8 +2279,8 @@ func TestCallReadEnds(t *testing.T) {
 	if n, err := c.Read(make([]byte, 4)); n != 0 || err != io.EOF {
 		t.Errorf("read %d, %v", n, err)
 	}
-	if f := c.failed(); f == nil || c.answer.trailer.Get(typeHeader) != "LiveLambda.NoAnswer" {
-		t.Errorf("broken %v, trailers %v", f, c.answer.trailer)
+	if f := c.failed(); f == nil || c.trailer.Get(typeHeader) != "LiveLambda.NoAnswer" {
+		t.Errorf("broken %v, trailers %v", f, c.trailer)
 	}
 }
 
@@ -2306,8 +2306,8 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
 			t.Errorf("read %d, %v", n, err)
 		}
-		if f := c.failed(); f == nil || c.answer.trailer.Get(typeHeader) != "LiveLambda.Gone" {
-			t.Fatalf("broken %v, trailers %v", f, c.answer.trailer)
+		if f := c.failed(); f == nil || c.trailer.Get(typeHeader) != "LiveLambda.Gone" {
+			t.Fatalf("broken %v, trailers %v", f, c.trailer)
 		}
 	}
 }
@@ -2329,8 +2329,8 @@ func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 	}
 	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
 	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.failed() != nil ||
-		c.answer.trailer.Get(typeHeader) != "" {
-		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.answer.trailer)
+		c.trailer.Get(typeHeader) != "" {
+		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.trailer)
 	}
 }
 
@@ -3383,8 +3383,8 @@ func TestCallStream(t *testing.T) {
 		want()
 		say(2, "") // an empty part is passed over
 		want("four", "last", "EOF")
-		if out.answer.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
-			t.Errorf("trailers %v", out.answer.trailer)
+		if out.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
+			t.Errorf("trailers %v", out.trailer)
 		}
 		out.finish()
 		c.done()
@@ -3412,8 +3412,8 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			say(index, data)
 		}
 		if got := <-read; got.value != "data" || got.err != nil ||
-			len(out.answer.trailer.Get(typeHeader)) > 0 {
-			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.answer.trailer)
+			len(out.trailer.Get(typeHeader)) > 0 {
+			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.trailer)
 		}
 		out.finish()
 	})
@@ -3435,6 +3435,35 @@ func TestCallDoneNamesTheRequestThatWasHeard(t *testing.T) {
 		out.finish()
 		if done := c.done(); done.RequestID != id || done.Outcome != "answered" {
 			t.Errorf("done: %+v, want it for %s", done, id)
+		}
+	})
+}
+
+// What is large goes with finish, though stopped timers keep the call for a while; a Read that is late still
+// finds the trailers.
+func TestCallFinishKeepsNothingLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		c.await(out)
+		out.finish()
+		if out.event != nil || out.answer != nil || out.parts != nil {
+			t.Errorf("kept: event %q, answer %v, parts %v", out.event, out.answer, out.parts)
+		}
+		c.done()
+		out = c.send(`1`)
+		stream := part{
+			Type: "response", RequestID: c.request().RequestID, Last: true,
+			Headers: map[string]string{modeHeader: "streaming"}}
+		c.local(stream, nil)
+		if _, err := out.wait(); err != nil {
+			t.Fatal(err)
+		}
+		out.finish()
+		if n, err := out.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("late: read %d, %v", n, err)
 		}
 	})
 }

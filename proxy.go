@@ -31,10 +31,8 @@ import (
 )
 
 const (
-	missTimeout  = 10 * time.Second       // after an invocation was offline: the next ones do not wait
-	retryRefused = time.Second            // before an event whose answer was not taken is tried again
-	lateAnswer   = 500 * time.Millisecond // for an answer after the deadline, or at shutdown
-	largeBytes   = 1 << 20                // of an invocation: then its memory is given back at once
+	missTimeout  = 10 * time.Second // after an invocation was offline: the next ones do not wait
+	retryRefused = time.Second      // before an event whose answer was not taken is tried again
 )
 
 // proxyOptions say what the proxy does.
@@ -271,7 +269,7 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	p.mu.Unlock()
 	if completed {
 		inv.next.Body.Close()
-		if inv.size > largeBytes {
+		if inv.size > 1<<20 {
 			debug.FreeOSMemory() // the environment may be frozen with what is left, for long
 		}
 	}
@@ -411,7 +409,7 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	// What is under way may go on until the deadline. What is late, or said while the environment shuts down,
 	// is tried all the same.
 	end := inv.deadline
-	soon := time.Now().Add(lateAnswer)
+	soon := time.Now().Add(500 * time.Millisecond)
 	if end.Before(soon) || p.life.Err() != nil {
 		end = soon
 	}

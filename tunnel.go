@@ -48,7 +48,6 @@ const (
 	repeatRequest = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
-	maxSender     = 50                     // characters of a local end's name
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -178,6 +177,7 @@ type call struct {
 	stream   *joiner // the one of parts that streams
 	streamed int     // bytes of it that have been read
 	broken   *failure
+	trailer  http.Header // the answer's; Read may go on for a moment when the call is finished
 	answer   *answer
 }
 
@@ -319,8 +319,8 @@ func (c *call) over() error {
 	if c.heardOn != nil {
 		what = "the local end accepted the invocation but did not answer"
 	}
-	took := time.Since(c.start).Round(100 * time.Millisecond)
-	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s", what, took, cause)}
+	return &failure{"LiveLambda.NoAnswer", fmt.Sprintf("%s within %s, %s",
+		what, time.Since(c.start).Round(100*time.Millisecond), cause)}
 }
 
 // Read reads a streamed answer. It ends when the local end has ended the stream, or if the call ends before:
@@ -344,15 +344,15 @@ func (c *call) Read(b []byte) (n int, err error) {
 	}
 	trailers := c.stream.trailers
 	if errors.As(err, &c.broken) {
-		body := errorJSON(c.broken.errorType, "live-lambda: "+c.broken.message)
 		trailers = map[string]string{
 			typeHeader: c.broken.errorType,
-			bodyHeader: base64.StdEncoding.EncodeToString(body),
+			bodyHeader: base64.StdEncoding.EncodeToString(
+				errorJSON(c.broken.errorType, "live-lambda: "+c.broken.message)),
 		}
 		err = io.EOF
 	}
-	for name := range c.answer.trailer {
-		setHeader(c.answer.trailer, name, trailers[name])
+	for name := range c.trailer {
+		setHeader(c.trailer, name, trailers[name])
 	}
 	return n, err
 }
@@ -496,7 +496,8 @@ func (c *call) take(l *link, p *part) error {
 		j.limit = streamWindow
 		c.stream = j
 		c.answer = newAnswer(p, c, -1)
-		c.answer.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
+		c.trailer = http.Header{typeHeader: nil, bodyHeader: nil}
+		c.answer.trailer = c.trailer
 	case err != nil || j.complete():
 		return c.assemble(j, err)
 	}
@@ -505,7 +506,7 @@ func (c *call) take(l *link, p *part) error {
 
 // hear notes that a local end of version 1 is at work on the call. The tunnel is locked.
 func (c *call) hear(l *link, sender string) {
-	if c.heardOn == nil && printable(sender) && len(sender) <= maxSender {
+	if c.heardOn == nil && printable(sender) && len(sender) <= 50 {
 		// No other local end is to run it when it goes out again.
 		c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
 	}
@@ -575,8 +576,9 @@ func (c *call) finish() {
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	// No bare result counts any more, and a subscription that has failed may keep c until its link ends.
-	c.link, c.event = nil, nil
+	// No bare result counts any more. Timers that have been stopped, and a subscription that has failed, may
+	// keep c for a while, but not what is large.
+	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil
 	c.mu.Unlock()
 	c.wg.Wait()
 	if c.heardOn == nil {
@@ -584,7 +586,8 @@ func (c *call) finish() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	done := part{Type: "done", RequestID: c.heardOn.callID(c.n), Outcome: outcome}.event()
 	// Without a wait: the environment may be frozen before AppSync answers.
-	l.publish(ctx, l.requests, slices.Values([][]byte{done}), false)
+	l.publish(ctx, l.requests, slices.Values([][]byte{
+		part{Type: "done", RequestID: c.heardOn.callID(c.n), Outcome: outcome}.event(),
+	}), false)
 }
