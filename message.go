@@ -45,11 +45,13 @@ const (
 func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // leaves compact empty if src is not JSON
-	for _, unit := range utf16.Encode([]rune(compact.String())) {
-		if unit > '~' || strings.ContainsRune("<>&='", rune(unit)) { // compact JSON has nothing below a space
+	for _, r := range compact.String() {
+		if r <= '~' && !strings.ContainsRune("<>&='", r) { // compact JSON has nothing below a space
+			dst = append(dst, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
 			dst = fmt.Appendf(dst, `\u%04x`, unit)
-		} else {
-			dst = append(dst, byte(unit))
 		}
 	}
 	return dst

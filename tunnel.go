@@ -44,7 +44,6 @@ import (
 
 const (
 	linkTimeout   = 5 * time.Second        // for a connection to AppSync, and for it to take a request
-	goneAfter     = 15 * time.Second       // without a word of the local end that has accepted
 	repeatRequest = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
@@ -253,7 +252,7 @@ func (c *call) limit() (time.Duration, error) {
 		// long.
 		return c.accept + linkTimeout, fmt.Errorf("no local end accepted within %s", c.accept)
 	case accepted:
-		return goneAfter, &failure{"LiveLambda.Gone",
+		return 15 * time.Second, &failure{"LiveLambda.Gone",
 			"the local end accepted the invocation and then was not heard of for 15s"}
 	}
 	return noDeadline, nil
