@@ -196,7 +196,8 @@ func (p *proxy) offer(n next, deadline time.Time) (taken bool) {
 	for p.life.Err() == nil {
 		select {
 		case p.ready <- n:
-			if gone := <-n.gone; !gone {
+			gone := <-n.gone
+			if !gone {
 				return true
 			}
 		case <-time.After(time.Until(deadline)):
