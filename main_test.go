@@ -2256,22 +2256,30 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 	}
 }
 
+// streamingCall is a call that a local end has begun to answer with a stream: data has come, in the last part
+// or not.
+func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *call {
+	t.Helper()
+	tn := newTunnel(newTestAPI(nil), false)
+	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+	tn.mu.Lock()
+	defer tn.mu.Unlock()
+	err := c.take(&link{session: &session{}}, &part{
+		Type: "response", Last: last, Headers: map[string]string{modeHeader: "streaming"},
+		data: []byte(data)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the
 // deadline.
 func TestCallReadEnds(t *testing.T) {
 	ctx, cancel := context.WithDeadlineCause(
 		t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
 	defer cancel()
-	tn := newTunnel(newTestAPI(nil), false)
-	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-	tn.mu.Lock()
-	err := c.take(&link{session: &session{}}, &part{
-		Type: "response", Headers: map[string]string{modeHeader: "streaming"},
-		data: []byte("some of it")})
-	tn.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := streamingCall(ctx, t, "some of it", false)
 	if n, err := c.Read(make([]byte, 4)); n != 4 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
@@ -2289,16 +2297,7 @@ func TestCallReadEnds(t *testing.T) {
 // ready channels is drawn.
 func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 	for range 30 {
-		tn := newTunnel(newTestAPI(nil), false)
-		c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-		tn.mu.Lock()
-		err := c.take(&link{session: &session{}}, &part{
-			Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
-			data: []byte("all of it")})
-		tn.mu.Unlock()
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := streamingCall(t.Context(), t, "all of it", true)
 		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
 			t.Fatalf("read %d, %v", n, err)
 		}
@@ -2314,16 +2313,7 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 
 // A stream that has been read to its end is whole, whatever becomes of its call then.
 func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
-	tn := newTunnel(newTestAPI(nil), false)
-	c := tn.send(t.Context(), []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
-	tn.mu.Lock()
-	err := c.take(&link{session: &session{}}, &part{
-		Type: "response", Last: true, Headers: map[string]string{modeHeader: "streaming"},
-		data: []byte("all of it")})
-	tn.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := streamingCall(t.Context(), t, "all of it", true)
 	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
