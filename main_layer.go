@@ -2,7 +2,7 @@
 
 package main
 
-// main_layer.go is the layer's func main. The developer's build has its own, in local.go.
+// main_layer.go is the layer's func main. The developer's build has its own, in main_developer.go.
 
 import "os"
 

@@ -2,207 +2,23 @@
 
 package main
 
+// message_test.go tests message.go: ASCII JSON, and messages in parts.
+
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"math/rand/v2"
-	"os"
-	"reflect"
-	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
-
-// protocolPage is docs/PROTOCOL.md.
-func protocolPage(t *testing.T) string {
-	t.Helper()
-	page, err := os.ReadFile("docs/PROTOCOL.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(page)
-}
-
-// protocolExamples is what stands in the page's blocks of JSON.
-func protocolExamples(t *testing.T) (examples []string) {
-	t.Helper()
-	for _, block := range regexp.MustCompile("(?ms)^```json\n(.*?)^```$").FindAllStringSubmatch(
-		protocolPage(t), -1) {
-		if !json.Valid([]byte(block[1])) {
-			t.Errorf("not JSON: %s", block[1])
-		}
-		examples = append(examples, block[1])
-	}
-	return examples
-}
-
-// The examples are what the program itself reads and, but for line breaks between tokens, what it writes.
-func TestProtocolExamples(t *testing.T) {
-	kinds := map[string]int{}        // of examples: a message's type, a publish's dialect
-	messages := map[string]*joiner{} // by type and request ID
-	requests := map[string]string{}  // in one event, by request ID
-	example := func(text string) {   // of a message
-		event := string(asciiJSON([]byte(text)))
-		p, err := parsePart(event)
-		if p == nil || err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		if !validRequestID.MatchString(p.RequestID) {
-			t.Errorf("%s: the request ID is no part of a channel", text)
-		}
-		if p.Type == "" {
-			kinds["a request in one event"]++
-			requests[p.RequestID] = event
-			checkProtocolRequest(t, event)
-			return
-		}
-		kinds[p.Type]++
-		if written := string(p.encode(p.data)); written != event {
-			t.Errorf("the page has\n%s\nthe program writes\n%s", event, written)
-		}
-		key := p.Type + " " + p.RequestID
-		if messages[key] == nil {
-			messages[key] = newJoiner(maxPayload)
-		}
-		if err := messages[key].add(p); err != nil {
-			t.Errorf("%s: %v", text, err)
-		}
-	}
-	for _, text := range protocolExamples(t) {
-		var publish struct {
-			Channel   string
-			Events    []string
-			Query     string
-			Variables struct{ Name, Data string }
-		}
-		if err := json.Unmarshal([]byte(text), &publish); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		for _, event := range publish.Events {
-			kinds["a publish"]++
-			example(event)
-			if p, _ := parsePart(event); publish.Channel != "/live-lambda/response/"+p.RequestID {
-				t.Errorf("%s is not the channel of %s", publish.Channel, p.RequestID)
-			}
-		}
-		if publish.Query != "" {
-			kinds["a mutation"]++
-			event := publish.Variables.Data
-			example(event)
-			m := graphqlOperation("mutation", []byte(text))
-			if m.fault != nil || m.Channel != publish.Variables.Name || !m.selected.has("name") ||
-				!m.selected.has("data") {
-				t.Errorf("%s: %v", text, m.fault)
-			}
-			p, _ := parsePart(event)
-			link, _, _ := strings.Cut(p.RequestID, "/")
-			if publish.Variables.Name != "/live-lambda/response/"+link {
-				t.Errorf("%s is not the channel of %s", publish.Variables.Name, p.RequestID)
-			}
-		}
-		if publish.Query == "" && publish.Events == nil {
-			example(text)
-		}
-	}
-	for _, kind := range []string{
-		"a publish", "a mutation", "a request in one event",
-		"request", "accepted", "response", "error", "done", "probe"} {
-		if kinds[kind] == 0 {
-			t.Errorf("there is no example of %s", kind)
-		}
-	}
-	for key, j := range messages {
-		kind, id, _ := strings.Cut(key, " ")
-		if !j.complete() {
-			t.Errorf("%s is not complete", key)
-			continue
-		}
-		body, err := j.message(maxPayload)
-		if err != nil {
-			t.Errorf("%s: %v", key, err)
-		}
-		if kind == "request" && string(body) != requests[id] {
-			t.Errorf("the request in parts is %s, in one event %s", body, requests[id])
-		}
-		if kind == "error" && !json.Valid(body) {
-			t.Errorf("an error is %s", body)
-		}
-	}
-}
-
-// checkProtocolRequest checks a request as a local end does, and that it has no field that one would not
-// know.
-func checkProtocolRequest(t *testing.T, event string) {
-	t.Helper()
-	m, err := parseRequest([]byte(event))
-	if err != nil {
-		t.Fatalf("%s: %v", event, err)
-	}
-	if _, err := newRequestFrom(m.Event, m.Context); err != nil {
-		t.Errorf("%s: %v", event, err)
-	}
-	decoder := json.NewDecoder(strings.NewReader(event))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(new(extensionRequest)); err != nil {
-		t.Errorf("%s: %v", event, err)
-	}
-}
-
-// The data that the page shows decoded is what the examples have.
-func TestProtocolDataInWords(t *testing.T) {
-	page := protocolPage(t)
-	shown := 0
-	for _, text := range protocolExamples(t) {
-		p, _ := parsePart(text)
-		if p == nil || len(p.data) == 0 || p.Encoding != "" {
-			continue
-		}
-		shown++
-		if !strings.Contains(page, "`"+string(p.data)+"`") {
-			t.Errorf("the page does not say that data is %s", p.data)
-		}
-	}
-	if shown == 0 {
-		t.Error("no example has data")
-	}
-}
-
-// The tables have every field of a message and of a request's context.
-func TestProtocolFields(t *testing.T) {
-	page := protocolPage(t)
-	for _, message := range []any{part{}, eventContext{}, extensionRequest{}} {
-		typ := reflect.TypeOf(message)
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			if name != "" && !strings.Contains(page, "`"+name+"`") {
-				t.Errorf("the page does not have the field %s of %s", name, typ)
-			}
-		}
-	}
-}
-
-// The page's numbers are the program's.
-func TestProtocolNumbers(t *testing.T) {
-	page := protocolPage(t)
-	for what, n := range map[string]int{
-		"data of a part": partData, "a waiting part": partOverhead, "the last index": maxParts - 1,
-		"an event": maxEvent, "a publish": maxPublish, "a message of AppSync's": maxMessage,
-		"a response": maxPayload, "parts of a response": maxPayload + maxEvent,
-		"a stream": maxStream, "parts of a stream": streamWindow,
-		"an answer that is compressed": gzipAbove, "a header": maxHeaderText,
-		"a request beside its event": maxContext, "requests in parts": maxOpenBytes,
-		"parts that are repeated": repairBytes, "a second of a request's way": slowestUplink,
-	} {
-		digits := fmt.Sprint(n)
-		for i := len(digits) - 3; i > 0; i -= 3 {
-			digits = digits[:i] + "," + digits[i:]
-		}
-		if !regexp.MustCompile(`\b` + digits + `\b`).MatchString(page) {
-			t.Errorf("the page does not say that %s has %s", what, digits)
-		}
-	}
-}
 
 // What has a bad value is named.
 func TestParsePartNamesTheField(t *testing.T) {
@@ -274,5 +90,455 @@ func TestCompressedStops(t *testing.T) {
 	}
 	if body, err := j.message(4 * partData); err != nil || !bytes.Equal(body, noise) {
 		t.Errorf("%d bytes, %v", len(body), err)
+	}
+}
+
+func TestASCIIJSON(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{`{}`, `{}`}, {`[]`, `[]`}, {`""`, `""`}, {`null`, `null`}, {`[{},[],{"":{}}]`, `[{},[],{"":{}}]`},
+		{" \t\r\n{ \"a\" :\n[ 1 ,\t2 ] } ", `{"a":[1,2]}`},
+		{`"a b  c"`, `"a b  c"`},
+		{`{"z":1,"a":2,"z":3}`, `{"z":1,"a":2,"z":3}`},
+		{`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`,
+			`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`},
+		{`"\u00fc\u00FC\/\"\\\b\f\n\r\t"`, `"\u00fc\u00FC\/\"\\\b\f\n\r\t"`},
+		{`"\\u003c\\"`, `"\\u003c\\"`},
+		{`"ü€"`, `"\u00fc\u20ac"`},
+		{`{"ä":"ö"}`, `{"\u00e4":"\u00f6"}`},
+		{`"😀"`, `"\ud83d\ude00"`}, {`"😀"`, `"\ud83d\ude00"`},
+		{"\"\U0010ffff\U00010000\"", `"\udbff\udfff\ud800\udc00"`},
+		{`"\ud83d"`, `"\ud83d"`}, {`"\ude00\ud83d x"`, `"\ude00\ud83d x"`},
+		{"\"\ufffd\uffff\"", `"\ufffd\uffff"`},
+		{`"<script>a&b='c'</script>"`, `"\u003cscript\u003ea\u0026b\u003d\u0027c\u0027\u003c/script\u003e"`},
+		{"\"\u2028\u2029\x7f\u0080\ufeff\"", `"\u2028\u2029\u007f\u0080\ufeff"`},
+		{`"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`, `"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`},
+	}
+	for _, test := range tests {
+		got := string(asciiJSON([]byte(test.in)))
+		if got != test.want {
+			t.Errorf("%s: got %s, want %s", test.in, got, test.want)
+		}
+		checkASCIIJSON(t, []byte(test.in))
+	}
+}
+
+// checkASCIIJSON checks what asciiJSON makes of valid JSON: the same tokens, in plain characters alone.
+func checkASCIIJSON(t *testing.T, in []byte) {
+	t.Helper()
+	out := asciiJSON(in)
+	checkPlain(t, out)
+	if got, want := jsonTokens(t, out), jsonTokens(t, in); !slices.Equal(got, want) {
+		t.Errorf("%q became %q: tokens %q, want %q", in, out, got, want)
+	}
+	if again := asciiJSON(out); !bytes.Equal(again, out) {
+		t.Errorf("%q, the second time %q", out, again)
+	}
+}
+
+// checkPlain checks that an event has no characters that serialisers write differently.
+func checkPlain(t *testing.T, event []byte) {
+	t.Helper()
+	for b := range 256 {
+		if b < ' ' || b > '~' || strings.IndexByte("<>&='", byte(b)) >= 0 {
+			if i := bytes.IndexByte(event, byte(b)); i >= 0 {
+				t.Fatalf("byte %d of an event is %#x", i, b)
+			}
+		}
+	}
+	if len(event) > maxEvent/2 { // the rest takes long, and is the same for small ones
+		return
+	}
+	if !json.Valid(event) {
+		t.Fatalf("an event of %d bytes is not JSON", len(event))
+	}
+	quoted, err := json.Marshal(string(event))
+	if err != nil || len(quoted) != escapedLen(event) {
+		t.Fatalf("%v; %d bytes escaped, counted %d", err, len(quoted), escapedLen(event))
+	}
+}
+
+// jsonTokens lists the tokens of a JSON text.
+func jsonTokens(t *testing.T, in []byte) (tokens []string) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(in))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return tokens
+		}
+		if err != nil {
+			t.Fatalf("%q: %v", in, err)
+		}
+		tokens = append(tokens, fmt.Sprintf("%T %v", token, token))
+	}
+}
+
+func TestSplitAndJoin(t *testing.T) {
+	random := rand.NewChaCha8([32]byte{1})
+	noise := make([]byte, maxPayload)
+	random.Read(noise)
+	text := bytes.Repeat([]byte(`{"name":"value <&> ü","n":12345678901234567890},`), maxPayload/40)
+	for _, size := range []int{
+		0, 1, 2, partData - 1, partData, partData + 1, 5 * partData, 5*partData + 1,
+		gzipAbove - 1, gzipAbove, gzipAbove + 1, maxEvent - 1, maxEvent, maxEvent + 1,
+		maxPayload,
+	} {
+		for name, content := range map[string][]byte{"noise": noise[:size], "text": text[:size]} {
+			if name == "text" && size > maxEvent+1 && size != maxPayload {
+				continue
+			}
+			body, encoding := compress(content[:size])
+			if (encoding == "gzip") != (size > gzipAbove) {
+				t.Errorf("%d bytes have encoding %q", size, encoding)
+			}
+			p := part{Type: "response", RequestID: "0123456789abcdef01234567/18446744073709551615",
+				Encoding: encoding, Sender: "0123456789abcdef",
+				Headers: map[string]string{"Content-Type": "application/json"}}
+			var parts []*part
+			for event := range p.split(body) {
+				parts = append(parts, checkPart(t, event))
+			}
+			if want := max(1, (len(body)+partData-1)/partData); len(parts) != want {
+				t.Errorf("%d bytes of %s: %d parts, want %d", size, name, len(parts), want)
+			}
+			for order, parts := range orders(parts) {
+				got, first := joinParts(t, parts)
+				if !bytes.Equal(got, content) || first.Headers["Content-Type"] != "application/json" {
+					t.Errorf("%d bytes of %s, %s: got %d others, headers %v", size, name, order, len(got),
+						first.Headers)
+				}
+			}
+		}
+	}
+}
+
+// checkPart checks the event of a part, which must be within the limits, and parses it.
+func checkPart(t *testing.T, event []byte) *part {
+	t.Helper()
+	if escapedLen(event) > maxEvent {
+		t.Fatalf("an event of %d bytes", escapedLen(event))
+	}
+	checkPlain(t, event)
+	p, err := parsePart(string(event))
+	if p == nil || err != nil {
+		t.Fatalf("an event of %d bytes: %v, %v", len(event), p, err)
+	}
+	return p
+}
+
+// orders is the parts shuffled, with each twice, and where they are few backwards too.
+func orders(parts []*part) iter.Seq2[string, []*part] {
+	return func(yield func(string, []*part) bool) {
+		backwards, twice := slices.Clone(parts), slices.Concat(parts, parts)
+		slices.Reverse(backwards)
+		r := rand.New(rand.NewPCG(1, uint64(len(parts))))
+		r.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
+		_ = yield("shuffled, twice", twice) && len(parts) < 10 && yield("backwards", backwards)
+	}
+}
+
+// joinParts joins the parts of one message, as they come.
+func joinParts(t *testing.T, parts []*part) ([]byte, *part) {
+	t.Helper()
+	j := newJoiner(maxPayload + maxEvent)
+	if j.complete() {
+		t.Error("complete before the first part")
+	}
+	seen := map[int]bool{}
+	for _, p := range parts {
+		if err := j.add(p); err != nil {
+			t.Fatalf("part %d: %v", p.Index, err)
+		}
+		seen[p.Index] = true
+		if all := j.last >= 0 && len(seen) == j.last+1; j.complete() != all {
+			t.Fatalf("complete is %v after %d parts of %d", j.complete(), len(seen), j.last+1)
+		}
+	}
+	body, err := j.message(maxPayload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body, j.first
+}
+
+func TestSplitStops(t *testing.T) {
+	for range (part{Type: "response"}).split(make([]byte, 5*partData)) {
+		break
+	}
+}
+
+func TestPartEvents(t *testing.T) {
+	tests := []struct {
+		event []byte
+		want  string
+	}{
+		{part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
+			`{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,"sender":"s"}`},
+		{part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
+			`{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,"outcome":"answered"}`},
+		{part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode(
+			[]byte{0xff, 0xef}),
+			`{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,` +
+				`"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`},
+		{part{Type: "response", RequestID: "l/1", Index: 2, Last: true, Trailers: map[string]string{"T": "'"},
+			Data: "x"}.encode(nil),
+			`{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,` +
+				`"trailers":{"T":"\u0027"}}`},
+		{part{Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.
+			encode([]byte("a")),
+			`{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,"encoding":"gzip",` +
+				`"error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`},
+	}
+	for _, test := range tests {
+		if string(test.event) != test.want {
+			t.Errorf("got %s\nwant %s", test.event, test.want)
+		}
+		checkPlain(t, test.event)
+	}
+}
+
+func TestParsePart(t *testing.T) {
+	for _, bare := range []string{
+		"", "null", "true", "0", "1", `"x"`, `"live_lambda"`, `"\"live_lambda\":1"`, "[]",
+		`[{"live_lambda":1}]`, "{}", `{"a":1}`, "{", "not JSON",
+		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":1.0}`, `{"live_lambda":10}`,
+		`{"live_lambda":null}`, `{"live_lambda":[1]}`, `{"live_lambda":true}`,
+		`{"LIVE_LAMBDA":1}`, `{"Live_Lambda":1,"type":"response"}`, `{"a":{"live_lambda":1}}`,
+		`{"live_lambda ":1}`, `{"live_lambda":1`, `{"live_lambda":1}}`, `{"live_lambda":1,"live_lambda":2}`,
+		"{\"live_lambda\":1,\"a\":\"\xff\"", strings.Repeat("[", 20_000),
+	} {
+		if p, err := parsePart(bare); p != nil || err != nil {
+			t.Errorf("%.50q: got %+v, %v; want a bare result", bare, p, err)
+		}
+	}
+	for _, bad := range []string{
+		`{"live_lambda":1,"type":7}`, `{"live_lambda":1,"request_id":{}}`, `{"live_lambda":1,"index":"0"}`,
+		`{"live_lambda":1,"index":0.5}`, `{"live_lambda":1,"index":1e300}`,
+		`{"live_lambda":1,"index":-1}`, `{"live_lambda":1,"index":1048576}`,
+		`{"live_lambda":1,"index":9223372036854775807}`, `{"live_lambda":1,"index":9223372036854775808}`,
+		`{"live_lambda":1,"last":"true"}`, `{"live_lambda":1,"last":1}`, `{"live_lambda":1,"headers":[]}`,
+		`{"live_lambda":1,"headers":{"a":1}}`, `{"live_lambda":1,"trailers":"x"}`,
+		`{"live_lambda":1,"encoding":"br"}`, `{"live_lambda":1,"encoding":"GZIP"}`,
+		`{"live_lambda":1,"data":"YQ=="}`, `{"live_lambda":1,"data":"+/"}`, `{"live_lambda":1,"data":"a"}`,
+		`{"live_lambda":1,"data":"YR"}`, `{"live_lambda":1,"data":7}`, `{"type":[],"live_lambda":1}`,
+	} {
+		if p, err := parsePart(bad); p == nil || err == nil || len(err.Error()) > 100 {
+			t.Errorf("%s: got %+v, %v; want an error", bad, p, err)
+		}
+	}
+	// A wrong field does not hide whose message it is.
+	if p, err := parsePart(
+		`{"live_lambda":1,"index":"x","type":"response","request_id":"l/1"}`); err == nil || p == nil ||
+		p.RequestID != "l/1" || p.Type != "response" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	for _, good := range []string{
+		`{"live_lambda":1}`, ` {"live_lambda" : 1 , "type" : null } `,
+		`{"type":"accepted","live_lambda":1,"unknown":{"a":[1]}}`,
+		`{"live_lambda":1,"index":1048575,"last":true}`,
+		`{"live_lambda":1,"data":""}`, `{"live_lambda":1,"encoding":"gzip","data":"YQ"}`,
+		`{"live_lambda":1,"headers":null}`,
+	} {
+		if p, err := parsePart(good); p == nil || err != nil || p.Data != "" {
+			t.Errorf("%s: got %+v, %v; want a part", good, p, err)
+		}
+	}
+}
+
+func TestJoinerRefuses(t *testing.T) {
+	p := func(index int, last bool) *part {
+		return &part{Type: "response", Index: index, Last: last, data: []byte("x")}
+	}
+	with := func(q *part, change func(*part)) *part { change(q); return q }
+	tests := []struct {
+		name string
+		had  []*part
+		then *part
+		want string // "": taken, or dropped without a word
+	}{
+		{"another type", []*part{p(0, false)}, with(p(1, true), func(p *part) { p.Type = "error" }),
+			"it contradicts"},
+		{"another encoding", []*part{p(1, true)}, with(p(0, false), func(p *part) { p.Encoding = "gzip" }),
+			"it contradicts"},
+		{"it contradicts", []*part{p(2, true)}, p(3, false), "it contradicts"},
+		{"a second last beyond", []*part{p(2, true)}, p(3, true), "it contradicts"},
+		{"a second last before", []*part{p(2, true)}, p(1, true), "it contradicts"},
+		{"a last before another", []*part{p(2, false)}, p(1, true), "it contradicts"},
+		{"a duplicate", []*part{p(1, false)}, p(1, false), ""},
+		{"a duplicate that says it is the last", []*part{p(1, false)}, p(1, true), ""},
+		{"the last again", []*part{p(1, true)}, p(1, true), ""},
+		{"another index", []*part{p(1, true)}, p(0, false), ""},
+	}
+	for _, test := range tests {
+		j := newJoiner(1 << 20)
+		for _, q := range test.had {
+			if err := j.add(q); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+		size, waiting := j.size, len(j.waiting)
+		err := j.add(test.then)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want %q", test.name, err, test.want)
+		}
+		if err != nil && (j.size != size || len(j.waiting) != waiting) {
+			t.Errorf("%s: it was kept", test.name)
+		}
+	}
+}
+
+// Parts that wait for an earlier one stay within the limit; the one that is next always has a place.
+func TestJoinerLimit(t *testing.T) {
+	j := newJoiner(10_000)
+	data := make([]byte, 2000)
+	kept := 0
+	for index := 1; index < 100; index++ {
+		err := j.add(&part{Index: index, data: data})
+		if err == nil {
+			kept++
+		} else if !errors.Is(err, errTooBig) {
+			t.Fatal(err)
+		}
+		if j.size > j.limit {
+			t.Fatalf("%d bytes wait", j.size)
+		}
+	}
+	if kept != 3 {
+		t.Errorf("%d parts wait, want 3", kept)
+	}
+	if err := j.add(&part{Index: 0, data: make([]byte, 20_000)}); err != nil {
+		t.Errorf("the next part: %v", err)
+	}
+	if read, err := io.ReadAll(j); err != errMissing || len(read) != 26_000 || j.size != 0 || j.complete() {
+		t.Errorf("read %d bytes, %v; %d wait, complete %v", len(read), err, j.size, j.complete())
+	}
+	if err := j.add(&part{Index: 2, data: data}); err != nil || j.size != 0 {
+		t.Errorf("a part that was read: %v, %d bytes", err, j.size)
+	}
+	if err := j.add(&part{Index: 4, Last: true}); err != nil || !j.complete() {
+		t.Errorf("the last part: %v, complete %v", err, j.complete())
+	}
+	if read, err := io.ReadAll(j); err != nil || len(read) != 0 {
+		t.Errorf("the last part: %d bytes, %v", len(read), err)
+	}
+}
+
+// Of a part that waits nothing is kept but its data: what else it may hold is in no limit.
+func TestJoinerKeepsDataAlone(t *testing.T) {
+	before := heap()
+	j := newJoiner(maxPayload)
+	long := strings.Repeat("x", 100<<10)
+	for index := range 100 {
+		p, err := parsePart(
+			string(part{
+				Type: "response", Index: index, Headers: map[string]string{"Content-Type": long},
+				ErrorType: long}.encode([]byte("x"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := int64(heap() - before); got > 4<<20 {
+		t.Errorf("100 parts of 200 KB keep %d bytes", got)
+	}
+	if body, err := io.ReadAll(j); len(body) != 100 || j.first.ErrorType != long {
+		t.Errorf("read %d bytes, %v", len(body), err)
+	}
+}
+
+// Lambda's limit counts what a message is when it is joined and decompressed.
+func TestJoinLimit(t *testing.T) {
+	content := make([]byte, maxPayload+1)
+	for _, size := range []int{0, 1, maxPayload - 1, maxPayload, maxPayload + 1} {
+		for encoding, data := range map[string][]byte{
+			"": content[:size], "gzip": gzipTimes(content[:size], 1)} {
+			j := newJoiner(maxPayload)
+			if err := j.add(&part{Encoding: encoding, Last: true, data: data}); err != nil {
+				t.Fatal(err)
+			}
+			if body, err := j.message(maxPayload); errors.Is(err, errTooBig) != (size > maxPayload) ||
+				err == nil && len(body) != size {
+				t.Errorf("%d bytes %s: got %d, %v", size, encoding, len(body), err)
+			}
+		}
+	}
+}
+
+func TestJoinBroken(t *testing.T) {
+	gz := func(content []byte) []byte { return gzipTimes(content, 1) }
+	noise := make([]byte, 1000)
+	rand.NewChaCha8([32]byte{3}).Read(noise)
+	whole := gz(noise)
+	flipped := slices.Clone(whole)
+	flipped[len(flipped)-8] ^= 1 // of the checksum
+	for name, data := range map[string][]byte{
+		"empty": {}, "no gzip": []byte("hello"), "header only": whole[:10], "cut off": whole[:len(whole)/2],
+		"no checksum":    whole[:len(whole)-8],
+		"wrong checksum": flipped, "rubbish behind": slices.Concat(whole, []byte("rubbish")),
+	} {
+		j := newJoiner(1 << 20)
+		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
+			t.Fatal(err)
+		}
+		if body, err := j.message(maxPayload); err == nil || errors.Is(err, errTooBig) {
+			t.Errorf("%s: %d bytes, %v", name, len(body), err)
+		}
+	}
+}
+
+// A gzip bomb costs no more than what it may become.
+func TestJoinBomb(t *testing.T) {
+	bomb := gzipTimes(make([]byte, 1<<20), 32)
+	lies := slices.Clone(bomb)
+	binary.LittleEndian.PutUint32(lies[len(lies)-4:], 1) // of its length
+	for name, data := range map[string][]byte{"bomb": bomb, "a bomb that lies": lies} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		j := newJoiner(maxPayload)
+		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
+			t.Fatal(err)
+		}
+		if body, err := j.message(maxPayload); !errors.Is(err, errTooBig) || len(body) > maxPayload+1 {
+			t.Errorf("%s: %d bytes, %v", name, len(body), err)
+		}
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 8*maxPayload {
+			t.Errorf("%s: %d bytes of gzip took %d bytes of memory", name, len(bomb), got)
+		}
+	}
+}
+
+// gzipTimes is content, so many times.
+func gzipTimes(content []byte, times int) []byte {
+	var buf bytes.Buffer
+	zw, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	for range times {
+		zw.Write(content)
+	}
+	zw.Close()
+	return buf.Bytes()
+}
+
+// Only the exact key makes a message of version 1, whatever else a result holds.
+func TestParsePartOtherCase(t *testing.T) {
+	for _, bare := range []string{
+		`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`} {
+		if p, err := parsePart(bare); p != nil || err != nil {
+			t.Errorf("%s: %+v, %v", bare, p, err)
+		}
+	}
+}
+
+func TestFirstLine(t *testing.T) {
+	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "",
+		strings.Repeat("x", 161):        strings.Repeat("x", 160),
+		strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160),
+		"é\x7fc\n":                      "é", "a\u00a0b\u009bc": "a\u00a0b"} {
+		if got := firstLine(in); got != want {
+			t.Errorf("%.10q: got %q", in, got)
+		}
 	}
 }

@@ -2,7 +2,7 @@
 
 package main
 
-// doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the
+// aws_doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the
 // configuration. Out: one line for each check, which says ok, what to do, or after what failed that it was
 // not tried. Nothing secret is printed. What it publishes goes to a channel that nobody but itself subscribes
 // to.
@@ -81,17 +81,6 @@ func (t *console) doctor(args []string) int {
 		return 1
 	}
 	return 0
-}
-
-// credentialsSource says where developerCredentials takes them from.
-func credentialsSource(profile string) string {
-	switch {
-	case profile == "" && os.Getenv("AWS_ACCESS_KEY_ID") != "":
-		return "the environment (AWS_ACCESS_KEY_ID)"
-	case profile == "" && os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "":
-		return "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"
-	}
-	return fmt.Sprintf("the AWS CLI, profile %q", cmp.Or(profile, os.Getenv("AWS_PROFILE"), "default"))
 }
 
 // doctor is one run.

@@ -2,7 +2,7 @@
 
 package main
 
-// terminal.go is what the developer sees: a line when an invocation arrives and one when it ends, what
+// local_terminal.go is what the developer sees: a line when an invocation arrives and one when it ends, what
 // handlers print, and on a terminal that can show it a last line that tells what is running. With --json each
 // line is a JSON object, and what handlers print goes to standard error.
 //
@@ -21,11 +21,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-	"unicode"
 	"unicode/utf8"
-	"unsafe"
 )
 
 const (
@@ -80,17 +77,6 @@ func newTerminal(out, errors *os.File) *terminal {
 	}
 	t.colour = t.columns() > 0 && os.Getenv("NO_COLOR") == ""
 	return t
-}
-
-// columns is the width of the terminal that f is, 0 where it is none.
-func columns(f *os.File) int {
-	var size struct{ rows, columns, x, y uint16 }
-	_, _, errno := syscall.Syscall(
-		syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
-	if errno != 0 {
-		return 0
-	}
-	return max(int(size.columns), 20)
 }
 
 // start begins writing, close ends it when all has been written.
@@ -274,24 +260,6 @@ const (
 // short is a request ID as lines show it.
 func short(id string) string { return clip(plainText(id), 8) }
 
-// plainText is foreign text without what a terminal would obey.
-func plainText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// clip cuts s to so many characters.
-func clip(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:max(n, 0)])
-}
-
 // nameText is a function's name in a line; a long one loses its middle, as both ends tell more.
 func nameText(name string) string {
 	const most = 24
@@ -302,29 +270,11 @@ func nameText(name string) string {
 	return name
 }
 
-// bytesText writes a size for people: decimal units, as AWS's consoles do not.
-func bytesText(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 1_000_000:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	}
-	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-}
-
 func count(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
-}
-
-func durationText(d time.Duration) string {
-	if d < 10*time.Second {
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // head begins a line about q.

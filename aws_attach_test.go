@@ -2,6 +2,8 @@
 
 package main
 
+// aws_attach_test.go tests attach and detach against the fake of the AWS CLI.
+
 import (
 	"bytes"
 	"fmt"
@@ -11,8 +13,6 @@ import (
 	"strings"
 	"testing"
 )
-
-// ---- attach and detach ----
 
 // secrets are values of variables that must never be seen.
 const secretValue = "s3cr3t"

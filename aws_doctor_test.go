@@ -2,6 +2,8 @@
 
 package main
 
+// aws_doctor_test.go tests what doctor says of APIs that lack one thing each.
+
 import (
 	"bytes"
 	"context"
@@ -636,24 +638,5 @@ func TestDoctorCommand(t *testing.T) {
 				t.Errorf("got %d\n%s%s\nwant %d\n%s", r.status, r.out, r.err, tt.status, tt.want)
 			}
 		})
-	}
-}
-
-func TestCredentialsSource(t *testing.T) {
-	tests := []struct{ profile, env, key, uri, want string }{
-		{"", "dev", "AKID", "", "the environment (AWS_ACCESS_KEY_ID)"},
-		{"", "", "AKID", "http://x", "the environment (AWS_ACCESS_KEY_ID)"},
-		{"", "", "", "http://x", "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
-		{"", "", "", "", `the AWS CLI, profile "default"`},
-		{"", "dev", "", "", `the AWS CLI, profile "dev"`},
-		{"me", "dev", "AKID", "http://x", `the AWS CLI, profile "me"`},
-	}
-	for _, tt := range tests {
-		t.Setenv("AWS_PROFILE", tt.env)
-		t.Setenv("AWS_ACCESS_KEY_ID", tt.key)
-		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", tt.uri)
-		if got := credentialsSource(tt.profile); got != tt.want {
-			t.Errorf("%+v: got %s", tt, got)
-		}
 	}
 }

@@ -2,7 +2,7 @@
 
 package main
 
-// attach.go sets on functions what makes them live, and takes it back. In: names of functions, and their
+// aws_attach.go sets on functions what makes them live, and takes it back. In: names of functions, and their
 // configurations as the AWS CLI prints them. Out: what will change, for the developer to confirm, and
 // updates.
 //
@@ -818,3 +818,7 @@ func detach(_ context.Context, c *change) error {
 	}
 	return nil
 }
+
+func attachCommand(args []string) int { return newConsole().attach(args) }
+
+func detachCommand(args []string) int { return newConsole().detach(args) }

@@ -2,9 +2,9 @@
 
 package main
 
-// subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and what
+// local_subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and what
 // the extension says about them come in on the requests channel; `accepted` and the reply's parts go out on
-// the channel that the request names. workers.go runs the handlers.
+// the channel that the request names. local_workers.go runs the handlers.
 //
 // Goroutines: the session's reader only queues what comes; one goroutine reads that; and each request has
 // one, from its arrival until the extension says that it is over, or its deadline.
@@ -797,4 +797,12 @@ func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 		o.failed(conn, err)
 	}
 	o.aged = o.next
+}
+
+// notify leaves news in a channel that has room for one, unless there are some.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -1,0 +1,233 @@
+//go:build !layer
+
+package main
+
+// aws_cli_test.go tests how `aws` is run: its errors, a stack's outputs, the developer's credentials.
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCredentialsSource(t *testing.T) {
+	tests := []struct{ profile, env, key, uri, want string }{
+		{"", "dev", "AKID", "", "the environment (AWS_ACCESS_KEY_ID)"},
+		{"", "", "AKID", "http://x", "the environment (AWS_ACCESS_KEY_ID)"},
+		{"", "", "", "http://x", "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
+		{"", "", "", "", `the AWS CLI, profile "default"`},
+		{"", "dev", "", "", `the AWS CLI, profile "dev"`},
+		{"me", "dev", "AKID", "http://x", `the AWS CLI, profile "me"`},
+	}
+	for _, tt := range tests {
+		t.Setenv("AWS_PROFILE", tt.env)
+		t.Setenv("AWS_ACCESS_KEY_ID", tt.key)
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", tt.uri)
+		if got := credentialsSource(tt.profile); got != tt.want {
+			t.Errorf("%+v: got %s", tt, got)
+		}
+	}
+}
+
+func TestStackGetenv(t *testing.T) {
+	f := newFakeAWS(t)
+	f.stacks["dev"] =
+		[]fakeOutput{{"LiveLambdaAppsyncHttpHost", "dev.example"},
+			{"LiveLambdaAppsyncRealtimeHost", "rt.example"},
+			{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaStage", "blue"}, {"Unrelated", "x"}}
+	f.stacks["other"] = []fakeOutput{{"BucketName", "b"}}
+	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST " +
+		"LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
+	tests := []struct {
+		name  string
+		stack string
+		set   map[string]string
+		want  string
+	}{
+		{"nothing is set", "dev", nil, `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
+		{"what is set wins", "dev",
+			map[string]string{
+				"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
+			`["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`},
+		{"the same host", "dev", map[string]string{hostVariable: "dev.example"},
+			`["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
+		{"another API", "dev", map[string]string{hostVariable: "mine.example"},
+			`["mine.example" "" "" "" "" ""]`},
+		{"no such stack", "nope", nil,
+			`read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: Stack ` +
+				`with id nope does not exist`},
+		{"another stack", "other", nil,
+			"stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what " +
+				"`live-lambda template` prints"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f.turn()
+			getenv, err := stackGetenv(t.Context(), tt.stack, "me", func(name string) string {
+				return tt.set[name]
+			})
+			var got string
+			if err != nil {
+				got = err.Error()
+			} else {
+				values := []string{}
+				for _, name := range strings.Fields(names) {
+					values = append(values, getenv(name))
+				}
+				got = fmt.Sprintf("%q", values)
+			}
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+	f.turn()
+	if call := f.calls[0].String(); call != "cloudformation describe-stacks --stack-name dev --output json "+
+		"--profile me" {
+		t.Errorf("called aws %s", call)
+	}
+}
+
+func TestAWSErrors(t *testing.T) {
+	t.Run("not installed", func(t *testing.T) {
+		f := newFakeAWS(t)
+		t.Setenv("PATH", t.TempDir())
+		r := f.run("detach", "orders", "--yes")
+		if r.status != 1 ||
+			r.err != "orders: the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/"+
+				"getting-started-install.html\n" {
+			t.Errorf("got %+v", r)
+		}
+	})
+	tests := []struct{ name, out, err, want string }{
+		{"expired", "",
+			"\nThe SSO session associated with this profile has expired. To refresh this SSO session run " +
+				"aws sso login with the corresponding profile.\n",
+			"aws lambda get-function-configuration: The SSO session associated with this profile has " +
+				"expired. To refresh this SSO session run aws sso login with the corresponding profile."},
+		{"a warning before it", "",
+			"urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
+				"GetFunctionConfiguration operation (reached max retries: 2): The security token included " +
+				"in the request is expired\n",
+			"aws lambda get-function-configuration: ExpiredTokenException: The security token included in " +
+				"the request is expired"},
+		{"nothing", "", "", "aws lambda get-function-configuration: exit status 254"},
+		{"long", "", strings.Repeat("x", 1000),
+			"aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
+		{"all variables", "",
+			"An error occurred (InvalidParameterValueException) when calling the " +
+				"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
+				secretValue + "\"}",
+			"aws lambda get-function-configuration: InvalidParameterValueException: exceeded the 4KB limit."},
+		{"not UTF-8", `{"FunctionName":"` + "\xfc" + `"}`, "",
+			"aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 or a " +
+				"UTF-8 locale"},
+		{"not JSON", "FUNCTION orders", "",
+			"aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAWS(t)
+			f.function("orders", nil)
+			f.canned = &fakeAnswer{tt.out, tt.err, map[bool]int{true: 254}[tt.out == ""]}
+			r := f.run("detach", "orders", "--yes")
+			if r != (result{1, "", "orders: " + tt.want + "\n"}) {
+				t.Errorf("got %+v, want %s", r, tt.want)
+			}
+		})
+	}
+}
+
+func TestCLICredentials(t *testing.T) {
+	directory := t.TempDir()
+	script := filepath.Join(directory, "aws")
+	answer := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(
+			script, []byte("#!/bin/sh\necho \"$*\" >>"+directory+"/calls\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", directory+":"+path)
+	cli := &cliCredentials{profile: "dev"}
+	get := func(want, wantError string) {
+		t.Helper()
+		c, err := cli.get(t.Context())
+		if c.accessKeyID != want || (err == nil) != (wantError == "") ||
+			err != nil && !strings.Contains(err.Error(), wantError) {
+			t.Errorf("got %q and %v, want %q and %q", c.accessKeyID, err, want, wantError)
+		}
+	}
+	keys := func(id, expires string) string {
+		return `echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` +
+			expires + `}'`
+	}
+	answer(`echo "Error loading SSO Token: Token for x does not exist" >&2; exit 255`)
+	get("", "run aws sso login --profile dev")
+	answer(keys("TOOSOON", ""))
+	get("", "run aws sso login --profile dev") // not asked again at once
+	cli.until = time.Time{}
+	answer(keys("ONE", `,"Expiration":"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`))
+	get("ONE", "")
+	answer(keys("TWO", ""))
+	get("ONE", "")
+	cli.until = time.Time{} // as if shortly before they expire
+	answer("exit 1")
+	get("ONE", "")
+	cli.until = time.Time{}
+	answer(keys("TWO", ""))
+	get("TWO", "")
+	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(
+		string(calls), "configure export-credentials --format process --profile dev\n") {
+		t.Errorf("called with %s", calls)
+	}
+	cli = &cliCredentials{}
+	answer(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now ` +
+		`stable\\nusage: aws [options]\\n' >&2; exit 2`)
+	get("", "install version 2, or set AWS_ACCESS_KEY_ID")
+	cli = &cliCredentials{}
+	answer("echo nonsense")
+	get("", "printed no credentials")
+	t.Setenv("PATH", t.TempDir())
+	cli = &cliCredentials{}
+	get("", "AWS CLI")
+
+	environment := developerCredentials("", http.DefaultTransport)
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	if c, err := environment(t.Context()); c.accessKeyID != "ENV" || err != nil {
+		t.Errorf("got %q and %v", c.accessKeyID, err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "LATER")
+	if c, err := environment(t.Context()); c.accessKeyID != "LATER" || err != nil {
+		t.Errorf("the environment has changed: got %q and %v", c.accessKeyID, err)
+	}
+	var asked string
+	container := developerCredentials("", transportFunc(func(r *http.Request) (*http.Response, error) {
+		asked = r.URL.Path + " " + r.Header.Get("Authorization")
+		return httpAnswer(200, `{"AccessKeyId":"CONTAINER","SecretAccessKey":"s","Token":"t"}`), nil
+	}))
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/c")
+	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")
+	if c, err := container(t.Context()); c.accessKeyID != "LATER" || err != nil || asked != "" {
+		t.Errorf("keys besides an endpoint: got %q and %v, asked for %q", c.accessKeyID, err, asked)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	if c, err := container(t.Context()); c != (credentials{"CONTAINER", "s", "t"}) || err != nil ||
+		asked != "/c container-token" {
+		t.Errorf("got %q and %v, asked for %q", c.accessKeyID, err, asked)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+	if _, err := developerCredentials("dev", http.DefaultTransport)(t.Context()); err == nil {
+		t.Error("the environment won over --profile")
+	}
+}

@@ -1,0 +1,584 @@
+//go:build !layer
+
+package main
+
+// aws_rig_test.go is a fake of the AWS CLI: a script named aws, whose calls the test answers from
+// functions, layers, policies and stacks that it keeps.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// fakeAWS is the AWS CLI with an account behind it. On PATH stands a script that hands each command to this
+// process and prints what it answers.
+type fakeAWS struct {
+	t        *testing.T
+	answer   string // of whoever sits at the terminal
+	terminal bool
+
+	mu        sync.Mutex // held while a command is carried out; all below
+	functions map[string]*fakeFunction
+	layers    map[string][][]string // architectures of each version
+	roles     map[string][]string   // policies
+	stacks    map[string][]fakeOutput
+	calls     []fakeCall
+	waited    string
+
+	dieAt   int  // call at which live-lambda is killed: it and all that follow are not answered
+	dieDone bool // after it has been carried out
+	dead    bool
+	hooks   map[string]func() // run once before a command
+	denied  string            // command that is not allowed
+	twice   bool              // an update is sent twice
+	canned  *fakeAnswer       // to everything
+}
+
+// fakeFunction is a function: config is what get-function-configuration shows but for the fields that change
+// by themselves.
+type fakeFunction struct {
+	config   []byte
+	revision int
+	state    string // Active where empty
+	updating bool
+	busy     bool   // no wait ends it
+	fails    string // why the next update will
+	failed   string
+}
+
+type fakeOutput struct{ OutputKey, OutputValue string }
+
+type fakeCall struct {
+	args  []string
+	stdin string
+}
+
+func (c fakeCall) String() string { return strings.Join(c.args, " ") }
+
+// fakeAnswer is what a command prints, and its exit status.
+type fakeAnswer struct {
+	out, err string
+	status   int
+}
+
+type result struct {
+	status   int
+	out, err string
+}
+
+func newFakeAWS(t *testing.T) *fakeAWS {
+	f := &fakeAWS{
+		t: t, functions: map[string]*fakeFunction{}, stacks: map[string][]fakeOutput{},
+		hooks: map[string]func(){}}
+	f.roles = map[string][]string{"orders-role": {basicPolicy}}
+	f.layers = map[string][][]string{}
+	for _, name := range []string{"live-lambda-arm64", "live-lambda-arm64", "merged"} {
+		f.layers[name] = append(f.layers[name], []string{"arm64"})
+	}
+	f.layers["live-lambda-amd64"] = [][]string{{"x86_64"}, {"x86_64"}}
+	if strings.HasPrefix(t.Name(), "TestPublishLayer") {
+		clear(f.layers)
+	}
+	f.stacks["dev"] = []fakeOutput{{"LiveLambdaAppsyncHttpHost", "label.appsync-api.eu-west-1.amazonaws.com"},
+		{"LiveLambdaAppsyncRealtimeHost", "label.appsync-realtime-api.eu-west-1.amazonaws.com"},
+		{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaFunctionPolicyArn", stackPolicy}}
+	if t.Name() == "TestTemplateOutputsAreVariables" {
+		clear(f.stacks)
+	}
+	for _, a := range apiFlags {
+		t.Setenv(a.variable, "")
+	}
+	f.serve()
+	return f
+}
+
+// fakeScript uses what is built into the shell alone: it runs hundreds of times.
+const fakeScript = `#!/bin/sh
+set -eu
+copy() { while IFS= read -r line || [ -n "$line" ]; do printf '%s\n' "$line"; done; }
+cd "$FAKE_AWS"
+printf '%s\n' "$@" >args
+copy >stdin
+echo >request
+read -r status <answer
+copy <out
+copy <err >&2
+exit "$status"
+`
+
+// serve answers the script until the test is over.
+func (f *fakeAWS) serve() {
+	dir, bin := f.t.TempDir(), f.t.TempDir()
+	f.t.Setenv("FAKE_AWS", dir)
+	f.t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	err := os.WriteFile(filepath.Join(bin, "aws"), []byte(fakeScript), 0o755)
+	pipes := map[string]*os.File{}
+	for _, name := range []string{"request", "answer"} {
+		if err == nil {
+			err = syscall.Mkfifo(filepath.Join(dir, name), 0o600)
+		}
+		if err == nil {
+			// so that opening does not wait for the other side
+			pipes[name], err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+		}
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for newline := make([]byte, 1); ; {
+			if _, err := pipes["request"].Read(newline); err != nil {
+				return
+			}
+			args, _ := os.ReadFile(filepath.Join(dir, "args"))
+			stdin, _ := os.ReadFile(filepath.Join(dir, "stdin"))
+			f.mu.Lock()
+			a := f.call(strings.Split(strings.TrimSuffix(string(args), "\n"), "\n"), string(stdin))
+			f.mu.Unlock()
+			os.WriteFile(filepath.Join(dir, "out"), []byte(a.out), 0o600)
+			os.WriteFile(filepath.Join(dir, "err"), []byte(a.err), 0o600)
+			fmt.Fprintln(pipes["answer"], a.status)
+		}
+	})
+	f.t.Cleanup(func() {
+		pipes["request"].Close()
+		wg.Wait()
+		pipes["answer"].Close()
+	})
+}
+
+// turn passes what is below mu from a test to the commands that it runs, and back: they are never at work at
+// once.
+func (f *fakeAWS) turn() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+}
+
+// run runs a command of live-lambda. Nothing that it prints or hands to aws as an argument may hold a secret.
+func (f *fakeAWS) run(command string, args ...string) result {
+	f.t.Helper()
+	var out, errOut bytes.Buffer
+	c := &console{in: strings.NewReader(f.answer), asks: f.terminal, out: &out, err: &errOut}
+	called := len(f.calls)
+	f.turn()
+	status := map[string]func(
+		[]string) int{"template": c.template, "publish-layer": c.publishLayer, "attach": c.attach,
+		"detach": c.detach, "doctor": c.doctor}[command](args)
+	f.turn()
+	if strings.Contains(out.String()+errOut.String(), secretValue) {
+		f.t.Errorf("%s shows a secret: %s%s", command, out.String(), errOut.String())
+	}
+	for _, call := range f.calls[called:] {
+		if strings.Contains(call.String(), secretValue) {
+			f.t.Errorf("%s puts a secret on a command line: %s", command, call)
+		}
+	}
+	return result{status, out.String(), errOut.String()}
+}
+
+// function makes a function; fields replace those of the usual one, nil takes them away.
+func (f *fakeAWS) function(name string, fields map[string]any) {
+	config := map[string]any{
+		"FunctionName": name, "FunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:" + name,
+		"Runtime": "nodejs22.x", "Role": "arn:aws:iam::123456789012:role/service/orders-role",
+		"Handler":  "index.handler",
+		"CodeSize": 1234, "Description": "", "Timeout": 3, "MemorySize": 128, "Version": "$LATEST",
+		"TracingConfig": map[string]any{"Mode": "PassThrough"}, "PackageType": "Zip",
+		"Architectures":    []any{"arm64"},
+		"EphemeralStorage": map[string]any{"Size": 512},
+		"SnapStart":        map[string]any{"ApplyOn": "None", "OptimizationStatus": "Off"},
+	}
+	maps.Copy(config, fields)
+	maps.DeleteFunc(config, func(_ string, value any) bool { return value == nil })
+	f.functions[name] = &fakeFunction{config: indentJSON(config)}
+}
+
+// configure is an update by somebody else.
+func (f *fakeAWS) configure(name string, layers []string, variables map[string]any) {
+	f.functions[name].set(layers, variables)
+	f.functions[name].revision++
+}
+
+func (f *fakeAWS) decoded(name string) map[string]any {
+	var config map[string]any
+	if err := json.Unmarshal(f.functions[name].config, &config); err != nil {
+		f.t.Fatal(err)
+	}
+	return config
+}
+
+func (f *fakeAWS) layersOf(name string) (arns []string) {
+	layers, _ := f.decoded(name)["Layers"].([]any)
+	for _, l := range layers {
+		arns = append(arns, l.(map[string]any)["Arn"].(string))
+	}
+	return arns
+}
+
+func (f *fakeAWS) variablesOf(name string) map[string]any {
+	environment, _ := f.decoded(name)["Environment"].(map[string]any)
+	variables, _ := environment["Variables"].(map[string]any)
+	if variables == nil {
+		variables = map[string]any{}
+	}
+	return variables
+}
+
+// snapshot is everything that attach and detach can change, byte for byte.
+func (f *fakeAWS) snapshot() string {
+	var s strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.functions)) {
+		fmt.Fprintf(&s, "%s %s\n", name, f.functions[name].config)
+	}
+	fmt.Fprintln(&s, f.roles)
+	return s.String()
+}
+
+func (f *fakeAWS) want(before string) {
+	f.t.Helper()
+	if now := f.snapshot(); now != before {
+		f.t.Errorf("got\n%s\nwant\n%s", now, before)
+	}
+}
+
+func (f *fakeAWS) die(call int, done bool) { f.dieAt, f.dieDone = call, done }
+
+func (f *fakeAWS) revive() { f.dieAt, f.dead = 0, false }
+
+func (f *fakeAWS) before(command string, hook func()) { f.hooks[command] = hook }
+
+func indentJSON(v any) []byte {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "    ")
+	if err := e.Encode(v); err != nil {
+		panic(err) // maps, strings and numbers always encode
+	}
+	return buf.Bytes()
+}
+
+func printed(v any) fakeAnswer { return fakeAnswer{out: string(indentJSON(v))} }
+
+// serviceError254 is an error of a service, as the CLI tells it.
+func serviceError254(operation, code, format string, args ...any) fakeAnswer {
+	return fakeAnswer{
+		err: fmt.Sprintf(
+			"\nAn error occurred (%s) when calling the %s operation: %s\n", code, operation,
+			fmt.Sprintf(format, args...)), status: 254}
+}
+
+// wrongUsage is what the CLI says to a command line that it does not understand.
+func wrongUsage(what string) fakeAnswer {
+	return fakeAnswer{
+		err: "usage: aws [options] <command> <subcommand>\n\naws: error: " + what + "\n", status: 252}
+}
+
+// call carries out one command.
+func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
+	f.calls = append(f.calls, fakeCall{args, stdin})
+	if len(f.calls) == f.dieAt {
+		f.dead = true
+	}
+	if f.dead && (len(f.calls) > f.dieAt || !f.dieDone) {
+		return fakeAnswer{status: 255}
+	}
+	if f.canned != nil {
+		return *f.canned
+	}
+	if len(args) > 2 && args[1] == "wait" {
+		args = append([]string{args[0], "wait " + args[2]}, args[3:]...)
+	}
+	if len(args) < 2 || len(args)%2 == 1 {
+		return wrongUsage("too few arguments")
+	}
+	name, options := args[1], fakeOptions{}
+	for i := 2; i < len(args); i += 2 {
+		options[args[i]] = args[i+1]
+	}
+	known, ok := fakeCommands[args[0]+" "+name]
+	if !ok || options["--output"] != "json" {
+		return wrongUsage("argument operation: Invalid choice: " + name + ", or no --output json")
+	}
+	for option := range options {
+		if option != "--output" && option != "--profile" && !slices.Contains(known.options, option) {
+			return wrongUsage("unrecognized arguments: " + option)
+		}
+	}
+	if hook := f.hooks[name]; hook != nil {
+		delete(f.hooks, name)
+		hook()
+	}
+	if f.denied == name {
+		return serviceError254(
+			known.operation, "AccessDenied",
+			"User: arn:aws:sts::123456789012:assumed-role/Developer/alice is not authorized to perform: "+
+				"iam:%s on resource: role orders-role", known.operation)
+	}
+	a := known.run(f, options, stdin)
+	if f.twice && name == "update-function-configuration" {
+		f.twice = false
+		a = known.run(f, options, stdin)
+	}
+	if f.dead {
+		return fakeAnswer{status: 255}
+	}
+	return a
+}
+
+type fakeOptions map[string]string
+
+type fakeCommand struct {
+	operation string
+	options   []string
+	run       func(*fakeAWS, fakeOptions, string) fakeAnswer
+}
+
+var fakeCommands = map[string]fakeCommand{
+	"lambda get-function-configuration": {
+		"GetFunctionConfiguration", []string{"--function-name"}, (*fakeAWS).getFunction},
+	"lambda update-function-configuration": {
+		"UpdateFunctionConfiguration",
+		[]string{"--function-name", "--revision-id", "--layers", "--environment"}, (*fakeAWS).updateFunction},
+	"lambda wait function-updated-v2": {
+		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitUpdated},
+	"lambda wait function-active-v2": {
+		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitActive},
+	"lambda list-functions": {"ListFunctions", []string{"--query"}, (*fakeAWS).listFunctions},
+	"lambda list-layer-versions": {
+		"ListLayerVersions", []string{"--layer-name", "--compatible-architecture"},
+		(*fakeAWS).listLayerVersions},
+	"lambda get-layer-version-by-arn": {
+		"GetLayerVersionByArn", []string{"--arn"}, (*fakeAWS).getLayerVersion},
+	"lambda publish-layer-version": {"PublishLayerVersion",
+		[]string{"--layer-name", "--zip-file", "--compatible-architectures", "--description"},
+		(*fakeAWS).publishLayerVersion},
+	"iam list-attached-role-policies": {
+		"ListAttachedRolePolicies", []string{"--role-name"}, (*fakeAWS).listRolePolicies},
+	"iam attach-role-policy": {
+		"AttachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).attachRolePolicy},
+	"iam detach-role-policy": {
+		"DetachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).detachRolePolicy},
+	"cloudformation describe-stacks": {
+		"DescribeStacks", []string{"--stack-name"}, (*fakeAWS).describeStacks},
+}
+
+func (f *fakeAWS) getFunction(o fakeOptions, _ string) fakeAnswer {
+	fn := f.functions[o["--function-name"]]
+	if fn == nil {
+		return serviceError254(
+			"GetFunctionConfiguration", "ResourceNotFoundException",
+			"Function not found: arn:aws:lambda:eu-west-1:123456789012:function:%s", o["--function-name"])
+	}
+	config := f.decoded(o["--function-name"])
+	config["RevisionId"] = fmt.Sprintf("revision-%d", fn.revision)
+	config["LastModified"] = fmt.Sprintf("2026-01-01T00:00:%02d.000+0000", fn.revision)
+	config["State"], config["LastUpdateStatus"] = "Active", "Successful"
+	if fn.state != "" {
+		config["State"] = fn.state
+	}
+	if fn.updating || fn.busy {
+		config["LastUpdateStatus"], config["LastUpdateStatusReason"] = "InProgress",
+			"The function is being created."
+	}
+	if fn.failed != "" {
+		config["LastUpdateStatus"], config["LastUpdateStatusReason"] = "Failed", fn.failed
+	}
+	return printed(config)
+}
+
+func (f *fakeAWS) updateFunction(o fakeOptions, stdin string) fakeAnswer {
+	const operation = "UpdateFunctionConfiguration"
+	fn := f.functions[o["--function-name"]]
+	var layers []string
+	var environment struct{ Variables map[string]any }
+	switch {
+	case fn == nil:
+		return serviceError254(operation, "ResourceNotFoundException", "Function not found")
+	case fn.updating || fn.state == "Pending":
+		return serviceError254(
+			operation, "ResourceConflictException",
+			"The operation cannot be performed at this time. An update is in progress for resource: orders")
+	case o["--revision-id"] != fmt.Sprintf("revision-%d", fn.revision):
+		return serviceError254(
+			operation, "PreconditionFailedException",
+			"The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias "+
+				"API to retrieve the latest Revision Id")
+	case o["--environment"] != "file:///dev/stdin":
+		return wrongUsage("argument --environment: the test wants it on standard input")
+	case json.Unmarshal([]byte(o["--layers"]), &layers) != nil ||
+		json.Unmarshal([]byte(stdin), &environment) != nil:
+		return wrongUsage("Invalid JSON")
+	case strings.IndexFunc(stdin, func(r rune) bool { return r > '~' }) >= 0:
+		return wrongUsage("not ASCII, so the locale matters")
+	case len(layers) > 5:
+		return serviceError254(operation, "InvalidParameterValueException", "Layers exceed the maximum of 5")
+	}
+	size := 0
+	for name, value := range environment.Variables {
+		size += len(name) + len(value.(string))
+	}
+	if size > 4096 {
+		return serviceError254(
+			operation, "InvalidParameterValueException", "exceeded the 4KB limit. String measured: %s", stdin)
+	}
+	fn.set(layers, environment.Variables)
+	fn.revision++
+	fn.updating, fn.failed, fn.fails = fn.fails == "", fn.fails, ""
+	return f.getFunction(o, "")
+}
+
+// set shows neither an empty list of layers nor an empty environment, as the service.
+func (fn *fakeFunction) set(layers []string, variables map[string]any) {
+	var config map[string]any
+	if err := json.Unmarshal(fn.config, &config); err != nil {
+		panic(err) // written by indentJSON
+	}
+	delete(config, "Layers")
+	delete(config, "Environment")
+	refs := []any{}
+	for _, arn := range layers {
+		refs = append(refs, map[string]any{"Arn": arn, "CodeSize": 1000})
+	}
+	if len(refs) > 0 {
+		config["Layers"] = refs
+	}
+	if len(variables) > 0 {
+		config["Environment"] = map[string]any{"Variables": variables}
+	}
+	fn.config = indentJSON(config)
+}
+
+func (f *fakeAWS) waitUpdated(o fakeOptions, _ string) fakeAnswer {
+	f.waited += "function-updated-v2 "
+	fn := f.functions[o["--function-name"]]
+	if fn.failed != "" {
+		return fakeAnswer{
+			err: "\nWaiter FunctionUpdatedV2 failed: Waiter encountered a terminal failure state: For " +
+				"expression \"Configuration.LastUpdateStatus\" we matched expected path: \"Failed\"\n",
+			status: 255}
+	}
+	if fn.updating {
+		fn.updating = false
+		fn.revision++ // so it does in the service
+	}
+	return fakeAnswer{}
+}
+
+func (f *fakeAWS) waitActive(o fakeOptions, _ string) fakeAnswer {
+	f.waited += "function-active-v2 "
+	f.functions[o["--function-name"]].state = ""
+	return fakeAnswer{}
+}
+
+func (f *fakeAWS) listFunctions(o fakeOptions, _ string) fakeAnswer {
+	if o["--query"] != "Functions[?Environment.Variables.LIVE_LAMBDA_ATTACHED].[FunctionName, Role, "+
+		"Environment.Variables.LIVE_LAMBDA_ATTACHED]" {
+		return wrongUsage("the fake knows one query only")
+	}
+	rows := []any{}
+	for _, name := range slices.Sorted(maps.Keys(f.functions)) {
+		if memory := f.variablesOf(name)[memoryVariable]; memory != nil {
+			rows = append(rows, []any{name, f.decoded(name)["Role"], memory})
+		}
+	}
+	return printed(rows)
+}
+
+func (f *fakeAWS) listLayerVersions(o fakeOptions, _ string) fakeAnswer {
+	versions := []any{}
+	for i, arches := range slices.Backward(f.layers[o["--layer-name"]]) {
+		if arch := o["--compatible-architecture"]; arch == "" || slices.Contains(arches, arch) {
+			versions = append(versions, layerVersion(o["--layer-name"], i+1, arches))
+		}
+	}
+	return printed(map[string]any{"LayerVersions": versions})
+}
+
+func layerVersion(name string, version int, arches []string) map[string]any {
+	arn := "arn:aws:lambda:eu-west-1:123456789012:layer:" + name
+	return map[string]any{
+		"LayerArn": arn, "LayerVersionArn": arn + ":" + strconv.Itoa(version), "Version": version,
+		"CompatibleArchitectures": arches}
+}
+
+func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
+	parts := strings.Split(o["--arn"], ":")
+	version, _ := strconv.Atoi(parts[len(parts)-1])
+	versions := f.layers[parts[len(parts)-2]]
+	if version < 1 || version > len(versions) {
+		return serviceError254(
+			"GetLayerVersionByArn", "ResourceNotFoundException", "The resource you requested does not exist.")
+	}
+	return printed(layerVersion(parts[len(parts)-2], version, versions[version-1]))
+}
+
+func (f *fakeAWS) publishLayerVersion(o fakeOptions, _ string) fakeAnswer {
+	name := o["--layer-name"]
+	path, ok := strings.CutPrefix(o["--zip-file"], "fileb://")
+	if _, err := os.ReadFile(path); !ok || err != nil {
+		return wrongUsage("Error parsing parameter '--zip-file'")
+	}
+	if strings.Contains(name, " ") {
+		return serviceError254("PublishLayerVersion", "ValidationException", "1 validation error detected")
+	}
+	f.layers[name] = append(f.layers[name], []string{o["--compatible-architectures"]})
+	return printed(layerVersion(name, len(f.layers[name]), []string{o["--compatible-architectures"]}))
+}
+
+func (f *fakeAWS) listRolePolicies(o fakeOptions, _ string) fakeAnswer {
+	policies, ok := f.roles[o["--role-name"]]
+	if !ok {
+		return serviceError254(
+			"ListAttachedRolePolicies", "NoSuchEntity", "The role with name %s cannot be found.",
+			o["--role-name"])
+	}
+	list := []any{}
+	for _, arn := range policies {
+		list = append(
+			list, map[string]any{"PolicyName": arn[strings.LastIndexByte(arn, '/')+1:], "PolicyArn": arn})
+	}
+	return printed(map[string]any{"AttachedPolicies": list})
+}
+
+func (f *fakeAWS) attachRolePolicy(o fakeOptions, _ string) fakeAnswer {
+	if role := o["--role-name"]; !slices.Contains(f.roles[role], o["--policy-arn"]) {
+		f.roles[role] = append(f.roles[role], o["--policy-arn"])
+	}
+	return fakeAnswer{}
+}
+
+func (f *fakeAWS) detachRolePolicy(o fakeOptions, _ string) fakeAnswer {
+	role := o["--role-name"]
+	i := slices.Index(f.roles[role], o["--policy-arn"])
+	if i < 0 {
+		return serviceError254(
+			"DetachRolePolicy", "NoSuchEntity", "Policy %s was not found.", o["--policy-arn"])
+	}
+	f.roles[role] = slices.Delete(f.roles[role], i, i+1)
+	return fakeAnswer{}
+}
+
+func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {
+	outputs, ok := f.stacks[o["--stack-name"]]
+	if !ok {
+		return serviceError254(
+			"DescribeStacks", "ValidationError", "Stack with id %s does not exist", o["--stack-name"])
+	}
+	return printed(
+		map[string]any{
+			"Stacks": []any{
+				map[string]any{
+					"StackName": o["--stack-name"], "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}}})
+}

@@ -1,0 +1,228 @@
+//go:build !layer
+
+package main
+
+// demo_test.go runs the command demo, as a process.
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// runDemo runs the command demo and returns what it printed.
+func runDemo(t *testing.T, args ...string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(
+		filepath.Join(dir, "live-lambda"), append([]string{"demo"}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("demo: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+func TestDemo(t *testing.T) {
+	if out := runDemo(t); !strings.Contains(out, "AppSync Events, on loopback") {
+		t.Errorf("without a flag:\n%s", out)
+	}
+	overBoth(t, testDemo)
+}
+
+func testDemo(t *testing.T, over eventAPIOptions) {
+	out := runDemo(t, "--protocol", over.protocol())
+	for _, want := range []string{
+		"AWS is emulated", `"message":"hello from this machine"`,
+		`"message":"hello from the deployed code"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in:\n%s", want, out)
+		}
+	}
+}
+
+const shellRuntime = `
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+headers=$(mktemp)
+trap 'rm -f "$headers"' EXIT
+while event=$(curl -sS -D "$headers" "$api/next"); do
+	id=$(tr -d '\r' <"$headers" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+	curl -sS -o /dev/null -d "{\"shell\":$event}" "$api/$id/response"
+done`
+
+func TestDemoShellRuntime(t *testing.T) {
+	needCurl(t)
+	if out := runDemo(t, "--", "sh", "-c", shellRuntime); !strings.Contains(out, `{"shell":{"name":"you"}}`) {
+		t.Errorf("the shell runtime did not answer:\n%s", out)
+	}
+}
+
+func TestDemoLargeEvent(t *testing.T) { overBoth(t, testDemoLargeEvent) }
+
+func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
+	file := filepath.Join(t.TempDir(), "event.json")
+	event := benchEvent(6<<20 - 100)
+	if err := os.WriteFile(file, event, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := runDemo(t, "--protocol", over.protocol(), "--event", file); !strings.Contains(
+		out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
+		t.Errorf("the event did not come back:\n%s", out)
+	}
+}
+
+// listeningDemo is `demo --listen`, with handler where it is given.
+type listeningDemo struct {
+	*exec.Cmd
+	url string
+	out *bufio.Reader
+}
+
+func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &listeningDemo{url: "http://127.0.0.1:" + port + "/2015-03-31/functions/demo/invocations"}
+	d.Cmd = exec.Command(
+		filepath.Join(dir, "live-lambda"),
+		append([]string{"demo", "--listen", "127.0.0.1:" + port}, handler...)...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Stdout, d.Stderr, d.out = w, w, bufio.NewReader(r)
+	err = d.Start()
+	w.Close()
+	t.Cleanup(func() { r.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Process.Signal(syscall.SIGTERM) })
+	d.await(t, "aws lambda invoke")
+	return d
+}
+
+// await reads what the demo prints up to a line with text, and returns the line.
+func (d *listeningDemo) await(t *testing.T, text string) string {
+	t.Helper()
+	for {
+		line, err := d.out.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the demo ended without %q", text)
+		}
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+}
+
+// end interrupts the demo and waits for its end.
+func (d *listeningDemo) end(t *testing.T) {
+	t.Helper()
+	d.Process.Signal(os.Interrupt)
+	io.Copy(io.Discard, d.out)
+	if err := d.Wait(); err != nil {
+		t.Errorf("demo --listen: %v", err)
+	}
+}
+
+func TestDemoListen(t *testing.T) {
+	d := startListeningDemo(t)
+	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) ||
+		resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", resp.Status, body)
+	}
+	d.end(t)
+}
+
+// An interrupt leaves an invocation the time to be answered.
+func TestDemoInterruptedOnce(t *testing.T) {
+	needCurl(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startListeningDemo(t, "--", "sh", "-c",
+		`api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip'); cat <'`+
+			fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		resp, err := http.Post(d.url, "application/json", strings.NewReader(`{}`))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != `"done"` {
+			t.Errorf("the caller got %q, %v", body, err)
+		}
+	})
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // when the handler is at work
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Process.Signal(os.Interrupt)
+	d.await(t, "interrupt once more")
+	f.Close()
+	io.Copy(io.Discard, d.out)
+	if err := d.Wait(); err != nil {
+		t.Errorf("demo --listen: %v", err)
+	}
+}
+
+// A second interrupt reaches the local end, which ends a handler that would not come to its end.
+func TestDemoInterruptedTwice(t *testing.T) {
+	needCurl(t)
+	d := startListeningDemo(
+		t, "--", "sh", "-c",
+		`curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo `+
+			`"process $$"; exec sleep 1000`)
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url, strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	})
+	_, text, _ := strings.Cut(strings.TrimSpace(d.await(t, "process ")), "process ")
+	handler, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Process.Signal(os.Interrupt)
+	d.await(t, "interrupt once more")
+	d.end(t)
+	if syscall.Kill(handler, 0) == nil {
+		t.Error("the handler outlived the demo")
+		syscall.Kill(handler, syscall.SIGKILL)
+	}
+}

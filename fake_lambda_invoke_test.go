@@ -1,0 +1,209 @@
+//go:build !layer
+
+package main
+
+// fake_lambda_invoke_test.go tests the emulated Invoke API.
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestServeInvoke(t *testing.T) {
+	p := playLambda(t, lambdaOptions{functionName: "orders", version: "7"})
+	server := httptest.NewServer(serveInvoke(p.env))
+	defer server.Close()
+	go p.serve(func(event played) (string, string, []string) {
+		if event.body == `"fail"` {
+			return "error", `{"errorMessage":"no"}`, nil
+		}
+		return "response",
+			event.body + event.header.Get("Lambda-Runtime-Client-Context") +
+				event.header.Get("Lambda-Runtime-Invoked-Function-Arn"), nil
+	})
+	arn := "arn:aws:lambda:us-east-1:123456789012:function:orders"
+	large := strings.Repeat(" ", lambdaMaxRequest)
+	for name, row := range map[string]struct {
+		function, body string
+		header         []string
+		status         int
+		want           string
+		errType        string // X-Amzn-Errortype
+		failed         string // X-Amz-Function-Error
+	}{
+		"answer":    {function: "orders", body: `{"a":1}`, status: 200, want: `{"a":1}` + arn},
+		"no body":   {function: "orders", status: 200, want: `{}` + arn},
+		"qualifier": {function: "orders:live", body: `1`, status: 200, want: `1` + arn + `:live`},
+		"ARN":       {function: arn, body: `1`, status: 200, want: `1` + arn},
+		"qualifier apart": {
+			function: "orders/invocations?Qualifier=blue", body: `1`, status: 200, want: `1` + arn + `:blue`},
+		"error": {
+			function: "orders", body: `"fail"`, status: 200, want: `{"errorMessage":"no"}`,
+			failed: "Unhandled"},
+		"client context": {
+			function: "orders", body: `1`,
+			header: []string{
+				"X-Amz-Client-Context", base64.StdEncoding.EncodeToString([]byte("{\n\"c\": 1}"))},
+			status: 200, want: `1{"c":1}` + arn},
+		"bad context": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400,
+			errType: "InvalidRequestContentException"},
+		"not JSON": {
+			function: "orders", body: `{`, status: 400, errType: "InvalidRequestContentException"},
+		"too large": {
+			function: "orders", body: large + "1", status: 413, errType: "RequestTooLargeException"},
+		"too large, async": {
+			function: "orders", body: large[:lambdaMaxAsync] + "1",
+			header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413,
+			errType: "RequestTooLargeException"},
+		"unknown": {
+			function: "other", body: `1`, status: 404, errType: "ResourceNotFoundException"},
+		"dry run": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
+		"unknown type": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "Later"}, status: 400,
+			errType: "InvalidParameterValueException"},
+		"another host": {
+			function: "orders", body: `1`, header: []string{"Host", "evil.example"}, status: 403},
+		"loopback by name": {
+			function: "orders", body: `1`, header: []string{"Host", "localhost:9000"}, status: 200,
+			want: `1` + arn},
+		"IPv6": {
+			function: "orders", body: `1`, header: []string{"Host", "[::1]:9000"}, status: 200,
+			want: `1` + arn},
+		"a web page": {
+			function: "orders", body: `1`, header: []string{"Origin", "http://127.0.0.1:9000"}, status: 403},
+		"a browser's image": {
+			function: "orders", body: `1`, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := server.URL + "/2015-03-31/functions/" + row.function
+			if !strings.Contains(url, "/invocations") {
+				url += "/invocations"
+			}
+			got := p.call("POST", url, strings.NewReader(row.body), row.header...)
+			if got.status != row.status || row.want != "" && got.body != row.want {
+				t.Errorf("got %d %.200q, want %d %q", got.status, got.body, row.status, row.want)
+			}
+			if got.header.Get("X-Amzn-Errortype") != row.errType ||
+				got.header.Get("X-Amz-Function-Error") != row.failed {
+				t.Errorf("header %v", got.header)
+			}
+			if row.status == 200 &&
+				(got.header.Get("X-Amz-Executed-Version") != "7" ||
+					got.header.Get("X-Amzn-Requestid") == "") {
+				t.Errorf("header %v", got.header)
+			}
+		})
+	}
+	got := p.call(
+		"POST", server.URL+"/2015-03-31/functions/orders/invocations", strings.NewReader(`"later"`),
+		"X-Amz-Invocation-Type", "Event")
+	if got.status != 202 || got.body != "" {
+		t.Errorf("async: %+v", got)
+	}
+	if _, err := p.env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
+		return ev.name == "answer" && ev.requestID == got.header.Get("X-Amzn-Requestid")
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServeInvokeStreams(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	server := httptest.NewServer(serveInvoke(p.env))
+	defer server.Close()
+	body, send := io.Pipe()
+	trailer := http.Header{lambdaErrorTypeHeader: nil, lambdaErrorBodyHeader: nil}
+	go func() {
+		event := p.next()
+		post, _ := http.NewRequest(
+			"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+event.id()+"/response", body)
+		post.Header.Set(lambdaModeHeader, "streaming")
+		post.Header.Set("Content-Type", "text/plain")
+		post.Trailer = trailer
+		p.do(post)
+	}()
+	go io.WriteString(send, "one\n")
+	response, err := http.Post(
+		server.URL+"/2015-03-31/functions/function/invocations", "", strings.NewReader("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	if line, _ := lines.ReadString('\n'); line != "one\n" ||
+		response.Header.Get("Content-Type") != "text/plain" {
+		t.Errorf("first line %q, header %v", line, response.Header)
+	}
+	_, _ = io.WriteString(send, "two\n") // only now
+	trailer.Set(lambdaErrorTypeHeader, "Function.Broke")
+	trailer.Set(lambdaErrorBodyHeader, "e30=")
+	send.Close()
+	if rest, err := io.ReadAll(lines); string(rest) != "two\n" || err != nil {
+		t.Errorf("rest %q, %v", rest, err)
+	}
+	if response.Trailer.Get("X-Amz-Function-Error") != "Unhandled" ||
+		response.Trailer.Get(lambdaErrorTypeHeader) != "Function.Broke" ||
+		response.Trailer.Get(lambdaErrorBodyHeader) != "e30=" {
+		t.Errorf("trailer %v", response.Trailer)
+	}
+}
+
+// One invocation at a time, the others wait; each gets its own answer, once.
+func TestLambdaManyInvocations(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	go p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				id := fmt.Sprintf("%d-%d", worker, i)
+				result, err := p.env.invoke(t.Context(), invokeRequest{requestID: id, payload: []byte(id)})
+				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" ||
+					len(attempts) != 1 || attempts[0].status != 202 {
+					t.Errorf("%s: %q, %v, completions %+v", id, result.payload, err, attempts)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	running := ""
+	for _, ev := range p.env.events() {
+		switch {
+		case ev.name == "invoke start" && running != "":
+			t.Errorf("%s began before %s had ended", ev.requestID, running)
+		case ev.name == "invoke start":
+			running = ev.requestID
+		case ev.name == "invoke end":
+			running = ""
+		}
+	}
+}
+
+// A caller that gives up does not stop the function.
+func TestLambdaInvokeCancelled(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		_, err := p.env.invoke(ctx, invokeRequest{requestID: "now"})
+		gone <- err
+	}()
+	p.next()
+	cancel()
+	if err := <-gone; err == nil {
+		t.Error("no error")
+	}
+	p.want(p.respond("now", "fine"), 202, "")
+	p.holdNext()
+	p.await("invoke end", "")
+}

@@ -1,0 +1,182 @@
+//go:build !layer
+
+package main
+
+// local_env_test.go tests which variables a handler's process gets.
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The environment is Lambda's with what the developer has, or the function's own without the developer's AWS
+// settings.
+func TestLocalEnvironment(t *testing.T) {
+	t.Setenv("AWS_PROFILE", "mine")
+	t.Setenv("AWS_ACCESS_KEY_ID", "MINE")
+	t.Setenv("LIVE_LAMBDA_APPSYNC_API_KEY", "da2-secret")
+	t.Setenv("OF_THE_DEVELOPER", "1")
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	environ := func(c eventContext) map[string]string {
+		t.Helper()
+		_, body := r.reply(r.direct(task{Do: "env"}, c))
+		var list []string
+		json.Unmarshal([]byte(body), &list)
+		env := map[string]string{}
+		for _, s := range list {
+			name, value, _ := strings.Cut(s, "=")
+			env[name] = value
+		}
+		return env
+	}
+	directory, _ := os.Getwd()
+	want := func(env map[string]string, pairs ...string) {
+		t.Helper()
+		for i := 0; i < len(pairs); i += 2 {
+			if env[pairs[i]] != pairs[i+1] {
+				t.Errorf("%s is %q, want %q", pairs[i], env[pairs[i]], pairs[i+1])
+			}
+		}
+	}
+	c := r.context()
+	env := environ(c)
+	want(env, "AWS_LAMBDA_FUNCTION_NAME", "orders", "AWS_LAMBDA_FUNCTION_VERSION", "$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256",
+		"AWS_REGION", "eu-west-1", "_HANDLER", "index.handler", "LAMBDA_TASK_ROOT", directory, "AWS_PROFILE",
+		"mine", "AWS_ACCESS_KEY_ID", "MINE",
+		"OF_THE_DEVELOPER", "1", "LIVE_LAMBDA_APPSYNC_API_KEY", "")
+	if !strings.HasPrefix(env["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:") {
+		t.Errorf("AWS_LAMBDA_RUNTIME_API is %q", env["AWS_LAMBDA_RUNTIME_API"])
+	}
+	c = r.context()
+	c.Environment =
+		map[string]string{"TABLE": "t", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SECRET_ACCESS_KEY": "s",
+			"AWS_SESSION_TOKEN": "1", "PATH": "/lambda",
+			"NODE_OPTIONS": "--import evil", "LD_PRELOAD": "evil", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+			"AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
+			"NODE_ENV":                "production", "TZ": ":UTC", "ZERO\x00": "1", "": "1"}
+	env = environ(c)
+	want(env, "TABLE", "t", "AWS_ACCESS_KEY_ID", "ROLE", "AWS_SESSION_TOKEN", "1", "AWS_PROFILE", "", "PATH",
+		os.Getenv("PATH"), "NODE_OPTIONS", "",
+		"LD_PRELOAD", os.Getenv("LD_PRELOAD"), "AWS_LAMBDA_EXEC_WRAPPER", "", "NODE_ENV", "production", "TZ",
+		":UTC", "OF_THE_DEVELOPER", "1")
+	if strings.HasSuffix(env["AWS_LAMBDA_RUNTIME_API"], ":9001") {
+		t.Error("the runtime was sent to Lambda's own address")
+	}
+
+	// What would load code, run commands or lead traffic elsewhere is not the function's to set; the rest is.
+	t.Setenv("HTTPS_PROXY", "http://mine.example.com:3128")
+	t.Setenv("GOFLAGS", "-mod=mod")
+	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
+	c = r.context()
+	c.Environment = map[string]string{}
+	for _, name := range strings.Fields(notTheFunctions) {
+		c.Environment[name] = "evil"
+	}
+	for _, name := range strings.Fields(theFunctions) {
+		c.Environment[name] = "the function's"
+	}
+	maps.Copy(c.Environment, map[string]string{"ENV": "prod", "NODE_ENV": "eu-1.test", "GOMEMLIMIT": "1GiB"})
+	env = environ(c)
+	for _, name := range strings.Fields(notTheFunctions) {
+		wanted := os.Getenv(name)
+		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "LIVE_LAMBDA") ||
+			strings.HasPrefix(name, "LRAP_") {
+			wanted = "" // nor the developer's
+		}
+		if name != "AWS_LAMBDA_RUNTIME_API" && name != "LAMBDA_TASK_ROOT" && name != "_" {
+			want(env, name, wanted)
+		}
+	}
+	for name, value := range env {
+		if value == "evil" {
+			t.Errorf("%s is the function's", name)
+		}
+	}
+	for _, name := range strings.Fields(theFunctions) {
+		want(env, name, "the function's")
+	}
+	want(env, "ENV", "prod", "NODE_ENV", "eu-1.test", "GOMEMLIMIT", "1GiB", "HTTPS_PROXY",
+		"http://mine.example.com:3128", "GOFLAGS", "-mod=mod")
+	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
+	want(environ(c), "ENV", os.Getenv("ENV"), "NODE_ENV", os.Getenv("NODE_ENV"), "A", "1")
+
+	// With --own-env nothing is the function's, and new credentials restart nothing.
+	r = newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
+	c = r.context()
+	c.Environment = map[string]string{
+		"TABLE": "t", "OF_THE_DEVELOPER": "2", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SESSION_TOKEN": "1"}
+	env = environ(c)
+	want(env, "TABLE", "", "OF_THE_DEVELOPER", "1", "AWS_ACCESS_KEY_ID", "MINE", "AWS_SESSION_TOKEN",
+		os.Getenv("AWS_SESSION_TOKEN"),
+		"AWS_PROFILE", "dev", "AWS_ENDPOINT_URL", "http://mine.example.com", "AWS_LAMBDA_FUNCTION_NAME",
+		"orders")
+	address := env["AWS_LAMBDA_RUNTIME_API"] // of this process alone
+	c = r.context()
+	c.Environment = map[string]string{"AWS_SESSION_TOKEN": "2"}
+	want(environ(c), "AWS_LAMBDA_RUNTIME_API", address)
+}
+
+// notTheFunctions are variables that TestLocalEnvironment wants to be left out of what a function sends.
+const notTheFunctions = `
+	PATH HOME PWD TMPDIR TMP USER _ LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR LIVE_LAMBDA_STAGE LRAP_LISTENER_PORT
+	XDG_CONFIG_HOME XDG_DATA_DIRS AWS_LAMBDA_RUNTIME_API AWS_LAMBDA_EXEC_WRAPPER
+	AWS_LWA_LAMBDA_RUNTIME_API_PROXY AWS_XRAY_DAEMON_ADDRESS AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+	AWS_ENDPOINT_URL_DYNAMODB AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_EC2_METADATA_SERVICE_ENDPOINT
+	AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_WEB_IDENTITY_TOKEN_FILE AWS_PROFILE AWS_DEFAULT_PROFILE
+	AWS_CA_BUNDLE AWS_DATA_PATH AWS_CSM_HOST AWS_PAGER BOTO_CONFIG BOTOCORE_EXPERIMENTAL__PLUGINS NETRC
+	NOPROXY HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY https_proxy http_proxy all_proxy no_proxy Https_Proxy
+	GLOBAL_AGENT_HTTP_PROXY HOSTALIASES SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
+	OPENSSL_MODULES OPENSSL_ENGINES REQUESTS_CA_BUNDLE CURL_CA_BUNDLE CURL_HOME WGETRC LD_PRELOAD
+	LD_LIBRARY_PATH LD_AUDIT DYLD_INSERT_LIBRARIES GCONV_PATH GLIBC_TUNABLES LOCPATH MAGICK_CONFIGURE_PATH
+	DBUS_SESSION_BUS_ADDRESS SHELL SHELLOPTS SHLVL IFS BASH_ENV BASH_FUNC_ls%% BASHOPTS PROMPT_COMMAND PS0
+	PS1 PS2 PS3 PS4 PROMPT4 CDPATH ZDOTDIR FPATH MODULE_PATH NULLCMD HISTFILE fish_function_path LESS
+	LESSOPEN LESSCLOSE MANPAGER PAGER EDITOR SUDO_EDITOR VISUAL BROWSER TERM TERMINFO TERMINFO_DIRS TERMCAP
+	DOCKER_HOST KUBECONFIG SSH_AUTH_SOCK SSH_ASKPASS PUPPETEER_EXECUTABLE_PATH TAR_OPTIONS RSYNC_RSH SVN_SSH
+	HGRCPATH GIT_SSH_COMMAND GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_SSL_NO_VERIFY GIT_DIR GIT_EXEC_PATH
+	GIT_EXTERNAL_DIFF GIT_TRACE GIT_ALLOW_PROTOCOL NVM_DIR VOLTA_HOME PYENV_HOOK_PATH RBENV_HOOK_PATH
+	rvm_path ASDF_DIR MISE_ENV_FILE VIRTUAL_ENV NODE_OPTIONS NODE_PATH NODE_TLS_REJECT_UNAUTHORIZED
+	NODE_EXTRA_CA_CERTS NODE_REDIRECT_WARNINGS NODE_V8_COVERAGE NODE_CONFIG_DIR NODE_DEBUG NODE_CHANNEL_FD
+	TS_NODE_REQUIRE TS_NODE_COMPILER ESBUILD_BINARY_PATH SWC_BINARY_PATH NAPI_RS_NATIVE_LIBRARY_PATH
+	PRISMA_QUERY_ENGINE_LIBRARY npm_config_registry NPM_CONFIG_REGISTRY Npm_Config_Script_Shell npm_execpath
+	YARN_RC_FILENAME yarn_registry pnpm_config_registry COREPACK_NPM_REGISTRY NODEJS_ORG_MIRROR DENO_DIR
+	DENO_CERT BUN_INSTALL BUN_OPTIONS PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHON PY_SAX_PARSER
+	PIP_INDEX_URL UV_INDEX_URL UV_PYTHON COVERAGE_PROCESS_START RUBYOPT RUBYLIB RUBYSHELL RUBYGEMS_GEMDEPS
+	GEM_HOME GEM_PATH GEMRC BUNDLE_GEMFILE BUNDLER_ORIG_RUBYOPT PHPRC PHP_INI_SCAN_DIR COMPOSER_HOME
+	XDEBUG_CONFIG BREF_AUTOLOAD_PATH PERL5OPT PERL5LIB PERL LUA_INIT LUA_PATH_5_4 R_PROFILE_USER ERL_FLAGS
+	JAVA_TOOL_OPTIONS JAVA_HOME _JAVA_OPTIONS JDK_JAVA_OPTIONS JVM_OPTS SBT_OPTS MAVEN_OPTS MAVEN_ARGS
+	MVNW_REPOURL GRADLE_OPTS GRADLE_USER_HOME ORG_GRADLE_PROJECT_x CLASSPATH JAVACMD
+	LOG4J_CONFIGURATION_FILE DOTNET_STARTUP_HOOKS DOTNET_ROOT DOTNET_GCName DOTNET_CLI_HOME
+	CORECLR_PROFILER_PATH COR_ENABLE_PROFILING COMPlus_GCName ASPNETCORE_HOSTINGSTARTUPASSEMBLIES
+	MSBuildSDKsPath MSBUILDEXTENSIONSPATH msbuildloadallfiles NUGET_PACKAGES NuGetPackageRoot PreBuildEvent
+	PREBUILDEVENT PostBuildEvent RunCommand RUNCOMMAND RunArguments RunWorkingDirectory StartProgram
+	RestoreSources RestoreConfigFile CustomBeforeMicrosoftCommonProps CustomAfterMicrosoftCommonTargets
+	BeforeMicrosoftNETSdkTargets DirectoryBuildPropsPath _DirectoryBuildPropsFile ImportDirectoryBuildProps
+	AlternateCommonProps LanguageTargets CscToolPath CscToolExe CSharpCoreTargetsPath
+	BaseIntermediateOutputPath OutputPath OutDir VCTargetsPath CompilerResponseFile
+	MicrosoftNETBuildTasksAssembly NetCoreTargetingPackRoot GOFLAGS GOENV GOROOT GOPATH GOPROXY GOSUMDB
+	GONOSUMDB GONOSUMCHECK GOTOOLCHAIN GOINSECURE GOPRIVATE GOWORK GOVCS GOAUTH GOBIN GOCACHE GOCACHEPROG
+	GOMODCACHE GOTMPDIR GOTOOLDIR GOOS GOARCH GODEBUG GOCOVERDIR GO111MODULE GOEXPERIMENT GO_EXTLINK_ENABLED
+	GCCGO CGO_CFLAGS CARGO CARGO_HOME CARGO_BUILD_RUSTC_WRAPPER RUSTC RUSTC_WRAPPER RUSTFLAGS RUSTDOC
+	RUSTDOCFLAGS RUSTUP_TOOLCHAIN RUSTUP_DIST_SERVER RUSTUP_HOME RUST_TARGET_PATH PROTOC LIBCLANG_PATH
+	BINDGEN_EXTRA_CLANG_ARGS CCACHE_PREFIX PYO3_PYTHON X86_64_UNKNOWN_LINUX_GNU_OPENSSL_DIR CC CXX CPP AR AS
+	LD FC NM RANLIB CFLAGS CXXFLAGS LDFLAGS CC_x86_64-unknown-linux-gnu CXXFLAGS_aarch64_apple_darwin
+	HOST_CC TARGET_AR PKG_CONFIG PKG_CONFIG_PATH HOST_PKG_CONFIG CMAKE CMAKE_TOOLCHAIN_FILE NINJA_STATUS
+	MAKE MAKEFLAGS MAKEFILES GNUMAKEFLAGS MFLAGS CONFIG_SHELL COMPILER_PATH LIBRARY_PATH CPATH
+	C_INCLUDE_PATH GCC_EXEC_PREFIX CCC_OVERRIDE_OPTIONS SDKROOT DEVELOPER_DIR`
+
+// theFunctions are variables that handlers need, some of which look like others.
+const theFunctions = `
+	TABLE_NAME TableName LOG_LEVEL DATABASE_URL STAGE ENVIRONMENT RUNTIME REGION DEBUG PORT API_KEY
+	ConnectionStrings__Default ASPNETCORE_ENVIRONMENT POWERTOOLS_SERVICE_NAME POWERTOOLS_METRICS_NAMESPACE
+	AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_EXECUTION_ENV AWS_LAMBDA_LOG_LEVEL
+	AWS_NODEJS_CONNECTION_REUSE_ENABLED AWS_RETRY_MODE AWS_MAX_ATTEMPTS AWS_USE_FIPS_ENDPOINT TZ LANG LC_ALL
+	NODE_CONFIG UV_THREADPOOL_SIZE DOTNET_ENVIRONMENT GOMAXPROCS RUST_LOG RUST_BACKTRACE RAILS_ENV
+	DJANGO_SETTINGS_MODULE APP_ENV SPRING_PROFILES_ACTIVE GOOGLE_API_KEY GIT_SHA GIT_COMMIT GIT_BRANCH
+	DOCKER_IMAGE SSH_HOST HISTORY_TABLE LESSON_TABLE PROMPT_BUCKET CC_EMAIL GST_RATE TERMS_URL N_RETRIES
+	COLLECT_METRICS COVERAGE_TABLE MAKER_ID PATH_PREFIX HOME_URL RESTORE_BUCKET RUN_COMMAND OUTPUT_PATH
+	ALARM_TARGETS DB_PROXY RDS_PROXY_ENDPOINT HOSTNAME DD_ENV OTEL_SERVICE_NAME MALLOC_ARENA_MAX StartDate
+	ImportBucket`

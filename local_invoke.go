@@ -1,0 +1,212 @@
+//go:build !layer
+
+package main
+
+// local_invoke.go is the command invoke, and the recordings of events that it takes: what `local --record`
+// keeps.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// recording is a file of --record, which invoke takes.
+type recording struct {
+	Event   json.RawMessage `json:"event_payload"`
+	Context *eventContext   `json:"context"`
+}
+
+// record keeps q's event and context in a file, without the environment: it has credentials.
+func (l *local) record(q *request) {
+	if l.opts.record == "" {
+		return
+	}
+	c := q.context
+	c.Environment = nil
+	id := regexp.MustCompile(`[^A-Za-z0-9_-]`).ReplaceAllString(c.FunctionName+"-"+q.id, "_")
+	file := filepath.Join(
+		l.opts.record, q.arrived.Format("20060102-150405.000-")+id[:min(len(id), 120)]+".json")
+	body, err := json.Marshal(c)
+	if err == nil {
+		body = slices.Concat([]byte(`{"event_payload":`), q.event, []byte(`,"context":`), body, []byte("}\n"))
+		err = os.WriteFile(file, body, 0o600)
+	}
+	if err != nil {
+		l.term.note("could not record an event: %v", err)
+	}
+}
+
+const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
+
+Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints
+the answers. Without a FILE, or where it is -, the event is read from standard input. What COMMAND
+prints goes to standard error. Without a COMMAND it waits for a runtime that a debugger starts, as
+local does. The exit status is 1 where the function failed.`
+
+// invokeCommand is the command invoke. It returns the exit status.
+func invokeCommand(args []string) int {
+	f := newFlags("invoke", invokeUsage)
+	f.handlers()
+	f.StringVar(&f.name, "function", "", "the function's `name` (default the recorded one, else function)")
+	f.DurationVar(&f.timeout, "timeout", 15*time.Minute, "the function's timeout")
+	files, status, ok := f.parse(args)
+	if !ok {
+		return status
+	}
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	var texts [][]byte
+	for _, file := range files { // before signals are caught: standard input may never end
+		text, err := readFile(file)
+		if err == nil {
+			_, err = f.readEvent(file, text)
+		}
+		switch {
+		case err != nil && len(f.opts.command) == 0 && len(files) > 1:
+			return f.wrong("%v; does a command follow? It goes after --", err)
+		case err != nil:
+			return f.wrong("%v", err)
+		}
+		texts = append(texts, text)
+	}
+	term := newTerminal(os.Stderr, os.Stderr)
+	term.silent = !f.term.verbose
+	term.verbose = f.term.verbose
+	term.start()
+	defer term.close()
+	l := newLocal(f.opts, term)
+	ctx, stop := signal.NotifyContext(
+		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	defer l.close()
+	if len(f.opts.command) == 0 {
+		addr, err := l.serveAttached()
+		if err != nil {
+			term.note("%v", err)
+			return 1
+		}
+		term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
+	}
+	for i, file := range files {
+		q, err := f.readEvent(file, texts[i]) // anew: its deadline counts from here
+		if err != nil {
+			return f.wrong("%v", err)
+		}
+		if ctx.Err() != nil {
+			return 1
+		}
+		if err := l.invoke(ctx, q, os.Stdout, len(files) > 1 || columns(os.Stdout) > 0); err != nil {
+			term.note("%v", err)
+			status = 1
+		}
+	}
+	return status
+}
+
+// readFile is os.ReadFile, and reads standard input for -.
+func readFile(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(io.LimitReader(os.Stdin, 2*maxPayload))
+	}
+	return os.ReadFile(file)
+}
+
+// readEvent reads one event or recording, which a file has as its text.
+func (f *flags) readEvent(file string, text []byte) (*request, error) {
+	if !json.Valid(text) {
+		return nil, fmt.Errorf("%s is not JSON", file)
+	}
+	id := make([]byte, 16)
+	rand.Read(id)
+	c := eventContext{RequestID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
+		FunctionVersion: "$LATEST",
+		MemorySizeMB:    128,
+		Region:          cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
+		Handler:         os.Getenv("_HANDLER")}
+	r := recording{Context: &c}
+	if recorded(text) {
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, fmt.Errorf("%s: its context is not valid: %w", file, err)
+		}
+		text = r.Event
+	}
+	c.FunctionName = cmp.Or(f.name, c.FunctionName, "function")
+	c.InvokedFunctionARN = cmp.Or(
+		c.InvokedFunctionARN, "arn:aws:lambda:"+c.Region+":000000000000:function:"+c.FunctionName)
+	c.DeadlineMs = time.Now().Add(f.timeout).UnixMilli()
+	return newRequestFrom(text, c)
+}
+
+// recorded reports whether text is a recording, not an event.
+func recorded(text []byte) bool {
+	var keys map[string]json.RawMessage
+	json.Unmarshal(text, &keys)
+	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
+}
+
+// invoke runs q and writes the answer to w, a stream as it comes. It returns an error where the function
+// failed.
+func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline bool) error {
+	timeout, cancel := context.WithDeadline(ctx, q.deadline)
+	defer cancel()
+	if err := l.admit(q); err != nil {
+		return err
+	}
+	l.submit(q)
+	var written int64
+	for {
+		rep, _, ended := l.look(q)
+		if rep != nil && rep.streamed && !ended || rep != nil && ended {
+			n, err := rep.copyTo(w, written, ended)
+			if written += n; err != nil {
+				return fmt.Errorf("print the answer: %w", err)
+			}
+		}
+		if ended {
+			if newline {
+				io.WriteString(w, "\n")
+			}
+			l.finish(q, overAnswered)
+			if rep.kind == "error" || len(rep.trailers) > 0 {
+				return fmt.Errorf(
+					"%s: the function failed: %s", q.context.FunctionName, cmp.Or(rep.message, rep.errorType))
+			}
+			return nil
+		}
+		select {
+		case <-q.news:
+		case <-timeout.Done():
+			l.finish(q, overDeadline)
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
+			return fmt.Errorf("%s: the function has not answered within its timeout", q.context.FunctionName)
+		}
+	}
+}
+
+// copyTo writes what has come of the reply beyond the bytes already written.
+func (rep *reply) copyTo(w io.Writer, written int64, ended bool) (int64, error) {
+	if rep.streamed {
+		return io.Copy(w, io.NewSectionReader(&rep.data, written, rep.data.length()-written))
+	}
+	r, err := rep.body()
+	if err != nil {
+		return 0, err
+	}
+	return io.Copy(w, r)
+}

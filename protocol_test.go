@@ -1,0 +1,205 @@
+//go:build !layer
+
+package main
+
+// protocol_test.go reads docs/PROTOCOL.md with the parsers of the code.
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// protocolPage is docs/PROTOCOL.md.
+func protocolPage(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("docs/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+// protocolExamples is what stands in the page's blocks of JSON.
+func protocolExamples(t *testing.T) (examples []string) {
+	t.Helper()
+	for _, block := range regexp.MustCompile("(?ms)^```json\n(.*?)^```$").FindAllStringSubmatch(
+		protocolPage(t), -1) {
+		if !json.Valid([]byte(block[1])) {
+			t.Errorf("not JSON: %s", block[1])
+		}
+		examples = append(examples, block[1])
+	}
+	return examples
+}
+
+// The examples are what the program itself reads and, but for line breaks between tokens, what it writes.
+func TestProtocolExamples(t *testing.T) {
+	kinds := map[string]int{}        // of examples: a message's type, a publish's dialect
+	messages := map[string]*joiner{} // by type and request ID
+	requests := map[string]string{}  // in one event, by request ID
+	example := func(text string) {   // of a message
+		event := string(asciiJSON([]byte(text)))
+		p, err := parsePart(event)
+		if p == nil || err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if !validRequestID.MatchString(p.RequestID) {
+			t.Errorf("%s: the request ID is no part of a channel", text)
+		}
+		if p.Type == "" {
+			kinds["a request in one event"]++
+			requests[p.RequestID] = event
+			checkProtocolRequest(t, event)
+			return
+		}
+		kinds[p.Type]++
+		if written := string(p.encode(p.data)); written != event {
+			t.Errorf("the page has\n%s\nthe program writes\n%s", event, written)
+		}
+		key := p.Type + " " + p.RequestID
+		if messages[key] == nil {
+			messages[key] = newJoiner(maxPayload)
+		}
+		if err := messages[key].add(p); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for _, text := range protocolExamples(t) {
+		var publish struct {
+			Channel   string
+			Events    []string
+			Query     string
+			Variables struct{ Name, Data string }
+		}
+		if err := json.Unmarshal([]byte(text), &publish); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		for _, event := range publish.Events {
+			kinds["a publish"]++
+			example(event)
+			if p, _ := parsePart(event); publish.Channel != "/live-lambda/response/"+p.RequestID {
+				t.Errorf("%s is not the channel of %s", publish.Channel, p.RequestID)
+			}
+		}
+		if publish.Query != "" {
+			kinds["a mutation"]++
+			event := publish.Variables.Data
+			example(event)
+			m := graphqlOperation("mutation", []byte(text))
+			if m.fault != nil || m.Channel != publish.Variables.Name || !m.selected.has("name") ||
+				!m.selected.has("data") {
+				t.Errorf("%s: %v", text, m.fault)
+			}
+			p, _ := parsePart(event)
+			link, _, _ := strings.Cut(p.RequestID, "/")
+			if publish.Variables.Name != "/live-lambda/response/"+link {
+				t.Errorf("%s is not the channel of %s", publish.Variables.Name, p.RequestID)
+			}
+		}
+		if publish.Query == "" && publish.Events == nil {
+			example(text)
+		}
+	}
+	for _, kind := range []string{
+		"a publish", "a mutation", "a request in one event",
+		"request", "accepted", "response", "error", "done", "probe"} {
+		if kinds[kind] == 0 {
+			t.Errorf("there is no example of %s", kind)
+		}
+	}
+	for key, j := range messages {
+		kind, id, _ := strings.Cut(key, " ")
+		if !j.complete() {
+			t.Errorf("%s is not complete", key)
+			continue
+		}
+		body, err := j.message(maxPayload)
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		if kind == "request" && string(body) != requests[id] {
+			t.Errorf("the request in parts is %s, in one event %s", body, requests[id])
+		}
+		if kind == "error" && !json.Valid(body) {
+			t.Errorf("an error is %s", body)
+		}
+	}
+}
+
+// checkProtocolRequest checks a request as a local end does, and that it has no field that one would not
+// know.
+func checkProtocolRequest(t *testing.T, event string) {
+	t.Helper()
+	m, err := parseRequest([]byte(event))
+	if err != nil {
+		t.Fatalf("%s: %v", event, err)
+	}
+	if _, err := newRequestFrom(m.Event, m.Context); err != nil {
+		t.Errorf("%s: %v", event, err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(event))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(new(extensionRequest)); err != nil {
+		t.Errorf("%s: %v", event, err)
+	}
+}
+
+// The data that the page shows decoded is what the examples have.
+func TestProtocolDataInWords(t *testing.T) {
+	page := protocolPage(t)
+	shown := 0
+	for _, text := range protocolExamples(t) {
+		p, _ := parsePart(text)
+		if p == nil || len(p.data) == 0 || p.Encoding != "" {
+			continue
+		}
+		shown++
+		if !strings.Contains(page, "`"+string(p.data)+"`") {
+			t.Errorf("the page does not say that data is %s", p.data)
+		}
+	}
+	if shown == 0 {
+		t.Error("no example has data")
+	}
+}
+
+// The tables have every field of a message and of a request's context.
+func TestProtocolFields(t *testing.T) {
+	page := protocolPage(t)
+	for _, message := range []any{part{}, eventContext{}, extensionRequest{}} {
+		typ := reflect.TypeOf(message)
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if name != "" && !strings.Contains(page, "`"+name+"`") {
+				t.Errorf("the page does not have the field %s of %s", name, typ)
+			}
+		}
+	}
+}
+
+// The page's numbers are the program's.
+func TestProtocolNumbers(t *testing.T) {
+	page := protocolPage(t)
+	for what, n := range map[string]int{
+		"data of a part": partData, "a waiting part": partOverhead, "the last index": maxParts - 1,
+		"an event": maxEvent, "a publish": maxPublish, "a message of AppSync's": maxMessage,
+		"a response": maxPayload, "parts of a response": maxPayload + maxEvent,
+		"a stream": maxStream, "parts of a stream": streamWindow,
+		"an answer that is compressed": gzipAbove, "a header": maxHeaderText,
+		"a request beside its event": maxContext, "requests in parts": maxOpenBytes,
+		"parts that are repeated": repairBytes, "a second of a request's way": slowestUplink,
+	} {
+		digits := fmt.Sprint(n)
+		for i := len(digits) - 3; i > 0; i -= 3 {
+			digits = digits[:i] + "," + digits[i:]
+		}
+		if !regexp.MustCompile(`\b` + digits + `\b`).MatchString(page) {
+			t.Errorf("the page does not say that %s has %s", what, digits)
+		}
+	}
+}

@@ -1,0 +1,414 @@
+//go:build !layer
+
+package main
+
+// proxy_pass_test.go tests what the proxy passes through: everything but invocations, byte for byte.
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What passes through is told by parsing it at both ends: what the runtime wrote and what the Runtime API
+// read are the same request, and the other way round for the response. lost and gained are the lines of the
+// difference.
+func TestPassThrough(t *testing.T) {
+	const post, ok = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n",
+		"HTTP/1.1 202 Accepted\r\n"
+	const empty = ok + "Content-Length: 0\r\n\r\n"
+	tests := []struct {
+		name, request, response string
+		lost                    string // lines that do not arrive, and a - before each
+	}{
+		{"next", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\nContent-Type: application/" +
+				"json\r\nContent-Length: 2\r\n\r\n{}", ""},
+		{"next, chunked and with trailers", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n{}\r\n0\r\nA: " +
+				"1\r\nB: 2\r\n\r\n", ""},
+		{"next refused", "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: " +
+				"36\r\n\r\n{\"errorType\":\"InvalidStateTransition", ""},
+		{"response",
+			post + "Content-Length: 5\r\nContent-Type: text/plain\r\nLambda-Runtime-Invocation-Id: " +
+				"i\r\n\r\nhello",
+			ok + "Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n", ""},
+		{"no body at all", post + "\r\n", empty, "+Content-Length: [0]"},
+		{"an empty body", post + "Content-Length: 0\r\n\r\n", empty, ""},
+		{"chunked", post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", empty, ""},
+		{"chunked, nothing in it", post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", empty, ""},
+		{"a stream with trailers",
+			post + "Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: " +
+				"streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, " +
+				"Lambda-Runtime-Function-Error-Body\r\n" +
+				"\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: " +
+				"E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n", empty, ""},
+		{"trailers declared and not sent",
+			post + "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n" +
+				"\r\n1\r\na\r\n0\r\n\r\n", empty, ""},
+		{"trailers sent and not declared",
+			post + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n",
+			ok + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n", ""},
+		{"gzip stays gzip",
+			post + "Accept-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
+			ok + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", ""},
+		{"all that proxies like to add",
+			post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: " +
+				"https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\nContent-Length: 0\r\n\r\n",
+			ok + "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nServer: s\r\nVia: 1.1 y\r\n" +
+				"Content-Length: 0\r\n\r\n",
+			""},
+		{"headers more than once",
+			post + "X-A: 1\r\nX-A: 2\r\nCookie: a\r\nCookie: b\r\nContent-Length: 0\r\n\r\n",
+			ok + "Set-Cookie: a\r\nSet-Cookie: b\r\nX-A: \r\nContent-Length: 0\r\n\r\n", ""},
+		{"hop by hop",
+			post + "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: " +
+				"x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n",
+			ok + "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n",
+			"-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]"},
+		{"escapes in the path", "GET /a%2Fb//c/../d/%7e/%E9?x HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
+		{"a path of slashes", "GET //host//path HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
+		{"odd queries", "GET /x?a;b=%zz&c=%&d=a+b&&=?%2F HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
+		{"an empty query", "GET /x? HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
+		{"PUT to telemetry",
+			"PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\nLambda-Extension-Identifier: " +
+				"i\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", ""},
+		{"a method of one's own", "FROB /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", ""},
+		{"HEAD", "HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n", ""},
+		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", empty, ""},
+		{"DELETE with a body", "DELETE /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			"HTTP/1.1 204 No Content\r\n\r\n", ""},
+		{"not modified", "GET /x HTTP/1.1\r\nHost: h\r\nIf-None-Match: a\r\n\r\n",
+			"HTTP/1.1 304 Not Modified\r\nEtag: a\r\n\r\n", ""},
+		{"until the end of the connection", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 200 OK\r\n\r\nhello", `-[] -1 "hello" +[chunked] -1 "hello"`},
+		{"early hints", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 " +
+				"OK\r\nContent-Length: 0\r\n\r\n", "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]"},
+		{"a redirect", "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			"HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n", ""},
+		{"an absolute URL", "GET http://example.com/x?y HTTP/1.1\r\nHost: example.com\r\n\r\n", empty,
+			"-GET http://example.com/x?y +GET /x?y"},
+		{"an absolute URL of next",
+			"GET http://example.com" + nextPath + " HTTP/1.1\r\nHost: example.org\r\n\r\n", empty,
+			"-GET http://example.com" + nextPath + " +GET " + nextPath},
+		{"a header of 200 KB",
+			"GET /x HTTP/1.1\r\nHost: h\r\nX-Big: " + strings.Repeat("x", 200<<10) + "\r\n\r\n", empty, ""},
+	}
+	for _, link := range []bool{false, true} {
+		for _, tt := range tests {
+			if link && strings.Contains(tt.request, nextPath) && strings.Contains(tt.response, " 200 ") {
+				continue // an event for AppSync
+			}
+			passTest(t, fmt.Sprint(tt.name, ", link ", link), link, func(r *rig, upstream *pipeListener) {
+				arrived := make(chan string, 1)
+				r.upstream(upstream, func(conn net.Conn, in *bufio.Reader) {
+					arrived <- digestRequest(in)
+					io.WriteString(conn, tt.response)
+				})
+				client, in := r.connect8082()
+				io.WriteString(client, tt.request)
+				got := digestResponse(in, tt.request)
+				request := "nothing"
+				select {
+				case request = <-arrived:
+				default:
+				}
+				diff := differ(digestRequest(bufio.NewReader(strings.NewReader(tt.request))), request)
+				diff = append(
+					diff, differ(
+						digestResponse(bufio.NewReader(strings.NewReader(tt.response)), tt.request), got)...)
+				if d := strings.Join(diff, " "); d != tt.lost {
+					r.t.Errorf("the difference is %.300q, want %q", d, tt.lost)
+				}
+			})
+		}
+	}
+}
+
+// Nothing waits for the end of a body, in either direction; nothing is timed out.
+func TestPassThroughStreams(t *testing.T) {
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
+		heard := make(chan string)
+		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+			req, err := http.ReadRequest(in)
+			if err != nil {
+				r.t.Error(err)
+				return
+			}
+			b := make([]byte, 9)
+			for range 3 {
+				n, _ := req.Body.Read(b)
+				heard <- string(b[:n])
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 3 {
+				io.WriteString(conn, "1\r\n"+<-heard+"\r\n")
+			}
+			io.WriteString(conn, "0\r\n\r\n")
+		})
+		client, in := r.connect8082()
+		io.WriteString(
+			client, "POST "+invocationPath+
+				"id/response HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for _, c := range []string{"a", "b", "c"} {
+			time.Sleep(time.Hour)
+			io.WriteString(client, "1\r\n"+c+"\r\n")
+			if got := <-heard; got != c {
+				r.t.Errorf("the Runtime API got %q, want %q", got, c)
+			}
+		}
+		io.WriteString(client, "0\r\n\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, c := range []string{"x", "y", "z"} {
+			time.Sleep(time.Hour)
+			heard <- c
+			b := make([]byte, 9)
+			if n, err := resp.Body.Read(b); string(b[:n]) != c || err != nil {
+				r.t.Errorf("the runtime got %q, %v, want %q", b[:n], err, c)
+			}
+		}
+		if _, err := resp.Body.Read(make([]byte, 1)); err != io.EOF {
+			r.t.Errorf("the response ended with %v", err)
+		}
+	})
+}
+
+func TestPassThroughContinue(t *testing.T) {
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
+		arrived := make(chan string, 1)
+		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+			in.Peek(1) // the request has begun
+			io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+			arrived <- digestRequest(in)
+			io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+		})
+		client, in := r.connect8082()
+		io.WriteString(
+			client, "POST "+invocationPath+
+				"id/response HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+		if line, err := in.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" || err != nil {
+			r.t.Fatalf("got %q, %v before the body was sent", line, err)
+		}
+		in.ReadString('\n')
+		io.WriteString(client, "hello")
+		// net/http adds the date after a 1xx
+		want := "202 Accepted\nContent-Length: [0]\nDate: [Sat, 01 Jan 2000 00:00:00 GMT]\n[] 0 \"\"\n"
+		if got := digestResponse(in, "POST "); strings.TrimPrefix(got, "100 Continue\n[] 0 \"\"\n") != want {
+			r.t.Errorf("got %q, want %q", got, want)
+		}
+		if got := <-arrived; !strings.HasSuffix(got, "[] 5 \"hello\"\n") {
+			r.t.Errorf("the Runtime API got %q", got)
+		}
+	})
+}
+
+// What breaks on one side breaks on the other.
+func TestPassThroughBreaks(t *testing.T) {
+	const post = "POST " + invocationPath + "id/response HTTP/1.1\r\nHost: h\r\n"
+	for _, tt := range []struct{ name, request, response, arrives, comes string }{
+		{"a chunked request", post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe", "", "unexpected EOF", ""},
+		{"a request", post + "Content-Length: 5\r\n\r\nhe", "", "unexpected EOF", ""},
+		{"a response", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe",
+			`"a"`, "unexpected EOF"},
+		{"a chunked response", post + "Content-Length: 1\r\n\r\na",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", `"a"`, "unexpected EOF"},
+		{"no response", post + "Content-Length: 1\r\n\r\na", "", `"a"`, "502 Bad Gateway"},
+		{"half a response's head", post + "Content-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Le",
+			`"a"`, "502 Bad Gateway"},
+		{"no HTTP", post + "Content-Length: 1\r\n\r\na", "SSH-2.0\r\n", `"a"`, "502 Bad Gateway"},
+	} {
+		passTest(t, tt.name, true, func(r *rig, ln *pipeListener) {
+			arrived := make(chan string, 1)
+			r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+				arrived <- digestRequest(in)
+				io.WriteString(conn, tt.response)
+			})
+			client, in := r.connect8082()
+			io.WriteString(client, tt.request)
+			synctest.Wait()
+			if tt.comes == "" {
+				client.Close()
+			} else if got := digestResponse(in, "POST "); !strings.Contains(got, tt.comes) {
+				r.t.Errorf("the runtime got %q, want %q", got, tt.comes)
+			}
+			if got := <-arrived; !strings.Contains(got, tt.arrives) {
+				r.t.Errorf("the Runtime API got %q, want %q", got, tt.arrives)
+			}
+		})
+	}
+	passTest(t, "nobody listens", true, func(r *rig, ln *pipeListener) {
+		ln.Close()
+		client, in := r.connect8082()
+		io.WriteString(client, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
+		if got := digestResponse(in, "GET "); !strings.Contains(got, "502 Bad Gateway") ||
+			!strings.Contains(got, `LiveLambda.RuntimeAPI`) ||
+			!strings.Contains(r.log.String(), "cannot reach the Runtime API") {
+			r.t.Errorf("the runtime got %q, the log has %s", got, r.log)
+		}
+	})
+	passTest(t, "the runtime goes while its next is held", true, func(r *rig, ln *pipeListener) {
+		asked, event := make(chan bool, 2), make(chan bool)
+		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+			http.ReadRequest(in)
+			asked <- true
+			<-event
+			io.WriteString(
+				conn, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nLambda-Runtime-Aws-Request-Id: "+
+					"id\r\n\r\nnot JSON")
+		})
+		first, _ := r.connect8082()
+		io.WriteString(first, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
+		time.Sleep(24 * time.Hour)
+		first.Close()
+		synctest.Wait()
+		second, in := r.connect8082()
+		io.WriteString(second, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
+		synctest.Wait()
+		close(event)
+		// the Runtime API was asked once
+		if got := digestResponse(in, "GET "); !strings.Contains(got, "200 OK") || len(asked) != 1 {
+			r.t.Errorf("the second runtime got %q, the Runtime API was asked %d times", got, len(asked))
+		}
+		if strings.Contains(r.log.String(), "ERROR") {
+			r.t.Errorf("the log has %s", r.log)
+		}
+	})
+}
+
+// An upgrade passes too: nothing on the way knows what is spoken then.
+func TestPassThroughUpgrade(t *testing.T) {
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
+		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+			if got := digestRequest(in); !strings.Contains(got, "Upgrade: [any]") {
+				r.t.Errorf("the Runtime API got %q", got)
+			}
+			io.WriteString(
+				conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+			line, _ := in.ReadString('\n')
+			io.WriteString(conn, "echo "+line)
+		})
+		client, in := r.connect8082()
+		io.WriteString(client, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+		if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 101 {
+			r.t.Fatalf("got %v, %v", resp, err)
+		}
+		io.WriteString(client, "hello\n")
+		if line, err := in.ReadString('\n'); line != "echo hello\n" {
+			r.t.Errorf("got %q, %v", line, err)
+		}
+	})
+}
+
+// passTest runs a test between a runtime and a Runtime API that listens, with a link to AppSync or not
+// configured.
+func passTest(t *testing.T, name string, link bool, test func(*rig, *pipeListener)) {
+	opts := rigOptions{noLocal: true, noRuntime: true, noLambda: true, env: map[string]string{}}
+	if !link {
+		opts.env["LIVE_LAMBDA_APPSYNC_HTTP_HOST"] = ""
+	}
+	rigTest(t, name, opts, func(r *rig) {
+		test(r, r.net.listen(rigLambda))
+		if r.net.lost != nil {
+			r.t.Errorf("dialled %q", r.net.lost)
+		}
+	})
+}
+
+// upstream serves one connection as the Runtime API, and closes it.
+func (r *rig) upstream(ln *pipeListener, serve func(net.Conn, *bufio.Reader)) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		serve(conn, bufio.NewReader(conn))
+	})
+	r.stops = append(r.stops, func() { ln.Close(); wg.Wait() })
+}
+
+// connect8082 connects as the runtime.
+func (r *rig) connect8082() (net.Conn, *bufio.Reader) {
+	conn, err := r.net.dial(r.ctx, "tcp", rigProxy)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.stops = append(r.stops, func() { conn.Close() })
+	return conn, bufio.NewReader(conn)
+}
+
+// digestRequest reads a request and lists what matters in it. The Host is whatever the proxy calls the
+// Runtime API.
+func digestRequest(in *bufio.Reader) string {
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return err.Error()
+	}
+	body, err := io.ReadAll(r.Body)
+	return digest(
+		r.Method+" "+r.RequestURI, r.Header, r.TransferEncoding, r.ContentLength, body, r.Trailer, err)
+}
+
+// digestResponse reads a response to a request, with the informational ones before it.
+func digestResponse(in *bufio.Reader, request string) (lines string) {
+	for {
+		r, err := http.ReadResponse(in, &http.Request{Method: request[:strings.Index(request, " ")]})
+		if err != nil {
+			return lines + err.Error()
+		}
+		body, err := io.ReadAll(r.Body)
+		lines += digest(r.Status, r.Header, r.TransferEncoding, r.ContentLength, body, r.Trailer, err)
+		if r.StatusCode >= 200 {
+			return lines
+		}
+	}
+}
+
+func digest(
+	first string, header http.Header, encoding []string, length int64, body []byte, trailer http.Header,
+	err error) string {
+	lines := []string{first}
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		lines = append(lines, fmt.Sprintf("%s: %v", name, header[name]))
+	}
+	lines = append(lines, fmt.Sprintf("%v %d %q", encoding, length, body))
+	for _, name := range slices.Sorted(maps.Keys(trailer)) {
+		lines = append(lines, fmt.Sprintf("trailer %s: %v", name, trailer[name]))
+	}
+	if err != nil {
+		lines = append(lines, err.Error())
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// differ lists the lines that only a has, with a -, then those that only b has, with a +.
+func differ(a, b string) (diff []string) {
+	of := func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
+	for _, line := range of(a) {
+		if !slices.Contains(of(b), line) {
+			diff = append(diff, "-"+line)
+		}
+	}
+	for _, line := range of(b) {
+		if !slices.Contains(of(a), line) {
+			diff = append(diff, "+"+line)
+		}
+	}
+	return diff
+}

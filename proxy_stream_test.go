@@ -1,0 +1,258 @@
+//go:build !layer
+
+package main
+
+// proxy_stream_test.go tests streamed answers, and streams that end early.
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// streamed is a part of a streamed answer.
+func streamed(d *delivery, index int, last bool, data string, trailers map[string]string) []byte {
+	p := part{Type: "response", RequestID: d.requestID(), Sender: d.local.name, Index: index, Last: last,
+		Trailers: trailers}
+	if index == 0 {
+		p.Headers = map[string]string{"Content-Type": "text/event-stream", modeHeader: "streaming"}
+	}
+	return p.encode([]byte(data))
+}
+
+func TestStreams(t *testing.T) {
+	const s = time.Second
+	broken := map[string]string{
+		typeHeader: "Runtime.Oops", bodyHeader: "eyJlcnJvclR5cGUiOiJ4In0=", "X-Evil": "1",
+		"Content-Length": "7"}
+	tests := []struct {
+		name    string
+		timeout time.Duration
+		script  func(*delivery)
+		want    string // the stream's pieces, with the seconds that they came after
+		fails   string // with this error, in trailers
+		told    string
+	}{
+		{"as it comes", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+			time.Sleep(s)
+			d.publish(streamed(d, 1, false, "b", nil), streamed(d, 2, false, "", nil))
+			time.Sleep(s)
+			d.publish(streamed(d, 3, true, "c", nil))
+		}, "0s:a 1s:b 2s:c", "", "answered"},
+		{"at once", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, true, "abc", nil))
+		}, "0s:abc", "", "answered"},
+		{"empty", 60 * s, func(d *delivery) { d.publish(streamed(d, 0, true, "", nil)) }, "", "", "answered"},
+		{"out of order and twice", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
+				streamed(d, 2, false, "c", nil))
+			time.Sleep(s)
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
+				streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
+		}, "0s:a 1s:b 1s:c 1s:d", "", "answered"},
+		{"broken by the handler", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
+		}, "0s:a", "Runtime.Oops", "answered"},
+		{"broken with what is no header", 60 * s, func(d *delivery) {
+			d.publish(streamed(
+				d, 0, true, "a",
+				map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
+		}, "0s:a", "", "answered"},
+		{"not ended, and silence", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+		}, "0s:a", "LiveLambda.Gone", "timeout"},
+		{"not ended, and silence after a sign of life", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+			time.Sleep(10 * s)
+			d.say(localReply{part: part{Type: "accepted"}})
+		}, "0s:a", "LiveLambda.Gone", "timeout"},
+		{"a part that never comes", 60 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
+		}, "0s:a", "LiveLambda.Gone", "timeout"},
+		{"not ended by the deadline", 5 * s, func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+		}, "0s:a", "LiveLambda.NoAnswer", "timeout"},
+	}
+	for _, tt := range tests {
+		rigTest(t, tt.name, rigOptions{local: &localEnd{script: tt.script}}, func(r *rig) {
+			w := &pieces{start: time.Now()}
+			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: tt.timeout,
+				onResponse: func(h http.Header) io.Writer {
+					w.header = h.Clone()
+					return w
+				}})
+			if got := strings.Join(w.got, " "); got != tt.want {
+				r.t.Errorf("the caller got %q, want %q", got, tt.want)
+			}
+			r.wantTrailer(o, tt.fails)
+			if w.header.Get("Content-Type") != "text/event-stream" ||
+				w.header.Get(modeHeader) != "streaming" || w.header.Get("Content-Length") != "" ||
+				w.header.Get("X-Evil") != "" {
+				r.t.Errorf("headers %v", w.header)
+			}
+			r.local.wantTold(tt.told)
+			r.local.script = nil
+			r.want(r.invoke(`2`), "local")
+		})
+	}
+}
+
+// wantTrailer checks that an answer has ended with an error of a type in its trailers, or without one.
+func (r *rig) wantTrailer(o invoked, errorType string) {
+	r.t.Helper()
+	if n := r.lambda.completions(o.requestID); len(n) != 1 || n[0].status != http.StatusAccepted {
+		r.t.Fatalf("the Runtime API was told %d times: %v", len(n), n)
+	}
+	if got := o.trailer.Get(typeHeader); got != errorType {
+		r.t.Errorf("trailers %v, want an error of type %q", o.trailer, errorType)
+	}
+	for name := range o.trailer {
+		if name != typeHeader && name != bodyHeader {
+			r.t.Errorf("trailers %v", o.trailer)
+		}
+	}
+	var e struct{ ErrorType, ErrorMessage string }
+	body, err := base64.StdEncoding.DecodeString(o.trailer.Get(bodyHeader))
+	if err != nil || errorType != "" && json.Unmarshal(body, &e) != nil {
+		r.t.Errorf("the error's body is %q, %v", body, err)
+	}
+	if strings.HasPrefix(errorType, "LiveLambda.") && (e.ErrorType != errorType || e.ErrorMessage == "") {
+		r.t.Errorf("the error's body is %q", body)
+	}
+}
+
+// pieces notes what is written to it, and when.
+type pieces struct {
+	start  time.Time
+	header http.Header
+	got    []string
+}
+
+func (w *pieces) Write(p []byte) (int, error) {
+	w.got = append(w.got, fmt.Sprintf("%v:%s", time.Since(w.start).Round(10*time.Millisecond), p))
+	return len(p), nil
+}
+
+// The link ends in the middle of a stream: at each part of it, before or after.
+func TestLinkEndsInAStream(t *testing.T) {
+	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
+		for _, step := range []string{
+			"extension data response 0", "extension data response 1", "extension data response 2",
+			"local publish response 0", "local publish response 1", "local publish response 2"} {
+			for _, before := range []bool{true, false} {
+				rigTest(t, fmt.Sprint(ending, before, step), rigOptions{}, func(r *rig) {
+					r.want(r.invoke(`0`), "local")
+					r.local.script = streamsSlowly
+					r.endAt(step, ending, before)
+					w := &pieces{start: time.Now()}
+					o := r.invokeRequest(
+						invokeRequest{payload: []byte(`1`), onResponse: func(http.Header) io.Writer {
+							return w
+						}})
+					var all strings.Builder
+					for _, p := range w.got {
+						_, piece, _ := strings.Cut(p, ":")
+						all.WriteString(piece)
+					}
+					if all.String() != "abc" {
+						r.t.Errorf("the caller got %q, want abc", w.got)
+					}
+					r.wantTrailer(o, "")
+					r.local.script = nil
+					r.want(r.invoke(`2`), "local")
+				})
+			}
+		}
+	}
+}
+
+// streamsSlowly streams three parts, a second apart, and repeats those it has until done.
+func streamsSlowly(d *delivery) {
+	d.say(localReply{part: part{Type: "accepted"}})
+	for n := range 60 {
+		for i := range min(n+1, 3) {
+			d.publish(streamed(d, i, i == 2, "abc"[i:i+1], nil))
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-d.over:
+			return
+		case <-d.ctx.Done():
+			return
+		}
+	}
+}
+
+// The Runtime API ends, or refuses, a stream in the middle of it.
+func TestRuntimeAPIEndsStreams(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(w http.ResponseWriter, r *http.Request)
+	}{
+		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{"413", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}},
+		{"500", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}},
+		{"no answer", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}},
+	} {
+		api := &streamEndAPI{end: tt.end}
+		script := func(d *delivery) {
+			d.publish(streamed(d, 0, false, "a", nil))
+			for i := 1; i < 120; i++ {
+				time.Sleep(time.Second)
+				d.publish(streamed(d, i, false, "b", nil))
+			}
+		}
+		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noRuntime: true, local: &localEnd{script: script}},
+			func(r *rig) {
+				api.calls, api.deadline, api.again = 0, time.Now().Add(time.Minute), make(chan struct{})
+				r.runtime = r.startRuntime()
+				<-api.again // the extension asks for the next event
+				if got := len(r.runtime.got()); got != 0 {
+					r.t.Errorf("the deployed code got %d events", got)
+				}
+				if !strings.Contains(r.log.String(), "did not take the answer") {
+					r.t.Errorf("nothing of it in the log: %s", r.log)
+				}
+				if time.Since(api.deadline) > 0 {
+					r.t.Errorf("the next event was asked for %v after the deadline", time.Since(api.deadline))
+				}
+			})
+	}
+}
+
+// streamEndAPI is a Runtime API with one event, which ends the answer to it after a byte.
+type streamEndAPI struct {
+	end      func(http.ResponseWriter, *http.Request)
+	deadline time.Time
+	calls    int
+	again    chan struct{}
+}
+
+func (a *streamEndAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		io.ReadFull(r.Body, make([]byte, 1))
+		a.end(w, r)
+		return
+	}
+	if a.calls++; a.calls == 1 {
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "id-1")
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(a.deadline.UnixMilli()))
+		io.WriteString(w, `{}`)
+		return
+	}
+	close(a.again)
+	<-r.Context().Done()
+}

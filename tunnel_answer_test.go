@@ -1,0 +1,313 @@
+//go:build !layer
+
+package main
+
+// tunnel_answer_test.go tests what a call does with its answer: streams, sizes, and what is broken.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// streamingCall is a call that a local end has begun to answer with a stream: data has come, in the last part
+// or not.
+func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *call {
+	t.Helper()
+	tn := newTunnel(newTestAPI(nil), false)
+	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+	tn.mu.Lock()
+	defer tn.mu.Unlock()
+	err := c.take(&link{session: &session{}}, &part{
+		Type: "response", Last: last, Headers: map[string]string{modeHeader: "streaming"},
+		data: []byte(data)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the
+// deadline.
+func TestCallReadEnds(t *testing.T) {
+	ctx, cancel := context.WithDeadlineCause(
+		t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
+	defer cancel()
+	c := streamingCall(ctx, t, "some of it", false)
+	if n, err := c.Read(make([]byte, 4)); n != 4 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	c.cancel(&failure{"LiveLambda.NoAnswer", "it is over"})
+	if n, err := c.Read(make([]byte, 4)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if f := c.failed(); f == nil || c.trailer.Get(typeHeader) != "LiveLambda.NoAnswer" {
+		t.Errorf("broken %v, trailers %v", f, c.trailer)
+	}
+}
+
+// A stream whose last part has come and is not read to its end is given up with its call all the same: what
+// of it is not passed on must not be missing in a response that looks whole. The runs differ in which of two
+// ready channels is drawn.
+func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
+	for range 30 {
+		c := streamingCall(t.Context(), t, "all of it", true)
+		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+		c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
+			t.Errorf("read %d, %v", n, err)
+		}
+		if f := c.failed(); f == nil || c.trailer.Get(typeHeader) != "LiveLambda.Gone" {
+			t.Fatalf("broken %v, trailers %v", f, c.trailer)
+		}
+	}
+}
+
+// A stream that has been read to its end is whole, whatever becomes of its call then.
+func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
+	c := streamingCall(t.Context(), t, "all of it", true)
+	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.failed() != nil ||
+		c.trailer.Get(typeHeader) != "" {
+		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.trailer)
+	}
+}
+
+// An answer above Lambda's limit is what Lambda would make of it.
+func TestCallTooLarge(t *testing.T) {
+	for name, answers := range map[string]func(id string) iter.Seq[[]byte]{
+		"bomb": func(id string) iter.Seq[[]byte] {
+			return part{
+				Type: "response", RequestID: id, Encoding: "gzip"}.split(gzipTimes(make([]byte, 1<<20), 7))
+		},
+		"parts": func(id string) iter.Seq[[]byte] {
+			return part{
+				Type: "response", RequestID: id, Index: 1}.from(1, make([]byte, maxPayload+2*maxEvent))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startTunnel(t, eventAPIOptions{}, nil)
+				out := c.send(`1`)
+				id, l := c.request().RequestID, c.link()
+				for event := range answers(id) {
+					c.receive(l, string(event))
+				}
+				a := c.await(out)
+				if a.errorType != "Function.ResponseSizeTooLarge" ||
+					!strings.Contains(a.body, "6291556 bytes") || !json.Valid([]byte(a.body)) {
+					t.Errorf("got %s %s", a.errorType, a.body)
+				}
+				out.finish()
+			})
+		})
+	}
+}
+
+// from is split, but for the parts before index.
+func (p part) from(index int, body []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		n := 0
+		for event := range p.split(body) {
+			if n++; n > index && !yield(event) {
+				return
+			}
+		}
+	}
+}
+
+// A stream can be read as soon as its first part is there.
+func TestCallStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		headers := map[string]string{
+			"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
+		say := func(index int, data string, more ...func(*part)) {
+			p := part{Type: "response", RequestID: id, Index: index}
+			for _, change := range more {
+				change(&p)
+			}
+			c.api.publish("/live-lambda/response/"+id, string(p.encode([]byte(data))))
+			synctest.Wait()
+		}
+		say(1, "two")
+		if _, a, _ := c.look(out); a != nil {
+			t.Errorf("an answer without part 0: %+v", a)
+		}
+		say(0, "one", func(p *part) { p.Headers = headers })
+		if a, err := out.wait(); err != nil || a.size >= 0 || a.contentType != "text/plain" {
+			t.Fatalf("got %+v, %v", a, err)
+		}
+		read := make(chan string, 100)
+		go func() { // ends with the stream
+			var b [100]byte
+			for {
+				n, err := out.Read(b[:])
+				if n > 0 {
+					read <- string(b[:n])
+				}
+				if err != nil {
+					read <- err.Error()
+					return
+				}
+			}
+		}()
+		want := func(pieces ...string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for len(read) > 0 {
+				got = append(got, <-read)
+			}
+			if !slices.Equal(got, pieces) {
+				t.Errorf("read %q, want %q", got, pieces)
+			}
+		}
+		want("one", "two")
+		say(1, "again")
+		want()
+		say(4, "last", func(p *part) {
+			p.Last = true
+			p.Trailers = map[string]string{"Lambda-Runtime-Function-Error-Type": "E"}
+		})
+		say(3, "four")
+		want()
+		say(2, "") // an empty part is passed over
+		want("four", "last", "EOF")
+		if out.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
+			t.Errorf("trailers %v", out.trailer)
+		}
+		out.finish()
+		c.done()
+	})
+}
+
+// A part of a stream without data is waited behind, not taken for its end or for a fault.
+func TestCallStreamEmptyParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id, l := c.request().RequestID, c.link()
+		say := func(index int, data string) {
+			p := part{Type: "response", RequestID: id, Index: index, Last: index == 3,
+				Headers: map[string]string{modeHeader: "streaming"}}
+			c.receive(l, string(p.encode([]byte(data))))
+		}
+		say(0, "")
+		read := async(func() (string, error) {
+			all, err := io.ReadAll(out)
+			return string(all), err
+		})
+		for index, data := range []string{"", "", "data", ""} {
+			synctest.Wait()
+			say(index, data)
+		}
+		if got := <-read; got.value != "data" || got.err != nil ||
+			len(out.trailer.Get(typeHeader)) > 0 {
+			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.trailer)
+		}
+		out.finish()
+	})
+}
+
+// What is large goes with finish, though stopped timers keep the call for a while; a Read that is late still
+// finds the trailers.
+func TestCallFinishKeepsNothingLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		c.await(out)
+		out.finish()
+		if out.event != nil || out.answer != nil || out.parts != nil {
+			t.Errorf("kept: event %q, answer %v, parts %v", out.event, out.answer, out.parts)
+		}
+		c.done()
+		out = c.send(`1`)
+		stream := part{
+			Type: "response", RequestID: c.request().RequestID, Last: true,
+			Headers: map[string]string{modeHeader: "streaming"}}
+		c.local(stream, nil)
+		if _, err := out.wait(); err != nil {
+			t.Fatal(err)
+		}
+		out.finish()
+		if n, err := out.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("late: read %d, %v", n, err)
+		}
+	})
+}
+
+// Parts of a stream that are too far ahead are dropped without harm: they will be repeated.
+func TestCallStreamWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id, l := c.request().RequestID, c.link()
+		say := func(index int, data []byte) {
+			p := part{Type: "response", RequestID: id, Index: index,
+				Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}
+			c.receive(l, string(p.encode(data)))
+		}
+		say(0, []byte("x"))
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		data := make([]byte, partData)
+		for index := 2; index < 70; index++ {
+			say(index, data)
+			if out.stream.size > streamWindow {
+				t.Fatalf("%d bytes wait", out.stream.size)
+			}
+		}
+		if a, err := out.wait(); err != nil || a.size >= 0 {
+			t.Errorf("%+v, %v", a, err)
+		}
+		kept := len(out.stream.waiting)
+		say(1, data)
+		read, err := io.ReadAll(out.stream)
+		if len(read) != (kept+1)*partData || err != errMissing || kept < 45 {
+			t.Errorf("read %d bytes, %v; %d parts waited", len(read), err, kept)
+		}
+		out.finish()
+	})
+}
+
+// Parts that do not fit together are dropped, and the answer's repetition gets another chance.
+func TestCallBrokenAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		for _, data := range [][]byte{[]byte("marked, not gzip"), gzipTimes([]byte("good"), 1)} {
+			c.api.publish(
+				"/live-lambda/response/"+id,
+				string(part{Type: "response", RequestID: id, Encoding: "gzip", Last: true}.encode(data)))
+			synctest.Wait()
+			c.look(out)
+		}
+		if _, a, err := c.look(out); err != nil || a == nil || readAll(a.body) != "good" {
+			t.Errorf("got %+v, %v", a, err)
+		}
+		if said := c.logs.String(); strings.Count(said, "level=WARN") != 1 ||
+			strings.Contains(said, "marked") {
+			t.Errorf("log:\n%s", said)
+		}
+		out.finish()
+	})
+}

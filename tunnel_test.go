@@ -1,0 +1,800 @@
+//go:build !layer
+
+package main
+
+// tunnel_test.go tests tunnel.go: its link, and calls up to their answer. Time is synctest's.
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A subscription may be confirmed before it delivers: the link is ready when a probe has come back.
+func TestTunnelReady(t *testing.T) {
+	for _, test := range []struct {
+		opts        eventAPIOptions
+		ready       time.Duration
+		least, most int // probes
+	}{
+		{eventAPIOptions{}, 0, 1, 1},
+		{eventAPIOptions{activation: 2 * time.Second}, 2 * time.Second, 8, 10},
+		{eventAPIOptions{activation: 200 * time.Millisecond, otherData: true}, 250 * time.Millisecond, 2, 2},
+		{eventAPIOptions{delay: 25 * time.Millisecond}, 150 * time.Millisecond, 1, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			c := startTunnel(t, test.opts, nil)
+			if _, err := c.ready(time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			synctest.Wait()
+			if took < test.ready || took > test.ready+probeEvery {
+				t.Errorf("%+v: ready after %v, want %v", test.opts, took, test.ready)
+			}
+			l := c.link()
+			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
+				if got := n.events["/live-lambda/response/"+l.name+"/probe"]; got < test.least ||
+					got > test.most || n.connections != 1 {
+					t.Errorf("%+v: %d probes on %d connections, want %d to %d", test.opts, got, n.connections,
+						test.least, test.most)
+				}
+				return true
+			})
+			if said := c.logs.String(); strings.Count(
+				said, "msg=connected source=live-lambda host=example.com") != 1 {
+				t.Errorf("log:\n%s", said)
+			}
+		})
+	}
+}
+
+// A subscription that never delivers is given up, and tried again on another connection.
+func TestTunnelNeverReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
+			if f.typ == "data" && f.conn == 1 {
+				return apiVerdict{replace: dropped}
+			}
+			return apiVerdict{}
+		})
+		if _, err := c.ready(5 * time.Second); err == nil || err.Error() != "still connecting" {
+			t.Error(err)
+		}
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Error(err)
+		}
+		if said := c.logs.String(); !strings.Contains(
+			said, `msg="not connected" source=live-lambda host=example.com error="the subscription does `+
+				`not deliver"`) {
+			t.Errorf("log:\n%s", said)
+		}
+	})
+}
+
+// A link whose round trip is longer than the pause between probes becomes ready as well, whatever comes
+// first: AppSync's answer to the publish or the event.
+func TestTunnelReadySlowly(t *testing.T) {
+	for _, delay := range []time.Duration{
+		50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond} {
+		for _, late := range []time.Duration{0, 20 * time.Millisecond} {
+			synctest.Test(t, func(t *testing.T) {
+				var c *tunnelTest
+				started := make(chan struct{})
+				c = startTunnel(t, eventAPIOptions{delay: delay}, func(f apiFrame) apiVerdict {
+					if f.typ != "data" || late == 0 {
+						return apiVerdict{}
+					}
+					time.AfterFunc(late, func() {
+						<-started
+						c.api.do(f.conn, apiVerdict{replace: [][]byte{f.raw}})
+					})
+					return apiVerdict{replace: dropped}
+				})
+				close(started)
+				start := time.Now()
+				if _, err := c.ready(time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				if took, most := time.Since(start), 8*delay+late+2*probeEvery; took > most {
+					t.Errorf("round trip %v, events %v later: ready after %v, at most %v", 2*delay, late,
+						took, most)
+				}
+			})
+		}
+	}
+}
+
+// Each connection has a name of its own: what was meant for the one before reaches nobody.
+func TestTunnelNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		names := map[string]bool{}
+		for n := range 3 {
+			if _, err := c.ready(time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			name := c.link().name
+			if names[name] || len(name) != 32 || strings.Trim(name, "0123456789abcdef") != "" {
+				t.Errorf("name %q after %v", name, names)
+			}
+			names[name] = true
+			if _, err := c.api.subscribers(t.Context(), "/live-lambda/response/"+name+"/*", 1); err != nil {
+				t.Error(err)
+			}
+			c.api.do(n+1, apiVerdict{after: resetConnection})
+			synctest.Wait()
+		}
+		if got := strings.Count(
+			c.logs.String(),
+			`level=WARN msg="not connected" source=live-lambda host=example.com error="the connection `+
+				`ended: EOF"`); got != 3 {
+			t.Errorf("log:\n%s", c.logs)
+		}
+	})
+}
+
+// After more than 90 s by the wall clock without a frame, this end was frozen: a new connection before the
+// next use.
+func TestTunnelStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		first := c.link()
+		time.Sleep(staleAfter - time.Second)
+		if out := c.send(`1`); c.link() != first {
+			t.Errorf("after %v: another link", staleAfter)
+		} else {
+			out.finish()
+		}
+		time.Sleep(staleAfter + time.Millisecond)
+		out := c.send(`2`)
+		defer out.finish()
+		c.tunnel.mu.Lock()
+		if c.tunnel.link == first {
+			t.Error("the stale link is used")
+		}
+		c.tunnel.mu.Unlock()
+		if l, err := c.ready(time.Second); err != nil || l == first {
+			t.Errorf("no new link at once: %v", err)
+		}
+		if said := c.logs.String(); strings.Contains(said, "WARN") {
+			t.Errorf("log:\n%s", said)
+		}
+	})
+}
+
+// A connection is replaced before its 24 hours are over, when no invocation is out.
+func TestTunnelRetires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		first := c.link()
+		time.Sleep(retireAfter - time.Second)
+		out := c.send(`{}`)
+		time.Sleep(time.Minute)
+		if other := c.send(`{}`); c.link() != first {
+			t.Error("retired too early, or while an invocation was out")
+		} else {
+			other.finish()
+		}
+		out.finish()
+		c.send(`{}`).finish()
+		if l, err := c.ready(time.Second); err != nil || l == first {
+			t.Errorf("not retired: %v", err)
+		}
+		second := c.link()
+		time.Sleep(retireAfter + 31*time.Minute) // not used for all that time
+		if l := c.link(); l == second {
+			t.Error("not retired before AppSync would end it")
+		}
+		if said := c.logs.String(); strings.Contains(said, "WARN") {
+			t.Errorf("log:\n%s", said)
+		}
+	})
+}
+
+// A refusal is not tried again faster than every 10 s, told once, and ready does not wait for it.
+func TestTunnelRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{apiKey: "other", delay: 10 * time.Millisecond}, nil)
+		start := time.Now()
+		for time.Since(start) < 34*time.Second {
+			time.Sleep(time.Second)
+			if _, err := c.ready(time.Minute); !errors.Is(err, errRefused) ||
+				!strings.Contains(err.Error(), "appsync:EventConnect") {
+				t.Fatal(err)
+			}
+		}
+		c.api.wait(t.Context(), func(n *eventAPICounts) bool {
+			if n.connections > 4 || n.connections < 3 {
+				t.Errorf("%d connections in 34 s", n.connections)
+			}
+			return true
+		})
+		if said := c.logs.String(); strings.Count(said, "not connected") != 1 {
+			t.Errorf("log:\n%s", said)
+		}
+		c.api.accept("", testCredentials)
+		time.Sleep(refusedPause + maxBackoff)
+		if _, err := c.ready(0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The namespace's permissions count as well: no subscription, or no publish.
+func TestTunnelMayNot(t *testing.T) {
+	for action, typ := range map[string]string{
+		"appsync:EventSubscribe": "subscribe", "appsync:EventPublish": "publish"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
+				if f.typ == typ+"_success" {
+					return apiVerdict{
+						replace: [][]byte{
+							[]byte(`{"type":"` + typ + `_error","id":"` + f.id +
+								`","errors":[{"errorType":"UnauthorizedException","message":"m"}]}`)}}
+				}
+				return apiVerdict{}
+			})
+			time.Sleep(25 * time.Second)
+			_, err := c.ready(time.Minute)
+			if !errors.Is(err, errRefused) ||
+				!strings.Contains(
+					err.Error(),
+					"grant "+action+
+						" on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda") {
+				t.Errorf("%s: %v", action, err)
+			}
+			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
+				if n.connections != 3 {
+					t.Errorf("%s: %d connections in 25 s", action, n.connections)
+				}
+				return true
+			})
+		})
+	}
+}
+
+func TestCallAnswered(t *testing.T) {
+	streaming := map[string]string{
+		"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/html"}
+	large := bytes.Repeat([]byte(`{"a":"b"}`), 60_000)
+	tests := []struct {
+		name     string
+		answer   part
+		body     []byte
+		buffered bool
+		want     received
+	}{
+		{"response", part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
+			[]byte("\x00\xff"), false,
+			received{contentType: "text/plain", body: "\x00\xff"}},
+		{"empty response", part{Type: "response"}, nil, false, received{}},
+		{"large response", part{Type: "response"}, large, false, received{body: string(large)}},
+		{"error", part{Type: "error", ErrorType: "Error", XRayCause: "{}"}, []byte(`{"errorType":"Error"}`),
+			false, received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
+		{"error without a type", part{Type: "error"}, []byte(`{}`), false, received{body: "{}"}},
+		{"stream, collected", part{Type: "response", Headers: streaming}, []byte("<p>"), true,
+			received{contentType: "text/html", body: "<p>"}},
+		{"stream that broke, collected",
+			part{Type: "response", Headers: streaming,
+				Trailers: map[string]string{
+					"Lambda-Runtime-Function-Error-Type": "E", "Lambda-Runtime-Function-Error-Body": "e30="}},
+			[]byte("<p>"), true, received{errorType: "E", body: "{}"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startTunnel(t, eventAPIOptions{}, nil)
+				c.tunnel.buffered = test.buffered
+				out := c.send(`{"key":"<v>"}`)
+				req := c.request()
+				if string(req.EventPayload) != `{"key":"\u003cv\u003e"}` ||
+					string(req.Context) != `{"request_id":"aws"}` || req.RequestID != c.link().name+"/1" ||
+					req.LiveLambda != 1 {
+					t.Errorf("request %+v", req)
+				}
+				synctest.Wait()
+				if accepted, a, err := c.look(out); accepted || a != nil || err != nil {
+					t.Errorf("before: accepted %v, %v, %v", accepted, a, err)
+				}
+				time.Sleep(time.Second)
+				c.local(part{Type: "accepted", RequestID: req.RequestID}, nil)
+				synctest.Wait()
+				if accepted, a, _ := c.look(out); !accepted || a != nil {
+					t.Errorf("accepted %v, %v", accepted, a)
+				}
+				test.answer.RequestID = req.RequestID
+				body := test.body
+				if body, test.answer.Encoding = compress(body); test.answer.Trailers != nil {
+					test.answer.Last = true
+				}
+				c.local(test.answer, body)
+				if got := c.await(out); !reflect.DeepEqual(got, test.want) {
+					t.Errorf("got %+v\nwant %+v", got, test.want)
+				}
+				out.finish()
+				if done := c.done(); done.RequestID != req.RequestID || done.Outcome != "answered" ||
+					!done.Last {
+					t.Errorf("done: %+v", done)
+				}
+				if len(c.tunnel.calls) != 0 {
+					t.Errorf("%d calls left", len(c.tunnel.calls))
+				}
+			})
+		})
+	}
+}
+
+// Nobody is told of the end of an invocation that nobody accepted.
+func TestCallNotAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		c.request()
+		time.Sleep(time.Minute)
+		out.finish()
+		synctest.Wait()
+		if len(c.events) != 0 {
+			t.Errorf("published %s", <-c.events)
+		}
+	})
+}
+
+// Events that fit in one message go as they are, larger ones in parts.
+func TestCallRequestSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		l := c.link()
+		empty := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(`""`), context: []byte("{}")}
+		var overhead int
+		events, _ := empty.request(l)
+		for event := range events {
+			overhead = escapedLen(event)
+		}
+		noise := make([]byte, 1<<20)
+		rand.NewChaCha8([32]byte{4}).Read(noise)
+		for _, test := range []struct {
+			event string
+			parts int // 0: one event that is no part
+		}{
+			{`""`, 0}, {strings.Repeat(" ", 100_000) + "{}", 0},
+			{`"` + strings.Repeat("x", maxEvent-overhead-1) + `"`, 0},
+			{`"` + strings.Repeat("x", maxEvent-overhead) + `"`, 0},
+			{`"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, 1},
+			{`"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`, 0},
+			{`"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-3) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-2) + `"`, 1},
+			{`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
+			{`"` + base64.StdEncoding.EncodeToString(noise) + `"`, 7},
+		} {
+			out := &call{
+				t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
+			var events [][]byte
+			all, inParts := out.request(l)
+			for event := range all {
+				checkPlain(t, event)
+				events = append(events, event)
+			}
+			want := `{"request_id":"` + l.name + `/1","event_payload":` + test.event +
+				`,"context":{},"live_lambda":1}`
+			if test.parts == 0 {
+				if want = string(asciiJSON([]byte(want))); len(events) != 1 || string(events[0]) != want ||
+					escapedLen(events[0]) > maxEvent || inParts {
+					t.Errorf("event of %d bytes: %d messages", len(test.event), len(events))
+				}
+				continue
+			}
+			var parts []*part
+			for _, event := range events {
+				parts = append(parts, checkPart(t, event))
+			}
+			got, first := joinParts(t, parts)
+			if string(got) != want || first.Type != "request" || first.RequestID != l.name+"/1" || !inParts ||
+				len(events) < test.parts {
+				t.Errorf("event of %d bytes: %d bytes in %d parts, %s", len(test.event), len(got),
+					len(events), first.Type)
+			}
+		}
+	})
+}
+
+// A local end accepts in the very instant in which the wait for that ends: it has accepted.
+func TestCallAcceptedInTheLastInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		if _, err := c.ready(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		out := c.tunnel.send(t.Context(), []byte(`1`), []byte(`{}`), time.Second, linkTimeout)
+		id := c.request().RequestID
+		waited := async(out.wait)
+		synctest.Wait()
+		c.tunnel.mu.Lock()
+		time.Sleep(time.Second) // the timer has fired, and needs the lock
+		err := out.take(out.link, &part{Type: "accepted", RequestID: id, Last: true})
+		c.tunnel.mu.Unlock()
+		time.Sleep(time.Second)
+		if err != nil || out.ctx.Err() != nil {
+			t.Errorf("%v, ended with %v", err, context.Cause(out.ctx))
+		}
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		if r := <-waited; r.err != nil || readAll(r.value.body) != "2" {
+			t.Errorf("got %v, %v", r.value, r.err)
+		}
+		out.finish()
+	})
+}
+
+// JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own
+// bytes it is none of this program's business.
+func TestCallDeepJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`{}`)
+		id := c.request().RequestID
+		synctest.Wait() // the link is there before the log says so
+		nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+		answer := func(field string) string {
+			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` +
+				field + `}`
+		}
+		for _, event := range []string{
+			nested(20_000),
+			`{"live_lambda":` + nested(20_000) + `}`,
+			answer(`"x":` + nested(20_000)),
+			answer(`"headers":` + nested(9_000)),
+			answer(`"data":` + nested(9_000)),
+			answer(`"index":` + strings.Repeat(`{"a":`, 9_000) + "1" + strings.Repeat("}", 9_000)),
+		} {
+			before := strings.Count(c.logs.String(), "\n")
+			c.api.publish("/live-lambda/response/"+id, event)
+			synctest.Wait()
+			if _, a, err := c.look(out); a != nil || err != nil {
+				t.Fatalf("%.80s: %+v, %v", event, a, err)
+			}
+			if said := strings.Split(c.logs.String(), "\n")[before:]; len(said) != 2 ||
+				!strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
+				t.Errorf("%.80s: said %q, want one line", event, said)
+			}
+		}
+		deep := nested(1_000_000)
+		c.local(part{Type: "response", RequestID: id}, []byte(deep))
+		if got := c.await(out); got.body != deep {
+			t.Errorf("the answer has %d bytes, want %d", len(got.body), len(deep))
+		}
+		out.finish()
+	})
+}
+
+// Where no `accepted` comes, the request goes out again every 2 s; but only where that cannot make a handler
+// run twice.
+func TestCallRepeats(t *testing.T) {
+	large := `"` + strings.Repeat("x", maxEvent) + `"`
+	for _, test := range []struct {
+		name, event string
+		versioned   bool
+		want        int // messages in 9 s
+	}{
+		{"unknown local end", `1`, false, 1},
+		{"local end of version 1", `1`, true, 5},
+		{"in parts", large, false, 5},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startTunnel(t, eventAPIOptions{}, nil)
+			if test.versioned {
+				first := c.send(`0`)
+				c.local(part{Type: "response", RequestID: c.request().RequestID}, []byte("0"))
+				c.await(first)
+				first.finish()
+				c.done()
+			}
+			out := c.send(test.event)
+			time.Sleep(9 * time.Second)
+			if got := len(c.events); got != test.want {
+				t.Errorf("%s: %d messages in 9 s, want %d", test.name, got, test.want)
+			}
+			for range len(c.events) - 1 {
+				<-c.events
+			}
+			p, err := parsePart(<-c.events)
+			id := c.link().name + fmt.Sprintf("/%d", out.n)
+			if test.name == "in parts" && (err != nil || p.RequestID != id || p.Type != "request") {
+				t.Errorf("%s: %+v, %v", test.name, p, err)
+			}
+			c.local(part{Type: "accepted", RequestID: id}, nil)
+			time.Sleep(9 * time.Second)
+			if got := len(c.events); got != 0 {
+				t.Errorf("%s: %d messages after it was accepted", test.name, got)
+			}
+			out.finish()
+		})
+	}
+}
+
+// After a reconnect the request goes out again, under the new link's name.
+func TestCallReconnects(t *testing.T) {
+	for _, accepted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startTunnel(t, eventAPIOptions{}, nil)
+			out := c.send(`1`)
+			old := c.request().RequestID
+			if accepted {
+				c.local(part{Type: "accepted", RequestID: old}, nil)
+				synctest.Wait()
+			}
+			c.api.do(1, apiVerdict{after: resetConnection})
+			again := c.request()
+			if again.RequestID == old || again.RequestID != c.link().name+"/1" ||
+				string(again.EventPayload) != "1" {
+				t.Errorf("accepted %v: %s, then %+v", accepted, old, again)
+			}
+			c.local(part{Type: "response", RequestID: old}, []byte("old")) // nobody listens there any more
+			c.local(part{Type: "response", RequestID: again.RequestID}, []byte("new"))
+			if a := c.await(out); a.body != "new" {
+				t.Errorf("accepted %v: got %s", accepted, a.body)
+			}
+			out.finish()
+			if done := c.done(); done.RequestID != again.RequestID {
+				t.Errorf("done: %+v", done)
+			}
+		})
+	}
+}
+
+// While an invocation is out, a link that has been silent for 6 s is probed, and dead if nothing comes back
+// within 2 s.
+func TestCallProbesQuietLink(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
+			out := c.send(`1`)
+			c.local(part{Type: "accepted", RequestID: c.request().RequestID}, nil)
+			synctest.Wait()
+			synctest.Wait() // the publish has been answered
+			first := c.link()
+			if dead {
+				c.api.do(1, apiVerdict{after: goHalfOpen})
+			}
+			time.Sleep(quietTimeout + publishTimeout - time.Millisecond)
+			if c.link() != first || (first.ctx.Err() != nil) {
+				t.Errorf("dead %v: given up too early", dead)
+			}
+			time.Sleep(time.Second)
+			if gone := (first.ctx.Err() != nil); gone != dead {
+				t.Errorf("dead %v: given up %v", dead, gone)
+			}
+			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
+				if got := n.events["/live-lambda/response/"+first.name+"/probe"]; !dead && got != 2 ||
+					n.connections != 1 && !dead {
+					t.Errorf("%d probes on %d connections", got, n.connections)
+				}
+				return true
+			})
+			if dead {
+				c.request() // again, on the new connection
+			}
+			out.finish()
+		})
+	}
+}
+
+// AppSync does not take the request: what a person must mend is told at once, what passes is tried again.
+func TestCallNotTaken(t *testing.T) {
+	failed := `"type":"publish_success","failed":[{"index":0,"code":"EventTooLargeException"}]`
+	tests := []struct {
+		answer string // to the first publish of a request, or to all where that means an error
+		err    string // "": tried again
+	}{
+		{`"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
+			"AppSync refused to publish: UnauthorizedException"},
+		{`"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
+			`InvalidInputError "m"`},
+		{failed, "EventTooLargeException"},
+		{`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`, ""},
+		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`, ""},
+		{`"type":"error","errors":[]`, ""},
+		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`,
+			`MessageProcessingError "again"`},
+	}
+	for _, test := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			var asked atomic.Int32
+			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
+				if !f.out && f.channel == "/live-lambda/requests" && (asked.Load() == 0 || test.err != "") {
+					asked.Add(1)
+					return apiVerdict{replace: [][]byte{[]byte(`{"type":"ask","id":"` + f.id + `"}`)}}
+				}
+				if f.typ == "error" && strings.Contains(string(f.raw), "UnsupportedOperation") {
+					return apiVerdict{replace: [][]byte{[]byte(`{"id":"` + f.id + `",` + test.answer + `}`)}}
+				}
+				return apiVerdict{}
+			})
+			start := time.Now()
+			out := c.send(`1`)
+			if test.err == "" {
+				c.request()
+				if took := time.Since(start); took < retryPublish || took > retryPublish+10*time.Millisecond {
+					t.Errorf("%s: again after %v, want %v", test.answer, took, retryPublish)
+				}
+			} else {
+				_, err := out.wait()
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("%s: %v", test.answer, err)
+				}
+				if took := time.Since(start); errors.Is(err, errRefused) != (took == 0) ||
+					took > linkTimeout+time.Second {
+					t.Errorf("%s: told after %v, %d tries", test.answer, took, asked.Load())
+				}
+				tries := asked.Load()
+				time.Sleep(time.Minute)
+				if asked.Load() > tries+1 || len(c.events) > 0 {
+					t.Errorf("%s: tried again", test.answer)
+				}
+			}
+			out.finish()
+		})
+	}
+}
+
+// Two local ends answer: the first that begins an answer gives it, whole.
+func TestCallTwoLocalEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		body := bytes.Repeat([]byte("a"), partData+1)
+		other := bytes.Repeat([]byte("b"), partData+1)
+		var one, two []string
+		for event := range (part{Type: "response", RequestID: id, Sender: "one"}).split(body) {
+			one = append(one, string(event))
+		}
+		for event := range (part{Type: "error", RequestID: id, Sender: "two", Encoding: "gzip"}).split(
+			other) {
+			two = append(two, string(event))
+		}
+		for _, event := range []string{
+			string(part{Type: "accepted", RequestID: id, Sender: "two"}.event()), one[1], two[0], two[1],
+			one[1], one[0]} {
+			c.api.publish("/live-lambda/response/"+id, event)
+		}
+		if a := c.await(out); a.body != string(body) || a.errorType != "" {
+			t.Errorf("got %d bytes, %s", len(a.body), a.errorType)
+		}
+		out.finish()
+	})
+}
+
+// Parts of several invocations, interleaved and out of order.
+func TestCallsInterleaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		var out []*call
+		var events [][2]string // channel and event
+		var bodies [][]byte
+		for n := range 4 {
+			out = append(out, c.send(fmt.Sprint(n)))
+			id := c.request().RequestID
+			bodies = append(bodies, bytes.Repeat([]byte{byte('a' + n)}, (n+1)*partData))
+			for event := range (part{Type: "response", RequestID: id}).split(bodies[n]) {
+				events = append(events, [2]string{"/live-lambda/response/" + id, string(event)})
+			}
+		}
+		r := rand.New(rand.NewPCG(5, 5))
+		r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+		for _, e := range events {
+			c.api.publish(e[0], e[1])
+		}
+		for n, o := range out {
+			if a := c.await(o); a.body != string(bodies[n]) {
+				t.Errorf("call %d: %d bytes", n, len(a.body))
+			}
+			o.finish()
+		}
+	})
+}
+
+// A local end hears of the end of an invocation by the ID that it knows, also if the link is new by then.
+func TestCallDoneNamesTheRequestThatWasHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id, first := c.request().RequestID, c.link()
+		c.local(part{Type: "response", RequestID: id}, []byte("2"))
+		c.await(out)
+		first.drop(errors.New("the link is cut"))
+		synctest.Wait()
+		if l, err := c.ready(time.Minute); err != nil || l == first {
+			t.Fatalf("no new link: %v", err)
+		}
+		out.finish()
+		if done := c.done(); done.RequestID != id || done.Outcome != "answered" {
+			t.Errorf("done: %+v, want it for %s", done, id)
+		}
+	})
+}
+
+// What anybody may publish on the namespace does no harm, and what it says is in no log line.
+func TestCallHostileMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		name := c.link().name
+		for _, hostile := range []string{
+			`{"live_lambda":1,"type":"response","request_id":"ID","index":"marked"}`,
+			`{"live_lambda":1,"type":"response","request_id":"ID","index":1048576}`,
+			`{"live_lambda":1,"type":"response","request_id":"ID","data":"marked!"}`,
+			`{"live_lambda":1,"type":"response","request_id":"ID","encoding":"marked"}`,
+			`{"live_lambda":1,"type":"request","request_id":"ID","last":true}`,
+			`{"live_lambda":1,"type":"done","request_id":"ID","last":true}`,
+			`{"live_lambda":1,"type":"probe","request_id":"ID/1"}`,
+			`{"live_lambda":1,"type":"probe","request_id":"other/probe"}`,
+			`{"live_lambda":1,"type":"\u001b[31m\nlevel=ERROR","request_id":"ID"}`,
+			`{"live_lambda":1,"type":"response","request_id":"NAME/2","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"NAME/1/2","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"NAME/-1","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"NAME/18446744073709551616","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"NAME","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"marked/1","last":true}`,
+			`{"live_lambda":1,"type":"response","request_id":"/","last":true}`,
+			`{"live_lambda":1,"last":true}`,
+			`{"live_lambda":1`, `{"marked`, ``,
+		} {
+			c.api.publish(
+				"/live-lambda/response/"+id, strings.NewReplacer("ID", id, "NAME", name).Replace(hostile))
+			synctest.Wait()
+			if _, a, err := c.look(out); a != nil || err != nil {
+				t.Fatalf("%s: got %+v, %v", hostile, a, err)
+			}
+		}
+		if said := c.logs.String(); strings.Contains(said, "marked") ||
+			strings.Contains(said, "level=ERROR") || strings.Contains(said, "\x1b") {
+			t.Errorf("log:\n%s", said)
+		}
+		c.local(part{Type: "response", RequestID: id}, []byte("fine"))
+		if a := c.await(out); a.body != "fine" {
+			t.Errorf("got %s", a.body)
+		}
+		out.finish()
+	})
+}
+
+// A part of a local end that has gone does not keep another's whole answer from counting.
+func TestCallStrayPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
+		id := c.request().RequestID
+		c.local(part{Type: "accepted", RequestID: id, Sender: "good"}, nil)
+		c.api.publish(
+			"/live-lambda/response/"+id,
+			string(part{Type: "response", RequestID: id, Index: 5, Sender: "gone"}.encode([]byte("x"))))
+		synctest.Wait()
+		c.local(part{Type: "response", RequestID: id, Sender: "good"}, []byte("answer"))
+		synctest.Wait()
+		if _, a, _ := c.look(out); a == nil {
+			t.Error("the whole answer does not count after a stray part")
+		}
+		out.finish()
+	})
+}
