@@ -303,12 +303,13 @@ func (a *appsync) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	object, _ := json.Marshal(auth) // a map of strings always marshals
-	header := "header-" + base64.RawURLEncoding.EncodeToString(object)
 	s := newSession(a)
 	reply := s.expect("")
 	// If this end was frozen, the connections of its publishes are as dead as the WebSocket before.
 	a.transport.CloseIdleConnections()
-	s.conn, err = dialWebSocket(ctx, a.transport, a.realtime, []string{a.protocol, header}, s.receive)
+	s.conn, err = dialWebSocket(
+		ctx, a.transport, a.realtime,
+		[]string{a.protocol, "header-" + base64.RawURLEncoding.EncodeToString(object)}, s.receive)
 	if err != nil {
 		var refused noUpgrade
 		if errors.As(err, &refused) {

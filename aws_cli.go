@@ -2,8 +2,8 @@
 
 package main
 
-// aws_cli.go is the one way to the AWS CLI: it runs `aws`, reads its errors, and takes from it the developer's
-// credentials and the outputs of a stack.
+// aws_cli.go is the one way to the AWS CLI: it runs `aws`, reads its errors, and takes from it the
+// developer's credentials and the outputs of a stack.
 
 import (
 	"bytes"

@@ -6,8 +6,8 @@ package main
 // what the listener speaks) and the WebSocket protocol, with the service's checks and limits. HTTP requests
 // and WebSocket messages come in on one listener; answers, events and, where a test asks for them, faults go
 // out. Errors are told to clients as AppSync tells them. Where AWS's pages leave a question open, the answer
-// here is the harder one for a client. All is said in Event APIs' words here; fake_graphql.go translates where the
-// API is a GraphQL API.
+// here is the harder one for a client. All is said in Event APIs' words here; fake_graphql.go translates
+// where the API is a GraphQL API.
 //
 // Goroutines of one connection: a reader (net/http's), one that works through what was read, and a writer.
 //

@@ -2,10 +2,10 @@
 
 package main
 
-// fake_graphql.go is what the emulated AppSync does otherwise where it is a GraphQL API: the real-time messages,
-// the mutation, and as much of GraphQL as they take. The schema is AWS's own for generic publish and
-// subscribe (graphqlSchema), resolved without a data source. In: what clients send. Out: the same in Event
-// APIs' words, as fake_appsync.go has it, and the way back.
+// fake_graphql.go is what the emulated AppSync does otherwise where it is a GraphQL API: the real-time
+// messages, the mutation, and as much of GraphQL as they take. The schema is AWS's own for generic publish
+// and subscribe (graphqlSchema), resolved without a data source. In: what clients send. Out: the same in
+// Event APIs' words, as fake_appsync.go has it, and the way back.
 //
 // https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
 // https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-local-resolvers-js.html

@@ -2,9 +2,10 @@
 
 package main
 
-// local_runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a loopback
-// port of its own. A request's event goes out as the answer to next, the reply comes in as response or error.
-// States, refusals and their texts are those of AWS's own emulator; times are Unix milliseconds, sizes bytes.
+// local_runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a
+// loopback port of its own. A request's event goes out as the answer to next, the reply comes in as response
+// or error. States, refusals and their texts are those of AWS's own emulator; times are Unix milliseconds,
+// sizes bytes.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 // https://github.com/aws/aws-lambda-runtime-interface-emulator

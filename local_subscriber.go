@@ -2,9 +2,9 @@
 
 package main
 
-// local_subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and what
-// the extension says about them come in on the requests channel; `accepted` and the reply's parts go out on
-// the channel that the request names. local_workers.go runs the handlers.
+// local_subscriber.go is the way of a request from AppSync to a handler and of the reply back. Requests and
+// what the extension says about them come in on the requests channel; `accepted` and the reply's parts go out
+// on the channel that the request names. local_workers.go runs the handlers.
 //
 // Goroutines: the session's reader only queues what comes; one goroutine reads that; and each request has
 // one, from its arrival until the extension says that it is over, or its deadline.

@@ -2,7 +2,8 @@
 
 package main
 
-// local_watch.go restarts processes when files change: it looks at their times of modification, again and again.
+// local_watch.go restarts processes when files change: it looks at their times of modification, again and
+// again.
 
 import (
 	"context"

@@ -46,7 +46,8 @@ func asciiJSON(src []byte) (dst []byte) {
 	var compact bytes.Buffer
 	json.Compact(&compact, src) // leaves compact empty if src is not JSON
 	for _, r := range compact.String() {
-		if r <= '~' && !strings.ContainsRune("<>&='", r) { // compact JSON has nothing below a space
+		// Compact JSON has nothing below a space. In ASCII, = stands between < and >.
+		if r <= '~' && (r < '<' || r > '>') && r != '&' && r != '\'' {
 			dst = append(dst, byte(r))
 			continue
 		}

@@ -333,8 +333,7 @@ func readEvent(next *http.Response) ([]byte, error) {
 
 // isJSON reports whether an event can travel as JSON. An empty one can: as null.
 func isJSON(event []byte) bool {
-	empty := len(bytes.TrimSpace(event)) == 0
-	return utf8.Valid(event) && (empty || json.Valid(event))
+	return utf8.Valid(event) && (len(bytes.TrimSpace(event)) == 0 || json.Valid(event))
 }
 
 // complete completes the invocation with a local end's answer.

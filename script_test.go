@@ -1,7 +1,7 @@
 package main_test // of its own: nothing here needs the program's insides
 
-// script_test.go runs the launcher, wrapper.sh and bootstrap.sh under every shell of this machine that a Lambda
-// image may have as /bin/sh.
+// script_test.go runs the launcher, wrapper.sh and bootstrap.sh under every shell of this machine that a
+// Lambda image may have as /bin/sh.
 
 import (
 	"bytes"
