@@ -148,21 +148,23 @@ func TestGraphQLPublishHTTPSAnswers(t *testing.T) {
 		answer, err string
 		refused     bool
 	}{
-		{`200 {"data":{"publish":{"name":"/a","data":"1"}}}`, "", false},
-		{`200 {"data":{"publish":null}}`, `AppSync failed to publish: OK ""`, false},
-		{`200 {"data":null}`, `AppSync failed to publish: OK ""`, false},
-		{`200 {"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
+		{answer: `200 {"data":{"publish":{"name":"/a","data":"1"}}}`},
+		{answer: `200 {"data":{"publish":null}}`, err: `AppSync failed to publish: OK ""`},
+		{answer: `200 {"data":null}`, err: `AppSync failed to publish: OK ""`},
+		{answer: `200 {"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
 			`"message":"Not Authorized to access publish on type Mutation"}]}`,
-			`AppSync refused to publish: Unauthorized "Not Authorized to access publish on type Mutation"; ` +
+			err: `AppSync refused to publish: Unauthorized "Not Authorized to access publish on type ` +
+				`Mutation"; ` +
 				`grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/` +
-				`fields/publish`, true},
-		{`200 {"data":null,"errors":[{"message":"Validation error of type FieldUndefined"}]}`,
-			`AppSync failed to publish: no error type "Validation error of type FieldUndefined"`, false},
-		{`401 {"errors":[{"errorType":"UnauthorizedException","message":"Permission denied"}]}`,
-			`AppSync refused to publish: UnauthorizedException "Permission denied"; grant appsync:GraphQL`,
-			true},
-		{`429 {"errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`,
-			`AppSync failed to publish: LimitExceededError "Rate limit exceeded"`, false},
+				`fields/publish`, refused: true},
+		{answer: `200 {"data":null,"errors":[{"message":"Validation error of type FieldUndefined"}]}`,
+			err: `AppSync failed to publish: no error type "Validation error of type FieldUndefined"`},
+		{answer: `401 {"errors":[{"errorType":"UnauthorizedException","message":"Permission denied"}]}`,
+			err: `AppSync refused to publish: UnauthorizedException "Permission denied"; grant ` +
+				`appsync:GraphQL`,
+			refused: true},
+		{answer: `429 {"errors":[{"errorType":"LimitExceededError","message":"Rate limit exceeded"}]}`,
+			err: `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`},
 	} {
 		t.Run(tt.answer, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

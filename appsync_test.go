@@ -66,12 +66,14 @@ func TestPublishesSize(t *testing.T) {
 		events []string
 		want   []int
 	}{
-		{"limit-1", five(maxPublish - 1), []int{5}},
-		{"limit", five(maxPublish), []int{5}},
-		{"limit+1", five(maxPublish + 1), []int{4, 1}},
-		{"five of the largest events", slices.Repeat([]string{eventOf(maxEvent)}, 6), []int{4, 2}},
-		{"quotes count twice", slices.Repeat([]string{`"` + strings.Repeat(`\"`, 57_499) + `x"`}, 6),
-			[]int{4, 2}},
+		{name: "limit-1", events: five(maxPublish - 1), want: []int{5}},
+		{name: "limit", events: five(maxPublish), want: []int{5}},
+		{name: "limit+1", events: five(maxPublish + 1), want: []int{4, 1}},
+		{name: "five of the largest events", events: slices.Repeat([]string{eventOf(maxEvent)}, 6),
+			want: []int{4, 2}},
+		{name: "quotes count twice",
+			events: slices.Repeat([]string{`"` + strings.Repeat(`\"`, 57_499) + `x"`}, 6),
+			want:   []int{4, 2}},
 	}
 	for _, test := range tests {
 		var got []int
@@ -93,7 +95,9 @@ func TestPublishFrame(t *testing.T) {
 		ln := newPipeListener("example.com")
 		a := newTestAPI(ln)
 		a.credentials = func(context.Context) (credentials, error) {
-			return credentials{"AKIDEXAMPLE", "secret", strings.Repeat("t", 4096)}, nil
+			return credentials{
+				accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret",
+				sessionToken: strings.Repeat("t", 4096)}, nil
 		}
 		s, p := connectSession(t, ln, a)
 		channel := "/live-lambda" + strings.Repeat("/"+strings.Repeat("c", 50), 4)
@@ -274,31 +278,33 @@ func TestConnectFails(t *testing.T) {
 		answer, err string
 		no          bool
 	}{
-		{"401 Unauthorized\r\n\r\n{\"message\":\"no\"}",
-			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized ` +
-				`"{\"message\":\"no\"}"; grant appsync:EventConnect`, true},
-		{"403 Forbidden\r\n\r\n<html>",
-			`AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden "<html>"; grant`,
-			true},
-		{"401 Unauthorized\r\n\r\nno\nno",
-			`AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized "no"; grant`,
-			true},
-		{"403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
-			`the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", 160) + `"; grant`,
-			true},
-		{"599 x\r\n\r\n", `AppSync failed to connect: the server refuses the WebSocket: 599  ""`, false},
-		{"302 Found\r\nLocation: http://other/\r\n\r\n",
-			`AppSync failed to connect: the server refuses the WebSocket: 302 Found ""`, false},
-		{"101 Switching Protocols\r\n\r\n",
-			`AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols ""`,
-			false},
-		{"400 Bad Request\r\n\r\n",
-			`AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, true},
-		{"404 Not Found\r\n\r\n",
-			`AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`, false},
-		{"429 Too Many Requests\r\n\r\n", `the server refuses the WebSocket: 429 Too Many Requests`, false},
-		{"503 Service Unavailable\r\n\r\nbusy",
-			`the server refuses the WebSocket: 503 Service Unavailable "busy"`, false},
+		{answer: "401 Unauthorized\r\n\r\n{\"message\":\"no\"}",
+			err: `AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized ` +
+				`"{\"message\":\"no\"}"; grant appsync:EventConnect`, no: true},
+		{answer: "403 Forbidden\r\n\r\n<html>",
+			err: `AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden "<html>"; ` +
+				`grant`,
+			no: true},
+		{answer: "401 Unauthorized\r\n\r\nno\nno",
+			err: `AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized "no"; grant`,
+			no:  true},
+		{answer: "403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
+			err: `the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", 160) + `"; grant`,
+			no:  true},
+		{answer: "599 x\r\n\r\n",
+			err: `AppSync failed to connect: the server refuses the WebSocket: 599  ""`},
+		{answer: "302 Found\r\nLocation: http://other/\r\n\r\n",
+			err: `AppSync failed to connect: the server refuses the WebSocket: 302 Found ""`},
+		{answer: "101 Switching Protocols\r\n\r\n",
+			err: `AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols ""`},
+		{answer: "400 Bad Request\r\n\r\n",
+			err: `AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, no: true},
+		{answer: "404 Not Found\r\n\r\n",
+			err: `AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`},
+		{answer: "429 Too Many Requests\r\n\r\n",
+			err: `the server refuses the WebSocket: 429 Too Many Requests`},
+		{answer: "503 Service Unavailable\r\n\r\nbusy",
+			err: `the server refuses the WebSocket: 503 Service Unavailable "busy"`},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -506,25 +512,27 @@ func TestSessionData(t *testing.T) {
 		}
 		one, two := subscribe("one"), subscribe("two")
 		tests := []struct{ say, want string }{
-			{`{"type":"data","id":"` + one + `","event":"{\"a\":[1,\"ü\"]}"}`, `one {"a":[1,"ü"]}`},
-			{`{"event":"2","id":"` + two + `","type":"data","more":{"a":[]}}`, "two 2"},
-			{`{"type":"data","id":"` + one + `","event":["[3]"]}`, "one [3]"},
-			{`{"type":"data","id":"` + one + `","event": [ "4" ] }`, "one 4"},
-			{`{"type":"data","id":"` + one + `","event":["4","5"]}`, ""},
-			{`{"type":"data","id":"` + one + `","event":[]}`, ""},
-			{`{"type":"data","id":"` + one + `","event":{"marked":1}}`, ""},
-			{`{"type":"data","id":"` + one + `","event":7}`, ""},
-			{`{"type":"data","id":"` + one + `","event":["marked",7]}`, ""},
-			{`{"type":"data","id":"` + one + `"}`, ""},
-			{`{"type":"data","id":"unknown","event":"marked"}`, ""},
-			{`{"type":"data","event":"marked"}`, ""},
-			{`["marked"]`, ""}, {`"marked"`, ""}, {`7 `, ""}, {`null`, ""}, {``, ""}, {`{}`, ""},
-			{`{"type":"ka"}`, ""}, {`{"type":"frobnicate","id":"` + one + `","event":"marked"}`, ""},
-			{`{"type":"unsubscribe_success","id":"` + two + `"}`, ""},
-			{`{"type":"broadcast_error","id":"` + one +
-				`","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`, ""},
-			{`{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"x\nmarked"}]}`, ""},
-			{`{"type":"data","id":"` + one + `","event":"last"}`, "one last"},
+			{say: `{"type":"data","id":"` + one + `","event":"{\"a\":[1,\"ü\"]}"}`,
+				want: `one {"a":[1,"ü"]}`},
+			{say: `{"event":"2","id":"` + two + `","type":"data","more":{"a":[]}}`, want: "two 2"},
+			{say: `{"type":"data","id":"` + one + `","event":["[3]"]}`, want: "one [3]"},
+			{say: `{"type":"data","id":"` + one + `","event": [ "4" ] }`, want: "one 4"},
+			{say: `{"type":"data","id":"` + one + `","event":["4","5"]}`},
+			{say: `{"type":"data","id":"` + one + `","event":[]}`},
+			{say: `{"type":"data","id":"` + one + `","event":{"marked":1}}`},
+			{say: `{"type":"data","id":"` + one + `","event":7}`},
+			{say: `{"type":"data","id":"` + one + `","event":["marked",7]}`},
+			{say: `{"type":"data","id":"` + one + `"}`},
+			{say: `{"type":"data","id":"unknown","event":"marked"}`},
+			{say: `{"type":"data","event":"marked"}`},
+			{say: `["marked"]`}, {say: `"marked"`}, {say: `7 `}, {say: `null`}, {say: ``, want: ""},
+			{say: `{}`},
+			{say: `{"type":"ka"}`}, {say: `{"type":"frobnicate","id":"` + one + `","event":"marked"}`},
+			{say: `{"type":"unsubscribe_success","id":"` + two + `"}`},
+			{say: `{"type":"broadcast_error","id":"` + one +
+				`","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`},
+			{say: `{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"x\nmarked"}]}`},
+			{say: `{"type":"data","id":"` + one + `","event":"last"}`, want: "one last"},
 		}
 		for _, test := range tests {
 			p.say("%s", test.say)
@@ -576,9 +584,12 @@ func TestPublishRate(t *testing.T) {
 			pass             time.Duration
 			publishes        int
 			webSocket, https int
-		}{{0, 20, 20, 0}, {0, 1, 20, 1}, {time.Second - 1, 1, 20, 2}, {1, 15, 35, 2},
-			{500 * time.Millisecond, 10, 40, 7}, {500 * time.Millisecond, 20, 55, 12},
-			{time.Second, 25, 75, 17}}
+		}{{publishes: 20, webSocket: 20}, {publishes: 1, webSocket: 20, https: 1},
+			{pass: time.Second - 1, publishes: 1, webSocket: 20, https: 2},
+			{pass: 1, publishes: 15, webSocket: 35, https: 2},
+			{pass: 500 * time.Millisecond, publishes: 10, webSocket: 40, https: 7},
+			{pass: 500 * time.Millisecond, publishes: 20, webSocket: 55, https: 12},
+			{pass: time.Second, publishes: 25, webSocket: 75, https: 17}}
 		for i, step := range steps {
 			time.Sleep(step.pass)
 			synctest.Wait() // for the slots of a second ago to be free
@@ -602,24 +613,29 @@ func TestPublishHTTPSAnswers(t *testing.T) {
 		name, answer, err string
 		no                bool
 	}{
-		{"success", `200 {"failed":[],"successful":[{"identifier":"u","index":0}]}`, "", false},
-		{"an event failed",
-			`200 {"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException","message":"m"}],` +
-				`"successful":[]}`, `AppSync failed to publish: EventTooLargeException "m"`, false},
-		{"unauthorized",
-			`401 {"errors":[{"errorType":"UnauthorizedException","message":"first\n` + testToken + `"}]}`,
-			`AppSync refused to publish: UnauthorizedException "first"; grant`, true},
-		{"forbidden without a word", `403 `, `AppSync refused to publish: Forbidden ""; grant`, true},
-		{"HTML", `400 <html>` + testToken, `AppSync refused to publish: Bad Request ""; grant`, true},
-		{"busy", `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`,
-			`AppSync failed to publish: LimitExceededError "m"`, false},
-		{"busy without a word", `429 `, `AppSync failed to publish: Too Many Requests ""`, false},
-		{"broken", `503 no`, `AppSync failed to publish: Service Unavailable ""`, false},
-		{"redirected", `302 `, `AppSync failed to publish: Found ""`, false},
-		{"not JSON", `200 <html>`, "invalid character", false},
-		{"endless", `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`, "unexpected end of JSON input", false},
-		{"cut off", ``, "EOF", false},
-		{"silence", `-`, "context deadline exceeded", false},
+		{name: "success", answer: `200 {"failed":[],"successful":[{"identifier":"u","index":0}]}`},
+		{name: "an event failed",
+			answer: `200 {"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException",` +
+				`"message":"m"}],` +
+				`"successful":[]}`, err: `AppSync failed to publish: EventTooLargeException "m"`},
+		{name: "unauthorized",
+			answer: `401 {"errors":[{"errorType":"UnauthorizedException","message":"first\n` + testToken +
+				`"}]}`,
+			err: `AppSync refused to publish: UnauthorizedException "first"; grant`, no: true},
+		{name: "forbidden without a word", answer: `403 `,
+			err: `AppSync refused to publish: Forbidden ""; grant`, no: true},
+		{name: "HTML", answer: `400 <html>` + testToken,
+			err: `AppSync refused to publish: Bad Request ""; grant`, no: true},
+		{name: "busy", answer: `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`,
+			err: `AppSync failed to publish: LimitExceededError "m"`},
+		{name: "busy without a word", answer: `429 `, err: `AppSync failed to publish: Too Many Requests ""`},
+		{name: "broken", answer: `503 no`, err: `AppSync failed to publish: Service Unavailable ""`},
+		{name: "redirected", answer: `302 `, err: `AppSync failed to publish: Found ""`},
+		{name: "not JSON", answer: `200 <html>`, err: "invalid character"},
+		{name: "endless", answer: `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`,
+			err: "unexpected end of JSON input"},
+		{name: "cut off", err: "EOF"},
+		{name: "silence", answer: `-`, err: "context deadline exceeded"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

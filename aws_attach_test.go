@@ -179,15 +179,19 @@ func TestAttachShowsAndAsks(t *testing.T) {
 		status                int
 		out, err              string
 	}{
-		{"no terminal", "attach", "y\n", false, 1, shown,
-			"nothing was changed: standard input is not a terminal to ask on; --yes goes ahead\n"},
-		{"no", "attach", "n\n", true, 1, shown + "Change this function? [y/N] ", "nothing was changed\n"},
-		{"nothing", "attach", "", true, 1, shown + "Change this function? [y/N] ", "nothing was changed\n"},
-		{"yes", "attach", "y\n", true, 0, shown + "Change this function? [y/N] orders: attached\n", ""},
-		{"no detach", "detach", "\n", true, 1, detached + "Change this function? [y/N] ",
-			"nothing was changed\n"},
-		{"detach", "detach", " YES \n", true, 0, detached + "Change this function? [y/N] orders: detached\n",
-			""},
+		{name: "no terminal", command: "attach", answer: "y\n", status: 1, out: shown,
+			err: "nothing was changed: standard input is not a terminal to ask on; --yes goes ahead\n"},
+		{name: "no", command: "attach", answer: "n\n", terminal: true, status: 1,
+			out: shown + "Change this function? [y/N] ", err: "nothing was changed\n"},
+		{name: "nothing", command: "attach", terminal: true, status: 1,
+			out: shown + "Change this function? [y/N] ", err: "nothing was changed\n"},
+		{name: "yes", command: "attach", answer: "y\n", terminal: true,
+			out: shown + "Change this function? [y/N] orders: attached\n"},
+		{name: "no detach", command: "detach", answer: "\n", terminal: true, status: 1,
+			out: detached + "Change this function? [y/N] ",
+			err: "nothing was changed\n"},
+		{name: "detach", command: "detach", answer: " YES \n", terminal: true,
+			out: detached + "Change this function? [y/N] orders: detached\n"},
 	}
 	for _, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
@@ -197,7 +201,7 @@ func TestAttachShowsAndAsks(t *testing.T) {
 				a = args[:1]
 			}
 			r := f.run(s.command, a...)
-			if r != (result{s.status, s.out, s.err}) {
+			if r != (result{status: s.status, out: s.out, err: s.err}) {
 				t.Errorf("got %d\n%s\n%s\nwant %d\n%s\n%s", r.status, r.out, r.err, s.status, s.out, s.err)
 			}
 		})
@@ -281,43 +285,51 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 		layers []string
 		want   map[string]any // variables
 	}{
-		{"a layer and a variable", "plain", func(l []string, v map[string]any) []string {
+		{name: "a layer and a variable", kind: "plain", change: func(l []string, v map[string]any) []string {
 			v["NEW"] = "x"
 			return append(l, own)
-		}, []string{own}, map[string]any{"NEW": "x"}},
-		{"layers in another order", "with everything", func(l []string, v map[string]any) []string {
-			clear(v)
-			return []string{l[3], l[0], l[2]}
-		}, []string{own, datadog}, map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper"}},
-		{"the layer is gone", "plain", func(l []string, v map[string]any) []string {
+		}, layers: []string{own}, want: map[string]any{"NEW": "x"}},
+		{name: "layers in another order", kind: "with everything",
+			change: func(l []string, v map[string]any) []string {
+				clear(v)
+				return []string{l[3], l[0], l[2]}
+			}, layers: []string{own, datadog},
+			want: map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper"}},
+		{name: "the layer is gone", kind: "plain", change: func(l []string, v map[string]any) []string {
 			return nil
-		}, nil, map[string]any{}},
-		{"another version of the layer", "plain", func(l []string, v map[string]any) []string {
-			return []string{"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1", own}
-		}, []string{own}, map[string]any{}},
-		{"another wrapper in its place", "plain", func(l []string, v map[string]any) []string {
-			v[wrapperVariable] = "/opt/other"
-			return l
-		}, nil, map[string]any{wrapperVariable: "/opt/other"}},
-		{"another wrapper behind it", "plain", func(l []string, v map[string]any) []string {
-			v[furtherVariable] = "/opt/other"
-			return l
-		}, nil, map[string]any{wrapperVariable: "/opt/other"}},
-		{"the wrapper behind it is gone", "with both wrappers", func(l []string, v map[string]any) []string {
-			delete(v, furtherVariable)
-			return l
-		}, nil, map[string]any{furtherVariable: "/opt/stale"}},
-		{"the wrapper is gone", "with both wrappers", func(l []string, v map[string]any) []string {
-			delete(v, wrapperVariable)
-			return l
-		}, nil, map[string]any{furtherVariable: "/opt/stale"}},
-		{"variables of ours", "with variables of ours", func(l []string, v map[string]any) []string {
-			v["LIVE_LAMBDA_STAGE"], v["LIVE_LAMBDA_DELIVERY"] = "other", "runtime"
-			delete(v, "LIVE_LAMBDA_APPSYNC_REGION")
-			return l
-		}, nil, map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error",
-			furtherVariable:      "/opt/stale",
-			"LRAP_LISTENER_PORT": "9009", "LIVE_LAMBDA_DELIVERY": "runtime"}},
+		}, want: map[string]any{}},
+		{name: "another version of the layer", kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				return []string{"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1", own}
+			}, layers: []string{own}, want: map[string]any{}},
+		{name: "another wrapper in its place", kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				v[wrapperVariable] = "/opt/other"
+				return l
+			}, want: map[string]any{wrapperVariable: "/opt/other"}},
+		{name: "another wrapper behind it", kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				v[furtherVariable] = "/opt/other"
+				return l
+			}, want: map[string]any{wrapperVariable: "/opt/other"}},
+		{name: "the wrapper behind it is gone", kind: "with both wrappers",
+			change: func(l []string, v map[string]any) []string {
+				delete(v, furtherVariable)
+				return l
+			}, want: map[string]any{furtherVariable: "/opt/stale"}},
+		{name: "the wrapper is gone", kind: "with both wrappers",
+			change: func(l []string, v map[string]any) []string {
+				delete(v, wrapperVariable)
+				return l
+			}, want: map[string]any{furtherVariable: "/opt/stale"}},
+		{name: "variables of ours", kind: "with variables of ours",
+			change: func(l []string, v map[string]any) []string {
+				v["LIVE_LAMBDA_STAGE"], v["LIVE_LAMBDA_DELIVERY"] = "other", "runtime"
+				delete(v, "LIVE_LAMBDA_APPSYNC_REGION")
+				return l
+			}, want: map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error",
+				furtherVariable:      "/opt/stale",
+				"LRAP_LISTENER_PORT": "9009", "LIVE_LAMBDA_DELIVERY": "runtime"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -390,47 +402,51 @@ func TestAttachRefuses(t *testing.T) {
 		args string
 		want string
 	}{
-		{"image", map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil}, "",
-			"it is a container image, and images take no layers: copy the layer's files into the image, as " +
+		{name: "image", kind: map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil},
+			want: "it is a container image, and images take no layers: copy the layer's files into the " +
+				"image, as " +
 				"the README shows under Container images"},
-		{"old runtime", map[string]any{"Runtime": "python3.7"}, "",
-			"its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function would not " +
+		{name: "old runtime", kind: map[string]any{"Runtime": "python3.7"},
+			want: "its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function " +
+				"would not " +
 				"use the proxy: choose a newer runtime first"},
-		{"unknown architecture", map[string]any{"Architectures": []any{"riscv64"}}, "",
-			"its architecture riscv64 is neither x86_64 nor arm64, " +
+		{name: "unknown architecture", kind: map[string]any{"Architectures": []any{"riscv64"}},
+			want: "its architecture riscv64 is neither x86_64 nor arm64, " +
 				"and the layer has binaries for these only"},
-		{"a layer of another architecture", map[string]any{"Architectures": []any{"x86_64"}},
-			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
-			"its architecture is x86_64, and layer " +
+		{name: "a layer of another architecture", kind: map[string]any{"Architectures": []any{"x86_64"}},
+			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
+			want: "its architecture is x86_64, and layer " +
 				"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one " +
 				"with `live-lambda publish-layer x86_64`"},
-		{"no layer of the architecture", map[string]any{}, "--layer live-lambda-amd64",
-			"there is no layer live-lambda-amd64 for arm64: " +
+		{name: "no layer of the architecture", kind: map[string]any{}, args: "--layer live-lambda-amd64",
+			want: "there is no layer live-lambda-amd64 for arm64: " +
 				"publish it with `live-lambda publish-layer arm64`"},
-		{"no such layer version", map[string]any{},
-			"--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
-			"aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you requested " +
+		{name: "no such layer version", kind: map[string]any{},
+			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
+			want: "aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you " +
+				"requested " +
 				"does not exist."},
-		{"five layers",
-			map[string]any{
+		{name: "five layers",
+			kind: map[string]any{
 				"Layers": []any{
 					layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3"),
-					layerRef("insights:38")}}, "",
-			"it has 5 layers, and Lambda allows no more than 5: take one off, or merge two"},
-		{"4 KB of variables", big, "",
-			"its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some by 134"},
-		{"unreadable variables",
-			map[string]any{
+					layerRef("insights:38")}},
+			want: "it has 5 layers, and Lambda allows no more than 5: take one off, or merge two"},
+		{name: "4 KB of variables", kind: big,
+			want: "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some " +
+				"by 134"},
+		{name: "unreadable variables",
+			kind: map[string]any{
 				"Environment": map[string]any{
 					"Error": map[string]any{"ErrorCode": "AccessDeniedException", "Message": secretValue}}},
-			"",
-			"its variables cannot be read (AccessDeniedException), and an update would lose them; it takes " +
+			want: "its variables cannot be read (AccessDeniedException), and an update would lose them; it " +
+				"takes " +
 				"kms:Decrypt on the function's key"},
-		{"damaged memory",
-			map[string]any{
+		{name: "damaged memory",
+			kind: map[string]any{
 				"Environment": map[string]any{
-					"Variables": map[string]any{memoryVariable: "{" + secretValue}}}, "",
-			"its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the " +
+					"Variables": map[string]any{memoryVariable: "{" + secretValue}}},
+			want: "its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the " +
 				"wrapper and the LIVE_LAMBDA variables out by hand"},
 	}
 	for _, tt := range tests {
@@ -439,7 +455,7 @@ func TestAttachRefuses(t *testing.T) {
 			f.function("orders", tt.kind)
 			before := f.snapshot()
 			r := f.run("attach", append(strings.Fields(tt.args), "orders", "--stack", "dev", "--yes")...)
-			if r != (result{1, "", "orders: " + tt.want + "\n"}) {
+			if r != (result{status: 1, err: "orders: " + tt.want + "\n"}) {
 				t.Errorf("got %d %q\n%s\nwant %s", r.status, r.out, r.err, tt.want)
 			}
 			f.want(before)
@@ -465,43 +481,50 @@ func TestAttachNotes(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"usual", map[string]any{}, "", []string{wait, hint}},
-		{"no wait", map[string]any{}, "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=0s", []string{wait}},
-		{"API key", map[string]any{}, "--api-key da2-x", nil},
-		{"policy", map[string]any{}, "--attach-policy", nil},
-		{"OS-only", map[string]any{"Runtime": "provided.al2023", "Handler": "main"}, "--attach-policy",
-			[]string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if the ` +
+		{name: "usual", kind: map[string]any{}, want: []string{wait, hint}},
+		{name: "no wait", kind: map[string]any{}, args: "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=0s",
+			want: []string{wait}},
+		{name: "API key", kind: map[string]any{}, args: "--api-key da2-x"},
+		{name: "policy", kind: map[string]any{}, args: "--attach-policy"},
+		{name: "OS-only", kind: map[string]any{"Runtime": "provided.al2023", "Handler": "main"},
+			args: "--attach-policy",
+			want: []string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if ` +
+				`the ` +
 				`package has no bootstrap of its own`}},
-		{"OS-only with bootstrap", map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"},
-			"--attach-policy",
-			[]string{"provided.al2 starts the package's own bootstrap: name it otherwise and make that " +
+		{name: "OS-only with bootstrap",
+			kind: map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"},
+			args: "--attach-policy",
+			want: []string{"provided.al2 starts the package's own bootstrap: name it otherwise and make " +
+				"that " +
 				"name the handler, or have it start through /opt/live-lambda-runtime-wrapper.sh"}},
-		{"SnapStart", functionKinds["SnapStart"], "--attach-policy",
-			[]string{"SnapStart is for published versions: publish a new one for the layer to be in it"}},
-		{"Managed Instances",
-			map[string]any{
+		{name: "SnapStart", kind: functionKinds["SnapStart"], args: "--attach-policy",
+			want: []string{
+				"SnapStart is for published versions: publish a new one for the layer to be in it"}},
+		{name: "Managed Instances",
+			kind: map[string]any{
 				"CapacityProviderConfig": map[string]any{
-					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}}, "--attach-policy",
-			[]string{"Managed Instances run published versions: " +
+					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}},
+			args: "--attach-policy",
+			want: []string{"Managed Instances run published versions: " +
 				"publish a new one for the layer to be in it"}},
-		{"Lambda Web Adapter",
-			map[string]any{
+		{name: "Lambda Web Adapter",
+			kind: map[string]any{
 				"Layers": []any{
 					map[string]any{
 						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerArm64:27"}}},
-			"--attach-policy",
-			[]string{"Lambda Web Adapter is its runtime and goes past the proxy without --set " +
+			args: "--attach-policy",
+			want: []string{"Lambda Web Adapter is its runtime and goes past the proxy without --set " +
 				"AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"}},
-		{"Lambda Web Adapter with its variable",
-			map[string]any{
+		{name: "Lambda Web Adapter with its variable",
+			kind: map[string]any{
 				"Layers": []any{
 					map[string]any{
 						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerX86:27"}}},
-			"--attach-policy --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082", nil},
-		{"off", map[string]any{
+			args: "--attach-policy --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"},
+		{name: "off", kind: map[string]any{
 			"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}},
-			"--attach-policy",
-			[]string{"its variable LIVE_LAMBDA is off, so the layer does nothing"}},
+			args: "--attach-policy",
+			want: []string{"its variable LIVE_LAMBDA is off, so the layer does nothing"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -524,7 +547,7 @@ func TestAttachNotes(t *testing.T) {
 	f.function("orders", functionKinds["attached by hand"])
 	const want = "orders: nothing to change\n  note: it was not attached by `live-lambda attach`: take the " +
 		"layer out where it was put in\n"
-	if r := f.run("detach", "orders", "--yes"); r != (result{0, want, ""}) {
+	if r := f.run("detach", "orders", "--yes"); r != (result{out: want}) {
 		t.Errorf("detach of what attach has not attached: got %+v", r)
 	}
 }

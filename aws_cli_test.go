@@ -16,12 +16,12 @@ import (
 
 func TestCredentialsSource(t *testing.T) {
 	tests := []struct{ profile, env, key, uri, want string }{
-		{"", "dev", "AKID", "", "the environment (AWS_ACCESS_KEY_ID)"},
-		{"", "", "AKID", "http://x", "the environment (AWS_ACCESS_KEY_ID)"},
-		{"", "", "", "http://x", "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
-		{"", "", "", "", `the AWS CLI, profile "default"`},
-		{"", "dev", "", "", `the AWS CLI, profile "dev"`},
-		{"me", "dev", "AKID", "http://x", `the AWS CLI, profile "me"`},
+		{env: "dev", key: "AKID", want: "the environment (AWS_ACCESS_KEY_ID)"},
+		{key: "AKID", uri: "http://x", want: "the environment (AWS_ACCESS_KEY_ID)"},
+		{uri: "http://x", want: "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
+		{want: `the AWS CLI, profile "default"`},
+		{env: "dev", want: `the AWS CLI, profile "dev"`},
+		{profile: "me", env: "dev", key: "AKID", uri: "http://x", want: `the AWS CLI, profile "me"`},
 	}
 	for _, tt := range tests {
 		t.Setenv("AWS_PROFILE", tt.env)
@@ -36,10 +36,11 @@ func TestCredentialsSource(t *testing.T) {
 func TestStackGetenv(t *testing.T) {
 	f := newFakeAWS(t)
 	f.stacks["dev"] =
-		[]fakeOutput{{"LiveLambdaAppsyncHttpHost", "dev.example"},
-			{"LiveLambdaAppsyncRealtimeHost", "rt.example"},
-			{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaStage", "blue"}, {"Unrelated", "x"}}
-	f.stacks["other"] = []fakeOutput{{"BucketName", "b"}}
+		[]fakeOutput{{OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: "dev.example"},
+			{OutputKey: "LiveLambdaAppsyncRealtimeHost", OutputValue: "rt.example"},
+			{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
+			{OutputKey: "LiveLambdaStage", OutputValue: "blue"}, {OutputKey: "Unrelated", OutputValue: "x"}}
+	f.stacks["other"] = []fakeOutput{{OutputKey: "BucketName", OutputValue: "b"}}
 	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST " +
 		"LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
 	tests := []struct {
@@ -48,20 +49,22 @@ func TestStackGetenv(t *testing.T) {
 		set   map[string]string
 		want  string
 	}{
-		{"nothing is set", "dev", nil, `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{"what is set wins", "dev",
-			map[string]string{
+		{name: "nothing is set", stack: "dev",
+			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
+		{name: "what is set wins", stack: "dev",
+			set: map[string]string{
 				"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
-			`["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`},
-		{"the same host", "dev", map[string]string{hostVariable: "dev.example"},
-			`["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{"another API", "dev", map[string]string{hostVariable: "mine.example"},
-			`["mine.example" "" "" "" "" ""]`},
-		{"no such stack", "nope", nil,
-			`read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: Stack ` +
+			want: `["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`},
+		{name: "the same host", stack: "dev", set: map[string]string{hostVariable: "dev.example"},
+			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
+		{name: "another API", stack: "dev", set: map[string]string{hostVariable: "mine.example"},
+			want: `["mine.example" "" "" "" "" ""]`},
+		{name: "no such stack", stack: "nope",
+			want: `read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: ` +
+				`Stack ` +
 				`with id nope does not exist`},
-		{"another stack", "other", nil,
-			"stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what " +
+		{name: "another stack", stack: "other",
+			want: "stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what " +
 				"`live-lambda template` prints"},
 	}
 	for _, tt := range tests {
@@ -104,38 +107,41 @@ func TestAWSErrors(t *testing.T) {
 		}
 	})
 	tests := []struct{ name, out, err, want string }{
-		{"expired", "",
-			"\nThe SSO session associated with this profile has expired. To refresh this SSO session run " +
+		{name: "expired",
+			err: "\nThe SSO session associated with this profile has expired. To refresh this SSO session " +
+				"run " +
 				"aws sso login with the corresponding profile.\n",
-			"aws lambda get-function-configuration: The SSO session associated with this profile has " +
+			want: "aws lambda get-function-configuration: The SSO session associated with this profile has " +
 				"expired. To refresh this SSO session run aws sso login with the corresponding profile."},
-		{"a warning before it", "",
-			"urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
+		{name: "a warning before it",
+			err: "urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
 				"GetFunctionConfiguration operation (reached max retries: 2): The security token included " +
 				"in the request is expired\n",
-			"aws lambda get-function-configuration: ExpiredTokenException: The security token included in " +
+			want: "aws lambda get-function-configuration: ExpiredTokenException: The security token " +
+				"included in " +
 				"the request is expired"},
-		{"nothing", "", "", "aws lambda get-function-configuration: exit status 254"},
-		{"long", "", strings.Repeat("x", 1000),
-			"aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
-		{"all variables", "",
-			"An error occurred (InvalidParameterValueException) when calling the " +
-				"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
-				secretValue + "\"}",
-			"aws lambda get-function-configuration: InvalidParameterValueException: exceeded the 4KB limit."},
-		{"not UTF-8", `{"FunctionName":"` + "\xfc" + `"}`, "",
-			"aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 or a " +
+		{name: "nothing", want: "aws lambda get-function-configuration: exit status 254"},
+		{name: "long", err: strings.Repeat("x", 1000),
+			want: "aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
+		{name: "all variables", err: "An error occurred (InvalidParameterValueException) when calling the " +
+			"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
+			secretValue + "\"}",
+			want: "aws lambda get-function-configuration: InvalidParameterValueException: exceeded the 4KB " +
+				"limit."},
+		{name: "not UTF-8", out: `{"FunctionName":"` + "\xfc" + `"}`,
+			want: "aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 " +
+				"or a " +
 				"UTF-8 locale"},
-		{"not JSON", "FUNCTION orders", "",
-			"aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
+		{name: "not JSON", out: "FUNCTION orders",
+			want: "aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
 			f.function("orders", nil)
-			f.canned = &fakeAnswer{tt.out, tt.err, map[bool]int{true: 254}[tt.out == ""]}
+			f.canned = &fakeAnswer{out: tt.out, err: tt.err, status: map[bool]int{true: 254}[tt.out == ""]}
 			r := f.run("detach", "orders", "--yes")
-			if r != (result{1, "", "orders: " + tt.want + "\n"}) {
+			if r != (result{status: 1, err: "orders: " + tt.want + "\n"}) {
 				t.Errorf("got %+v, want %s", r, tt.want)
 			}
 		})
@@ -222,7 +228,9 @@ func TestCLICredentials(t *testing.T) {
 		t.Errorf("keys besides an endpoint: got %q and %v, asked for %q", c.accessKeyID, err, asked)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
-	if c, err := container(t.Context()); c != (credentials{"CONTAINER", "s", "t"}) || err != nil ||
+	if c, err := container(
+		t.Context()); c != (credentials{accessKeyID: "CONTAINER", secretAccessKey: "s", sessionToken: "t"}) ||
+		err != nil ||
 		asked != "/c container-token" {
 		t.Errorf("got %q and %v, asked for %q", c.accessKeyID, err, asked)
 	}

@@ -24,7 +24,9 @@ import (
 	"time"
 )
 
-var doctorKeys = credentials{"AKIDEXAMPLE", "wJalrXUtnFEMI/" + secretValue, "token-" + secretValue}
+var doctorKeys = credentials{
+	accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/" + secretValue,
+	sessionToken: "token-" + secretValue}
 
 // doctorFor makes a doctor for an API at base, with dial in place of the network where it is not nil.
 func doctorFor(t testing.TB, base string, dial func(context.Context, string, string) (net.Conn, error)) (
@@ -87,14 +89,17 @@ func TestDoctor(t *testing.T) {
 		from  string // the step from which on
 		want  string // is printed instead
 	}{
-		{"all is well", eventAPIOptions{}, nil, "configuration", doctorAllWell},
-		{"the real sizes", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.sizes = roundTrips
-		}, "round trip",
-			"ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB (events: " +
+		{name: "all is well", opts: eventAPIOptions{}, from: "configuration", want: doctorAllWell},
+		{name: "the real sizes", opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.sizes = roundTrips
+			}, from: "round trip",
+			want: "ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB " +
+				"(events: " +
 				"1) in 0 ms\nok    round trip       1.0 MB (events: 7) in 0 ms\n"},
-		{"slow network", eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond},
-			nil, "connect", `ok    connect          example.com in 40 ms
+		{name: "slow network",
+			opts: eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond},
+			from: "connect", want: `ok    connect          example.com in 40 ms
 ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
 ok    publish          taken in 40 ms
 ok    publish (HTTPS)  taken in 40 ms
@@ -103,167 +108,185 @@ ok    round trip       1.0 kB (events: 1) in 40 ms
 ok    round trip       20.0 kB (events: 1) in 40 ms
 ok    round trip       170.0 kB (events: 2) in 40 ms
 `},
-		{"event as an array", eventAPIOptions{otherData: true}, nil, "configuration", doctorAllWell},
-		{"two hosts", eventAPIOptions{host: "example.com"}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			configure := d.configure
-			d.configure = func(ctx context.Context) (*apiConfig, error) {
-				api, err := configure(ctx)
-				api.realtime.Host = "rt.example.com"
-				return api, err
-			}
-		}, "names", strings.NewReplacer(
-			"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
-			"example.com in", "rt.example.com in").
-			Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    names"):])},
-		{"API key", eventAPIOptions{apiKey: "da2-" + secretValue},
-			func(d *doctor, _ *eventAPI, _ *pipeListener) {
+		{name: "event as an array", opts: eventAPIOptions{otherData: true}, from: "configuration",
+			want: doctorAllWell},
+		{name: "two hosts", opts: eventAPIOptions{host: "example.com"},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				configure := d.configure
+				d.configure = func(ctx context.Context) (*apiConfig, error) {
+					api, err := configure(ctx)
+					api.realtime.Host = "rt.example.com"
+					return api, err
+				}
+			}, from: "names", want: strings.NewReplacer(
+				"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
+				"example.com in", "rt.example.com in").
+				Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    names"):])},
+		{name: "API key", opts: eventAPIOptions{apiKey: "da2-" + secretValue},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
 				configure := d.configure
 				d.configure = func(ctx context.Context) (*apiConfig, error) {
 					api, err := configure(ctx)
 					api.apiKey = "da2-" + secretValue
 					return api, err
 				}
-			}, "credentials",
-			strings.Replace(
+			}, from: "credentials",
+			want: strings.Replace(
 				doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary",
 				"an API key", 1)},
-		{"not configured", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.configure = func(context.Context) (*apiConfig, error) { return nil, errors.New("what to do") }
-		}, "configuration", "FAIL  configuration    what to do\n" +
-			without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
-			late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") +
-			undelivered},
-		{"another region", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			configure := d.configure
-			d.configure = func(ctx context.Context) (*apiConfig, error) {
-				api, err := configure(ctx)
-				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
-				return api, err
-			}
-		}, "configuration",
-			"FAIL  configuration    requests would be signed for eu-west-1, and " +
+		{name: "not configured", opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.configure = func(context.Context) (*apiConfig, error) {
+					return nil, errors.New("what to do")
+				}
+			}, from: "configuration", want: "FAIL  configuration    what to do\n" +
+				without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
+				late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") +
+				undelivered},
+		{name: "another region", opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				configure := d.configure
+				d.configure = func(ctx context.Context) (*apiConfig, error) {
+					api, err := configure(ctx)
+					api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
+					return api, err
+				}
+			}, from: "configuration",
+			want: "FAIL  configuration    requests would be signed for eu-west-1, and " +
 				"x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
 				"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" +
 				without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
 				late + without("configuration", "publish (HTTPS)") +
 				without("subscribe", "delivery") + undelivered},
-		{"unknown name", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
+		{name: "unknown name", opts: eventAPIOptions{}, wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
 			d.lookup = func(_ context.Context, host string) ([]string, error) {
 				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 			}
-		}, "names", "FAIL  names            example.com is not found: lookup example.com: no such host; " +
-			"check the name, and this machine's DNS\n" +
-			"ok    proxy            none\n" + without("names", "TLS", "clock") +
-			"ok    credentials      from the test, temporary\n" +
-			without("names", "connect") + late + without("names", "publish (HTTPS)") +
-			without("subscribe", "delivery") + undelivered},
-		{"unreachable", eventAPIOptions{}, func(_ *doctor, _ *eventAPI, ln *pipeListener) {
+		}, from: "names",
+			want: "FAIL  names            example.com is not found: lookup example.com: no such host; " +
+				"check the name, and this machine's DNS\n" +
+				"ok    proxy            none\n" + without("names", "TLS", "clock") +
+				"ok    credentials      from the test, temporary\n" +
+				without("names", "connect") + late + without("names", "publish (HTTPS)") +
+				without("subscribe", "delivery") + undelivered},
+		{name: "unreachable", opts: eventAPIOptions{}, wrong: func(_ *doctor, _ *eventAPI, ln *pipeListener) {
 			ln.Close()
-		}, "TLS",
-			"FAIL  TLS              example.com: connection refused; is the host right, and is there a way " +
+		}, from: "TLS",
+			want: "FAIL  TLS              example.com: connection refused; is the host right, and is there " +
+				"a way " +
 				"out to port 443, or does it take HTTPS_PROXY?\n" +
 				without("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
 				without("TLS", "connect") + late + without("TLS", "publish (HTTPS)") +
 				without("subscribe", "delivery") + undelivered},
-		{"no credentials", eventAPIOptions{}, func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.credentials = func(context.Context) (credentials, error) {
-				return credentials{}, errors.New("run aws sso login")
-			}
-		}, "credentials",
-			"FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
-				without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
-		{"long-lived credentials that are not accepted", eventAPIOptions{},
-			func(d *doctor, _ *eventAPI, _ *pipeListener) {
+		{name: "no credentials", opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
 				d.credentials = func(context.Context) (credentials, error) {
-					return credentials{"AKIDOTHER", secretValue, ""}, nil
+					return credentials{}, errors.New("run aws sso login")
 				}
-			}, "credentials", "ok    credentials      from the test, long-lived\n" +
+			}, from: "credentials",
+			want: "FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
+				without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
+		{name: "long-lived credentials that are not accepted", opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.credentials = func(context.Context) (credentials, error) {
+					return credentials{accessKeyID: "AKIDOTHER", secretAccessKey: secretValue}, nil
+				}
+			}, from: "credentials", want: "ok    credentials      from the test, long-lived\n" +
 				"FAIL  connect          AppSync refused to connect" + notAuthorized +
 				grant("appsync:EventConnect", "") +
 				late + "FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
 				grant("appsync:EventPublish", namespace) +
 				without("subscribe", "delivery") + undelivered},
-		{"subscribe is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
-		}, "subscribe",
-			"FAIL  subscribe        AppSync refused to subscribe" +
+		{name: "subscribe is refused", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
+			}, from: "subscribe",
+			want: "FAIL  subscribe        AppSync refused to subscribe" +
 				notAuthorized + grant("appsync:EventSubscribe", namespace) +
 				"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" +
 				without("subscribe", "delivery") + undelivered},
-		{"publish is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
-		}, "publish",
-			"FAIL  publish          AppSync refused to publish" + notAuthorized +
+		{name: "publish is refused", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
+			}, from: "publish",
+			want: "FAIL  publish          AppSync refused to publish" + notAuthorized +
 				grant("appsync:EventPublish", namespace) +
 				"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
-		{"publish over HTTPS is refused", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
-				if f.typ == "http_publish" {
-					v.status = http.StatusForbidden
-				}
-				return v
-			})
-		}, "publish (HTTPS)",
-			`FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` +
+		{name: "publish over HTTPS is refused", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(func(f apiFrame) (v apiVerdict) {
+					if f.typ == "http_publish" {
+						v.status = http.StatusForbidden
+					}
+					return v
+				})
+			}, from: "publish (HTTPS)",
+			want: `FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` +
 				grant("appsync:EventPublish", namespace) +
 				doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
-		{"no namespace", eventAPIOptions{namespaces: []string{"default"}}, nil, "subscribe",
-			"FAIL  subscribe        AppSync refused to subscribe" + notAuthorized +
+		{name: "no namespace", opts: eventAPIOptions{namespaces: []string{"default"}}, from: "subscribe",
+			want: "FAIL  subscribe        AppSync refused to subscribe" + notAuthorized +
 				grant("appsync:EventSubscribe", namespace) +
 				"FAIL  publish          AppSync refused to publish" + notAuthorized +
 				grant("appsync:EventPublish", namespace) +
 				"FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
 				grant("appsync:EventPublish", namespace) +
 				without("subscribe", "delivery") + undelivered},
-		{"nothing is delivered", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
-				if f.out && f.typ == "data" {
-					v.replace = dropped
-				}
-				return v
-			})
-		}, "delivery",
-			"FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the " +
-				"API handlers or resolvers of its own that drop events?\n" + undelivered},
-		{"large events are lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
-				if f.out && f.typ == "data" && len(f.raw) > 10_000 {
-					v.replace = dropped
-				}
-				return v
-			})
-		}, "round trip", "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
-			"FAIL  round trip       20.0 kB were taken and have not come back within 15.3 s\n" +
-			"FAIL  round trip       170.0 kB were taken and have not come back within 17.6 s\n"},
-		{"events come back changed", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
-				const data = `\"data\":\"`
-				if i := bytes.Index(f.raw, []byte(data)); f.out && i >= 0 {
-					raw := bytes.Clone(f.raw)
-					if i += len(data); raw[i] == 'Q' {
-						raw[i] = 'R'
-					} else {
-						raw[i] = 'Q'
+		{name: "nothing is delivered", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(func(f apiFrame) (v apiVerdict) {
+					if f.out && f.typ == "data" {
+						v.replace = dropped
 					}
-					v.replace = [][]byte{raw}
-				}
-				return v
-			})
-		}, "round trip",
-			"FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its own?\n" +
+					return v
+				})
+			}, from: "delivery",
+			want: "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has " +
+				"the " +
+				"API handlers or resolvers of its own that drop events?\n" + undelivered},
+		{name: "large events are lost", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(func(f apiFrame) (v apiVerdict) {
+					if f.out && f.typ == "data" && len(f.raw) > 10_000 {
+						v.replace = dropped
+					}
+					return v
+				})
+			}, from: "round trip", want: "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
+				"FAIL  round trip       20.0 kB were taken and have not come back within 15.3 s\n" +
+				"FAIL  round trip       170.0 kB were taken and have not come back within 17.6 s\n"},
+		{name: "events come back changed", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(func(f apiFrame) (v apiVerdict) {
+					const data = `\"data\":\"`
+					if i := bytes.Index(f.raw, []byte(data)); f.out && i >= 0 {
+						raw := bytes.Clone(f.raw)
+						if i += len(data); raw[i] == 'Q' {
+							raw[i] = 'R'
+						} else {
+							raw[i] = 'Q'
+						}
+						v.replace = [][]byte{raw}
+					}
+					return v
+				})
+			}, from: "round trip",
+			want: "FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its " +
+				"own?\n" +
 				"FAIL  round trip       20.0 kB came back changed: is there a handler or resolver of its " +
 				"own?\n" +
 				"FAIL  round trip       170.0 kB came back changed: is there a handler or resolver of its " +
 				"own?\n"},
-		{"the connection is lost", eventAPIOptions{}, func(_ *doctor, api *eventAPI, _ *pipeListener) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
-				if f.typ == "publish" {
-					v.after, v.replace = resetConnection, dropped
-				}
-				return v
-			})
-		}, "publish", "FAIL  publish          the connection ended: EOF\n" +
-			"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
+		{name: "the connection is lost", opts: eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
+				api.intercept(func(f apiFrame) (v apiVerdict) {
+					if f.typ == "publish" {
+						v.after, v.replace = resetConnection, dropped
+					}
+					return v
+				})
+			}, from: "publish", want: "FAIL  publish          the connection ended: EOF\n" +
+				"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
 	}
 	for _, tt := range tests {
 		tt.opts.region = "eu-west-1"
@@ -293,11 +316,11 @@ func TestDoctorGraphQL(t *testing.T) {
 		wrong    func(*doctor, *eventAPI)
 		from, to string // what is other than when all is well
 	}{
-		{"all is well", func(*doctor, *eventAPI) {}, "", ""},
-		{"an Event API's namespace is not looked for", func(d *doctor, api *eventAPI) {
+		{name: "all is well", wrong: func(*doctor, *eventAPI) {}},
+		{name: "an Event API's namespace is not looked for", wrong: func(d *doctor, api *eventAPI) {
 			api.opts.namespaces = nil
-		}, "", ""},
-		{"may not publish", func(_ *doctor, api *eventAPI) {
+		}},
+		{name: "may not publish", wrong: func(_ *doctor, api *eventAPI) {
 			api.intercept(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "http_publish" {
 					v.status = http.StatusOK
@@ -307,12 +330,13 @@ func TestDoctorGraphQL(t *testing.T) {
 				}
 				return v
 			})
-		}, "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n",
-			strings.Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to `+
-				`access publish on type Mutation"; `+
-				"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/"+
-				"fields/"+
-				"publish, and check host, region, clock and key\n", 2)},
+		}, from: "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n",
+			to: strings.
+				Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to `+
+					`access publish on type Mutation"; `+
+					"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/"+
+					"fields/"+
+					"publish, and check host, region, clock and key\n", 2)},
 	} {
 		eventAPITest(t, tt.name,
 			eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}},
@@ -376,16 +400,18 @@ func TestDoctorClock(t *testing.T) {
 		skew time.Duration // of the server
 		want string
 	}{
-		{"none", 0, "ok    clock            within 5s of the server's"},
-		{"a little ahead", 4 * time.Second, "ok    clock            within 5s of the server's"},
-		{"a little behind", -4 * time.Second, "ok    clock            within 5s of the server's"},
-		{"an hour behind", time.Hour,
-			"FAIL  clock            this machine is 1h0m0s behind the server: set its clock; AppSync " +
+		{name: "none", want: "ok    clock            within 5s of the server's"},
+		{name: "a little ahead", skew: 4 * time.Second,
+			want: "ok    clock            within 5s of the server's"},
+		{name: "a little behind", skew: -4 * time.Second,
+			want: "ok    clock            within 5s of the server's"},
+		{name: "an hour behind", skew: time.Hour,
+			want: "FAIL  clock            this machine is 1h0m0s behind the server: set its clock; AppSync " +
 				"refuses signatures that are minutes off, and invocations look too old or too young here"},
-		{"a minute ahead", -61 * time.Second,
-			"FAIL  clock            this machine is 1m0s ahead of the server: set its clock; AppSync " +
+		{name: "a minute ahead", skew: -61 * time.Second,
+			want: "FAIL  clock            this machine is 1m0s ahead of the server: set its clock; AppSync " +
 				"refuses signatures that are minutes off, and invocations look too old or too young here"},
-		{"no date", -1, "FAIL  clock            example.com does not tell its date"},
+		{name: "no date", skew: -1, want: "FAIL  clock            example.com does not tell its date"},
 	}
 	for _, tt := range tests {
 		eventAPITest(t, tt.name, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}},
@@ -448,18 +474,20 @@ func TestDoctorTLS(t *testing.T) {
 		ok         bool
 		want       string
 	}{
-		{"trusted", "https://example.com", server, roots, true,
-			"ok    TLS              TLS 1.3, certificate of example.com *.example.com until 2084-01-29"},
-		{"unknown authority", "https://example.com", server, x509.NewCertPool(), false,
-			"FAIL  TLS              example.com: tls: failed to verify certificate: " +
+		{name: "trusted", base: "https://example.com", server: server, roots: roots, ok: true,
+			want: "ok    TLS              TLS 1.3, certificate of example.com *.example.com until " +
+				"2084-01-29"},
+		{name: "unknown authority", base: "https://example.com", server: server, roots: x509.NewCertPool(),
+			want: "FAIL  TLS              example.com: tls: failed to verify certificate: " +
 				"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root " +
 				"certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
-		{"another name", "https://example.org", server, roots, false,
-			"FAIL  TLS              example.org: tls: failed to verify certificate: " +
+		{name: "another name", base: "https://example.org", server: server, roots: roots,
+			want: "FAIL  TLS              example.org: tls: failed to verify certificate: " +
 				"x509: certificate is valid for example.com, *.example.com, not example.org; is the host " +
 				"right?"},
-		{"no TLS there", "https://example.com", nil, roots, false,
-			"FAIL  TLS              example.com: tls: first record does not look like a TLS handshake; " +
+		{name: "no TLS there", base: "https://example.com", roots: roots,
+			want: "FAIL  TLS              example.com: tls: first record does not look like a TLS " +
+				"handshake; " +
 				"what answers there does not speak TLS"},
 	}
 	for _, tt := range tests {
@@ -526,19 +554,23 @@ func TestDoctorProxy(t *testing.T) {
 		line  string
 		want  string
 	}{
-		{"open", "", "http://proxy.example:3128", true, "proxy", "ok    proxy            proxy.example:3128"},
-		{"its name is looked up", "", "http://proxy.example", true, "names",
-			"ok    names            proxy.example is 192.0.2.1"},
-		{"with a password", "user:" + secretValue, "http://user:" + secretValue + "@proxy.example", true,
-			"proxy", "ok    proxy            proxy.example:80, with user name"},
-		{"without the password", "user:" + secretValue, "http://proxy.example", false, "TLS",
-			"FAIL  TLS              example.com: Proxy Authentication Required; put user name and password " +
+		{name: "open", proxy: "http://proxy.example:3128", ok: true, line: "proxy",
+			want: "ok    proxy            proxy.example:3128"},
+		{name: "its name is looked up", proxy: "http://proxy.example", ok: true, line: "names",
+			want: "ok    names            proxy.example is 192.0.2.1"},
+		{name: "with a password", user: "user:" + secretValue,
+			proxy: "http://user:" + secretValue + "@proxy.example", ok: true,
+			line: "proxy", want: "ok    proxy            proxy.example:80, with user name"},
+		{name: "without the password", user: "user:" + secretValue, proxy: "http://proxy.example",
+			line: "TLS",
+			want: "FAIL  TLS              example.com: Proxy Authentication Required; put user name and " +
+				"password " +
 				"into HTTPS_PROXY"},
-		{"gone", "", "http://gone.example:3128", false, "proxy",
-			"FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
+		{name: "gone", proxy: "http://gone.example:3128", line: "proxy",
+			want: "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
 				"example.com?"},
-		{"no URL", "", "http://user:" + secretValue + "@[::1", false, "proxy",
-			"FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://" +
+		{name: "no URL", proxy: "http://user:" + secretValue + "@[::1", line: "proxy",
+			want: "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://" +
 				"USER:PASSWORD@HOST:PORT"},
 	}
 	for _, tt := range tests {
@@ -581,10 +613,12 @@ func TestDoctorProxyPassedOver(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
 	d := &doctor{api: &appsync{endpoint: endpoint{http: u, realtime: u}}, transport: new(http.Transport)}
 	for _, tt := range []struct{ name, value, want string }{
-		{"HTTPS_PROXY", "http://user:" + secretValue + "%@proxy.example", "none: HTTPS_PROXY is not an URL"},
-		{"https_proxy", "http://" + secretValue + "%@proxy.example", "none: https_proxy is not an URL"},
-		{"HTTPS_PROXY", "192.0.2.1:3128", "none"}, // which net/http understands
-		{"HTTPS_PROXY", "", "none"},
+		{name: "HTTPS_PROXY", value: "http://user:" + secretValue + "%@proxy.example",
+			want: "none: HTTPS_PROXY is not an URL"},
+		{name: "https_proxy", value: "http://" + secretValue + "%@proxy.example",
+			want: "none: https_proxy is not an URL"},
+		{name: "HTTPS_PROXY", value: "192.0.2.1:3128", want: "none"}, // which net/http understands
+		{name: "HTTPS_PROXY", want: "none"},
 	} {
 		t.Setenv("HTTPS_PROXY", "")
 		t.Setenv("https_proxy", "")
@@ -608,27 +642,32 @@ func TestDoctorCommand(t *testing.T) {
 	t.Cleanup(api.close)
 	base := "http://" + ln.Addr().String()
 	f.stacks["here"] = []fakeOutput{
-		{"LiveLambdaAppsyncHttpHost", base}, {"LiveLambdaAppsyncRegion", "eu-west-1"}}
+		{OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: base},
+		{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"}}
 	tests := []struct {
 		name   string
 		args   []string
 		status int
 		want   string
 	}{
-		{"flags", []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue}, 0,
-			"ok    configuration    " + ln.Addr().String() + ", namespace live-lambda, region eu-west-1\n"},
-		{"stack", []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"}, 0,
-			"ok    configuration    " + ln.Addr().String() +
+		{name: "flags",
+			args: []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue},
+			want: "ok    configuration    " + ln.Addr().String() +
+				", namespace live-lambda, region eu-west-1\n"},
+		{name: "stack", args: []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"},
+			want: "ok    configuration    " + ln.Addr().String() +
 				", namespace live-lambda, region eu-west-1, stage me\n"},
-		{"wrong key", []string{"--stack", "here", "--api-key", "da2-other"}, 1, "ok    configuration    "},
-		{"no stack", []string{"--stack", "gone"}, 1,
-			`FAIL  configuration    read the outputs of stack "gone": aws cloudformation describe-stacks: ` +
+		{name: "wrong key", args: []string{"--stack", "here", "--api-key", "da2-other"}, status: 1,
+			want: "ok    configuration    "},
+		{name: "no stack", args: []string{"--stack", "gone"}, status: 1,
+			want: `FAIL  configuration    read the outputs of stack "gone": aws cloudformation ` +
+				`describe-stacks: ` +
 				`ValidationError: Stack with id gone does not exist` + "\n"},
-		{"nothing", nil, 1,
-			"FAIL  configuration    the AppSync API is not set: give --stack, --host or " +
+		{name: "nothing", status: 1,
+			want: "FAIL  configuration    the AppSync API is not set: give --stack, --host or " +
 				"LIVE_LAMBDA_APPSYNC_HTTP_HOST\n"},
-		{"wrong", []string{"--host", base, "--stage", "a_b"}, 1,
-			`FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", ` +
+		{name: "wrong", args: []string{"--host", base, "--stage", "a_b"}, status: 1,
+			want: `FAIL  configuration    LIVE_LAMBDA_STAGE is "a_b", ` +
 				"not 1 to 50 letters, digits and inner dashes\n"},
 	}
 	for _, tt := range tests {

@@ -30,31 +30,33 @@ func TestPublishLayer(t *testing.T) {
 		status int
 		want   string // of both outputs
 	}{
-		{"arm64", []string{"arm64", "--zip", arm64}, 0,
-			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1\n"},
-		{"again", []string{"--zip", arm64, "aarch64"}, 0,
-			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2\n"},
-		{"x86_64", []string{"x86_64", "--zip", amd64, "--name", "mine"}, 0,
-			"arn:aws:lambda:eu-west-1:123456789012:layer:mine:1\n"},
-		{"amd64", []string{"amd64", "--zip", amd64}, 0,
-			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:1\n"},
-		{"a launcher is for both", []string{"x86_64", "--zip", launcher}, 0,
-			"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:2\n"},
-		{"another architecture", []string{"x86_64", "--zip", arm64}, 1,
-			"x86_64: " + arm64 + " is for EM_AARCH64, not for x86_64\n"},
-		{"not executable", []string{"arm64", "--zip", layerZip(t, 0o644, header(62))}, 1,
-			"arm64: ZIP has no executable extensions/live-lambda-extension; it is not a layer that ./" +
+		{name: "arm64", args: []string{"arm64", "--zip", arm64},
+			want: "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1\n"},
+		{name: "again", args: []string{"--zip", arm64, "aarch64"},
+			want: "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2\n"},
+		{name: "x86_64", args: []string{"x86_64", "--zip", amd64, "--name", "mine"},
+			want: "arn:aws:lambda:eu-west-1:123456789012:layer:mine:1\n"},
+		{name: "amd64", args: []string{"amd64", "--zip", amd64},
+			want: "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:1\n"},
+		{name: "a launcher is for both", args: []string{"x86_64", "--zip", launcher},
+			want: "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:2\n"},
+		{name: "another architecture", args: []string{"x86_64", "--zip", arm64}, status: 1,
+			want: "x86_64: " + arm64 + " is for EM_AARCH64, not for x86_64\n"},
+		{name: "not executable", args: []string{"arm64", "--zip", layerZip(t, 0o644, header(62))}, status: 1,
+			want: "arm64: ZIP has no executable extensions/live-lambda-extension; it is not a layer that ./" +
 				"build.sh has built\n"},
-		{"not a zip", []string{"arm64", "--zip", notZip}, 1,
-			"arm64: " + notZip + ": zip: not a valid zip file\n"},
-		{"not built", []string{"arm64", "x86_64"}, 1,
-			"arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first, or name the zip " +
+		{name: "not a zip", args: []string{"arm64", "--zip", notZip}, status: 1,
+			want: "arm64: " + notZip + ": zip: not a valid zip file\n"},
+		{name: "not built", args: []string{"arm64", "x86_64"}, status: 1,
+			want: "arm64: dist/live-lambda-layer-arm64.zip is not there; run ./build.sh first, or name the " +
+				"zip " +
 				"with --zip\n" +
 				"x86_64: dist/live-lambda-layer-amd64.zip is not there; run ./build.sh first, or name the " +
 				"zip " +
 				"with --zip\n"},
-		{"refused", []string{"arm64", "--zip", arm64, "--name", "a b"}, 1,
-			"arm64: aws lambda publish-layer-version: ValidationException: 1 validation error detected\n"},
+		{name: "refused", args: []string{"arm64", "--zip", arm64, "--name", "a b"}, status: 1,
+			want: "arm64: aws lambda publish-layer-version: ValidationException: 1 validation error " +
+				"detected\n"},
 	}
 	f := newFakeAWS(t)
 	t.Chdir(t.TempDir())

@@ -89,9 +89,13 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 	if strings.HasPrefix(t.Name(), "TestPublishLayer") {
 		clear(f.layers)
 	}
-	f.stacks["dev"] = []fakeOutput{{"LiveLambdaAppsyncHttpHost", "label.appsync-api.eu-west-1.amazonaws.com"},
-		{"LiveLambdaAppsyncRealtimeHost", "label.appsync-realtime-api.eu-west-1.amazonaws.com"},
-		{"LiveLambdaAppsyncRegion", "eu-west-1"}, {"LiveLambdaFunctionPolicyArn", stackPolicy}}
+	f.stacks["dev"] =
+		[]fakeOutput{{
+			OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: "label.appsync-api.eu-west-1.amazonaws.com"},
+			{OutputKey: "LiveLambdaAppsyncRealtimeHost",
+				OutputValue: "label.appsync-realtime-api.eu-west-1.amazonaws.com"},
+			{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
+			{OutputKey: "LiveLambdaFunctionPolicyArn", OutputValue: stackPolicy}}
 	if t.Name() == "TestTemplateOutputsAreVariables" {
 		clear(f.stacks)
 	}
@@ -184,7 +188,7 @@ func (f *fakeAWS) run(command string, args ...string) result {
 			f.t.Errorf("%s puts a secret on a command line: %s", command, call)
 		}
 	}
-	return result{status, out.String(), errOut.String()}
+	return result{status: status, out: out.String(), err: errOut.String()}
 }
 
 // function makes a function; fields replace those of the usual one, nil takes them away.
@@ -287,7 +291,7 @@ func wrongUsage(what string) fakeAnswer {
 
 // call carries out one command.
 func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
-	f.calls = append(f.calls, fakeCall{args, stdin})
+	f.calls = append(f.calls, fakeCall{args: args, stdin: stdin})
 	if len(f.calls) == f.dieAt {
 		f.dead = true
 	}
@@ -347,31 +351,37 @@ type fakeCommand struct {
 
 var fakeCommands = map[string]fakeCommand{
 	"lambda get-function-configuration": {
-		"GetFunctionConfiguration", []string{"--function-name"}, (*fakeAWS).getFunction},
+		operation: "GetFunctionConfiguration", options: []string{"--function-name"},
+		run: (*fakeAWS).getFunction},
 	"lambda update-function-configuration": {
-		"UpdateFunctionConfiguration",
-		[]string{"--function-name", "--revision-id", "--layers", "--environment"}, (*fakeAWS).updateFunction},
+		operation: "UpdateFunctionConfiguration",
+		options:   []string{"--function-name", "--revision-id", "--layers", "--environment"},
+		run:       (*fakeAWS).updateFunction},
 	"lambda wait function-updated-v2": {
-		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitUpdated},
+		operation: "GetFunction", options: []string{"--function-name"}, run: (*fakeAWS).waitUpdated},
 	"lambda wait function-active-v2": {
-		"GetFunction", []string{"--function-name"}, (*fakeAWS).waitActive},
-	"lambda list-functions": {"ListFunctions", []string{"--query"}, (*fakeAWS).listFunctions},
+		operation: "GetFunction", options: []string{"--function-name"}, run: (*fakeAWS).waitActive},
+	"lambda list-functions": {
+		operation: "ListFunctions", options: []string{"--query"}, run: (*fakeAWS).listFunctions},
 	"lambda list-layer-versions": {
-		"ListLayerVersions", []string{"--layer-name", "--compatible-architecture"},
-		(*fakeAWS).listLayerVersions},
+		operation: "ListLayerVersions", options: []string{"--layer-name", "--compatible-architecture"},
+		run: (*fakeAWS).listLayerVersions},
 	"lambda get-layer-version-by-arn": {
-		"GetLayerVersionByArn", []string{"--arn"}, (*fakeAWS).getLayerVersion},
-	"lambda publish-layer-version": {"PublishLayerVersion",
-		[]string{"--layer-name", "--zip-file", "--compatible-architectures", "--description"},
-		(*fakeAWS).publishLayerVersion},
+		operation: "GetLayerVersionByArn", options: []string{"--arn"}, run: (*fakeAWS).getLayerVersion},
+	"lambda publish-layer-version": {operation: "PublishLayerVersion",
+		options: []string{"--layer-name", "--zip-file", "--compatible-architectures", "--description"},
+		run:     (*fakeAWS).publishLayerVersion},
 	"iam list-attached-role-policies": {
-		"ListAttachedRolePolicies", []string{"--role-name"}, (*fakeAWS).listRolePolicies},
+		operation: "ListAttachedRolePolicies", options: []string{"--role-name"},
+		run: (*fakeAWS).listRolePolicies},
 	"iam attach-role-policy": {
-		"AttachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).attachRolePolicy},
+		operation: "AttachRolePolicy", options: []string{"--role-name", "--policy-arn"},
+		run: (*fakeAWS).attachRolePolicy},
 	"iam detach-role-policy": {
-		"DetachRolePolicy", []string{"--role-name", "--policy-arn"}, (*fakeAWS).detachRolePolicy},
+		operation: "DetachRolePolicy", options: []string{"--role-name", "--policy-arn"},
+		run: (*fakeAWS).detachRolePolicy},
 	"cloudformation describe-stacks": {
-		"DescribeStacks", []string{"--stack-name"}, (*fakeAWS).describeStacks},
+		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).describeStacks},
 }
 
 func (f *fakeAWS) getFunction(o fakeOptions, _ string) fakeAnswer {

@@ -146,7 +146,8 @@ func TestTemplateOutputsAreVariables(t *testing.T) {
 		outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
 		for key, output := range outputs {
 			f.stacks[stack] = append(
-				f.stacks[stack], fakeOutput{key, output.(map[string]any)["Value"].(string)})
+				f.stacks[stack],
+				fakeOutput{OutputKey: key, OutputValue: output.(map[string]any)["Value"].(string)})
 		}
 	}
 	f.turn()
@@ -201,13 +202,13 @@ func parseYAML(t *testing.T, text string) any {
 		switch {
 		case trimmed == "":
 		case strings.HasSuffix(line, ": |"): // a text, until what is indented less
-			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
+			p.lines = append(p.lines, yamlLine{number: i + 1, indent: indent, text: trimmed})
 			block = &p.lines[len(p.lines)-1]
 		case strings.ContainsAny(line, "\t#|>{}[]*%@`") && !strings.Contains(line, "!Sub \"") ||
 			strings.TrimRight(line, " ") != line:
 			t.Fatalf("line %d is beyond this parser: %q", i+1, line)
 		default:
-			p.lines = append(p.lines, yamlLine{i + 1, indent, trimmed, ""})
+			p.lines = append(p.lines, yamlLine{number: i + 1, indent: indent, text: trimmed})
 		}
 	}
 	v := p.node(0)
@@ -271,7 +272,7 @@ var (
 
 func (p *yamlParser) scalar(s string) any {
 	if m := yamlTagged.FindStringSubmatch(s); m != nil {
-		return yamlTag{m[1], p.scalar(m[2]).(string)}
+		return yamlTag{tag: m[1], value: p.scalar(m[2]).(string)}
 	}
 	if strings.HasPrefix(s, `"`) {
 		plain, err := strconv.Unquote(s)

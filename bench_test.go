@@ -621,7 +621,7 @@ func BenchmarkInvocation(b *testing.B) {
 		b.ReportMetric(0, "ns/op") // not of interest
 	}
 	b.Run("pass-through", func(b *testing.B) {
-		handler, w := p.handler(), &discardResponse{http.Header{}}
+		handler, w := p.handler(), &discardResponse{header: http.Header{}}
 		get, post := httptest.NewRequest("GET", nextPath, nil),
 			httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
 		count(b, func() {

@@ -236,25 +236,35 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 		change  func()
 		compile bool
 	}{
-		{"first build", func() {}, true},
-		{"nothing changed", func() {}, false},
-		{"a binary removed", func() { remove(t, dir, "dist/"+arm64Binary) }, true},
-		{"the hash removed", func() { remove(t, dir, "dist/go_extension.sha256") }, true},
-		{"a binary damaged", func() { writeFile(t, dir, "dist/"+amd64Binary, "not a binary") }, true},
-		{"a source changed", func() { writeFile(t, dir, "main.go", emptyProgram+"// more\n") }, true},
-		{"a file renamed", func() { rename(t, dir, "main_test.go", "more_test.go") }, true},
-		{"go.mod changed", func() {
+		{name: "first build", change: func() {}, compile: true},
+		{name: "nothing changed", change: func() {}},
+		{name: "a binary removed", change: func() { remove(t, dir, "dist/"+arm64Binary) }, compile: true},
+		{name: "the hash removed", change: func() {
+			remove(t, dir, "dist/go_extension.sha256")
+		}, compile: true},
+		{name: "a binary damaged", change: func() {
+			writeFile(t, dir, "dist/"+amd64Binary, "not a binary")
+		}, compile: true},
+		{name: "a source changed", change: func() {
+			writeFile(t, dir, "main.go", emptyProgram+"// more\n")
+		}, compile: true},
+		{name: "a file renamed", change: func() {
+			rename(t, dir, "main_test.go", "more_test.go")
+		}, compile: true},
+		{name: "go.mod changed", change: func() {
 			writeFile(t, dir, "go.mod", string(readFile(t, dir, "go.mod"))+"\n// more\n")
-		}, true},
-		{"go.sum changed", func() {
+		}, compile: true},
+		{name: "go.sum changed", change: func() {
 			writeFile(t, dir, "go.sum", string(readFile(t, dir, "go.sum"))+"\n")
-		}, true},
-		{"another flag", func() {
+		}, compile: true},
+		{name: "another flag", change: func() {
 			writeFile(t, dir, "build.sh",
 				strings.Replace(string(readFile(t, dir, "build.sh")), tags, tags+",more", 1))
-		}, true},
-		{"a wrapper changed", func() { writeFile(t, dir, "wrapper.sh", "#!/bin/sh\nexec \"$@\"\n") }, false},
-		{"the sums removed", func() { remove(t, dir, "dist/SHA256SUMS") }, false},
+		}, compile: true},
+		{name: "a wrapper changed", change: func() {
+			writeFile(t, dir, "wrapper.sh", "#!/bin/sh\nexec \"$@\"\n")
+		}},
+		{name: "the sums removed", change: func() { remove(t, dir, "dist/SHA256SUMS") }},
 	}
 	for _, step := range steps {
 		step.change()
@@ -296,21 +306,21 @@ func TestFailedBuild(t *testing.T) {
 		env        []string
 		want       string
 	}{
-		{"one architecture does not compile", "",
-			map[string]string{"only_arm64.go": "package main\n\nvar x int = nothing\n"}, nil,
-			"build.sh: compiling linux/arm64 failed"},
-		{"zip fails", broken + ":" + os.Getenv("PATH"), nil, nil, "zip: disk full"},
-		{"no zip", toolsWithout(t, "zip"), nil, nil,
-			"build.sh: zip is not installed; install it (apt-get install zip"},
-		{"no go", toolsWithout(t, "go"), nil, nil, "build.sh: go is not on PATH; install go1."},
-		{"no toolchain", "", map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"}, nil,
-			"build.sh: go.mod pins no toolchain"},
-		{"a toolchain that cannot be had", "",
-			map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n\ntoolchain go1.26.999\n"},
-			[]string{"GOPROXY=off"},
-			"build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched"},
-		{"unknown type", "", nil, []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"},
-			"build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node"},
+		{name: "one architecture does not compile",
+			files: map[string]string{"only_arm64.go": "package main\n\nvar x int = nothing\n"},
+			want:  "build.sh: compiling linux/arm64 failed"},
+		{name: "zip fails", path: broken + ":" + os.Getenv("PATH"), want: "zip: disk full"},
+		{name: "no zip", path: toolsWithout(t, "zip"),
+			want: "build.sh: zip is not installed; install it (apt-get install zip"},
+		{name: "no go", path: toolsWithout(t, "go"), want: "build.sh: go is not on PATH; install go1."},
+		{name: "no toolchain", files: map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"},
+			want: "build.sh: go.mod pins no toolchain"},
+		{name: "a toolchain that cannot be had",
+			files: map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n\ntoolchain go1.26.999\n"},
+			env:   []string{"GOPROXY=off"},
+			want:  "build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched"},
+		{name: "unknown type", env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"},
+			want: "build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node"},
 	}
 	for _, before := range []string{"without a dist", "with a dist"} {
 		if before == "with a dist" {
@@ -455,8 +465,8 @@ func TestVerify(t *testing.T) {
 		zip  func() []byte
 		want []string // said, with exit status 1; none: the zip is as it should be
 	}{
-		{"both", func() []byte { return readFile(t, both, "") }, nil},
-		{"changed entries", func() []byte {
+		{name: "both", zip: func() []byte { return readFile(t, both, "") }},
+		{name: "changed entries", zip: func() []byte {
 			var changed []zipEntry
 			for _, e := range zipEntries(t, both) {
 				switch e.Name {
@@ -474,25 +484,25 @@ func TestVerify(t *testing.T) {
 			return zipOf(
 				t, append(changed,
 					zipEntry{FileHeader: zip.FileHeader{Name: "extensions/another-extension"}}))
-		}, []string{
+		}, want: []string{
 			"     differs  bootstrap\n", "     differs  " + amd64Binary + "\n",
 			"     missing  " + arm64Binary + "\n",
 			"  other mode  " + launcherFile + "\n", "        same  live-lambda-runtime-wrapper.sh\n",
 			"not expected  extensions/another-extension\n", "not expected  bootstrap\n",
 		}},
-		{"a byte of the binary of one architecture", func() []byte {
+		{name: "a byte of the binary of one architecture", zip: func() []byte {
 			changed := zipEntries(t, arm64)
 			changed[1].data[len(changed[1].data)/2] ^= 1
 			return zipOf(t, changed)
-		}, []string{
+		}, want: []string{
 			"comparing with live-lambda-layer-arm64.zip\n", "     differs  " + launcherFile + "\n",
 			"entries that differ: 1\n"}},
-		{"packed by another program", func() []byte {
+		{name: "packed by another program", zip: func() []byte {
 			return zipOf(t, zipEntries(t, both))
-		}, []string{"every entry of", "but the zip itself is not"}},
-		{"no zip", func() []byte {
+		}, want: []string{"every entry of", "but the zip itself is not"}},
+		{name: "no zip", zip: func() []byte {
 			return []byte("PK, or not")
-		}, []string{"is not a zip that unzip can list"}},
+		}, want: []string{"is not a zip that unzip can list"}},
 	}
 	dist := digests(t, filepath.Join(dir, "dist"))
 	for _, c := range cases {
@@ -527,8 +537,9 @@ func TestBuildUsage(t *testing.T) {
 		args []string
 		code int
 	}{
-		{[]string{"--help"}, 0}, {[]string{"--verify"}, 2}, {[]string{"--verify", "a", "b"}, 2},
-		{[]string{"all"}, 2}, {[]string{""}, 2},
+		{args: []string{"--help"}}, {args: []string{"--verify"}, code: 2},
+		{args: []string{"--verify", "a", "b"}, code: 2},
+		{args: []string{"all"}, code: 2}, {args: []string{""}, code: 2},
 	} {
 		out, code := runScript(t, script{dir: dir}, "./build.sh", c.args...)
 		if code != c.code || !strings.HasPrefix(out, "usage: ./build.sh") {
@@ -627,7 +638,7 @@ func zipEntries(t *testing.T, path string) []zipEntry {
 			t.Fatal(err)
 		}
 		content.Close()
-		entries = append(entries, zipEntry{file.FileHeader, data})
+		entries = append(entries, zipEntry{FileHeader: file.FileHeader, data: data})
 	}
 	return entries
 }

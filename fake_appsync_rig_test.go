@@ -116,7 +116,7 @@ func (l *pipeListener) upgrade(t *testing.T, protocols string) int {
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(time.Minute))
 	var answer bytes.Buffer
-	websocket.NewClient(websocketConfig(l.host, protocols), readTee{nc, &answer})
+	websocket.NewClient(websocketConfig(l.host, protocols), readTee{Conn: nc, read: &answer})
 	var status int
 	fmt.Sscanf(answer.String(), "HTTP/1.1 %d", &status)
 	return status
@@ -172,7 +172,7 @@ func dialConfig(t testing.TB, dial func() (net.Conn, error), config *websocket.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &eventAPIClient{t, nc, ws}
+	return &eventAPIClient{t: t, nc: nc, ws: ws}
 }
 
 func (c *eventAPIClient) send(message string) {

@@ -69,51 +69,63 @@ func TestGraphQLAnswers(t *testing.T) {
 	}
 	subscription := strings.Replace(graphqlSubscription, "NAME", "/a", 1)
 	tests := []struct{ name, send, want string }{
-		{"start", graphqlStart("s", subscription, apiKeyAuth), "start_ack s"},
-		{"with a name, an alias and commas",
-			operation(`subscription Sub($n: String!,) { `+
+		{name: "start", send: graphqlStart("s", subscription, apiKeyAuth), want: "start_ack s"},
+		{name: "with a name, an alias and commas",
+			send: operation(`subscription Sub($n: String!,) { `+
 				`x: subscribe(name: $n) { __typename, d: data name } }`,
 				`{"n":"/a"}`),
-			"start_ack s"},
-		{"with a value in its place",
-			operation(`subscription { subscribe(name: "\u002fa") { name data } }`, `{}`), "start_ack s"},
-		{"no authorization", graphqlStart("s", subscription, `{}`), "error s UnauthorizedException"},
-		{"another key", graphqlStart("s", subscription, `{"host":"example.com","x-api-key":"no"}`),
-			"error s UnauthorizedException"},
-		{"no id", graphqlStart("", subscription, apiKeyAuth), "error BadRequestException"},
-		{"no payload", `{"type":"start","id":"s"}`, "error s UnauthorizedException"},
-		{"a payload that is not JSON", graphqlStart("s", `{`, apiKeyAuth),
-			"error s MalformedHttpRequestException"},
-		{"a query that is no GraphQL", operation(`subscription {`, `{}`),
-			"error s MalformedHttpRequestException"},
-		{"a string that is not valid", operation(`subscription { subscribe(name: "\q") { name } }`, `{}`),
-			"error s MalformedHttpRequestException"},
-		{"two fields",
-			operation(`subscription { subscribe(name: "/a") { name } subscribe(name: "/b") { name } }`, `{}`),
-			"error s MalformedHttpRequestException"},
-		{"a query", operation(`{ getChannel { name } }`, `{}`), "error s"},
-		{"a mutation", graphqlStart("s", graphqlMutation, apiKeyAuth), "error s"},
-		{"an unknown field", operation(`subscription { onMsg(room: "r") { data } }`, `{}`), "error s"},
-		{"an unknown field of Channel", operation(`subscription { subscribe(name: "/a") { id } }`, `{}`),
-			"error s"},
-		{"nothing selected", operation(`subscription { subscribe(name: "/a") }`, `{}`), "error s"},
-		{"no name", operation(`subscription { subscribe { name } }`, `{}`), "error s"},
-		{"an unknown argument", operation(`subscription { subscribe(name: "/a", data: "1") { name } }`, `{}`),
-			"error s"},
-		{"a variable without a value",
-			operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{}`), "error s"},
-		{"a variable that is null",
-			operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{"n":null}`), "error s"},
-		{"a variable of another type",
-			operation(`subscription($n:String) { subscribe(name: $n) { name } }`, `{"n":"/a"}`), "error s"},
-		{"stop of nothing", `{"type":"stop","id":"s"}`, "error s UnknownOperationError"},
-		{"publish, as to an Event API",
-			`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`,
-			"error p UnsupportedOperation"},
-		{"subscribe, as to an Event API",
-			`{"type":"subscribe","id":"p","channel":"/live-lambda/a",` + keyField + `}`,
-			"error p UnsupportedOperation"},
-		{"not JSON", `{"type":`, "error BadRequestException"},
+			want: "start_ack s"},
+		{name: "with a value in its place",
+			send: operation(`subscription { subscribe(name: "\u002fa") { name data } }`, `{}`),
+			want: "start_ack s"},
+		{name: "no authorization", send: graphqlStart("s", subscription, `{}`),
+			want: "error s UnauthorizedException"},
+		{name: "another key",
+			send: graphqlStart("s", subscription, `{"host":"example.com","x-api-key":"no"}`),
+			want: "error s UnauthorizedException"},
+		{name: "no id", send: graphqlStart("", subscription, apiKeyAuth), want: "error BadRequestException"},
+		{name: "no payload", send: `{"type":"start","id":"s"}`, want: "error s UnauthorizedException"},
+		{name: "a payload that is not JSON", send: graphqlStart("s", `{`, apiKeyAuth),
+			want: "error s MalformedHttpRequestException"},
+		{name: "a query that is no GraphQL", send: operation(`subscription {`, `{}`),
+			want: "error s MalformedHttpRequestException"},
+		{name: "a string that is not valid",
+			send: operation(`subscription { subscribe(name: "\q") { name } }`, `{}`),
+			want: "error s MalformedHttpRequestException"},
+		{name: "two fields",
+			send: operation(
+				`subscription { subscribe(name: "/a") { name } subscribe(name: "/b") { name } }`, `{}`),
+			want: "error s MalformedHttpRequestException"},
+		{name: "a query", send: operation(`{ getChannel { name } }`, `{}`), want: "error s"},
+		{name: "a mutation", send: graphqlStart("s", graphqlMutation, apiKeyAuth), want: "error s"},
+		{name: "an unknown field", send: operation(`subscription { onMsg(room: "r") { data } }`, `{}`),
+			want: "error s"},
+		{name: "an unknown field of Channel",
+			send: operation(`subscription { subscribe(name: "/a") { id } }`, `{}`),
+			want: "error s"},
+		{name: "nothing selected", send: operation(`subscription { subscribe(name: "/a") }`, `{}`),
+			want: "error s"},
+		{name: "no name", send: operation(`subscription { subscribe { name } }`, `{}`), want: "error s"},
+		{name: "an unknown argument",
+			send: operation(`subscription { subscribe(name: "/a", data: "1") { name } }`, `{}`),
+			want: "error s"},
+		{name: "a variable without a value",
+			send: operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{}`),
+			want: "error s"},
+		{name: "a variable that is null",
+			send: operation(`subscription($n:String!) { subscribe(name: $n) { name } }`, `{"n":null}`),
+			want: "error s"},
+		{name: "a variable of another type",
+			send: operation(`subscription($n:String) { subscribe(name: $n) { name } }`, `{"n":"/a"}`),
+			want: "error s"},
+		{name: "stop of nothing", send: `{"type":"stop","id":"s"}`, want: "error s UnknownOperationError"},
+		{name: "publish, as to an Event API",
+			send: `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`,
+			want: "error p UnsupportedOperation"},
+		{name: "subscribe, as to an Event API",
+			send: `{"type":"subscribe","id":"p","channel":"/live-lambda/a",` + keyField + `}`,
+			want: "error p UnsupportedOperation"},
+		{name: "not JSON", send: `{"type":`, want: "error BadRequestException"},
 	}
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
@@ -157,19 +169,21 @@ func TestGraphQLDelivers(t *testing.T) {
 	data := func(n int) string { return `"` + strings.Repeat("x", n) + `"` }
 	overhead := len(`{"data":{"subscribe":{"name":"/a","data":"\"\""}}}`)
 	tests := []struct{ name, publish, want string }{
-		{"selected", publish(named, "/a", ` {"b":1, "a":"é"} `),
-			`data s {"subscribe":{"data":"{\"a\":\"é\",\"b\":1}","name":"/a"}}`},
-		{"numbers change", publish(named, "/a", `12345678901234567890`),
-			`data s {"subscribe":{"data":"12345678901234567000","name":"/a"}}`},
-		{"the name is not selected", publish(unnamed, "/a", `1`), ""},
-		{"the data is not selected", publish(strings.Replace(named, "name data", "name", 1), "/a", `1`),
-			`data s {"subscribe":null}`},
-		{"another channel", publish(named, "/a/b", `1`), ""},
-		{"a name without its slash", publish(named, "a", `1`), ""},
-		{"as large as may be", publish(named, "/a", data(quotaEventBytes-overhead)),
-			`data s {"subscribe":{"data":"\"` + strings.Repeat("x", quotaEventBytes-overhead) +
+		{name: "selected", publish: publish(named, "/a", ` {"b":1, "a":"é"} `),
+			want: `data s {"subscribe":{"data":"{\"a\":\"é\",\"b\":1}","name":"/a"}}`},
+		{name: "numbers change", publish: publish(named, "/a", `12345678901234567890`),
+			want: `data s {"subscribe":{"data":"12345678901234567000","name":"/a"}}`},
+		{name: "the name is not selected", publish: publish(unnamed, "/a", `1`)},
+		{name: "the data is not selected",
+			publish: publish(strings.Replace(named, "name data", "name", 1), "/a", `1`),
+			want:    `data s {"subscribe":null}`},
+		{name: "another channel", publish: publish(named, "/a/b", `1`)},
+		{name: "a name without its slash", publish: publish(named, "a", `1`)},
+		{name: "as large as may be", publish: publish(named, "/a", data(quotaEventBytes-overhead)),
+			want: `data s {"subscribe":{"data":"\"` + strings.Repeat("x", quotaEventBytes-overhead) +
 				`\"","name":"/a"}}`},
-		{"too large is dropped without a word", publish(named, "/a", data(quotaEventBytes-overhead+1)), ""},
+		{name: "too large is dropped without a word",
+			publish: publish(named, "/a", data(quotaEventBytes-overhead+1))},
 	}
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
@@ -207,25 +221,28 @@ func TestGraphQLDelivers(t *testing.T) {
 func TestGraphQLPublish(t *testing.T) {
 	mutation := strings.Replace(graphqlMutation, "NAME", "/a", 1)
 	tests := []struct{ name, key, body, want string }{
-		{"good", "da2-key", strings.Replace(mutation, "DATA", `{\"a\":1}`, 1),
-			`200 {"data":{"publish":{"name":"/a","data":"{\"a\":1}"}}}`},
-		{"data that is not JSON", "da2-key", strings.Replace(mutation, "DATA", `{`, 1),
-			`200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid value. ` +
+		{name: "good", key: "da2-key", body: strings.Replace(mutation, "DATA", `{\"a\":1}`, 1),
+			want: `200 {"data":{"publish":{"name":"/a","data":"{\"a\":1}"}}}`},
+		{name: "data that is not JSON", key: "da2-key", body: strings.Replace(mutation, "DATA", `{`, 1),
+			want: `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid ` +
+				`value. ` +
 				`Unable to parse it as valid JSON.","path":null}]}`},
-		{"data that is an object", "da2-key", strings.Replace(mutation, `"DATA"`, `{"a":1}`, 1),
-			`200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid ` +
+		{name: "data that is an object", key: "da2-key",
+			body: strings.Replace(mutation, `"DATA"`, `{"a":1}`, 1),
+			want: `200 {"data":null,"errors":[{"locations":null,"message":"Variable 'data' has an invalid ` +
 				`value.","path":null}]}`},
-		{"a subscription", "da2-key", graphqlSubscription,
-			`200 {"data":null,"errors":[{"locations":null,"message":"Validation error of type ` +
+		{name: "a subscription", key: "da2-key", body: graphqlSubscription,
+			want: `200 {"data":null,"errors":[{"locations":null,"message":"Validation error of type ` +
 				`FieldUndefined: Field 'subscribe' in type 'subscription' is undefined here","path":null}]}`},
-		{"another key", "no", mutation,
-			`401 {"errors":[{"errorType":"UnauthorizedException","message":"You are not authorized to make ` +
+		{name: "another key", key: "no", body: mutation,
+			want: `401 {"errors":[{"errorType":"UnauthorizedException","message":"You are not authorized ` +
+				`to make ` +
 				`this call."}]}`},
-		{"not JSON", "da2-key", `{`,
-			`400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Request body ` +
+		{name: "not JSON", key: "da2-key", body: `{`,
+			want: `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Request body ` +
 				`malformed."}]}`},
-		{"not GraphQL", "da2-key", `{"query":"mutation ("}`,
-			`400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Unable to parse ` +
+		{name: "not GraphQL", key: "da2-key", body: `{"query":"mutation ("}`,
+			want: `400 {"errors":[{"errorType":"MalformedHttpRequestException","message":"Unable to parse ` +
 				`GraphQL query: EOF where \"$\" is expected"}]}`},
 	}
 	for _, tt := range tests {
@@ -246,24 +263,29 @@ func TestGraphQLHandshake(t *testing.T) {
 	}
 	padded := base64.StdEncoding.EncodeToString([]byte(apiKeyAuth + "  "))
 	tests := []struct{ name, path, protocols, want string }{
-		{"sub-protocol", "/graphql/realtime", "graphql-ws, " + graphqlHeader(apiKeyAuth),
-			"connection_ack 300000"},
-		{"at the realtime host's path", "/graphql", "graphql-ws, " + graphqlHeader(apiKeyAuth),
-			"connection_ack 300000"},
-		{"query", query(padded, "e30="), "graphql-ws", "connection_ack 300000"},
-		{"query without padding", query(strings.TrimRight(padded, "="), "e30="), "graphql-ws",
-			"connection_error BadRequestException"},
-		{"query with another payload", query(padded, "W10="), "graphql-ws",
-			"connection_error BadRequestException"},
-		{"query without payload", "/graphql/realtime?header=" + url.QueryEscape(padded), "graphql-ws",
-			"connection_error BadRequestException"},
-		{"query with another key",
-			query(base64.StdEncoding.EncodeToString([]byte(`{"host":"example.com","x-api-key":"no"}`)),
-				"e30="), "graphql-ws", "connection_error UnauthorizedException"},
-		{"another host", "/graphql/realtime",
-			"graphql-ws, " + graphqlHeader(`{"host":"example.org","x-api-key":"da2-key"}`),
-			"connection_error BadRequestException"},
-		{"nothing", "/graphql/realtime", "graphql-ws", "connection_error UnauthorizedException"},
+		{name: "sub-protocol", path: "/graphql/realtime",
+			protocols: "graphql-ws, " + graphqlHeader(apiKeyAuth),
+			want:      "connection_ack 300000"},
+		{name: "at the realtime host's path", path: "/graphql",
+			protocols: "graphql-ws, " + graphqlHeader(apiKeyAuth),
+			want:      "connection_ack 300000"},
+		{name: "query", path: query(padded, "e30="), protocols: "graphql-ws", want: "connection_ack 300000"},
+		{name: "query without padding", path: query(strings.TrimRight(padded, "="), "e30="),
+			protocols: "graphql-ws",
+			want:      "connection_error BadRequestException"},
+		{name: "query with another payload", path: query(padded, "W10="), protocols: "graphql-ws",
+			want: "connection_error BadRequestException"},
+		{name: "query without payload", path: "/graphql/realtime?header=" + url.QueryEscape(padded),
+			protocols: "graphql-ws",
+			want:      "connection_error BadRequestException"},
+		{name: "query with another key",
+			path: query(base64.StdEncoding.EncodeToString([]byte(`{"host":"example.com","x-api-key":"no"}`)),
+				"e30="), protocols: "graphql-ws", want: "connection_error UnauthorizedException"},
+		{name: "another host", path: "/graphql/realtime",
+			protocols: "graphql-ws, " + graphqlHeader(`{"host":"example.org","x-api-key":"da2-key"}`),
+			want:      "connection_error BadRequestException"},
+		{name: "nothing", path: "/graphql/realtime", protocols: "graphql-ws",
+			want: "connection_error UnauthorizedException"},
 	}
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
@@ -337,7 +359,8 @@ func TestGraphQLClientLibrary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 25, 17, 51, 11, 0, time.UTC)))
 		ln := newPipeListener("127.0.0.1:35003")
-		keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
+		keys := credentials{
+			accessKeyID: "AKIDEXAMPLE", secretAccessKey: "demo-secret", sessionToken: "demo-token"}
 		api := startEventAPI(
 			ln, eventAPIOptions{graphql: true, credentials: []credentials{keys}, region: "us-east-1"})
 		defer api.close()

@@ -291,7 +291,9 @@ func TestLambdaCloseWhileProcessesWork(t *testing.T) {
 	if result := <-failed; result.errorType != "Sandbox.Failure" {
 		t.Errorf("result %+v", result)
 	}
-	want := []lambdaExit{{"ours", "exit status 0", 0, true}, {"runtime", "exit status 0", 0, true}}
+	want := []lambdaExit{
+		{name: "ours", status: "exit status 0", byItself: true},
+		{name: "runtime", status: "exit status 0", byItself: true}}
 	if !slices.Equal(exits, want) || !strings.Contains(output.String(), "ours: SHUTDOWN spindown\n") {
 		t.Errorf("exits %+v, output %s", exits, output.String())
 	}

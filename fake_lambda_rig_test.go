@@ -75,7 +75,7 @@ func (p *lambdaPlayer) do(req *http.Request) played {
 	if err != nil {
 		return played{body: err.Error()}
 	}
-	return played{response.StatusCode, response.Header, string(body)}
+	return played{status: response.StatusCode, header: response.Header, body: string(body)}
 }
 
 // call takes a path of the Runtime API, or a whole URL, and headers as names and values in turn.

@@ -414,11 +414,12 @@ func TestLambdaFaults(t *testing.T) {
 		fault  lambdaFault
 		status int // 0: no reply
 	}{
-		"refused":          {lambdaFault{status: 403, errorType: "InvalidStateTransition"}, 403},
-		"broken":           {lambdaFault{status: 500}, 500},
-		"dropped":          {lambdaFault{drop: true}, 0},
-		"broken too late":  {lambdaFault{status: 500, late: true}, 500},
-		"dropped too late": {lambdaFault{drop: true, late: true}, 0},
+		"refused": {
+			fault: lambdaFault{status: 403, errorType: "InvalidStateTransition"}, status: 403},
+		"broken":           {fault: lambdaFault{status: 500}, status: 500},
+		"dropped":          {fault: lambdaFault{drop: true}},
+		"broken too late":  {fault: lambdaFault{status: 500, late: true}, status: 500},
+		"dropped too late": {fault: lambdaFault{drop: true, late: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			invoked := p.invoke(invokeRequest{requestID: name})

@@ -88,7 +88,8 @@ func TestCopiesOfASnapshot(t *testing.T) {
 
 // Credentials are read at each operation: they change, and they end.
 func TestCredentialsChange(t *testing.T) {
-	first, second := credentials{"AKIDONE", "one", "token-1"}, credentials{"AKIDTWO", "two", "token-2"}
+	first, second := credentials{accessKeyID: "AKIDONE", secretAccessKey: "one", sessionToken: "token-1"},
+		credentials{accessKeyID: "AKIDTWO", secretAccessKey: "two", sessionToken: "token-2"}
 	opts := rigOptions{
 		env: map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""}, credentials: first,
 		api: eventAPIOptions{credentials: []credentials{first}, region: "us-east-1"}}

@@ -38,34 +38,34 @@ func TestLocalEndGoes(t *testing.T) {
 		next    time.Duration
 	}{
 		// it was heard after 10 s
-		{"in the middle, for good", nil, func(r *rig) {
+		{name: "in the middle, for good", then: func(r *rig) {
 			r.local.leave()
-		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
-		{"in the middle, and starts again", nil, func(r *rig) {
+		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
+		{name: "in the middle, and starts again", then: func(r *rig) {
 			r.local.leave()
 			again(r)
-		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
-		{"in the middle, starts again, and the link is new", nil, func(r *rig) {
+		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
+		{name: "in the middle, starts again, and the link is new", then: func(r *rig) {
 			r.local.leave()
 			again(r)
 			time.Sleep(s)
 			_, conn := r.link()
 			r.api.do(conn, apiVerdict{after: resetConnection})
-		}, 900 * s, "LiveLambda.Gone", 25 * s, 0},
-		{"in the middle, the deadline near", nil, func(r *rig) {
+		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
+		{name: "in the middle, the deadline near", then: func(r *rig) {
 			r.local.leave()
-		}, 20 * s, "LiveLambda.NoAnswer", 19 * s, 0},
+		}, timeout: 20 * s, want: "LiveLambda.NoAnswer", took: 19 * s},
 		// the request goes out every two seconds
-		{"before it accepted, and comes back", func(r *rig) {
+		{name: "before it accepted, and comes back", first: func(r *rig) {
 			r.local.stop()
-		}, again, 900 * s, "local", 12 * s, 0},
-		{"its connection resets", nil, func(r *rig) {
+		}, then: again, timeout: 900 * s, want: "local", took: 12 * s},
+		{name: "its connection resets", then: func(r *rig) {
 			connections(r, resetConnection)
-		}, 900 * s, "local", 40 * s, 0},
-		{"its connection dies", nil, func(r *rig) {
+		}, timeout: 900 * s, want: "local", took: 40 * s},
+		{name: "its connection dies", then: func(r *rig) {
 			connections(r, goHalfOpen)
-		}, 900 * s, "local", 40 * s, 0},
-		{"asleep for an hour", nil, func(r *rig) {
+		}, timeout: 900 * s, want: "local", took: 40 * s},
+		{name: "asleep for an hour", then: func(r *rig) {
 			connections(r, goHalfOpen)
 			awake := make(chan struct{})
 			time.AfterFunc(time.Hour, func() { close(awake) })
@@ -75,7 +75,7 @@ func TestLocalEndGoes(t *testing.T) {
 				}
 				return v
 			})
-		}, 900 * s, "LiveLambda.Gone", 25 * s, 2 * time.Hour},
+		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s, next: 2 * time.Hour},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{local: &localEnd{handle: slow}}, func(r *rig) {
@@ -148,32 +148,45 @@ func TestAcceptTimeout(t *testing.T) {
 		took   time.Duration // 0: any
 		delay  time.Duration // of every frame
 	}{
-		{"nobody is there", "3s", true, func(r *rig) { r.local.stop() }, "deployed", 3 * s, 0},
-		{"nobody is there, and nobody was", "1500ms", false, func(r *rig) {
+		{name: "nobody is there", accept: "3s", first: true, fault: func(r *rig) {
 			r.local.stop()
-		}, "deployed", 1500 * time.Millisecond, 0},
-		{"accepted is lost", "3s", false, once("extension data accepted 0", drop), "local", 4 * s, 0},
-		{"accepted is lost, not the first one", "3s", true, once("extension data accepted 0", drop), "local",
-			4 * s, 0},
-		{"AppSync has no capacity for accepted", "3s", false,
-			once("local publish accepted 0", reject("LimitExceededError")), "local", 4 * s, 0},
-		{"accepted dies with its connection", "3s", false, func(r *rig) {
+		}, want: "deployed", took: 3 * s},
+		{name: "nobody is there, and nobody was", accept: "1500ms", fault: func(r *rig) {
+			r.local.stop()
+		}, want: "deployed", took: 1500 * time.Millisecond},
+		{name: "accepted is lost", accept: "3s", fault: once("extension data accepted 0", drop),
+			want: "local", took: 4 * s},
+		{name: "accepted is lost, not the first one", accept: "3s", first: true,
+			fault: once("extension data accepted 0", drop), want: "local",
+			took: 4 * s},
+		{name: "AppSync has no capacity for accepted", accept: "3s",
+			fault: once("local publish accepted 0", reject("LimitExceededError")), want: "local",
+			took: 4 * s},
+		{name: "accepted dies with its connection", accept: "3s", fault: func(r *rig) {
 			r.endAt("local publish accepted 0", goHalfOpen, true)
-		}, "local", 0, 0},
-		{"the link dies with the request", "3s", true, atLink("extension publish request 0"), "local", 0, 0},
-		{"the link dies behind the request", "3s", true, atLink("extension publish_success request 0"),
-			"local", 0, 0},
-		{"the link dies behind accepted", "3s", true, atLink("extension data accepted 0"), "local", 0, 0},
-		{"the link died while frozen for 10 seconds", "1500ms", true, lastFrame(10 * s), "local", 0, 0},
-		{"the link died while frozen for 80 seconds", "1500ms", true, lastFrame(80 * s), "local", 0, 0},
-		{"the link died, and the clock is set back", "3s", true, lastFrame(-300 * s), "local", 0, 0},
-		{"the link died, and the clock is set back, without a timeout", "0", true, lastFrame(-300 * s),
-			"local", 0, 0},
-		{"accepted is on its way", "3s", false, once("local data request 0", func(*rig, rigFrame) apiVerdict {
-			late := make(chan struct{})
-			time.AfterFunc(2960*time.Millisecond, func() { close(late) })
-			return apiVerdict{until: late}
-		}), "local", 0, 25 * time.Millisecond},
+		}, want: "local"},
+		{name: "the link dies with the request", accept: "3s", first: true,
+			fault: atLink("extension publish request 0"), want: "local"},
+		{name: "the link dies behind the request", accept: "3s", first: true,
+			fault: atLink("extension publish_success request 0"),
+			want:  "local"},
+		{name: "the link dies behind accepted", accept: "3s", first: true,
+			fault: atLink("extension data accepted 0"), want: "local"},
+		{name: "the link died while frozen for 10 seconds", accept: "1500ms", first: true,
+			fault: lastFrame(10 * s), want: "local"},
+		{name: "the link died while frozen for 80 seconds", accept: "1500ms", first: true,
+			fault: lastFrame(80 * s), want: "local"},
+		{name: "the link died, and the clock is set back", accept: "3s", first: true,
+			fault: lastFrame(-300 * s), want: "local"},
+		{name: "the link died, and the clock is set back, without a timeout", accept: "0", first: true,
+			fault: lastFrame(-300 * s),
+			want:  "local"},
+		{name: "accepted is on its way", accept: "3s",
+			fault: once("local data request 0", func(*rig, rigFrame) apiVerdict {
+				late := make(chan struct{})
+				time.AfterFunc(2960*time.Millisecond, func() { close(late) })
+				return apiVerdict{until: late}
+			}), want: "local", delay: 25 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		opts := rigOptions{
@@ -223,18 +236,19 @@ func TestTwoLocalEnds(t *testing.T) {
 		d.publish(part{Type: "response", RequestID: d.requestID(), Sender: "begins"}.encode([]byte(`{"by":`)))
 	}}
 	fails := &localEnd{name: "fails", handle: func(*delivery) localReply {
-		return localReply{part{Type: "error", ErrorType: "Runtime.MyError"}, []byte(`{}`)}
+		return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte(`{}`)}
 	}}
 	tests := []struct {
 		name   string
 		locals []*localEnd
 		want   string
 	}{
-		{"one is quicker", []*localEnd{answers("a", 3*s), answers("b", s)}, "b"},
-		{"one never answers", []*localEnd{accepts, answers("b", 30*s)}, "b"},
-		{"one begins to answer and goes", []*localEnd{begins, answers("b", s)}, "b"},
-		{"one fails at once", []*localEnd{fails, answers("b", s)}, "Runtime.MyError"},
-		{"three", []*localEnd{answers("a", 3*s), answers("b", 2*s), answers("c", s)}, "c"},
+		{name: "one is quicker", locals: []*localEnd{answers("a", 3*s), answers("b", s)}, want: "b"},
+		{name: "one never answers", locals: []*localEnd{accepts, answers("b", 30*s)}, want: "b"},
+		{name: "one begins to answer and goes", locals: []*localEnd{begins, answers("b", s)}, want: "b"},
+		{name: "one fails at once", locals: []*localEnd{fails, answers("b", s)}, want: "Runtime.MyError"},
+		{name: "three", locals: []*localEnd{answers("a", 3*s), answers("b", 2*s), answers("c", s)},
+			want: "c"},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{noLocal: true}, func(r *rig) {
@@ -273,17 +287,20 @@ func TestStrayAnswers(t *testing.T) {
 		name   string
 		script func(*delivery)
 	}{
-		{"twice", func(d *delivery) { d.say(respond(`{"by":"local"}`)); d.say(respond(`{"by":"twice"}`)) }},
-		{"a hundred times", func(d *delivery) {
+		{name: "twice", script: func(d *delivery) {
+			d.say(respond(`{"by":"local"}`))
+			d.say(respond(`{"by":"twice"}`))
+		}},
+		{name: "a hundred times", script: func(d *delivery) {
 			for range 100 {
 				d.say(respond(`{"by":"local"}`))
 			}
 		}},
-		{"a response and an error", func(d *delivery) {
+		{name: "a response and an error", script: func(d *delivery) {
 			d.say(respond(`{"by":"local"}`))
-			d.say(localReply{part{Type: "error", ErrorType: "E"}, []byte(`{}`)})
+			d.say(localReply{part: part{Type: "error", ErrorType: "E"}, body: []byte(`{}`)})
 		}},
-		{"the one before, again", func(d *delivery) {
+		{name: "the one before, again", script: func(d *delivery) {
 			if id := last.Swap(d.requestID()); id != nil {
 				d.publish(part{
 					Type: "response", RequestID: id.(string), Last: true, Sender: "local"}.encode(
@@ -291,7 +308,7 @@ func TestStrayAnswers(t *testing.T) {
 			}
 			d.say(respond(`{"by":"local"}`))
 		}},
-		{"to another's channel", func(d *delivery) {
+		{name: "to another's channel", script: func(d *delivery) {
 			for _, id := range []string{
 				link(d) + "/99", link(d) + "/0", link(d) + "/probe", link(d) + "/18446744073709551616",
 				"0123456789abcdef01234567/1", link(d)} {
@@ -299,7 +316,7 @@ func TestStrayAnswers(t *testing.T) {
 			}
 			d.say(respond(`{"by":"local"}`))
 		}},
-		{"with another's ID on its own channel", func(d *delivery) {
+		{name: "with another's ID on its own channel", script: func(d *delivery) {
 			for _, id := range []string{
 				link(d) + "/99", link(d) + "/", "/", "", "..", link(d) + "/1/2", "x/1", link(d) + "/-1",
 				link(d) + "/+1"} {

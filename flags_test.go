@@ -21,48 +21,57 @@ func TestInfraCommandLines(t *testing.T) {
 		args    string
 		want    string
 	}{
-		{"template", "--nope", usage("template: flag provided but not defined: -nope")},
-		{"template", "x", usage(`template: what is "x"?`)},
-		{"template", "--protocol mqtt", usage(`template: --protocol is "mqtt", not events or graphql`)},
-		{"publish-layer", "", usage("publish-layer: for which architecture, x86_64 or arm64?")},
-		{"publish-layer", "mips", usage(`publish-layer: the architecture "mips" is not x86_64 or arm64`)},
-		{"publish-layer", "arm64 x86_64 --zip x",
-			usage("publish-layer: --zip and --name are for one architecture")},
-		{"attach", "", usage("attach: which function?")},
-		{"attach", "f --nope", usage("attach: flag provided but not defined: -nope")},
-		{"attach", "f:live",
-			usage(`attach: "f:live" is not a function's name or ARN without version or alias; published ` +
+		{command: "template", args: "--nope", want: usage("template: flag provided but not defined: -nope")},
+		{command: "template", args: "x", want: usage(`template: what is "x"?`)},
+		{command: "template", args: "--protocol mqtt",
+			want: usage(`template: --protocol is "mqtt", not events or graphql`)},
+		{command: "publish-layer", want: usage("publish-layer: for which architecture, x86_64 or arm64?")},
+		{command: "publish-layer", args: "mips",
+			want: usage(`publish-layer: the architecture "mips" is not x86_64 or arm64`)},
+		{command: "publish-layer", args: "arm64 x86_64 --zip x",
+			want: usage("publish-layer: --zip and --name are for one architecture")},
+		{command: "attach", want: usage("attach: which function?")},
+		{command: "attach", args: "f --nope", want: usage("attach: flag provided but not defined: -nope")},
+		{command: "attach", args: "f:live",
+			want: usage(`attach: "f:live" is not a function's name or ARN without version or alias; ` +
+				`published ` +
 				`versions cannot be changed`)},
-		{"attach", "arn:aws:lambda:eu-west-1:123456789012:function:f:7",
-			usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's name ` +
+		{command: "attach", args: "arn:aws:lambda:eu-west-1:123456789012:function:f:7",
+			want: usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:function:f:7" is not a function's ` +
+				`name ` +
 				`or ARN without version or alias; published versions cannot be changed`)},
-		{"attach", "f",
-			usage("attach: the AppSync API is not set: " +
+		{command: "attach", args: "f",
+			want: usage("attach: the AppSync API is not set: " +
 				"give --stack, --host or LIVE_LAMBDA_APPSYNC_HTTP_HOST")},
-		{"attach", "f --host 127.0.0.1:9",
-			usage("attach: the AppSync API's host is this machine, which no function can reach")},
-		{"attach", "f --host http://example.com",
-			usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a loopback " +
+		{command: "attach", args: "f --host 127.0.0.1:9",
+			want: usage("attach: the AppSync API's host is this machine, which no function can reach")},
+		{command: "attach", args: "f --host http://example.com",
+			want: usage("attach: LIVE_LAMBDA_APPSYNC_HTTP_HOST asks for no TLS (http://), which only a " +
+				"loopback " +
 				"host may do")},
-		{"attach", "f --host example.com --stage a_b",
-			usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe",
-			usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x",
-			usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not NAME=VALUE ` +
+		{command: "attach", args: "f --host example.com --stage a_b",
+			want: usage(`attach: LIVE_LAMBDA_STAGE is "a_b", not 1 to 50 letters, digits and inner dashes`)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe",
+			want: usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x",
+			want: usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not ` +
+				`NAME=VALUE ` +
 				`of one of the layer's variables`)},
-		{"attach", "f --host example.com --set TABLE=x",
-			usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the layer's ` +
+		{command: "attach", args: "f --host example.com --set TABLE=x",
+			want: usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the ` +
+				`layer's ` +
 				`variables`)},
-		{"attach", "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
-			usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of one of ` +
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
+			want: usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of ` +
+				`one of ` +
 				`the layer's variables`)},
-		{"attach", "f --host example.com --attach-policy",
-			usage("attach: --attach-policy takes the policy from a stack: give --stack")},
-		{"detach", "--yes", usage("detach: which function?")},
-		{"detach", "f --stage x", usage("detach: flag provided but not defined: -stage")},
-		{"doctor", "x", usage(`doctor: what is "x"?`)},
-		{"doctor", "--nope", usage("doctor: flag provided but not defined: -nope")},
+		{command: "attach", args: "f --host example.com --attach-policy",
+			want: usage("attach: --attach-policy takes the policy from a stack: give --stack")},
+		{command: "detach", args: "--yes", want: usage("detach: which function?")},
+		{command: "detach", args: "f --stage x",
+			want: usage("detach: flag provided but not defined: -stage")},
+		{command: "doctor", args: "x", want: usage(`doctor: what is "x"?`)},
+		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: -nope")},
 	}
 	f := newFakeAWS(t)
 	for _, tt := range tests {
@@ -128,23 +137,30 @@ func TestCommandLines(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"", 0, "usage: live-lambda COMMAND"}, {"help", 0, "  invoke "}, {"--help", 0, "  local "},
-		{"nonsense", 2, `there is no command "nonsense"`},
-		{"local --help", 0, "--max-processes"},
-		{"local --help", 0, "  --own-env\n        leave out the environment"},
-		{"invoke --own-env", 2, "not defined"}, {"invoke --help", 0, "--timeout"},
-		{"local --nonsense", 2, "not defined"},
-		{"local -- true", 2, "LIVE_LAMBDA_APPSYNC_HTTP_HOST"},
-		{"local --host a b -- true", 2, `what is "b"?`}, {"local --host a --", 2, "no command after --"},
-		{"local --host a --max-processes 0", 2, "--max-processes"},
-		{"local --host a --map x", 2, "NAME=COMMAND"}, {"local --host a --map [=x", 2, "syntax error"},
-		{"local --host a --function [", 2, "syntax error"},
-		{"local --host http://example.com", 2, "TLS"}, {"invoke /nonexistent -- true", 2, "no such file"},
-		{"invoke " + event + " " + notJSON, 2, "It goes after --"},
-		{"invoke " + event + " " + notJSON + " -- true", 2, "is not JSON"},
-		{"sample --help", 0, "WHERE"}, {"sample", 2, "WHERE"}, {"demo --help", 0, "--listen"},
-		{"demo a", 2, `what is "a"?`}, {"demo --listen 0.0.0.0:0", 2, "not an address on loopback"},
-		{"demo --listen 127.0.0.1:99999", 2, "not an address on loopback"},
+		{want: "usage: live-lambda COMMAND"}, {args: "help", want: "  invoke "},
+		{args: "--help", want: "  local "},
+		{args: "nonsense", status: 2, want: `there is no command "nonsense"`},
+		{args: "local --help", want: "--max-processes"},
+		{args: "local --help", want: "  --own-env\n        leave out the environment"},
+		{args: "invoke --own-env", status: 2, want: "not defined"},
+		{args: "invoke --help", want: "--timeout"},
+		{args: "local --nonsense", status: 2, want: "not defined"},
+		{args: "local -- true", status: 2, want: "LIVE_LAMBDA_APPSYNC_HTTP_HOST"},
+		{args: "local --host a b -- true", status: 2, want: `what is "b"?`},
+		{args: "local --host a --", status: 2, want: "no command after --"},
+		{args: "local --host a --max-processes 0", status: 2, want: "--max-processes"},
+		{args: "local --host a --map x", status: 2, want: "NAME=COMMAND"},
+		{args: "local --host a --map [=x", status: 2, want: "syntax error"},
+		{args: "local --host a --function [", status: 2, want: "syntax error"},
+		{args: "local --host http://example.com", status: 2, want: "TLS"},
+		{args: "invoke /nonexistent -- true", status: 2, want: "no such file"},
+		{args: "invoke " + event + " " + notJSON, status: 2, want: "It goes after --"},
+		{args: "invoke " + event + " " + notJSON + " -- true", status: 2, want: "is not JSON"},
+		{args: "sample --help", want: "WHERE"}, {args: "sample", status: 2, want: "WHERE"},
+		{args: "demo --help", want: "--listen"},
+		{args: "demo a", status: 2, want: `what is "a"?`},
+		{args: "demo --listen 0.0.0.0:0", status: 2, want: "not an address on loopback"},
+		{args: "demo --listen 127.0.0.1:99999", status: 2, want: "not an address on loopback"},
 	} {
 		c := r.command("", strings.Fields(tt.args)...)
 		c.exit(tt.status)

@@ -127,7 +127,7 @@ func FuzzAuthorization(f *testing.F) {
 	f.Add("", "", "", "", "", "", "", []byte(nil))
 	f.Add("a\nb", "\xff", "ü", "2015", "/ event?\n", ":", "a\r\nb: c", []byte{0})
 	f.Fuzz(func(t *testing.T, key, secret, region, date, path, name, value string, body []byte) {
-		c := credentials{key, secret, ""}
+		c := credentials{accessKeyID: key, secretAccessKey: secret}
 		headers := map[string]string{name: value}
 		got := c.authorization(region, date, path, headers, body)
 		if again := c.authorization(region, date, path, headers, body); got != again {
@@ -143,7 +143,9 @@ func FuzzAuthorization(f *testing.F) {
 			c.authorization(region, date, path, map[string]string{name: value + "x"}, body),
 			c.authorization(region, date, path+"x", headers, body),
 			c.authorization(region+"x", date, path, headers, body),
-			credentials{key, secret + "x", ""}.authorization(region, date, path, headers, body),
+			credentials{
+				accessKeyID: key, secretAccessKey: secret + "x"}.authorization(
+				region, date, path, headers, body),
 		} {
 			if strings.HasSuffix(other, signature) {
 				t.Errorf("change %d has the same signature", i)
@@ -254,8 +256,9 @@ func FuzzReceive(f *testing.F) {
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
 		f.Add(mustJSON(
 			map[string]any{
-				"type":   "error",
-				"errors": []apiError{{strings.Repeat(kind, 200), "", strings.Repeat("\x01", 500)}}}))
+				"type": "error",
+				"errors": []apiError{
+					{ErrorType: strings.Repeat(kind, 200), Message: strings.Repeat("\x01", 500)}}}))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		logs := new(logLines)

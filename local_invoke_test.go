@@ -44,16 +44,18 @@ func TestInvoke(t *testing.T) {
 		status int
 		stdout string
 	}{
-		{`{"a":1}`, 0, `{"a":1}`},
-		{`{"event_payload":1,"context":{},"more":2}`, 0, `{"event_payload":1,"context":{},"more":2}`},
-		{`{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, 1,
-			`{"errorType":"E","errorMessage":"m"}`},
-		{`{"Do":"exit","Code":7}`, 1, `exit status 7`},
-		{`{"Do":"stream","Pieces":["one","two"]}`, 0, `onetwo`},
-		{`{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken off\"}"}`, 1,
-			`one`},
-		{`{"Do":"print","Text":"to stderr"}`, 0, `null`},
-		{`not JSON`, 2, ``},
+		{stdin: `{"a":1}`, stdout: `{"a":1}`},
+		{stdin: `{"event_payload":1,"context":{},"more":2}`,
+			stdout: `{"event_payload":1,"context":{},"more":2}`},
+		{stdin: `{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, status: 1,
+			stdout: `{"errorType":"E","errorMessage":"m"}`},
+		{stdin: `{"Do":"exit","Code":7}`, status: 1, stdout: `exit status 7`},
+		{stdin: `{"Do":"stream","Pieces":["one","two"]}`, stdout: `onetwo`},
+		{stdin: `{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken ` +
+			`off\"}"}`, status: 1,
+			stdout: `one`},
+		{stdin: `{"Do":"print","Text":"to stderr"}`, stdout: `null`},
+		{stdin: `not JSON`, status: 2},
 	} {
 		c := r.command(tt.stdin, append([]string{"invoke"}, run...)...)
 		c.exit(tt.status)

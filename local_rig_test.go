@@ -284,7 +284,7 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 
 // connect joins the local end to an AppSync API on ln.
 func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, string) (net.Conn, error)) {
-	keys := credentials{"AKIDEXAMPLE", "secret", ""}
+	keys := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}
 	r.api = startEventAPI(
 		ln, eventAPIOptions{graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1"})
 	r.Cleanup(r.api.close)
@@ -532,7 +532,7 @@ type gate struct {
 }
 
 func (r *localRig) newGate(name string) gate {
-	g := gate{r, filepath.Join(r.TempDir(), name)}
+	g := gate{localRig: r, file: filepath.Join(r.TempDir(), name)}
 	if err := syscall.Mkfifo(g.file, 0o600); err != nil {
 		r.Fatal(err)
 	}

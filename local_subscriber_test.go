@@ -381,11 +381,11 @@ func TestLocalStreamsOfGo(t *testing.T) {
 		length      int64
 		streamed    bool
 	}{
-		{"application/octet-stream", -1, true},
-		{"application/vnd.awslambda.http-integration-response", -1, true},
-		{"application/octet-stream", 5, false},
-		{"application/json", -1, false},
-		{"", -1, false},
+		{contentType: "application/octet-stream", length: -1, streamed: true},
+		{contentType: "application/vnd.awslambda.http-integration-response", length: -1, streamed: true},
+		{contentType: "application/octet-stream", length: 5},
+		{contentType: "application/json", length: -1},
+		{length: -1},
 	} {
 		localBubble(t, func(r *localRig) {
 			e := r.newEar("aaaa")
@@ -452,10 +452,10 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 			outcome, says string
 			status        int // of the runtime's answer after that
 		}{
-			{"timeout", "timeout", 400},
-			{"deployed", "the deployed code answers", 202},
-			{"answered", "another local end has answered", 202},
-			{"\x1b[31mnonsense", "another local end has answered", 202},
+			{outcome: "timeout", says: "timeout", status: 400},
+			{outcome: "deployed", says: "the deployed code answers", status: 202},
+			{outcome: "answered", says: "another local end has answered", status: 202},
+			{outcome: "\x1b[31mnonsense", says: "another local end has answered", status: 202},
 		} {
 			e.ask(n, []byte("1"), r.context())
 			e.hear(n, "accepted")

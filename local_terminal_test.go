@@ -20,22 +20,23 @@ func TestTerminalLines(t *testing.T) {
 			colour, json, verbose bool
 			want                  []string
 		}{
-			{"pipe", 0, false, false, false, []string{
+			{name: "pipe", want: []string{
 				"00:00:00.000 orders 00000000 start   1.2 kB in, 1 running\n",
 				"00:00:00.100 orders 00000000 ok      100 ms, 2.5 MB out\n",
 				"00:00:00.100 orders 00000000 error   0 ms  E: what went wrong?[31m\n"}},
-			{"terminal", 60, true, false, false, []string{
+			{name: "terminal", columns: 60, colour: true, want: []string{
 				"00:00:00.000 \x1b[2morders 00000000 start   1.2 kB in, 1 running\x1b[0m\n",
 				"00:00:00.100 \x1b[32morders 00000000 ok      100 ms, 2.5 MB out\x1b[0m\n",
 				"00:00:00.100 \x1b[31morders 00000000 error   0 ms  E: what went wro\x1b[0m\n"}},
-			{"json", 0, false, true, false, []string{
+			{name: "json", json: true, want: []string{
 				`{"time":"START","type":"start","function":"orders","request_id":"00000000-0000",` +
 					`"bytes_in":1200,"running":1,"queued":0}` + "\n",
 				`"type":"end","function":"orders","request_id":"00000000-0000","outcome":"ok","ms":100,` +
 					`"bytes_out":2500000,"queued":0}` + "\n",
 				`"outcome":"error","error_type":"E","message":"E: what went wrong\u001b[31m\nat line 1",`}},
-			{"verbose", 0, false, false, true,
-				[]string{"    event: {\n      \"a\": 1\n    }\n", "    answer: 2.5 MB that are not text\n",
+			{name: "verbose", verbose: true,
+				want: []string{"    event: {\n      \"a\": 1\n    }\n",
+					"    answer: 2.5 MB that are not text\n",
 					"    answer: äö\n"}},
 		} {
 			out := &screen{new: make(chan struct{}, 1)}

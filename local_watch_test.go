@@ -17,11 +17,14 @@ func TestGlobs(t *testing.T) {
 		glob, file string
 		want       bool
 	}{
-		{"*.js", "a.js", true}, {"*.js", "src/deep/a.js", true}, {"*.js", "a.jsx", false},
-		{"src/*.js", "src/a.js", true}, {"src/*.js", "src/b/a.js", false},
-		{"src/**/*.js", "src/a.js", true}, {"src/**/*.js", "src/b/c/a.js", true}, {"src/**", "src/b/c", true},
-		{"./src/a?.py", "src/ab.py", true},
-		{"a.b", "axb", false}, {"src/**/*.js", "other/src/a.js", false},
+		{glob: "*.js", file: "a.js", want: true}, {glob: "*.js", file: "src/deep/a.js", want: true},
+		{glob: "*.js", file: "a.jsx"},
+		{glob: "src/*.js", file: "src/a.js", want: true}, {glob: "src/*.js", file: "src/b/a.js"},
+		{glob: "src/**/*.js", file: "src/a.js", want: true},
+		{glob: "src/**/*.js", file: "src/b/c/a.js", want: true},
+		{glob: "src/**", file: "src/b/c", want: true},
+		{glob: "./src/a?.py", file: "src/ab.py", want: true},
+		{glob: "a.b", file: "axb"}, {glob: "src/**/*.js", file: "other/src/a.js"},
 	} {
 		if got := globPattern(tt.glob).MatchString(tt.file); got != tt.want {
 			t.Errorf("%q matches %q: %t", tt.glob, tt.file, got)
@@ -82,7 +85,7 @@ func TestLocalWatches(t *testing.T) {
 				[]string{"/bin/sh", "-c", `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`,
 					"sh"}, testCommand("1")...)})
 	hung := r.direct(task{Do: "pid"}, r.context())
-	gate{r, "hang"}.pass()
+	gate{localRig: r, file: "hang"}.pass()
 	os.Remove("hang")
 	r.local.restartAll("hang")
 	r.reply(hung)

@@ -109,9 +109,11 @@ func TestLocalInitFails(t *testing.T) {
 		command                  []string
 		errorType, message, note string
 	}{
-		{testCommand("exit"), "Runtime.ExitError", "exit status 3", "did not start"},
-		{testCommand("initerror"), "Function.Broken", "cannot load", ""},
-		{[]string{"/nonexistent/command"}, "Runtime.InvalidEntrypoint", "no such file", "did not start"},
+		{command: testCommand("exit"), errorType: "Runtime.ExitError", message: "exit status 3",
+			note: "did not start"},
+		{command: testCommand("initerror"), errorType: "Function.Broken", message: "cannot load"},
+		{command: []string{"/nonexistent/command"}, errorType: "Runtime.InvalidEntrypoint",
+			message: "no such file", note: "did not start"},
 	} {
 		r := newTestLocal(t, localOptions{command: tt.command})
 		for range 2 {
@@ -202,16 +204,20 @@ func TestLocalServes(t *testing.T) {
 		command  string
 		served   bool
 	}{
-		{localOptions{command: []string{"c"}}, "orders", "c", true},
-		{localOptions{command: []string{"c"}, functions: []string{"pay", "ord*"}}, "orders", "c", true},
-		{localOptions{command: []string{"c"}, functions: []string{"pay"}}, "orders", "", false},
-		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "pay", "p", true},
-		{localOptions{maps: map[string][]string{"pay": {"p"}}}, "orders", "", false},
-		{localOptions{command: []string{"c"}, maps: map[string][]string{"pay": {"p"}}}, "orders", "c", true},
-		{localOptions{
-			command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}}, "pay",
-			"p", true},
-		{localOptions{}, "orders", "", true},
+		{opts: localOptions{command: []string{"c"}}, function: "orders", command: "c", served: true},
+		{opts: localOptions{command: []string{"c"}, functions: []string{"pay", "ord*"}}, function: "orders",
+			command: "c", served: true},
+		{opts: localOptions{command: []string{"c"}, functions: []string{"pay"}}, function: "orders"},
+		{opts: localOptions{maps: map[string][]string{"pay": {"p"}}}, function: "pay", command: "p",
+			served: true},
+		{opts: localOptions{maps: map[string][]string{"pay": {"p"}}}, function: "orders"},
+		{opts: localOptions{command: []string{"c"}, maps: map[string][]string{"pay": {"p"}}},
+			function: "orders", command: "c", served: true},
+		{opts: localOptions{
+			command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}},
+			function: "pay",
+			command:  "p", served: true},
+		{opts: localOptions{}, function: "orders", served: true},
 	} {
 		command, served := newLocal(tt.opts, nil).serves(tt.function)
 		if served != tt.served || served && strings.Join(command, " ") != tt.command {

@@ -95,23 +95,25 @@ func TestCompressedStops(t *testing.T) {
 
 func TestASCIIJSON(t *testing.T) {
 	tests := []struct{ in, want string }{
-		{`{}`, `{}`}, {`[]`, `[]`}, {`""`, `""`}, {`null`, `null`}, {`[{},[],{"":{}}]`, `[{},[],{"":{}}]`},
-		{" \t\r\n{ \"a\" :\n[ 1 ,\t2 ] } ", `{"a":[1,2]}`},
-		{`"a b  c"`, `"a b  c"`},
-		{`{"z":1,"a":2,"z":3}`, `{"z":1,"a":2,"z":3}`},
-		{`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`,
-			`[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`},
-		{`"\u00fc\u00FC\/\"\\\b\f\n\r\t"`, `"\u00fc\u00FC\/\"\\\b\f\n\r\t"`},
-		{`"\\u003c\\"`, `"\\u003c\\"`},
-		{`"ü€"`, `"\u00fc\u20ac"`},
-		{`{"ä":"ö"}`, `{"\u00e4":"\u00f6"}`},
-		{`"😀"`, `"\ud83d\ude00"`}, {`"😀"`, `"\ud83d\ude00"`},
-		{"\"\U0010ffff\U00010000\"", `"\udbff\udfff\ud800\udc00"`},
-		{`"\ud83d"`, `"\ud83d"`}, {`"\ude00\ud83d x"`, `"\ude00\ud83d x"`},
-		{"\"\ufffd\uffff\"", `"\ufffd\uffff"`},
-		{`"<script>a&b='c'</script>"`, `"\u003cscript\u003ea\u0026b\u003d\u0027c\u0027\u003c/script\u003e"`},
-		{"\"\u2028\u2029\x7f\u0080\ufeff\"", `"\u2028\u2029\u007f\u0080\ufeff"`},
-		{`"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`, `"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`},
+		{in: `{}`, want: `{}`}, {in: `[]`, want: `[]`}, {in: `""`, want: `""`}, {in: `null`, want: `null`},
+		{in: `[{},[],{"":{}}]`, want: `[{},[],{"":{}}]`},
+		{in: " \t\r\n{ \"a\" :\n[ 1 ,\t2 ] } ", want: `{"a":[1,2]}`},
+		{in: `"a b  c"`, want: `"a b  c"`},
+		{in: `{"z":1,"a":2,"z":3}`, want: `{"z":1,"a":2,"z":3}`},
+		{in: `[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`,
+			want: `[12345678901234567890123,1.10,-0.0,1e400,1E+2,0.1000]`},
+		{in: `"\u00fc\u00FC\/\"\\\b\f\n\r\t"`, want: `"\u00fc\u00FC\/\"\\\b\f\n\r\t"`},
+		{in: `"\\u003c\\"`, want: `"\\u003c\\"`},
+		{in: `"ü€"`, want: `"\u00fc\u20ac"`},
+		{in: `{"ä":"ö"}`, want: `{"\u00e4":"\u00f6"}`},
+		{in: `"😀"`, want: `"\ud83d\ude00"`}, {in: `"😀"`, want: `"\ud83d\ude00"`},
+		{in: "\"\U0010ffff\U00010000\"", want: `"\udbff\udfff\ud800\udc00"`},
+		{in: `"\ud83d"`, want: `"\ud83d"`}, {in: `"\ude00\ud83d x"`, want: `"\ude00\ud83d x"`},
+		{in: "\"\ufffd\uffff\"", want: `"\ufffd\uffff"`},
+		{in: `"<script>a&b='c'</script>"`,
+			want: `"\u003cscript\u003ea\u0026b\u003d\u0027c\u0027\u003c/script\u003e"`},
+		{in: "\"\u2028\u2029\x7f\u0080\ufeff\"", want: `"\u2028\u2029\u007f\u0080\ufeff"`},
+		{in: `"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`, want: `"!#$%()*+,-./:;?@[]^_` + "`" + `{|}~"`},
 	}
 	for _, test := range tests {
 		got := string(asciiJSON([]byte(test.in)))
@@ -273,21 +275,27 @@ func TestPartEvents(t *testing.T) {
 		event []byte
 		want  string
 	}{
-		{part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
-			`{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,"sender":"s"}`},
-		{part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
-			`{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,"outcome":"answered"}`},
-		{part{Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode(
+		{event: part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
+			want: `{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,` +
+				`"sender":"s"}`},
+		{event: part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
+			want: `{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,` +
+				`"outcome":"answered"}`},
+		{event: part{
+			Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode(
 			[]byte{0xff, 0xef}),
-			`{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,` +
+			want: `{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,` +
 				`"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`},
-		{part{Type: "response", RequestID: "l/1", Index: 2, Last: true, Trailers: map[string]string{"T": "'"},
-			Data: "x"}.encode(nil),
-			`{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,` +
+		{event: part{Type: "response", RequestID: "l/1", Index: 2, Last: true,
+			Trailers: map[string]string{"T": "'"},
+			Data:     "x"}.encode(nil),
+			want: `{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,` +
 				`"trailers":{"T":"\u0027"}}`},
-		{part{Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.
+		{event: part{
+			Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.
 			encode([]byte("a")),
-			`{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,"encoding":"gzip",` +
+			want: `{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,` +
+				`"encoding":"gzip",` +
 				`"error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`},
 	}
 	for _, test := range tests {
@@ -357,18 +365,20 @@ func TestJoinerRefuses(t *testing.T) {
 		then *part
 		want string // "": taken, or dropped without a word
 	}{
-		{"another type", []*part{p(0, false)}, with(p(1, true), func(p *part) { p.Type = "error" }),
-			"it contradicts"},
-		{"another encoding", []*part{p(1, true)}, with(p(0, false), func(p *part) { p.Encoding = "gzip" }),
-			"it contradicts"},
-		{"it contradicts", []*part{p(2, true)}, p(3, false), "it contradicts"},
-		{"a second last beyond", []*part{p(2, true)}, p(3, true), "it contradicts"},
-		{"a second last before", []*part{p(2, true)}, p(1, true), "it contradicts"},
-		{"a last before another", []*part{p(2, false)}, p(1, true), "it contradicts"},
-		{"a duplicate", []*part{p(1, false)}, p(1, false), ""},
-		{"a duplicate that says it is the last", []*part{p(1, false)}, p(1, true), ""},
-		{"the last again", []*part{p(1, true)}, p(1, true), ""},
-		{"another index", []*part{p(1, true)}, p(0, false), ""},
+		{name: "another type", had: []*part{p(0, false)},
+			then: with(p(1, true), func(p *part) { p.Type = "error" }),
+			want: "it contradicts"},
+		{name: "another encoding", had: []*part{p(1, true)},
+			then: with(p(0, false), func(p *part) { p.Encoding = "gzip" }),
+			want: "it contradicts"},
+		{name: "it contradicts", had: []*part{p(2, true)}, then: p(3, false), want: "it contradicts"},
+		{name: "a second last beyond", had: []*part{p(2, true)}, then: p(3, true), want: "it contradicts"},
+		{name: "a second last before", had: []*part{p(2, true)}, then: p(1, true), want: "it contradicts"},
+		{name: "a last before another", had: []*part{p(2, false)}, then: p(1, true), want: "it contradicts"},
+		{name: "a duplicate", had: []*part{p(1, false)}, then: p(1, false)},
+		{name: "a duplicate that says it is the last", had: []*part{p(1, false)}, then: p(1, true)},
+		{name: "the last again", had: []*part{p(1, true)}, then: p(1, true)},
+		{name: "another index", had: []*part{p(1, true)}, then: p(0, false)},
 	}
 	for _, test := range tests {
 		j := newJoiner(1 << 20)

@@ -122,7 +122,9 @@ func startPathOver(
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := credentials{"AKIDEXAMPLE", "marked-secret-key", "marked-session-token"}
+	keys := credentials{
+		accessKeyID: "AKIDEXAMPLE", secretAccessKey: "marked-secret-key",
+		sessionToken: "marked-session-token"}
 	p := &wholePath{host: ln.Addr().String(), dir: dir, output: &screen{new: make(chan struct{}, 1)}}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -762,12 +764,14 @@ func testPathHTTPSProxy(t *testing.T, over eventAPIOptions) {
 	// which crypto/x509 alone reads
 	certFile, certDir := "SSL_CERT_FILE="+roots, "SSL_CERT_DIR="+filepath.Dir(roots)
 	for _, test := range []struct{ name, roots, variable, given, wanted, noProxy, reason string }{
-		{"no password", certFile, "HTTPS_PROXY", "", "", "", ""},
-		{"password", certFile, "https_proxy", "me:p%40ss@", "me:p@ss", "other.example.com", ""},
-		{"roots in a directory", certDir, "HTTPS_PROXY", "", "", "", ""},
-		{"wrong password", certFile, "HTTPS_PROXY", "me:marked@", "me:p@ss", "",
-			"Proxy Authentication Required"},
-		{"excepted", certFile, "HTTPS_PROXY", "", "", ".example.com", "events.example.com"},
+		{name: "no password", roots: certFile, variable: "HTTPS_PROXY"},
+		{name: "password", roots: certFile, variable: "https_proxy", given: "me:p%40ss@", wanted: "me:p@ss",
+			noProxy: "other.example.com"},
+		{name: "roots in a directory", roots: certDir, variable: "HTTPS_PROXY"},
+		{name: "wrong password", roots: certFile, variable: "HTTPS_PROXY", given: "me:marked@",
+			wanted: "me:p@ss", reason: "Proxy Authentication Required"},
+		{name: "excepted", roots: certFile, variable: "HTTPS_PROXY", noProxy: ".example.com",
+			reason: "events.example.com"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.roots == certDir && runtime.GOOS == "darwin" {
@@ -893,7 +897,8 @@ func testPathSnapStart(t *testing.T, over eventAPIOptions) {
 	if err := p.env.ready(ctx); err != nil { // the snapshot is taken
 		t.Fatal(err)
 	}
-	restored := credentials{"AKIDRESTORED", "restored", "restored-token"}
+	restored := credentials{
+		accessKeyID: "AKIDRESTORED", secretAccessKey: "restored", sessionToken: "restored-token"}
 	p.env.setCredentials(
 		lambdaCredentials{
 			accessKeyID: restored.accessKeyID, secretAccessKey: restored.secretAccessKey,

@@ -130,7 +130,7 @@ func async[T any](f func() (T, error)) chan asyncResult[T] {
 	done := make(chan asyncResult[T], 1)
 	go func() {
 		value, err := f()
-		done <- asyncResult[T]{value, err}
+		done <- asyncResult[T]{value: value, err: err}
 	}()
 	return done
 }
@@ -206,7 +206,7 @@ func (s *recordingServer) record(r *http.Request) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	what := r.Method + " " + strings.TrimPrefix(cmp.Or(r.URL.Path, r.Host), "/2020-01-01/extension/")
-	s.calls = append(s.calls, recordedCall{what, r.Header.Clone(), string(body)})
+	s.calls = append(s.calls, recordedCall{what: what, header: r.Header.Clone(), body: string(body)})
 	return len(s.calls) - 1
 }
 
@@ -258,7 +258,7 @@ func newCertificate(
 	for _, change := range changes {
 		change(c)
 	}
-	by := &certificate{c, key}
+	by := &certificate{Certificate: c, key: key}
 	if issuer != nil {
 		by = issuer
 	}
@@ -269,7 +269,7 @@ func newCertificate(
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &certificate{c, key}
+	return &certificate{Certificate: c, key: key}
 }
 
 func (c *certificate) pem() string {
@@ -382,7 +382,8 @@ func (p *peer) operation(typ string) (m clientMessage) {
 
 const testToken = "marked-session-token"
 
-var testCredentials = credentials{"AKIDTEST", "test-secret", testToken}
+var testCredentials = credentials{
+	accessKeyID: "AKIDTEST", secretAccessKey: "test-secret", sessionToken: testToken}
 
 // newTestAPI is a client of the API that ln serves as example.com.
 func newTestAPI(ln *pipeListener) *appsync {

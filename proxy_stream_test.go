@@ -38,46 +38,48 @@ func TestStreams(t *testing.T) {
 		fails   string // with this error, in trailers
 		told    string
 	}{
-		{"as it comes", 60 * s, func(d *delivery) {
+		{name: "as it comes", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil))
 			time.Sleep(s)
 			d.publish(streamed(d, 1, false, "b", nil), streamed(d, 2, false, "", nil))
 			time.Sleep(s)
 			d.publish(streamed(d, 3, true, "c", nil))
-		}, "0s:a 1s:b 2s:c", "", "answered"},
-		{"at once", 60 * s, func(d *delivery) {
+		}, want: "0s:a 1s:b 2s:c", told: "answered"},
+		{name: "at once", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, true, "abc", nil))
-		}, "0s:abc", "", "answered"},
-		{"empty", 60 * s, func(d *delivery) { d.publish(streamed(d, 0, true, "", nil)) }, "", "", "answered"},
-		{"out of order and twice", 60 * s, func(d *delivery) {
+		}, want: "0s:abc", told: "answered"},
+		{name: "empty", timeout: 60 * s, script: func(d *delivery) {
+			d.publish(streamed(d, 0, true, "", nil))
+		}, told: "answered"},
+		{name: "out of order and twice", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
 				streamed(d, 2, false, "c", nil))
 			time.Sleep(s)
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
 				streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
-		}, "0s:a 1s:b 1s:c 1s:d", "", "answered"},
-		{"broken by the handler", 60 * s, func(d *delivery) {
+		}, want: "0s:a 1s:b 1s:c 1s:d", told: "answered"},
+		{name: "broken by the handler", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
-		}, "0s:a", "Runtime.Oops", "answered"},
-		{"broken with what is no header", 60 * s, func(d *delivery) {
+		}, want: "0s:a", fails: "Runtime.Oops", told: "answered"},
+		{name: "broken with what is no header", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(
 				d, 0, true, "a",
 				map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
-		}, "0s:a", "", "answered"},
-		{"not ended, and silence", 60 * s, func(d *delivery) {
+		}, want: "0s:a", told: "answered"},
+		{name: "not ended, and silence", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil))
-		}, "0s:a", "LiveLambda.Gone", "timeout"},
-		{"not ended, and silence after a sign of life", 60 * s, func(d *delivery) {
+		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
+		{name: "not ended, and silence after a sign of life", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil))
 			time.Sleep(10 * s)
 			d.say(localReply{part: part{Type: "accepted"}})
-		}, "0s:a", "LiveLambda.Gone", "timeout"},
-		{"a part that never comes", 60 * s, func(d *delivery) {
+		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
+		{name: "a part that never comes", timeout: 60 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
-		}, "0s:a", "LiveLambda.Gone", "timeout"},
-		{"not ended by the deadline", 5 * s, func(d *delivery) {
+		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
+		{name: "not ended by the deadline", timeout: 5 * s, script: func(d *delivery) {
 			d.publish(streamed(d, 0, false, "a", nil))
-		}, "0s:a", "LiveLambda.NoAnswer", "timeout"},
+		}, want: "0s:a", fails: "LiveLambda.NoAnswer", told: "timeout"},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{local: &localEnd{script: tt.script}}, func(r *rig) {
@@ -195,14 +197,14 @@ func TestRuntimeAPIEndsStreams(t *testing.T) {
 		name string
 		end  func(w http.ResponseWriter, r *http.Request)
 	}{
-		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{"413", func(w http.ResponseWriter, r *http.Request) {
+		{name: "closed", end: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{name: "413", end: func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}},
-		{"500", func(w http.ResponseWriter, r *http.Request) {
+		{name: "500", end: func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
 		}},
-		{"no answer", func(w http.ResponseWriter, r *http.Request) {
+		{name: "no answer", end: func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		}},

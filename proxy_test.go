@@ -44,59 +44,74 @@ func TestAnswers(t *testing.T) {
 		body string
 		want string
 	}{
-		{"JSON", text(map[string]string{"Content-Type": "application/json"}), object,
-			`response Content-Type="application/json" ` + object},
-		{"text", plain, "hello", `response Content-Type="text/plain" hello`},
-		{"all bytes", plain, string(all), `response Content-Type="text/plain" ` + string(all)},
-		{"no bytes", plain, "", `response Content-Type="text/plain" `},
-		{"no content type", text(nil), "hello", "response hello"},
-		{"many bytes", plain, strings.Repeat("x", 1<<20),
-			`response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20)},
-		{"a content type with a line end", text(map[string]string{"Content-Type": "text/plain\r\nX-Evil: 1"}),
-			"hello", "response hello"},
-		{"a content type with a control character", text(map[string]string{"Content-Type": "text/\x00plain"}),
-			"hello", "response hello"},
-		{"a content type in Greek", text(map[string]string{"Content-Type": "κείμενο"}), "hello",
-			"response hello"},
-		{"a long content type", text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}), "hello",
-			"response hello"},
-		{"other headers",
-			text(map[string]string{
+		{name: "JSON", part: text(map[string]string{"Content-Type": "application/json"}), body: object,
+			want: `response Content-Type="application/json" ` + object},
+		{name: "text", part: plain, body: "hello", want: `response Content-Type="text/plain" hello`},
+		{name: "all bytes", part: plain, body: string(all),
+			want: `response Content-Type="text/plain" ` + string(all)},
+		{name: "no bytes", part: plain, want: `response Content-Type="text/plain" `},
+		{name: "no content type", part: text(nil), body: "hello", want: "response hello"},
+		{name: "many bytes", part: plain, body: strings.Repeat("x", 1<<20),
+			want: `response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20)},
+		{name: "a content type with a line end",
+			part: text(map[string]string{"Content-Type": "text/plain\r\nX-Evil: 1"}),
+			body: "hello", want: "response hello"},
+		{name: "a content type with a control character",
+			part: text(map[string]string{"Content-Type": "text/\x00plain"}),
+			body: "hello", want: "response hello"},
+		{name: "a content type in Greek", part: text(map[string]string{"Content-Type": "κείμενο"}),
+			body: "hello",
+			want: "response hello"},
+		{name: "a long content type",
+			part: text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}), body: "hello",
+			want: "response hello"},
+		{name: "other headers",
+			part: text(map[string]string{
 				"Content-Type": "a/b", "Lambda-Runtime-Invocation-Id": "x", "Host": "evil", "X-Evil": "1"}),
-			"hello", `response Content-Type="a/b" hello`},
-		{"a mode that is none", text(map[string]string{modeHeader: "buffered"}), "hello", "response hello"},
-		{"not even a type", part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"}, "hello",
-			"response hello"},
+			body: "hello", want: `response Content-Type="a/b" hello`},
+		{name: "a mode that is none", part: text(map[string]string{modeHeader: "buffered"}), body: "hello",
+			want: "response hello"},
+		{name: "not even a type", part: part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"},
+			body: "hello",
+			want: "response hello"},
 
-		{"error", failure, `{"errorType":"x"}`,
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
+		{name: "error", part: failure, body: `{"errorType":"x"}`,
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
 				`{"errorType":"x"}`},
-		{"error without a body", failure, "",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `},
-		{"error that is not JSON", failure, "\xff",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` + "\xff"},
-		{"error without a type", part{Type: "error"}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"error type with a line end", part{Type: "error", ErrorType: "My\nX-Evil: 1"}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"error type in Greek", part{Type: "error", ErrorType: "Σφάλμα"}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"a long error type", part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{"X-Ray cause", part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" ` +
+		{name: "error without a body", part: failure,
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `},
+		{name: "error that is not JSON", part: failure, body: "\xff",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
+				"\xff"},
+		{name: "error without a type", part: part{Type: "error"}, body: "{}",
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{name: "error type with a line end", part: part{Type: "error", ErrorType: "My\nX-Evil: 1"},
+			body: "{}",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{name: "error type in Greek", part: part{Type: "error", ErrorType: "Σφάλμα"}, body: "{}",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{name: "a long error type", part: part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)},
+			body: "{}",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+		{name: "X-Ray cause",
+			part: part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, body: "{}",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" ` +
 				`Lambda-Runtime-Function-Xray-Error-Cause="{\"message\":\"\\u00e9\\n\\u003c\"}" {}`},
-		{"X-Ray cause that is not JSON", part{Type: "error", ErrorType: "E", XRayCause: "{}\r\nX-Evil: 1"},
-			"{}", `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
-		{"a long X-Ray cause",
-			part{Type: "error", ErrorType: "E", XRayCause: `"` + strings.Repeat("x", 64<<10) + `"`}, "{}",
-			`error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
+		{name: "X-Ray cause that is not JSON",
+			part: part{Type: "error", ErrorType: "E", XRayCause: "{}\r\nX-Evil: 1"},
+			body: "{}", want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="E" {}`},
+		{name: "a long X-Ray cause",
+			part: part{Type: "error", ErrorType: "E", XRayCause: `"` + strings.Repeat("x", 64<<10) + `"`},
+			body: "{}",
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
 	}
 	for _, tt := range tests {
 		answer := func(d *delivery) localReply {
 			body, encoding := compress([]byte(tt.body))
 			tt.part.Encoding = encoding
-			return localReply{tt.part, body}
+			return localReply{part: tt.part, body: body}
 		}
 		rigTest(t, tt.name, rigOptions{local: &localEnd{handle: answer}}, func(r *rig) {
 			o := r.invoke(object)
@@ -252,11 +267,12 @@ func TestRequestContext(t *testing.T) {
 		var got eventContext
 		r.local.handle = func(d *delivery) localReply { got = d.context; return respond(`{"by":"local"}`) }
 		for _, tt := range []struct{ client, identity, wantClient, wantIdentity string }{
-			{`{"custom":{"é":"<1>"}}`, ` {"cognitoIdentityId":"i"}`, `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
-				`{"cognitoIdentityId":"i"}`},
-			{`[1]`, `"text"`, "", ""},
-			{`{"a":`, "{}}", "", ""},
-			{"", "", "", ""},
+			{client: `{"custom":{"é":"<1>"}}`, identity: ` {"cognitoIdentityId":"i"}`,
+				wantClient:   `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
+				wantIdentity: `{"cognitoIdentityId":"i"}`},
+			{client: `[1]`, identity: `"text"`},
+			{client: `{"a":`, identity: "{}}"},
+			{client: "", identity: "", wantClient: "", wantIdentity: ""},
 		} {
 			o := r.invokeRequest(
 				invokeRequest{
@@ -282,7 +298,8 @@ func TestRequestContext(t *testing.T) {
 			}
 		}
 		r.proxy.function["environment"] = map[string]string{"A": "é"} // as under SnapStart, without keys
-		r.credentials.Store(&credentials{"AKID", "secret", "token"})
+		r.credentials.Store(
+			&credentials{accessKeyID: "AKID", secretAccessKey: "secret", sessionToken: "token"})
 		r.want(r.invoke(`1`), "local")
 		synctest.Wait()
 		if want := map[string]string{
@@ -325,41 +342,58 @@ func TestNoAnswer(t *testing.T) {
 		says    string // in the error, or in the log line
 		told    string // to the local end
 	}{
-		{"nobody there", rigOptions{noLocal: true, env: threeSeconds}, 900 * s, "deployed", 3 * s,
-			"no local end accepted within 3s", ""},
-		{"nobody there, as an error", rigOptions{noLocal: true, env: both}, 900 * s, "LiveLambda.Offline",
-			3 * s / 2, "no local end is there to answer: no local end accepted within 1.5s", ""},
-		{"nobody there, no limit", rigOptions{noLocal: true}, 60 * s, "LiveLambda.NoAnswer", 59 * s,
-			"no local end (is `live-lambda local` running?) accepted the invocation within 59s", ""},
-		{"nobody there, a later limit", rigOptions{noLocal: true, env: threeSeconds}, 3 * s,
-			"LiveLambda.NoAnswer", 2700 * time.Millisecond, "is `live-lambda local` running?", ""},
-		{"margin of a quarter", rigOptions{noLocal: true}, 1 * s, "LiveLambda.NoAnswer",
-			750 * time.Millisecond, "shortly before its deadline", ""},
-		{"margin of a tenth", rigOptions{noLocal: true}, 5 * s, "LiveLambda.NoAnswer",
-			4500 * time.Millisecond, "within 4.5s", ""},
-		{"margin of a second", rigOptions{noLocal: true}, 900 * s, "LiveLambda.NoAnswer", 899 * s,
-			"within 14m59s", ""},
-		{"accepted, and silence", rigOptions{local: &localEnd{script: accepts}}, 900 * s, "LiveLambda.Gone",
-			15 * s, "accepted the invocation and then was not heard of for 15s", "timeout"},
-		{"accepted again, and silence", rigOptions{local: &localEnd{script: acceptsTwice}}, 900 * s,
-			"LiveLambda.Gone", 20 * s, "for 15s", "timeout"},
-		{"accepted, and silence until the deadline", rigOptions{local: &localEnd{script: accepts}}, 10 * s,
-			"LiveLambda.NoAnswer", 9 * s, "accepted the invocation but did not answer within 9s", "timeout"},
-		{"busy until the deadline", rigOptions{local: &localEnd{script: busy}, env: both}, 300 * s,
-			"LiveLambda.NoAnswer", 299 * s, "accepted the invocation but did not answer", "timeout"},
-		{"no link", rigOptions{before: unplug}, 900 * s, "deployed", 5 * s,
-			"no connection to AppSync within 5s", ""},
-		{"no link, a shorter timeout", rigOptions{before: unplug}, 8 * s, "deployed", 4 * s,
-			"no connection to AppSync within 4s", ""},
-		{"no link, a short timeout", rigOptions{before: unplug}, 1 * s, "deployed", s / 2,
-			"no connection to AppSync within 500ms", ""},
-		{"no link, as an error", rigOptions{before: unplug, env: offlineErrors}, 900 * s,
-			"LiveLambda.Offline", 5 * s, "connection refused", ""},
-		{"refused, as an error",
-			rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors}, 900 * s,
-			"LiveLambda.Offline", 0, "appsync:EventConnect", ""},
-		{"not configured, as an error", rigOptions{env: unconfigured}, 900 * s, "LiveLambda.Offline", 0,
-			"LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set", ""},
+		{name: "nobody there", opts: rigOptions{noLocal: true, env: threeSeconds}, timeout: 900 * s,
+			want: "deployed", took: 3 * s,
+			says: "no local end accepted within 3s"},
+		{name: "nobody there, as an error", opts: rigOptions{noLocal: true, env: both}, timeout: 900 * s,
+			want: "LiveLambda.Offline",
+			took: 3 * s / 2, says: "no local end is there to answer: no local end accepted within 1.5s"},
+		{name: "nobody there, no limit", opts: rigOptions{noLocal: true}, timeout: 60 * s,
+			want: "LiveLambda.NoAnswer", took: 59 * s,
+			says: "no local end (is `live-lambda local` running?) accepted the invocation within 59s"},
+		{name: "nobody there, a later limit", opts: rigOptions{noLocal: true, env: threeSeconds},
+			timeout: 3 * s,
+			want:    "LiveLambda.NoAnswer", took: 2700 * time.Millisecond,
+			says: "is `live-lambda local` running?"},
+		{name: "margin of a quarter", opts: rigOptions{noLocal: true}, timeout: 1 * s,
+			want: "LiveLambda.NoAnswer",
+			took: 750 * time.Millisecond, says: "shortly before its deadline"},
+		{name: "margin of a tenth", opts: rigOptions{noLocal: true}, timeout: 5 * s,
+			want: "LiveLambda.NoAnswer",
+			took: 4500 * time.Millisecond, says: "within 4.5s"},
+		{name: "margin of a second", opts: rigOptions{noLocal: true}, timeout: 900 * s,
+			want: "LiveLambda.NoAnswer", took: 899 * s,
+			says: "within 14m59s"},
+		{name: "accepted, and silence", opts: rigOptions{local: &localEnd{script: accepts}}, timeout: 900 * s,
+			want: "LiveLambda.Gone",
+			took: 15 * s, says: "accepted the invocation and then was not heard of for 15s", told: "timeout"},
+		{name: "accepted again, and silence", opts: rigOptions{local: &localEnd{script: acceptsTwice}},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone", took: 20 * s, says: "for 15s", told: "timeout"},
+		{name: "accepted, and silence until the deadline",
+			opts: rigOptions{local: &localEnd{script: accepts}}, timeout: 10 * s,
+			want: "LiveLambda.NoAnswer", took: 9 * s,
+			says: "accepted the invocation but did not answer within 9s", told: "timeout"},
+		{name: "busy until the deadline", opts: rigOptions{local: &localEnd{script: busy}, env: both},
+			timeout: 300 * s,
+			want:    "LiveLambda.NoAnswer", took: 299 * s, says: "accepted the invocation but did not answer",
+			told: "timeout"},
+		{name: "no link", opts: rigOptions{before: unplug}, timeout: 900 * s, want: "deployed", took: 5 * s,
+			says: "no connection to AppSync within 5s"},
+		{name: "no link, a shorter timeout", opts: rigOptions{before: unplug}, timeout: 8 * s,
+			want: "deployed", took: 4 * s,
+			says: "no connection to AppSync within 4s"},
+		{name: "no link, a short timeout", opts: rigOptions{before: unplug}, timeout: 1 * s, want: "deployed",
+			took: s / 2,
+			says: "no connection to AppSync within 500ms"},
+		{name: "no link, as an error", opts: rigOptions{before: unplug, env: offlineErrors}, timeout: 900 * s,
+			want: "LiveLambda.Offline", took: 5 * s, says: "connection refused"},
+		{name: "refused, as an error",
+			opts:    rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors},
+			timeout: 900 * s,
+			want:    "LiveLambda.Offline", says: "appsync:EventConnect"},
+		{name: "not configured, as an error", opts: rigOptions{env: unconfigured}, timeout: 900 * s,
+			want: "LiveLambda.Offline", says: "LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set"},
 	}
 	for _, tt := range tests {
 		tt.opts.noLink = tt.opts.before != nil || tt.opts.fault != nil
@@ -414,21 +448,21 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 		script func(*delivery)
 		want   string // what the runtime got, or the error
 	}{
-		{"a response", func(*delivery) localReply {
-			return localReply{part{Type: "response"}, []byte("not JSON")}
-		}, nil, "not JSON"},
-		{"an empty response", func(*delivery) localReply {
-			return localReply{part{Type: "response"}, nil}
-		}, nil, ""},
-		{"a stream", func(*delivery) localReply {
+		{name: "a response", handle: func(*delivery) localReply {
+			return localReply{part: part{Type: "response"}, body: []byte("not JSON")}
+		}, want: "not JSON"},
+		{name: "an empty response", handle: func(*delivery) localReply {
+			return localReply{part: part{Type: "response"}}
+		}},
+		{name: "a stream", handle: func(*delivery) localReply {
 			return localReply{
-				part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
-				[]byte("streamed")}
-		}, nil, "streamed"},
-		{"a bare result", nil, func(d *delivery) { d.publish([]byte(`[null]`)) }, "[null]"},
-		{"an error", func(*delivery) localReply {
-			return localReply{part{Type: "error", ErrorType: "Runtime.MyError"}, []byte("{}")}
-		}, nil, "error Runtime.MyError"},
+				part: part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
+				body: []byte("streamed")}
+		}, want: "streamed"},
+		{name: "a bare result", script: func(d *delivery) { d.publish([]byte(`[null]`)) }, want: "[null]"},
+		{name: "an error", handle: func(*delivery) localReply {
+			return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
+		}, want: "error Runtime.MyError"},
 	}
 	for _, tt := range tests {
 		opts.local, opts.events = &localEnd{handle: tt.handle, script: tt.script}, tt.script != nil
@@ -460,14 +494,15 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 // What is not JSON cannot travel in a message.
 func TestEvents(t *testing.T) {
 	for _, tt := range []struct{ event, want, local string }{
-		{``, "local", `null`},
-		{" \n", "local", `null`},
-		{`{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`, "local",
-			`{"a":1,"a":2,"big":1E400,"n":0.10,"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`},
-		{`not JSON`, "deployed", ""},
-		{`{"a":1} x`, "deployed", ""},
-		{"\"\xff\"", "deployed", ""},
-		{"\xef\xbb\xbf{}", "deployed", ""},
+		{want: "local", local: `null`},
+		{event: " \n", want: "local", local: `null`},
+		{event: `{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`, want: "local",
+			local: `{"a":1,"a":2,"big":1E400,"n":0.10,` +
+				`"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`},
+		{event: `not JSON`, want: "deployed"},
+		{event: `{"a":1} x`, want: "deployed"},
+		{event: "\"\xff\"", want: "deployed"},
+		{event: "\xef\xbb\xbf{}", want: "deployed"},
 	} {
 		rigTest(t, fmt.Sprintf("%q", tt.event), rigOptions{}, func(r *rig) {
 			r.want(r.invoke(tt.event), tt.want)
@@ -502,33 +537,43 @@ func TestNextHeaders(t *testing.T) {
 		want     string
 		took     time.Duration
 	}{
-		{"to come", func() string { return ms(10 * time.Second) }, "id-1", true, "POST id-1/response", 0},
-		{"to come, nobody there", func() string {
+		{name: "to come", deadline: func() string {
 			return ms(10 * time.Second)
-		}, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 9 * time.Second},
-		{"past", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/response"},
+		{name: "to come, nobody there", deadline: func() string {
+			return ms(10 * time.Second)
+		}, id: "id-1", want: "POST id-1/error LiveLambda.NoAnswer", took: 9 * time.Second},
+		{name: "past", deadline: func() string {
 			return ms(-time.Hour)
-		}, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
-		{"now", func() string { return ms(0) }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
-		{"within the margin", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
+		{name: "now", deadline: func() string {
+			return ms(0)
+		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
+		{name: "within the margin", deadline: func() string {
 			return ms(200 * time.Millisecond)
-		}, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
-		{"negative", func() string { return "-1" }, "id-1", true, "POST id-1/error LiveLambda.NoAnswer", 0},
-		{"missing", func() string { return "" }, "id-1", true, "POST id-1/response", 0},
-		{"missing, nobody there", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
+		{name: "negative", deadline: func() string {
+			return "-1"
+		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
+		{name: "missing", deadline: func() string {
 			return ""
-		}, "id-1", false, "POST id-1/error LiveLambda.NoAnswer", 15*time.Minute - time.Second},
-		{"not a number", func() string { return "soon" }, "id-1", true, "POST id-1/response", 0},
-		{"beyond numbers", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/response"},
+		{name: "missing, nobody there", deadline: func() string {
+			return ""
+		}, id: "id-1", want: "POST id-1/error LiveLambda.NoAnswer", took: 15*time.Minute - time.Second},
+		{name: "not a number", deadline: func() string {
+			return "soon"
+		}, id: "id-1", local: true, want: "POST id-1/response"},
+		{name: "beyond numbers", deadline: func() string {
 			return "99999999999999999999"
-		}, "id-1", true, "POST id-1/response", 0},
-		{"in a far future", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/response"},
+		{name: "in a far future", deadline: func() string {
 			return "9223372036854775807"
-		}, "id-1", true, "POST id-1/response", 0},
-		{"an ID like a path", func() string {
+		}, id: "id-1", local: true, want: "POST id-1/response"},
+		{name: "an ID like a path", deadline: func() string {
 			return ""
-		}, "../a/b?c=d#e%2F", true, "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response", 0},
-		{"no ID", func() string { return "" }, "", true, "POST /response", 0},
+		}, id: "../a/b?c=d#e%2F", local: true, want: "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response"},
+		{name: "no ID", deadline: func() string { return "" }, local: true, want: "POST /response"},
 	}
 	for _, tt := range tests {
 		api := &onceAPI{id: tt.id}
@@ -590,15 +635,18 @@ func TestRuntimeAPIFaults(t *testing.T) {
 			want  string
 			tries int // attempts to complete the invocation
 		}{
-			{"400", lambdaFault{status: 400, errorType: "InvalidRequestID"}, "LiveLambda.AnswerRefused", 2},
-			{"403", lambdaFault{status: 403, errorType: "InvalidStateTransition"}, "LiveLambda.AnswerRefused",
-				2},
-			{"413", lambdaFault{status: 413, errorType: "RequestEntityTooLarge"}, "LiveLambda.AnswerRefused",
-				2},
-			{"500", lambdaFault{status: 500}, "LiveLambda.AnswerRefused", 2},
-			{"closed", lambdaFault{drop: true}, "LiveLambda.AnswerRefused", 2},
-			{"500, but taken", lambdaFault{status: 500, late: true}, "local", 1},
-			{"closed, but taken", lambdaFault{drop: true, late: true}, "local", 1},
+			{name: "400", fault: lambdaFault{status: 400, errorType: "InvalidRequestID"},
+				want: "LiveLambda.AnswerRefused", tries: 2},
+			{name: "403", fault: lambdaFault{status: 403, errorType: "InvalidStateTransition"},
+				want:  "LiveLambda.AnswerRefused",
+				tries: 2},
+			{name: "413", fault: lambdaFault{status: 413, errorType: "RequestEntityTooLarge"},
+				want:  "LiveLambda.AnswerRefused",
+				tries: 2},
+			{name: "500", fault: lambdaFault{status: 500}, want: "LiveLambda.AnswerRefused", tries: 2},
+			{name: "closed", fault: lambdaFault{drop: true}, want: "LiveLambda.AnswerRefused", tries: 2},
+			{name: "500, but taken", fault: lambdaFault{status: 500, late: true}, want: "local", tries: 1},
+			{name: "closed, but taken", fault: lambdaFault{drop: true, late: true}, want: "local", tries: 1},
 		} {
 			var opts rigOptions
 			var faults atomic.Int32
@@ -664,16 +712,19 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		events  int // that the second runtime gets
 		handled int
 	}{
-		{"while the local end works", rigOptions{local: slow}, 0, "local", 0, 1},
-		{"and is down while the local end answers", rigOptions{local: slow}, 20 * s, "local", 0, 1},
-		{"before the deployed code has to answer",
-			rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 0,
-			"deployed", 1, 0},
-		{"and is down when the deployed code has to answer",
-			rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}}, 20 * s,
-			"deployed", 1, 0},
-		{"and is down when nobody answers", rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}},
-			20 * s, "LiveLambda.NoAnswer", 0, 0},
+		{name: "while the local end works", opts: rigOptions{local: slow}, want: "local", handled: 1},
+		{name: "and is down while the local end answers", opts: rigOptions{local: slow}, down: 20 * s,
+			want: "local", handled: 1},
+		{name: "before the deployed code has to answer",
+			opts: rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
+			want: "deployed", events: 1},
+		{name: "and is down when the deployed code has to answer",
+			opts: rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
+			down: 20 * s,
+			want: "deployed", events: 1},
+		{name: "and is down when nobody answers",
+			opts: rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}},
+			down: 20 * s, want: "LiveLambda.NoAnswer"},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, tt.opts, func(r *rig) {

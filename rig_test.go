@@ -546,7 +546,7 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 				end = "local"
 			}
 		}
-		return hook(rigFrame{f, strings.TrimSpace(end + " " + typ + " " + what)})
+		return hook(rigFrame{apiFrame: f, step: strings.TrimSpace(end + " " + typ + " " + what)})
 	})
 }
 
@@ -795,7 +795,8 @@ type localReply struct {
 // respond is the reply of a handler that returned body.
 func respond(body string) localReply {
 	return localReply{
-		part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}}, []byte(body)}
+		part: part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}},
+		body: []byte(body)}
 }
 
 // serve accepts, runs the handler, and answers until the extension says that it knows.

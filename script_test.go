@@ -36,19 +36,19 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 		exe   string // the shell's executable, from its first byte
 		want  string // the binary; "": none
 	}{
-		{[]string{x86glibc}, "", "amd64"},
-		{[]string{x86musl}, "", "amd64"},
-		{[]string{armGlibc}, "", "arm64"},
-		{[]string{armMusl}, "", "arm64"},
-		{[]string{x86glibc, x86musl}, elfHeader(0, 3, elf.EM_AARCH64), "amd64"},
-		{[]string{x86glibc, armGlibc}, elfHeader(0, 3, elf.EM_X86_64), "amd64"},
-		{[]string{x86glibc, armGlibc}, elfHeader(0, 3, elf.EM_AARCH64), "arm64"},
-		{nil, elfHeader(0, 2, elf.EM_X86_64), "amd64"},
-		{nil, elfHeader(3, 2, elf.EM_X86_64), "amd64"},
-		{nil, elfHeader(0, 2, elf.EM_AARCH64), "arm64"},
-		{nil, elfHeader(3, 2, elf.EM_AARCH64), "arm64"},
-		{nil, "#!/bin/sh\n", ""},
-		{nil, "", ""},
+		{files: []string{x86glibc}, want: "amd64"},
+		{files: []string{x86musl}, want: "amd64"},
+		{files: []string{armGlibc}, want: "arm64"},
+		{files: []string{armMusl}, want: "arm64"},
+		{files: []string{x86glibc, x86musl}, exe: elfHeader(0, 3, elf.EM_AARCH64), want: "amd64"},
+		{files: []string{x86glibc, armGlibc}, exe: elfHeader(0, 3, elf.EM_X86_64), want: "amd64"},
+		{files: []string{x86glibc, armGlibc}, exe: elfHeader(0, 3, elf.EM_AARCH64), want: "arm64"},
+		{exe: elfHeader(0, 2, elf.EM_X86_64), want: "amd64"},
+		{exe: elfHeader(3, 2, elf.EM_X86_64), want: "amd64"},
+		{exe: elfHeader(0, 2, elf.EM_AARCH64), want: "arm64"},
+		{exe: elfHeader(3, 2, elf.EM_AARCH64), want: "arm64"},
+		{exe: "#!/bin/sh\n"},
+		{files: nil, exe: "", want: ""},
 	}
 	for _, shell := range shells(t) {
 		for _, c := range cases {
@@ -111,28 +111,28 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 		env  []string
 		want string
 	}{
-		{nil, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT="}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=9009"}, "127.0.0.1:9009"},
-		{[]string{"LRAP_LISTENER_PORT=1"}, "127.0.0.1:1"},
-		{[]string{"LRAP_LISTENER_PORT=65535"}, "127.0.0.1:65535"},
-		{[]string{"LRAP_LISTENER_PORT=0009009"}, "127.0.0.1:9009"},
+		{want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT="}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=9009"}, want: "127.0.0.1:9009"},
+		{env: []string{"LRAP_LISTENER_PORT=1"}, want: "127.0.0.1:1"},
+		{env: []string{"LRAP_LISTENER_PORT=65535"}, want: "127.0.0.1:65535"},
+		{env: []string{"LRAP_LISTENER_PORT=0009009"}, want: "127.0.0.1:9009"},
 		// What is no port: the extension logs it and listens on 8082.
-		{[]string{"LRAP_LISTENER_PORT=0"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=65536"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=18446744073709559625"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=-1"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=+9009"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT= 9009"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=9009;exit"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=0*"}, "127.0.0.1:8082"},
-		{[]string{"LRAP_LISTENER_PORT=eighty"}, "127.0.0.1:8082"},
-		{[]string{"LIVE_LAMBDA=on"}, "127.0.0.1:8082"},
-		{[]string{"LIVE_LAMBDA=perhaps"}, "127.0.0.1:8082"},
-		{[]string{"LIVE_LAMBDA="}, "127.0.0.1:8082"},
-		{[]string{"LIVE_LAMBDA=off"}, real},
-		{[]string{"LIVE_LAMBDA=OFF", "LRAP_LISTENER_PORT=9009"}, real},
-		{[]string{"LIVE_LAMBDA=Off"}, real},
+		{env: []string{"LRAP_LISTENER_PORT=0"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=65536"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=18446744073709559625"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=-1"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=+9009"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT= 9009"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=9009;exit"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=0*"}, want: "127.0.0.1:8082"},
+		{env: []string{"LRAP_LISTENER_PORT=eighty"}, want: "127.0.0.1:8082"},
+		{env: []string{"LIVE_LAMBDA=on"}, want: "127.0.0.1:8082"},
+		{env: []string{"LIVE_LAMBDA=perhaps"}, want: "127.0.0.1:8082"},
+		{env: []string{"LIVE_LAMBDA="}, want: "127.0.0.1:8082"},
+		{env: []string{"LIVE_LAMBDA=off"}, want: real},
+		{env: []string{"LIVE_LAMBDA=OFF", "LRAP_LISTENER_PORT=9009"}, want: real},
+		{env: []string{"LIVE_LAMBDA=Off"}, want: real},
 	}
 	for _, shell := range shells(t) {
 		for _, c := range cases {
@@ -177,10 +177,11 @@ func TestWrapperChainsAnother(t *testing.T) {
 			want string
 			args []string
 		}{
-			{env(further), "seen 127.0.0.1:8082", []string{"two words", "added"}},
-			{env(further, "LIVE_LAMBDA=off"), "seen real:1", []string{"two words", "added"}},
-			{env(""), "127.0.0.1:8082", []string{"two words"}},
-			{env(wrapper), "127.0.0.1:8082", []string{"two words"}}, // itself: once is enough
+			{env: env(further), want: "seen 127.0.0.1:8082", args: []string{"two words", "added"}},
+			{env: env(further, "LIVE_LAMBDA=off"), want: "seen real:1", args: []string{"two words", "added"}},
+			{env: env(""), want: "127.0.0.1:8082", args: []string{"two words"}},
+			// itself: once is enough
+			{env: env(wrapper), want: "127.0.0.1:8082", args: []string{"two words"}},
 		} {
 			got := runProbe(t, script{env: c.env}, command...)
 			got.becameIt(t, shell, c.args...)
@@ -192,9 +193,9 @@ func TestWrapperChainsAnother(t *testing.T) {
 			code int
 			said string
 		}{
-			opt + "/missing": {127, "is no file"},
-			opt:              {127, "is no file"},
-			locked:           {126, "is not executable"},
+			opt + "/missing": {code: 127, said: "is no file"},
+			opt:              {code: 127, said: "is no file"},
+			locked:           {code: 126, said: "is not executable"},
 		} {
 			out, code := runScript(t, script{env: env(path)}, command[0], command[1:]...)
 			if code != want.code ||

@@ -27,7 +27,8 @@ import (
 var (
 	vectorDate  = time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC)
 	vectorHost  = "abcdefghijklmnopqrstuvwxyz.appsync-api.us-east-1.amazonaws.com"
-	vectorCreds = credentials{"AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", ""}
+	vectorCreds = credentials{
+		accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
 	vectorToken = "IQoJb3JpZ2luX2VjEXAMPLE//////////wEaCXVzLWVhc3QtMSJ+token/for+tests=="
 )
 
@@ -73,52 +74,53 @@ type vector struct {
 const vectorAmzDate = "20150830T123600Z"
 
 var webSocketVectors = []vector{
-	{"connect", vectorHost, "us-east-1", `{}`,
-		"f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9",
-		"e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9", ""},
-	{"connect to a custom domain", "events.example.com", "eu-west-1", `{}`,
-		"fd2b343d79305b2b4111435e4a80c93ba8dc9f1210bdf5cb805df12f53355138",
-		"2b78d34e5a66effd0026a958d4f6e88d0e5c484c6a541d3b4fdfdb44cb366e4c", ""},
-	{"subscribe", vectorHost, "us-east-1", `{"channel":"/default/room-1/*"}`,
-		"d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a",
-		"9fb78013c79c6ad7b4ad131faa2986819610b22fd9ef9b88463cb85cffa50f9a", ""},
-	{"publish one", vectorHost, "us-east-1",
-		`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
-		"e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822",
-		"404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda", ""},
-	{"publish two", vectorHost, "us-east-1",
-		`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,` +
+	{name: "connect", host: vectorHost, region: "us-east-1", body: `{}`,
+		static:  "f35d466179f2489e92e6bc2c98d72a5853528c0aeb8d94b175bc02ffb27db6a9",
+		session: "e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9"},
+	{name: "connect to a custom domain", host: "events.example.com", region: "eu-west-1", body: `{}`,
+		static:  "fd2b343d79305b2b4111435e4a80c93ba8dc9f1210bdf5cb805df12f53355138",
+		session: "2b78d34e5a66effd0026a958d4f6e88d0e5c484c6a541d3b4fdfdb44cb366e4c"},
+	{name: "subscribe", host: vectorHost, region: "us-east-1", body: `{"channel":"/default/room-1/*"}`,
+		static:  "d9d7f92d467d6c06920e7c9a95ab8177d739cd76248bc30def92094ad0faad9a",
+		session: "9fb78013c79c6ad7b4ad131faa2986819610b22fd9ef9b88463cb85cffa50f9a"},
+	{name: "publish one", host: vectorHost, region: "us-east-1",
+		body:    `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
+		static:  "e36f9b6d88d4c4f84a42763244a6bd9ac6bcd3c7a0122c6ecd9ac69c4ee26822",
+		session: "404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda"},
+	{name: "publish two", host: vectorHost, region: "us-east-1",
+		body: `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}","{\"seq\":2,` +
 			`\"data\":\"c2Vjb25k\"}"]}`,
-		"e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4",
-		"86bc7932f4e8465b8e3c4f45838a334d106753ea2ff9a378822e251059b75fec", ""},
+		static:  "e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4",
+		session: "86bc7932f4e8465b8e3c4f45838a334d106753ea2ff9a378822e251059b75fec"},
 }
 
 var graphqlVectors = []vector{
-	{"connect", vectorHost, "us-east-1", `{}`,
-		"b22d5c186453cddc1c835192b637078fe24e668fe7baee77b51cd7ca5f87634e",
-		"467f13902fd73710d1882e32df25c9837cd31a6069c64062d609a05984640274", "/graphql/connect"},
-	{"start", vectorHost, "us-east-1",
-		`{"query":"subscription S { onMsg(room: \"r\") { data } }","variables":{}}`,
-		"7d36df0f4979f99e3d5b74de1f1f2ba1cc814af4377997b261b1ce5354042f10",
-		"b9d64f7bbbe2b2609ad2ba89de9e1a0b34987046433bcc389302b407024a8a7c", "/graphql"},
+	{name: "connect", host: vectorHost, region: "us-east-1", body: `{}`,
+		static:  "b22d5c186453cddc1c835192b637078fe24e668fe7baee77b51cd7ca5f87634e",
+		session: "467f13902fd73710d1882e32df25c9837cd31a6069c64062d609a05984640274",
+		path:    "/graphql/connect"},
+	{name: "start", host: vectorHost, region: "us-east-1",
+		body:    `{"query":"subscription S { onMsg(room: \"r\") { data } }","variables":{}}`,
+		static:  "7d36df0f4979f99e3d5b74de1f1f2ba1cc814af4377997b261b1ce5354042f10",
+		session: "b9d64f7bbbe2b2609ad2ba89de9e1a0b34987046433bcc389302b407024a8a7c", path: "/graphql"},
 }
 
 // This program sends neither, and the arithmetic is the same: an event that is not escaped, and the length
 // signed too.
 var otherVectors = []vector{
-	{"publish of HTML", vectorHost, "us-east-1",
-		`{"channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"]}`,
-		"0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f",
-		"33f31bbdb2ca77edda346e8d3f10875f9d6c297fa87a29ea104de63a3c11f52b", ""},
-	{"connect with content-length", vectorHost, "us-east-1", `{}`,
-		"3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3",
-		"23171de487ce387e690cfc1c3665ff4ec7c86c7ff87ea048672c0732b7fc59fb", ""},
+	{name: "publish of HTML", host: vectorHost, region: "us-east-1",
+		body:    `{"channel":"/default/room-1","events":["{\"html\":\"<b>a & b</b>\"}"]}`,
+		static:  "0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f",
+		session: "33f31bbdb2ca77edda346e8d3f10875f9d6c297fa87a29ea104de63a3c11f52b"},
+	{name: "connect with content-length", host: vectorHost, region: "us-east-1", body: `{}`,
+		static:  "3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3",
+		session: "23171de487ce387e690cfc1c3665ff4ec7c86c7ff87ea048672c0732b7fc59fb"},
 }
 
-var httpVector = vector{"publish over HTTPS", vectorHost, "us-east-1",
-	`{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
-	"b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6",
-	"2bf4825ede12f50b62baf6da09dfce435dc250e573d9d2b163e2faca9784070f", ""}
+var httpVector = vector{name: "publish over HTTPS", host: vectorHost, region: "us-east-1",
+	body:    `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`,
+	static:  "b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6",
+	session: "2bf4825ede12f50b62baf6da09dfce435dc250e573d9d2b163e2faca9784070f"}
 
 // credentials are those of the vector's signatures.
 func (v vector) credentials() []credentials {
@@ -292,7 +294,7 @@ func TestAuthorizeReadsCredentials(t *testing.T) {
 		if n++; n == 3 {
 			return credentials{}, errors.New("the endpoint is gone")
 		}
-		return credentials{fmt.Sprint("AKID", n), "s", ""}, nil
+		return credentials{accessKeyID: fmt.Sprint("AKID", n), secretAccessKey: "s"}, nil
 	}
 	for _, want := range []string{"AKID1", "AKID2", ""} {
 		object, err := a.authorize(t.Context(), "/event", []byte("{}"), true)

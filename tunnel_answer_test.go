@@ -44,7 +44,7 @@ func TestCallReadEnds(t *testing.T) {
 	if n, err := c.Read(make([]byte, 4)); n != 4 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	c.cancel(&failure{"LiveLambda.NoAnswer", "it is over"})
+	c.cancel(&failure{errorType: "LiveLambda.NoAnswer", message: "it is over"})
 	if n, err := c.Read(make([]byte, 4)); n != 0 || err != io.EOF {
 		t.Errorf("read %d, %v", n, err)
 	}
@@ -62,7 +62,7 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
 			t.Fatalf("read %d, %v", n, err)
 		}
-		c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+		c.cancel(&failure{errorType: "LiveLambda.Gone", message: "it is over"})
 		if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
 			t.Errorf("read %d, %v", n, err)
 		}
@@ -78,7 +78,7 @@ func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
 	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	c.cancel(&failure{"LiveLambda.Gone", "it is over"})
+	c.cancel(&failure{errorType: "LiveLambda.Gone", message: "it is over"})
 	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.failed() != nil ||
 		c.trailer.Get(typeHeader) != "" {
 		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.trailer)

@@ -151,5 +151,6 @@ func (c *tunnelTest) await(out *call) received {
 	if err != nil {
 		c.t.Fatalf("%v; log:\n%s", err, c.logs)
 	}
-	return received{a.contentType, a.errorType, a.xrayCause, readAll(a.body)}
+	return received{
+		contentType: a.contentType, errorType: a.errorType, xrayCause: a.xrayCause, body: readAll(a.body)}
 }

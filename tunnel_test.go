@@ -26,10 +26,12 @@ func TestTunnelReady(t *testing.T) {
 		ready       time.Duration
 		least, most int // probes
 	}{
-		{eventAPIOptions{}, 0, 1, 1},
-		{eventAPIOptions{activation: 2 * time.Second}, 2 * time.Second, 8, 10},
-		{eventAPIOptions{activation: 200 * time.Millisecond, otherData: true}, 250 * time.Millisecond, 2, 2},
-		{eventAPIOptions{delay: 25 * time.Millisecond}, 150 * time.Millisecond, 1, 1},
+		{opts: eventAPIOptions{}, least: 1, most: 1},
+		{opts: eventAPIOptions{activation: 2 * time.Second}, ready: 2 * time.Second, least: 8, most: 10},
+		{opts: eventAPIOptions{activation: 200 * time.Millisecond, otherData: true},
+			ready: 250 * time.Millisecond, least: 2, most: 2},
+		{opts: eventAPIOptions{delay: 25 * time.Millisecond}, ready: 150 * time.Millisecond, least: 1,
+			most: 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
@@ -281,21 +283,25 @@ func TestCallAnswered(t *testing.T) {
 		buffered bool
 		want     received
 	}{
-		{"response", part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
-			[]byte("\x00\xff"), false,
-			received{contentType: "text/plain", body: "\x00\xff"}},
-		{"empty response", part{Type: "response"}, nil, false, received{}},
-		{"large response", part{Type: "response"}, large, false, received{body: string(large)}},
-		{"error", part{Type: "error", ErrorType: "Error", XRayCause: "{}"}, []byte(`{"errorType":"Error"}`),
-			false, received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
-		{"error without a type", part{Type: "error"}, []byte(`{}`), false, received{body: "{}"}},
-		{"stream, collected", part{Type: "response", Headers: streaming}, []byte("<p>"), true,
-			received{contentType: "text/html", body: "<p>"}},
-		{"stream that broke, collected",
-			part{Type: "response", Headers: streaming,
+		{name: "response",
+			answer: part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
+			body:   []byte("\x00\xff"), want: received{contentType: "text/plain", body: "\x00\xff"}},
+		{name: "empty response", answer: part{Type: "response"}, want: received{}},
+		{name: "large response", answer: part{Type: "response"}, body: large,
+			want: received{body: string(large)}},
+		{name: "error", answer: part{Type: "error", ErrorType: "Error", XRayCause: "{}"},
+			body: []byte(`{"errorType":"Error"}`),
+			want: received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
+		{name: "error without a type", answer: part{Type: "error"}, body: []byte(`{}`),
+			want: received{body: "{}"}},
+		{name: "stream, collected", answer: part{Type: "response", Headers: streaming}, body: []byte("<p>"),
+			buffered: true,
+			want:     received{contentType: "text/html", body: "<p>"}},
+		{name: "stream that broke, collected",
+			answer: part{Type: "response", Headers: streaming,
 				Trailers: map[string]string{
 					"Lambda-Runtime-Function-Error-Type": "E", "Lambda-Runtime-Function-Error-Body": "e30="}},
-			[]byte("<p>"), true, received{errorType: "E", body: "{}"}},
+			body: []byte("<p>"), buffered: true, want: received{errorType: "E", body: "{}"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -376,16 +382,16 @@ func TestCallRequestSize(t *testing.T) {
 			event string
 			parts int // 0: one event that is no part
 		}{
-			{`""`, 0}, {strings.Repeat(" ", 100_000) + "{}", 0},
-			{`"` + strings.Repeat("x", maxEvent-overhead-1) + `"`, 0},
-			{`"` + strings.Repeat("x", maxEvent-overhead) + `"`, 0},
-			{`"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, 1},
-			{`"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`, 0},
-			{`"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, 1},
-			{`"` + strings.Repeat("x", maxEvent-3) + `"`, 1},
-			{`"` + strings.Repeat("x", maxEvent-2) + `"`, 1},
-			{`"` + strings.Repeat("x", maxEvent-1) + `"`, 1},
-			{`"` + base64.StdEncoding.EncodeToString(noise) + `"`, 7},
+			{event: `""`}, {event: strings.Repeat(" ", 100_000) + "{}"},
+			{event: `"` + strings.Repeat("x", maxEvent-overhead-1) + `"`},
+			{event: `"` + strings.Repeat("x", maxEvent-overhead) + `"`},
+			{event: `"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, parts: 1},
+			{event: `"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`},
+			{event: `"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, parts: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-3) + `"`, parts: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-2) + `"`, parts: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-1) + `"`, parts: 1},
+			{event: `"` + base64.StdEncoding.EncodeToString(noise) + `"`, parts: 7},
 		} {
 			out := &call{
 				t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
@@ -495,9 +501,9 @@ func TestCallRepeats(t *testing.T) {
 		versioned   bool
 		want        int // messages in 9 s
 	}{
-		{"unknown local end", `1`, false, 1},
-		{"local end of version 1", `1`, true, 5},
-		{"in parts", large, false, 5},
+		{name: "unknown local end", event: `1`, want: 1},
+		{name: "local end of version 1", event: `1`, versioned: true, want: 5},
+		{name: "in parts", event: large, want: 5},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, nil)
@@ -605,16 +611,16 @@ func TestCallNotTaken(t *testing.T) {
 		answer string // to the first publish of a request, or to all where that means an error
 		err    string // "": tried again
 	}{
-		{`"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
-			"AppSync refused to publish: UnauthorizedException"},
-		{`"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
-			`InvalidInputError "m"`},
-		{failed, "EventTooLargeException"},
-		{`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`, ""},
-		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`, ""},
-		{`"type":"error","errors":[]`, ""},
-		{`"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`,
-			`MessageProcessingError "again"`},
+		{answer: `"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
+			err: "AppSync refused to publish: UnauthorizedException"},
+		{answer: `"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
+			err: `InvalidInputError "m"`},
+		{answer: failed, err: "EventTooLargeException"},
+		{answer: `"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`},
+		{answer: `"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`},
+		{answer: `"type":"error","errors":[]`},
+		{answer: `"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`,
+			err: `MessageProcessingError "again"`},
 	}
 	for _, test := range tests {
 		synctest.Test(t, func(t *testing.T) {

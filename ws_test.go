@@ -44,46 +44,50 @@ func TestWebSocketMessages(t *testing.T) {
 			say  func()
 			want []string
 		}{
-			{"text", func() { p.say(`{"m":"hello"}`) }, []string{"hello"}},
-			{"empty", func() { p.say("") }, nil},
-			{"white space", func() { p.say(" \n") }, nil},
-			{"binary", func() { p.frame(true, websocket.BinaryFrame, `{"m":"bytes"}`) }, []string{"bytes"}},
-			{"16-bit length", func() { p.say(`{"m":"%s"}`, long[:126]) }, []string{long[:126]}},
-			{"64-bit length", func() { p.say(`{"m":"%s"}`, long) }, []string{long}},
-			{"as large as may be", func() {
+			{name: "text", say: func() { p.say(`{"m":"hello"}`) }, want: []string{"hello"}},
+			{name: "empty", say: func() { p.say("") }},
+			{name: "white space", say: func() { p.say(" \n") }},
+			{name: "binary", say: func() {
+				p.frame(true, websocket.BinaryFrame, `{"m":"bytes"}`)
+			}, want: []string{"bytes"}},
+			{name: "16-bit length", say: func() {
+				p.say(`{"m":"%s"}`, long[:126])
+			}, want: []string{long[:126]}},
+			{name: "64-bit length", say: func() { p.say(`{"m":"%s"}`, long) }, want: []string{long}},
+			{name: "as large as may be", say: func() {
 				p.say(`{"m":"%s"}`, strings.Repeat("x", maxMessage-100))
-			}, []string{strings.Repeat("x", maxMessage-100)}},
-			{"small after large", func() { p.say(`{"m":"small"}`) }, []string{"small"}},
-			{"two in one packet", func() {
+			}, want: []string{strings.Repeat("x", maxMessage-100)}},
+			{name: "small after large", say: func() { p.say(`{"m":"small"}`) }, want: []string{"small"}},
+			{name: "two in one packet", say: func() {
 				p.write(string(
 					slices.Concat(
 						webSocketFrame(true, 1, []byte(`{"m":"a"}`)),
 						webSocketFrame(true, 1, []byte(`{"m":"b"}`)))))
-			}, []string{"a", "b"}},
-			{"byte by byte", func() {
+			}, want: []string{"a", "b"}},
+			{name: "byte by byte", say: func() {
 				for _, b := range webSocketFrame(true, websocket.TextFrame, []byte(`{"m":"slow"}`)) {
 					p.nc.Write([]byte{b})
 				}
-			}, []string{"slow"}},
-			{"fragments", func() {
+			}, want: []string{"slow"}},
+			{name: "fragments", say: func() {
 				p.frame(false, websocket.TextFrame, `{"m":"a`)
 				p.frame(false, websocket.ContinuationFrame, "")
 				p.frame(false, websocket.ContinuationFrame, "b")
 				p.frame(true, websocket.ContinuationFrame, `c"}`)
-			}, []string{"abc"}},
-			{"fragments around a pong", func() {
+			}, want: []string{"abc"}},
+			{name: "fragments around a pong", say: func() {
 				p.frame(false, websocket.TextFrame, `{"m":"a`)
 				p.frame(true, websocket.PongFrame, "unasked")
 				p.frame(true, websocket.ContinuationFrame, `b"}`)
-			}, []string{"ab"}},
-			{"fragments around a ping", func() {
+			}, want: []string{"ab"}},
+			{name: "fragments around a ping", say: func() {
 				p.frame(false, websocket.TextFrame, `{"m":"a`)
 				p.frame(true, websocket.PingFrame, "are you there?")
 				if opcode, payload := p.read(); opcode != websocket.PongFrame || payload != "are you there?" {
 					t.Errorf("pong: opcode %d, %q", opcode, payload)
 				}
 				p.frame(true, websocket.ContinuationFrame, `b"}`)
-			}, []string{"ab"}},
+			}, want: []string{"ab"}},
 		}
 		for _, test := range tests {
 			test.say()
@@ -133,42 +137,49 @@ func TestWebSocketEnds(t *testing.T) {
 		do   func(*peer)
 		want string
 	}{
-		{"closing frame", func(p *peer) {
+		{name: "closing frame", do: func(p *peer) {
 			p.frame(true, websocket.CloseFrame, "\x03\xe9restarting\n")
-		}, "EOF"},
-		{"closing frame without a code", func(p *peer) { p.frame(true, websocket.CloseFrame, "") }, "EOF"},
-		{"closing frame between fragments", func(p *peer) {
+		}, want: "EOF"},
+		{name: "closing frame without a code", do: func(p *peer) {
+			p.frame(true, websocket.CloseFrame, "")
+		}, want: "EOF"},
+		{name: "closing frame between fragments", do: func(p *peer) {
 			p.frame(false, websocket.TextFrame, `"a`)
 			p.frame(true, websocket.CloseFrame, "\x03\xe8")
-		}, "unexpected EOF"},
-		{"cut off", func(p *peer) { p.nc.Close() }, "EOF"},
-		{"cut off in a message", func(p *peer) { p.write("\x81\x05\"e"); p.nc.Close() }, "unexpected EOF"},
-		{"cut off between fragments", func(p *peer) {
+		}, want: "unexpected EOF"},
+		{name: "cut off", do: func(p *peer) { p.nc.Close() }, want: "EOF"},
+		{name: "cut off in a message", do: func(p *peer) {
+			p.write("\x81\x05\"e")
+			p.nc.Close()
+		}, want: "unexpected EOF"},
+		{name: "cut off between fragments", do: func(p *peer) {
 			p.frame(false, websocket.TextFrame, `"e`)
 			p.nc.Close()
-		}, "unexpected EOF"},
-		{"cut off in a header", func(p *peer) { p.write("\x81"); p.nc.Close() }, "EOF"},
-		{"not JSON", func(p *peer) {
+		}, want: "unexpected EOF"},
+		{name: "cut off in a header", do: func(p *peer) { p.write("\x81"); p.nc.Close() }, want: "EOF"},
+		{name: "not JSON", do: func(p *peer) {
 			p.say("marked")
-		}, "invalid character 'm' looking for beginning of value"},
-		{"too deep", func(p *peer) {
+		}, want: "invalid character 'm' looking for beginning of value"},
+		{name: "too deep", do: func(p *peer) {
 			p.nc.Write(webSocketFrame(true, 1, []byte(strings.Repeat("[", 20_000))))
-		}, "exceeded max depth"},
-		{"too large", func(p *peer) {
+		}, want: "exceeded max depth"},
+		{name: "too large", do: func(p *peer) {
 			p.nc.Write(webSocketFrame(true, 1, []byte(`"`+large)))
-		}, "incoming message larger than 2097152 bytes"},
-		{"too large in fragments", func(p *peer) {
+		}, want: "incoming message larger than 2097152 bytes"},
+		{name: "too large in fragments", do: func(p *peer) {
 			p.nc.Write(webSocketFrame(false, 1, []byte(`"`+large[:maxMessage/2])))
 			p.nc.Write(webSocketFrame(true, 0, []byte(large[:maxMessage/2])))
-		}, "incoming message larger than 2097152 bytes"},
-		{"white space without end", func(p *peer) {
+		}, want: "incoming message larger than 2097152 bytes"},
+		{name: "white space without end", do: func(p *peer) {
 			for range 5 {
 				p.nc.Write(webSocketFrame(true, 1, bytes.Repeat([]byte(" "), maxMessage/4)))
 			}
-		}, "incoming message larger than 2097152 bytes"},
-		{"silence", func(*peer) {}, "nothing received for 5m0s"},
-		{"silence in a frame", func(p *peer) { p.write("\x81\x05\"e") }, "nothing received for 5m0s"},
-		{"masked", func(p *peer) { p.write("\x81\x83\x00\x00\x00\x00\"x\"") }, "EOF"},
+		}, want: "incoming message larger than 2097152 bytes"},
+		{name: "silence", do: func(*peer) {}, want: "nothing received for 5m0s"},
+		{name: "silence in a frame", do: func(p *peer) {
+			p.write("\x81\x05\"e")
+		}, want: "nothing received for 5m0s"},
+		{name: "masked", do: func(p *peer) { p.write("\x81\x83\x00\x00\x00\x00\"x\"") }, want: "EOF"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -492,11 +503,11 @@ func TestWebSocketReset(t *testing.T) {
 func TestWebSocketProxy(t *testing.T) {
 	server := startEchoServer(t, true)
 	for _, test := range []struct{ user, answer, err string }{
-		{"", "200", ""},
-		{"me:p%40ss@", "200", ""},
-		{"", "407 Proxy Authentication Required", "Proxy Authentication Required"},
-		{"me:p%40ss@", "403 Forbidden", "Forbidden"},
-		{"", "502 Bad Gateway", "Bad Gateway"},
+		{answer: "200"},
+		{user: "me:p%40ss@", answer: "200"},
+		{answer: "407 Proxy Authentication Required", err: "Proxy Authentication Required"},
+		{user: "me:p%40ss@", answer: "403 Forbidden", err: "Forbidden"},
+		{answer: "502 Bad Gateway", err: "Bad Gateway"},
 	} {
 		proxy := startConnectProxy(t, test.answer)
 		address, err := url.Parse("http://" + test.user + proxy.Listener.Addr().String())
