@@ -456,14 +456,15 @@ func (s *session) start(ctx context.Context, kind, id string, body []byte) (<-ch
 		return nil, err
 	}
 	auth, _ := json.Marshal(object) // a map of strings always marshals
-	format := `{"type":"%s","id":"%s",%s,"authorization":%s}`
-	data := body[1 : len(body)-1] // without its braces
+	// The body is appended because it may be large, and fmt copies what it formats more than once.
+	message := append(
+		fmt.Appendf(nil, `{"type":"%s","id":"%s","authorization":%s,`, kind, id, auth), body[1:]...)
 	if s.graphql {
-		format = `{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`
-		data = body
+		message = fmt.Appendf(nil,
+			`{"type":"%s","id":"%s","payload":{"data":%q,"extensions":{"authorization":%s}}}`,
+			kind, id, body, auth)
 	}
-	reply := s.expect(id)
-	return reply, s.conn.send(ctx, fmt.Appendf(nil, format, kind, id, data, auth))
+	return s.expect(id), s.conn.send(ctx, message) // in this order: the reply may come at once
 }
 
 // subscribe subscribes to channel until ctx is done, because one connection has room for 200 subscriptions
@@ -530,8 +531,8 @@ func (s *session) listen(
 // after wait.
 func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
 	back := s.expect(name)
-	probe := part{Type: "probe", RequestID: name}
-	err := s.publish(ctx, s.channel(name), slices.Values([][]byte{probe.event()}), true)
+	err := s.publish(
+		ctx, s.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name}.event()}), true)
 	if err != nil {
 		return err
 	}

@@ -94,10 +94,9 @@ func withoutQuote(_ []string, a slog.Attr) slog.Attr {
 // newTransport is the way to AppSync. Dials end by themselves: net/http detaches them from the request that
 // began them. With a dialer of its own it speaks no HTTP/2, which has no WebSockets here.
 func newTransport() *http.Transport {
-	dialer := &net.Dialer{Timeout: connectTimeout}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialer.DialContext,
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		TLSHandshakeTimeout: connectTimeout,
 		IdleConnTimeout:     staleAfter,
 	}

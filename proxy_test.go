@@ -88,12 +88,15 @@ func TestAnswers(t *testing.T) {
 				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
 		{name: "error type with a line end", part: part{Type: "error", ErrorType: "My\nX-Evil: 1"},
 			body: "{}",
-			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
 		{name: "error type in Greek", part: part{Type: "error", ErrorType: "Σφάλμα"}, body: "{}",
-			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
 		{name: "a long error type", part: part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)},
 			body: "{}",
-			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
 		{name: "X-Ray cause",
 			part: part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, body: "{}",
 			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" ` +
