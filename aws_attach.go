@@ -529,81 +529,101 @@ func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (
 
 // ---- attach and detach ----
 
-const attachHelp = `usage: live-lambda attach [flags] FUNCTION ...
+const attachUsage = `usage: live-lambda attach [flags] FUNCTION ...
 
 Attaches the layer to functions: adds the layer, sets its variables and the wrapper, and keeps all
 else. Shows what it will change and asks. ` + "`live-lambda detach`" + ` undoes it exactly. Attaching
 again brings a function up to date with the flags and the newest layer. Only $LATEST changes, not
-published versions.
+published versions.`
 
-  --layer LAYER         name or ARN of the layer, with or without version; else the newest that
-                        publish-layer published
-  --attach-policy       also attach the stack's function policy to the functions' roles
-  --set NAME=VALUE      set one more of the layer's variables (LIVE_LAMBDA_OFFLINE=error); may be repeated
-  --yes                 do not ask
-` + apiHelp
-
-const detachHelp = `usage: live-lambda detach [flags] FUNCTION ...
+const detachUsage = `usage: live-lambda detach [flags] FUNCTION ...
 
 Takes back what attach did to functions: layer, variables, wrapper and policy are as before. What
-others have changed since then is kept. Shows what it will change and asks.
+others have changed since then is kept. Shows what it will change and asks.`
 
-  --yes           do not ask
-  --profile NAME  profile of the AWS CLI
-`
+// attachFlags are what the flags of attach set, but for those of the AppSync API.
+type attachFlags struct {
+	layer        string
+	attachPolicy bool
+	extra        map[string]string // variables to set on the functions
+	yes          bool
+}
 
+// add adds the flags to f.
+func (o *attachFlags) add(f *commandLine) {
+	f.StringVar(&o.layer, "layer", "",
+		"name or `ARN` of the layer, with or without version (default the newest that publish-layer "+
+			"published)")
+	f.BoolVar(&o.attachPolicy, "attach-policy", false,
+		"also attach the stack's function policy to the functions' roles")
+	f.Func("set",
+		"set one more of the layer's variables, `NAME=VALUE` (LIVE_LAMBDA_OFFLINE=error); may be repeated",
+		o.addVariable)
+	addYes(f, &o.yes)
+}
+
+// addYes adds the flag of commands that ask.
+func addYes(f *commandLine, yes *bool) { f.BoolVar(yes, "yes", false, "do not ask") }
+
+func (o *attachFlags) addVariable(value string) error {
+	name, value, _ := strings.Cut(value, "=")
+	if !ownVariable(name) || name == memoryVariable || name == furtherVariable || value == "" {
+		return errors.New("not NAME=VALUE of one of the layer's variables")
+	}
+	if o.extra == nil {
+		o.extra = map[string]string{}
+	}
+	o.extra[name] = value
+	return nil
+}
+
+// attach is the command attach.
 func (t *console) attach(args []string) int {
-	f := t.commandLine("attach", attachHelp)
+	f := t.commandLine("attach", attachUsage)
 	f.addAPI()
-	var o attachOptions
-	f.StringVar(&o.layer, "layer", "", "")
-	attachPolicy, yes := f.Bool("attach-policy", false, ""), f.Bool("yes", false, "")
-	extra := map[string]string{}
-	f.Func("set", "", func(s string) error {
-		name, value, _ := strings.Cut(s, "=")
-		if !ownVariable(name) || name == memoryVariable || name == furtherVariable || value == "" {
-			return errors.New("not NAME=VALUE of one of the layer's variables")
-		}
-		extra[name] = value
-		return nil
-	})
+	var flags attachFlags
+	flags.add(f)
 	names, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	if err := functionNames(names); err != nil {
+	err := functionNames(names)
+	if err != nil {
 		return f.wrong("%v", err)
 	}
 	getenv, err := f.getenv(context.Background())
 	if err != nil {
-		fmt.Fprintf(t.err, "live-lambda attach: %v\n", err)
-		return 1
+		return f.failed(err)
 	}
-	if o.variables, err = functionVariables(getenv, extra); err != nil {
+	o := attachOptions{layer: flags.layer, policy: getenv(policyVariable), attachPolicy: flags.attachPolicy}
+	o.variables, err = functionVariables(getenv, flags.extra)
+	if err != nil {
 		return f.wrong("%v", err)
 	}
-	o.policy, o.attachPolicy = getenv(policyVariable), *attachPolicy
 	if o.policy == "" && o.attachPolicy {
 		return f.wrong("--attach-policy takes the policy from a stack: give --stack")
 	}
-	cli := awsCLI{f.profile}
-	return t.changeAll(context.Background(), cli, names, *yes, func(ctx context.Context, c *change) error {
-		return cli.attach(ctx, c, o)
-	}, "attached")
+	cli := awsCLI{profile: f.profile}
+	plan := func(ctx context.Context, c *change) error { return cli.attach(ctx, c, o) }
+	return t.changeAll(context.Background(), cli, names, flags.yes, plan, "attached")
 }
 
+// detach is the command detach.
 func (t *console) detach(args []string) int {
-	f := t.commandLine("detach", detachHelp)
+	f := t.commandLine("detach", detachUsage)
 	f.addProfile()
-	yes := f.Bool("yes", false, "")
+	var yes bool
+	addYes(f, &yes)
 	names, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	if err := functionNames(names); err != nil {
+	err := functionNames(names)
+	if err != nil {
 		return f.wrong("%v", err)
 	}
-	return t.changeAll(context.Background(), awsCLI{f.profile}, names, *yes, detach, "detached")
+	cli := awsCLI{profile: f.profile}
+	return t.changeAll(context.Background(), cli, names, yes, detach, "detached")
 }
 
 // functionNames checks the functions of a command line: names, or ARNs, but no versions and aliases.
@@ -637,7 +657,7 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 	}
 	maps.Copy(variables, extra)
 	if variables[hostVariable] == "" {
-		return nil, errors.New("the AppSync API is not set: give --stack, --host or " + hostVariable)
+		return nil, errors.New(noAPI)
 	}
 	cfg, problems := readConfig(func(name string) string {
 		if name == "AWS_REGION" {
@@ -818,7 +838,3 @@ func detach(_ context.Context, c *change) error {
 	}
 	return nil
 }
-
-func attachCommand(args []string) int { return newConsole().attach(args) }
-
-func detachCommand(args []string) int { return newConsole().detach(args) }

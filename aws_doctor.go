@@ -39,48 +39,55 @@ const (
 // events in several publishes.
 var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
-const doctorHelp = `usage: live-lambda doctor [flags]
+const doctorUsage = `usage: live-lambda doctor [flags]
 
 Tries the AppSync API from this machine and says of each step whether it works, or what to do:
 configuration, names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there
-and back of small and large messages. Exit status 0 only if all is well.
+and back of small and large messages. Exit status 0 only if all is well.`
 
-` + apiHelp
-
-func doctorCommand(args []string) int { return newConsole().doctor(args) }
-
+// doctor is the command doctor.
 func (t *console) doctor(args []string) int {
-	f := t.commandLine("doctor", doctorHelp)
+	f := t.commandLine("doctor", doctorUsage)
 	f.addAPI()
 	words, status, ok := f.parse(args)
-	switch {
-	case !ok:
+	if !ok {
 		return status
-	case len(words) > 0:
+	}
+	if len(words) > 0 {
 		return f.wrong("what is %q?", words[0])
 	}
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
-	d := &doctor{out: t.out, transport: transport, lookup: net.DefaultResolver.LookupHost, sizes: roundTrips}
-	d.credentials, d.source = developerCredentials(f.profile, transport), credentialsSource(f.profile)
-	d.configure = func(ctx context.Context) (*apiConfig, error) {
-		getenv, err := f.getenv(ctx)
-		if err != nil {
-			return nil, err
-		}
-		cfg, problems := readConfig(regional(getenv))
-		switch {
-		case len(problems) > 0:
-			return nil, configError(problems)
-		case cfg.api == nil:
-			return nil, errors.New("the AppSync API is not set: give --stack, --host or " + hostVariable)
-		}
-		return cfg.api, nil
+	d := &doctor{
+		out:         t.out,
+		configure:   f.apiConfig,
+		transport:   transport,
+		lookup:      net.DefaultResolver.LookupHost,
+		credentials: developerCredentials(f.profile, transport),
+		source:      credentialsSource(f.profile),
+		sizes:       roundTrips,
 	}
 	if !d.run(context.Background()) {
 		return 1
 	}
 	return 0
+}
+
+// apiConfig is the API that flags, environment and stack name. Whatever else is wrong in these is an error
+// too.
+func (f *commandLine) apiConfig(ctx context.Context) (*apiConfig, error) {
+	getenv, err := f.getenv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg, problems := readConfig(regional(getenv))
+	switch {
+	case len(problems) > 0:
+		return nil, configError(problems)
+	case cfg.api == nil:
+		return nil, errors.New(noAPI)
+	}
+	return cfg.api, nil
 }
 
 // doctor is one run.

@@ -176,9 +176,7 @@ func (f *fakeAWS) run(command string, args ...string) result {
 	c := &console{in: strings.NewReader(f.answer), asks: f.terminal, out: &out, err: &errOut}
 	called := len(f.calls)
 	f.turn()
-	status := map[string]func(
-		[]string) int{"template": c.template, "publish-layer": c.publishLayer, "attach": c.attach,
-		"detach": c.detach, "doctor": c.doctor}[command](args)
+	status := c.command(append([]string{command}, args...))
 	f.turn()
 	if strings.Contains(out.String()+errOut.String(), secretValue) {
 		f.t.Errorf("%s shows a secret: %s%s", command, out.String(), errOut.String())

@@ -11,14 +11,6 @@ import (
 	"strings"
 )
 
-// ---- command lines ----
-
-func templateCommand(args []string) int { return newConsole().template(args) }
-
-// ---- the AWS CLI ----
-
-// ---- stacks ----
-
 // stackTemplate makes an AppSync API and the policies that its two ends need, of which an allowance says the
 // rest. Outputs are named after the variables that they are for: see variableOf.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsappsync.html
@@ -94,6 +86,27 @@ func eventTemplate() string {
 `).Replace(stackTemplate)
 }
 
+// graphqlSchema is AWS's own for generic publish and subscribe: a message is a name, which is its channel,
+// and data.
+// https://docs.aws.amazon.com/appsync/latest/devguide/aws-appsync-real-time-create-generic-api-serverless-websocket.html
+const graphqlSchema = `type Channel {
+  name: String!
+  data: AWSJSON!
+}
+
+type Query {
+  getChannel: Channel
+}
+
+type Mutation {
+  publish(name: String!, data: AWSJSON!): Channel
+}
+
+type Subscription {
+  subscribe(name: String!): Channel @aws_subscribe(mutations: ["publish"])
+}
+`
+
 // graphqlTemplate has a GraphQL API in which what is published passes through, without a data source. The
 // resolver gets a value of AWSJSON parsed, and AppSync makes text of what it returns.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-appsync-graphqlapi.html
@@ -153,7 +166,7 @@ func graphqlTemplate() string {
 `).Replace(stackTemplate)
 }
 
-const templateHelp = `usage: live-lambda template [--protocol events|graphql]
+const templateUsage = `usage: live-lambda template [flags]
 
 Prints a CloudFormation template: an AppSync Event API with IAM authorization and the namespace
 live-lambda, a policy for the roles of functions, one for developers, and as outputs what --stack
@@ -161,46 +174,27 @@ reads. Deploy it with
 
   live-lambda template > live-lambda.yaml
   aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml \
-    --capabilities CAPABILITY_IAM
+    --capabilities CAPABILITY_IAM`
 
-  --protocol PROTOCOL  graphql: a GraphQL API, with schema and resolver, instead of an Event API
-`
-
+// template is the command template.
 func (t *console) template(args []string) int {
-	f := t.commandLine("template", templateHelp)
-	protocol := f.String("protocol", "events", "")
+	f := t.commandLine("template", templateUsage)
+	protocol := f.String("protocol", "events",
+		"`protocol` of the API: events, or graphql for a GraphQL API with its schema and resolver")
 	words, status, ok := f.parse(args)
-	switch {
-	case !ok:
+	if !ok {
 		return status
-	case len(words) > 0:
+	}
+	if len(words) > 0 {
 		return f.wrong("what is %q?", words[0])
 	}
-	template := map[string]string{"events": eventTemplate(), "graphql": graphqlTemplate()}[*protocol]
-	if template == "" {
+	switch *protocol {
+	case "events":
+		fmt.Fprint(t.out, eventTemplate())
+	case "graphql":
+		fmt.Fprint(t.out, graphqlTemplate())
+	default:
 		return f.wrong("--protocol is %q, not events or graphql", *protocol)
 	}
-	fmt.Fprint(t.out, template)
 	return 0
 }
-
-// ---- the layer ----
-
-// graphqlSchema is what `template` prints as well.
-const graphqlSchema = `type Channel {
-  name: String!
-  data: AWSJSON!
-}
-
-type Query {
-  getChannel: Channel
-}
-
-type Mutation {
-  publish(name: String!, data: AWSJSON!): Channel
-}
-
-type Subscription {
-  subscribe(name: String!): Channel @aws_subscribe(mutations: ["publish"])
-}
-`

@@ -44,61 +44,90 @@ const (
 const demoUsage = `usage: live-lambda demo [flags] [-- COMMAND [ARGUMENT ...]]
 
 Runs the whole path on this machine: invokes a function whose runtime runs behind the layer's
-extension, and answers from a local handler, COMMAND where it is given: any program that speaks the
+extension, and answers from a local handler, COMMAND if it is given: any program that speaks the
 Lambda Runtime API. Lambda and AppSync are emulated on loopback; no AWS account is needed.`
 
-// demoCommand is the command demo. It returns the exit status: 0 where the local handler has answered.
-func demoCommand(args []string) int {
-	f := newFlags("demo", demoUsage)
-	listen := f.String(
-		"listen", "", "stay up and take invocations at this loopback `address`, as the Lambda API does")
-	protocol := f.String(
-		"protocol", "events", "events or graphql: AppSync's Event API or GraphQL API is emulated")
-	file := f.String(
-		"event", "", "invoke with the event in this `file`; without a COMMAND the handler returns it")
-	f.Lookup("verbose").Usage = "show what the function's processes print"
+// demoFlags are what the flags of demo set.
+type demoFlags struct {
+	listen   string // a loopback address; empty: invoke twice, and end
+	protocol string // events or graphql
+	file     string // has the event
+	verbose  bool
+}
+
+// demo is the command demo. Its exit status is 0 only if the local handler has answered.
+func (t *console) demo(args []string) int {
+	f := t.commandLine("demo", demoUsage)
+	f.takesCommand = true
+	var o demoFlags
+	f.StringVar(&o.listen, "listen", "",
+		"stay up and take invocations at this loopback `address`, as the Lambda API does")
+	f.StringVar(&o.protocol, "protocol", "events",
+		"`protocol` of the API that is emulated: events or graphql")
+	f.StringVar(&o.file, "event", "",
+		"invoke with the event in this `file`; without a COMMAND the handler returns it")
+	f.BoolVar(&o.verbose, "verbose", false, "show what the function's processes print")
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	_, port, err := net.SplitHostPort(*listen)
-	_, portErr := strconv.ParseUint(port, 10, 16)
-	switch {
-	case len(words) > 0:
+	if len(words) > 0 {
 		return f.wrong("what is %q? A command goes after --", words[0])
-	case *listen != "" && (err != nil || portErr != nil || !loopback(&url.URL{Host: *listen})):
-		return f.wrong("--listen is %q, not an address on loopback, like 127.0.0.1:9000", *listen)
-	case *protocol != "events" && *protocol != "graphql":
-		return f.wrong("--protocol is %q, not events or graphql", *protocol)
 	}
-	d := &demo{out: os.Stdout, protocol: *protocol, command: f.opts.command, verbose: f.term.verbose,
-		event: []byte(`{"name":"you"}`)}
-	if *file != "" {
-		event, err := os.ReadFile(*file)
-		if err == nil && !json.Valid(event) {
-			err = fmt.Errorf("%s is not JSON", *file)
-		}
+	err := o.check()
+	if err != nil {
+		return f.wrong("%v", err)
+	}
+	d := &demo{
+		out: t.out, protocol: o.protocol, command: f.command, handler: "this machine", verbose: o.verbose,
+		event: []byte(`{"name":"you"}`),
+	}
+	if o.file != "" {
+		d.handler = sampleEcho
+		d.event, err = readEventFile(o.file)
 		if err != nil {
 			return f.wrong("--event: %v", err)
-		}
-		d.event = event
-	}
-	if len(d.command) == 0 {
-		d.handler = "this machine"
-		if *file != "" {
-			d.handler = sampleEcho
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := d.run(ctx, *listen); err != nil {
-		fmt.Fprintf(os.Stderr, "live-lambda demo: %v\n", err)
-		if !d.verbose {
-			fmt.Fprintln(os.Stderr, "live-lambda demo: --verbose shows what the processes print")
+	err = d.run(ctx, o.listen)
+	if err != nil {
+		f.say("%v", err)
+		if !o.verbose {
+			f.say("--verbose shows what the processes print")
 		}
 		return 1
 	}
 	return 0
+}
+
+// check returns an error if a flag has a value that it must not have.
+func (o demoFlags) check() error {
+	if o.protocol != "events" && o.protocol != "graphql" {
+		return fmt.Errorf("--protocol is %q, not events or graphql", o.protocol)
+	}
+	if o.listen == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(o.listen)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || !loopback(&url.URL{Host: o.listen}) {
+		return fmt.Errorf("--listen is %q, not an address on loopback, like 127.0.0.1:9000", o.listen)
+	}
+	return nil
+}
+
+// readEventFile reads an event, which must be JSON.
+func readEventFile(name string) ([]byte, error) {
+	event, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(event) {
+		return nil, fmt.Errorf("%s is not JSON", name)
+	}
+	return event, nil
 }
 
 // demo is one run of the demonstration.
@@ -106,7 +135,7 @@ type demo struct {
 	out      io.Writer
 	protocol string   // events or graphql
 	command  []string // the local handler; empty: the sample, as handler says
-	handler  string
+	handler  string   // what the sample is to say
 	event    []byte
 	verbose  bool
 
@@ -442,25 +471,28 @@ func (l *demoLines) Write(p []byte) (int, error) {
 // sampleEcho makes the sample handler return its event.
 const sampleEcho = "echo"
 
-// sampleCommand is a handler for the demonstration, and an example of what the Runtime API takes: it says
-// hello from where it runs, or returns the event.
+const sampleUsage = `usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE
+
+A handler that says hello from WHERE; if that is echo, it returns the event.`
+
+// sample is the command sample: a handler for the demonstration, and an example of what the Runtime API
+// takes.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
-func sampleCommand(args []string) int {
-	const usage = "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT live-lambda sample WHERE\n\n" +
-		"A handler that says hello from WHERE; where that is echo, it returns the event."
+func (t *console) sample(args []string) int {
+	f := t.commandLine("sample", sampleUsage)
+	words, status, ok := f.parse(args)
+	if !ok {
+		return status
+	}
 	api := os.Getenv("AWS_LAMBDA_RUNTIME_API")
-	switch {
-	case len(args) == 1 && strings.Trim(args[0], "-") == "help":
-		fmt.Println(usage)
-		return 0
-	case len(args) != 1 || api == "":
-		fmt.Fprintln(os.Stderr, usage)
+	if len(words) != 1 || api == "" {
+		fmt.Fprintln(t.err, sampleUsage)
 		return 2
 	}
 	for {
-		if err := sampleInvocation("http://"+api+invocationPath, args[0]); err != nil {
-			fmt.Fprintf(os.Stderr, "live-lambda sample: %v\n", err)
-			return 1
+		err := sampleInvocation("http://"+api+invocationPath, words[0])
+		if err != nil {
+			return f.failed(err)
 		}
 	}
 }

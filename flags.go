@@ -2,6 +2,11 @@
 
 package main
 
+// flags.go is the command line of every command: what its flags are, how it is read, its help, and where the
+// configuration of the AppSync API comes from. It also has what commands print with: the console, and text
+// that is safe for a terminal. In: arguments, and the environment. Out: words, settings, help, and exit
+// status 2 for a command line that is not understood.
+
 import (
 	"cmp"
 	"context"
@@ -19,69 +24,92 @@ import (
 	"unsafe"
 )
 
-// flags are the command line of a subcommand.
-type flags struct {
-	*flag.FlagSet
-	usage string
-	api   map[string]*string // by the variable that each flag corresponds to
-	opts  localOptions
-	term  struct{ json, verbose bool }
+const (
+	hostVariable   = "LIVE_LAMBDA_APPSYNC_HTTP_HOST"
+	regionVariable = "LIVE_LAMBDA_APPSYNC_REGION"
+	apiKeyVariable = "LIVE_LAMBDA_APPSYNC_API_KEY"
+)
 
-	watch   bool
-	globs   []string
-	timeout time.Duration
-	name    string
+// noAPI is what to say if nothing names the AppSync API.
+const noAPI = "the AppSync API is not set: give --stack, --host or " + hostVariable
+
+// apiFlags are the flags that say which AppSync API to use, each with the variable that it wins over.
+var apiFlags = []struct{ name, variable, usage string }{
+	{name: "host", variable: hostVariable, usage: "the AppSync API's HTTP `domain`"},
+	{
+		name: "realtime-host", variable: "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+		usage: "its realtime `domain`, if that does not follow from the HTTP domain",
+	},
+	{name: "region", variable: regionVariable,
+		usage: "its `region`, if it is not the one in its domain's name"},
+	{name: "api-key", variable: apiKeyVariable, usage: "an API `key`, instead of IAM"},
+	{name: "namespace", variable: "LIVE_LAMBDA_NAMESPACE",
+		usage: "channel namespace, live-lambda if no `name` is given"},
+	{name: "stage", variable: "LIVE_LAMBDA_STAGE", usage: "`name` of a request channel of its own"},
+	{
+		name: "protocol", variable: "LIVE_LAMBDA_APPSYNC_PROTOCOL",
+		usage: "`protocol` of the API: events, or graphql for a GraphQL API",
+	},
 }
 
-// newFlags begins a subcommand's flags with those of every command.
-func newFlags(command, usage string) *flags {
-	f := &flags{
-		FlagSet: flag.NewFlagSet(command, flag.ContinueOnError), usage: usage, api: map[string]*string{}}
-	f.SetOutput(io.Discard) // parse tells what is wrong, and prints help
-	f.opts.maps = map[string][]string{}
-	f.opts.maxProcesses = 10
-	f.BoolVar(&f.term.verbose, "verbose", false, "print events and answers")
+// console is where a command reads and writes.
+type console struct {
+	in       io.Reader
+	asks     bool // somebody at a terminal can answer
+	out, err io.Writer
+}
+
+func newConsole() *console {
+	return &console{in: os.Stdin, asks: columns(os.Stdin) > 0, out: os.Stdout, err: os.Stderr}
+}
+
+// commandLine is the command line of one command.
+type commandLine struct {
+	*flag.FlagSet
+	console        *console
+	usage          string // what help begins with
+	profile, stack string
+	variables      map[string]string // by name, as the API's flags set them
+	takesCommand   bool
+	command        []string // what follows "--", if it takesCommand
+}
+
+// commandLine begins a command's flags. usage is the head of its help.
+func (t *console) commandLine(name, usage string) *commandLine {
+	f := &commandLine{
+		FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), console: t, usage: usage,
+		variables: map[string]string{},
+	}
+	f.SetOutput(io.Discard) // parse says what is wrong, and prints the help
 	return f
 }
 
-func (f *flags) help() {
-	fmt.Print(f.usage, "\n\nflags:\n")
-	f.VisitAll(func(g *flag.Flag) {
-		value, usage := flag.UnquoteUsage(g)
-		if g.DefValue != "" && g.DefValue != "0" && g.DefValue != "false" {
-			usage += " (default " + g.DefValue + ")"
-		}
-		fmt.Printf("  --%s\n        %s\n", strings.TrimSpace(g.Name+" "+value), usage)
-	})
+// addProfile adds --profile, for commands that use the AWS CLI.
+func (f *commandLine) addProfile() {
+	f.StringVar(&f.profile, "profile", "", "`name` of the AWS CLI's profile to use (AWS_PROFILE)")
 }
 
-// handlers adds the flags of commands that run handlers.
-func (f *flags) handlers() {
-	f.IntVar(&f.opts.maxProcesses, "max-processes", f.opts.maxProcesses,
-		"processes of one function at most; further invocations wait")
-	f.IntVar(&f.opts.port, "port", 0, "port of the Runtime API where there is no COMMAND (default any)")
-	f.StringVar(&f.opts.profile, "profile", "", "profile of the AWS CLI to use (AWS_PROFILE)")
-}
-
-// variable adds a flag that wins over an environment variable.
-func (f *flags) variable(name, variable, usage string) {
-	f.api[variable] = f.String(name, "", usage+" ("+variable+")")
-}
-
-// getenv is os.Getenv with the flags laid over.
-func (f *flags) getenv(name string) string {
-	if value := f.api[name]; value != nil && *value != "" {
-		return *value
+// addAPI adds the flags that say which AppSync API to use, and --profile.
+func (f *commandLine) addAPI() {
+	f.addProfile()
+	f.StringVar(
+		&f.stack, "stack", "", "`name` of a CloudFormation stack; its outputs set what is not set otherwise")
+	for _, a := range apiFlags {
+		f.Func(a.name, a.usage+" ("+a.variable+")", func(value string) error {
+			f.variables[a.variable] = value
+			return nil
+		})
 	}
-	return os.Getenv(name)
 }
 
-// parse reads args up to a "--", flags and other words in any order, and what follows it as the command. ok
-// is false where the program is to exit with status.
-func (f *flags) parse(args []string) (words []string, status int, ok bool) {
-	if i := slices.Index(args, "--"); i >= 0 {
-		f.opts.command, args = args[i+1:], args[:i]
-		if len(f.opts.command) == 0 {
+// parse reads args: flags and other words in any order, and what follows a "--" as the command. ok is false
+// if the program is to exit with status.
+func (f *commandLine) parse(args []string) (words []string, status int, ok bool) {
+	i := slices.Index(args, "--")
+	if f.takesCommand && i >= 0 {
+		f.command = args[i+1:]
+		args = args[:i]
+		if len(f.command) == 0 {
 			return nil, f.wrong("there is no command after --"), false
 		}
 	}
@@ -96,20 +124,75 @@ func (f *flags) parse(args []string) (words []string, status int, ok bool) {
 		}
 		args = f.Args()
 		if len(args) > 0 {
-			words, args = append(words, args[0]), args[1:]
+			words = append(words, args[0])
+			args = args[1:]
 		}
-	}
-	if f.opts.maxProcesses < 1 || f.opts.maxProcesses > allProcesses {
-		return nil, f.wrong("--max-processes is not from 1 to %d", allProcesses), false
 	}
 	return words, 0, true
 }
 
+// help prints the usage, and each flag with its text.
+func (f *commandLine) help() {
+	fmt.Fprintln(f.console.out, f.usage)
+	heading := "\nflags:\n"
+	f.VisitAll(func(g *flag.Flag) {
+		value, usage := flag.UnquoteUsage(g)
+		if !slices.Contains([]string{"", "0", "false"}, g.DefValue) {
+			usage += " (default " + g.DefValue + ")"
+		}
+		name := strings.TrimSpace(g.Name + " " + value)
+		fmt.Fprintf(f.console.out, "%s  --%s\n        %s\n", heading, name, usage)
+		heading = ""
+	})
+}
+
 // wrong says what is wrong with the command line and returns the exit status.
-func (f *flags) wrong(format string, args ...any) int {
-	fmt.Fprintf(os.Stderr, "live-lambda %s: %s; see --help\n", f.Name(), fmt.Sprintf(format, args...))
+func (f *commandLine) wrong(format string, args ...any) int {
+	f.say("%s; see --help", fmt.Sprintf(format, args...))
 	return 2
 }
+
+// failed says why the command failed and returns the exit status.
+func (f *commandLine) failed(err error) int {
+	f.say("%v", err)
+	return 1
+}
+
+// say writes a line to standard error.
+func (f *commandLine) say(format string, args ...any) {
+	fmt.Fprintf(f.console.err, "live-lambda %s: %s\n", f.Name(), fmt.Sprintf(format, args...))
+}
+
+// getenv returns what reads the settings: from flags, else from the environment, else from the stack's
+// outputs.
+func (f *commandLine) getenv(ctx context.Context) (func(name string) string, error) {
+	getenv := func(name string) string { return cmp.Or(f.variables[name], os.Getenv(name)) }
+	if f.stack == "" {
+		return getenv, nil
+	}
+	return stackGetenv(ctx, f.stack, f.profile, getenv)
+}
+
+// regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, if none
+// is set.
+func regional(getenv func(string) string) func(string) string {
+	return func(name string) string {
+		value := getenv(name)
+		if name == regionVariable && value == "" && getenv("AWS_REGION") == "" {
+			return regionOf(strings.ToLower(getenv(hostVariable)))
+		}
+		return value
+	}
+}
+
+// regionOf is the region in a standard host name, or empty.
+func regionOf(host string) string {
+	_, rest, _ := strings.Cut(host, ".appsync-api.")
+	region, _, _ := strings.Cut(rest, ".")
+	return region
+}
+
+// ---- text ----
 
 // columns is the width of the terminal that f is, 0 where it is none.
 func columns(f *os.File) int {
@@ -156,123 +239,4 @@ func durationText(d time.Duration) string {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
 	return fmt.Sprintf("%.1f s", d.Seconds())
-}
-
-const (
-	hostVariable   = "LIVE_LAMBDA_APPSYNC_HTTP_HOST"
-	apiKeyVariable = "LIVE_LAMBDA_APPSYNC_API_KEY"
-	layerName      = "live-lambda-" // and Go's name of the architecture
-)
-
-// console is where a command reads and writes.
-type console struct {
-	in       io.Reader
-	asks     bool // somebody at a terminal can answer
-	out, err io.Writer
-}
-
-func newConsole() *console {
-	return &console{in: os.Stdin, asks: columns(os.Stdin) > 0, out: os.Stdout, err: os.Stderr}
-}
-
-// apiFlags are the flags that win over environment variables.
-var apiFlags = []struct{ name, variable string }{
-	{"host", hostVariable},
-	{"realtime-host", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST"},
-	{"region", "LIVE_LAMBDA_APPSYNC_REGION"},
-	{"api-key", apiKeyVariable},
-	{"namespace", "LIVE_LAMBDA_NAMESPACE"},
-	{"stage", "LIVE_LAMBDA_STAGE"},
-	{"protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL"},
-}
-
-// apiHelp describes apiFlags, and --stack and --profile.
-const apiHelp = `  --stack NAME          read what is not set below from the outputs of this CloudFormation stack
-  --profile NAME        profile of the AWS CLI
-  --host HOST           the AppSync API's HTTP domain      (LIVE_LAMBDA_APPSYNC_HTTP_HOST)
-  --realtime-host HOST  its realtime domain                (LIVE_LAMBDA_APPSYNC_REALTIME_HOST)
-  --region REGION       its region                         (LIVE_LAMBDA_APPSYNC_REGION)
-  --api-key KEY         an API key instead of IAM          (LIVE_LAMBDA_APPSYNC_API_KEY)
-  --namespace NAME      channel namespace, live-lambda     (LIVE_LAMBDA_NAMESPACE)
-  --stage NAME          a request channel of its own       (LIVE_LAMBDA_STAGE)
-  --protocol PROTOCOL   events or graphql                  (LIVE_LAMBDA_APPSYNC_PROTOCOL)
-`
-
-// commandLine is the command line of one subcommand.
-type commandLine struct {
-	*flag.FlagSet
-	console        *console
-	help           string
-	profile, stack string
-	variables      map[string]string // set by flags
-}
-
-func (t *console) commandLine(name, help string) *commandLine {
-	f := &commandLine{
-		FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), console: t, help: help,
-		variables: map[string]string{}}
-	f.SetOutput(io.Discard) // parse tells what is wrong, and prints help that is shorter than flag's own
-	return f
-}
-
-func (f *commandLine) addProfile() { f.StringVar(&f.profile, "profile", "", "") }
-
-func (f *commandLine) addAPI() {
-	f.addProfile()
-	f.StringVar(&f.stack, "stack", "", "")
-	for _, a := range apiFlags {
-		f.Func(a.name, "", func(s string) error { f.variables[a.variable] = s; return nil })
-	}
-}
-
-// parse reads flags and other words in any order. ok is false where the command is to end with status.
-func (f *commandLine) parse(args []string) (words []string, status int, ok bool) {
-	for len(args) > 0 {
-		err := f.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(f.console.out, f.help)
-			return nil, 0, false
-		}
-		if err != nil {
-			return nil, f.wrong("%v", err), false
-		}
-		if args = f.Args(); len(args) > 0 {
-			words, args = append(words, args[0]), args[1:]
-		}
-	}
-	return words, 0, true
-}
-
-// wrong says what is wrong with the command line and returns the exit status.
-func (f *commandLine) wrong(format string, args ...any) int {
-	fmt.Fprintf(f.console.err, "live-lambda %s: %s; see --help\n", f.Name(), fmt.Sprintf(format, args...))
-	return 2
-}
-
-// getenv returns what is set: by flags, else by the environment, else by the stack.
-func (f *commandLine) getenv(ctx context.Context) (func(string) string, error) {
-	getenv := func(name string) string { return cmp.Or(f.variables[name], os.Getenv(name)) }
-	if f.stack == "" {
-		return getenv, nil
-	}
-	return stackGetenv(ctx, f.stack, f.profile, getenv)
-}
-
-// regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, where
-// none is set.
-func regional(getenv func(string) string) func(string) string {
-	return func(name string) string {
-		value := getenv(name)
-		if name == "LIVE_LAMBDA_APPSYNC_REGION" && value == "" && getenv("AWS_REGION") == "" {
-			return regionOf(strings.ToLower(getenv(hostVariable)))
-		}
-		return value
-	}
-}
-
-// regionOf is the region in a standard host name, or empty.
-func regionOf(host string) string {
-	_, rest, _ := strings.Cut(host, ".appsync-api.")
-	region, _, _ := strings.Cut(rest, ".")
-	return region
 }

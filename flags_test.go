@@ -92,7 +92,7 @@ func TestInfraHelp(t *testing.T) {
 	f := newFakeAWS(t)
 	for command, flags := range map[string]string{
 		"template":      "protocol",
-		"publish-layer": "name profile zip",
+		"publish-layer": "force name profile zip",
 		"attach": "api-key attach-policy host layer namespace profile protocol realtime-host region " +
 			"set stack stage yes",
 		"detach": "profile yes",

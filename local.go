@@ -32,108 +32,146 @@ Runs the invocations of deployed functions with COMMAND, any program that speaks
 API. Without a COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger
 starts. An interrupt lets what runs come to its end, a second one ends everything now.`
 
-// localCommand is the command local. It returns the exit status.
-func localCommand(args []string) int {
-	f := newFlags("local", localUsage)
-	f.variable("host", "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "the AppSync API's HTTP domain")
-	f.variable("realtime-host", "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
-		"its realtime domain, where it cannot be derived")
-	f.variable("region", "LIVE_LAMBDA_APPSYNC_REGION", "its region")
-	f.variable("api-key", "LIVE_LAMBDA_APPSYNC_API_KEY", "an API key instead of IAM")
-	f.variable("namespace", "LIVE_LAMBDA_NAMESPACE", "channel namespace")
-	f.variable("stage", "LIVE_LAMBDA_STAGE", "serve this stage's functions")
-	f.variable("protocol", "LIVE_LAMBDA_APPSYNC_PROTOCOL", "events or graphql: an Event API or a GraphQL API")
-	f.handlers()
-	stack := f.String("stack", "", "take what is not set from the outputs of this CloudFormation stack")
-	f.BoolVar(&f.opts.ownEnv, "own-env", false,
-		"leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
-	f.BoolVar(&f.term.json, "json", false,
-		"one JSON object a line; what handlers print goes to standard error")
-	f.StringVar(
-		&f.opts.record, "record", "", "keep each event with its context in a file in this `directory`")
-	f.BoolFunc("watch",
-		"restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' "+
-			"...)", func(s string) error {
-			f.watch = true
-			if s != "true" {
-				f.globs = append(f.globs, s)
-			}
-			return nil
-		})
-	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated",
-		func(s string) error {
-			f.opts.functions = append(f.opts.functions, s)
-			_, err := path.Match(s, "")
-			return err
-		})
-	f.Func("map",
-		"a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be "+
-			"repeated", func(s string) error {
-			name, line, ok := strings.Cut(s, "=")
-			if !ok || name == "" || line == "" {
-				return errors.New("not NAME=COMMAND")
-			}
-			f.opts.maps[name] = []string{"/bin/sh", "-c", line}
-			_, err := path.Match(name, "")
-			return err
-		})
+// localFlags are what the flags of local set, but for those of the AppSync API.
+type localFlags struct {
+	localOptions
+	json    bool
+	verbose bool
+	watch   bool
+	globs   []string // of files to watch; none: all in this directory
+}
+
+// local is the command local.
+func (t *console) local(args []string) int {
+	f := t.commandLine("local", localUsage)
+	f.addAPI()
+	var o localFlags
+	o.add(f)
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	if len(words) > 0 && !f.watch {
+	err := o.take(f)
+	if err != nil {
+		return f.wrong("%v", err)
+	}
+	if len(words) > 0 && !o.watch {
 		return f.wrong("what is %q? A command goes after --", words[0])
 	}
-	getenv := f.getenv
-	if *stack != "" {
-		var err error
-		if getenv, err = stackGetenv(context.Background(), *stack, f.opts.profile, f.getenv); err != nil {
-			fmt.Fprintf(os.Stderr, "live-lambda local: %v\n", err)
-			return 1
-		}
+	o.globs = append(o.globs, words...)
+	getenv, err := f.getenv(context.Background())
+	if err != nil {
+		return f.failed(err)
 	}
-	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") == "" {
-		return f.wrong("the AppSync API is not set: give --host, --stack or LIVE_LAMBDA_APPSYNC_HTTP_HOST")
+	if getenv(hostVariable) == "" {
+		return f.wrong(noAPI)
 	}
 	api, err := readAPI(regional(getenv))
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	cfg, _ := readConfig(getenv) // for the log level
-	if f.opts.record != "" {
-		if err := os.MkdirAll(f.opts.record, 0o700); err != nil {
+	if o.record != "" {
+		err := os.MkdirAll(o.record, 0o700)
+		if err != nil {
 			return f.wrong("--record: %v", err)
 		}
 	}
 	term := newTerminal(os.Stdout, os.Stderr)
-	term.json, term.verbose = f.term.json, f.term.verbose
+	term.json = o.json
+	term.verbose = o.verbose
 	term.start()
 	defer term.close()
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
-	client := newAppSync(endpoint(*api), nil, transport, developerCredentials(f.opts.profile, transport),
-		term.logger(cfg.logLevel))
-	l := newLocal(f.opts, term)
-	return l.serve(newSubscriber(client, l), f.watch, append(f.globs, words...))
+	cfg, _ := readConfig(getenv) // for the log level; what else is wrong in it is a function's business
+	client := newAppSync(
+		endpoint(*api), nil, transport, developerCredentials(f.profile, transport), term.logger(cfg.logLevel))
+	l := newLocal(o.localOptions, term)
+	return l.serve(newSubscriber(client, l), o.watch, o.globs)
+}
+
+// add adds the flags to f.
+func (o *localFlags) add(f *commandLine) {
+	o.addHandlers(f)
+	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
+	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
+	f.BoolVar(&o.ownEnv, "own-env", false,
+		"leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
+	f.StringVar(&o.record, "record", "", "keep each event with its context in a file in this `directory`")
+	f.BoolFunc("watch",
+		"restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' "+
+			"...)",
+		o.addGlob)
+	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", o.addFunction)
+	f.Func("map",
+		"a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be "+
+			"repeated",
+		o.addMap)
+}
+
+// addHandlers adds to f the flags of commands that run handlers.
+func (o *localOptions) addHandlers(f *commandLine) {
+	f.takesCommand = true
+	f.IntVar(&o.maxProcesses, "max-processes", 10,
+		"at most `n` processes of one function; further invocations wait")
+	f.IntVar(&o.port, "port", 0, "`port` of the Runtime API if there is no COMMAND (default any)")
+}
+
+// take completes the options with what f has read beside them. It returns an error if one is out of range.
+func (o *localOptions) take(f *commandLine) error {
+	o.command = f.command
+	o.profile = f.profile
+	if o.maxProcesses < 1 || o.maxProcesses > allProcesses {
+		return fmt.Errorf("--max-processes is not from 1 to %d", allProcesses)
+	}
+	return nil
+}
+
+// addGlob takes the value of --watch, which is "true" if it has none.
+func (o *localFlags) addGlob(value string) error {
+	o.watch = true
+	if value != "true" {
+		o.globs = append(o.globs, value)
+	}
+	return nil
+}
+
+func (o *localFlags) addFunction(pattern string) error {
+	o.functions = append(o.functions, pattern)
+	_, err := path.Match(pattern, "")
+	return err
+}
+
+func (o *localFlags) addMap(value string) error {
+	name, line, ok := strings.Cut(value, "=")
+	if !ok || name == "" || line == "" {
+		return errors.New("not NAME=COMMAND")
+	}
+	if o.maps == nil {
+		o.maps = map[string][]string{}
+	}
+	o.maps[name] = []string{"/bin/sh", "-c", line}
+	_, err := path.Match(name, "")
+	return err
 }
 
 // serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
-// may.
+// may. It returns the exit status.
 func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is caught, not ignored: processes would inherit that.
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
-	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup it is
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	defer signal.Stop(signals)
-	if len(l.opts.command) == 0 && (len(l.opts.maps) == 0 || len(l.opts.functions) > 0) {
-		addr, err := l.serveAttached()
+	everyFunctionIsMapped := len(l.opts.maps) > 0 && len(l.opts.functions) == 0
+	if len(l.opts.command) == 0 && !everyFunctionIsMapped {
+		err := l.attachRuntime()
 		if err != nil {
 			l.term.note("%v", err)
 			return 1
 		}
-		l.term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -141,8 +179,8 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	if watch {
 		wg.Go(func() { l.watch(ctx, globs) })
 	}
-	hangup := interrupted(signals) == syscall.SIGHUP
-	status := l.shutDown(s, signals, hangup)
+	terminalIsGone := interrupted(signals) == syscall.SIGHUP
+	status := l.shutDown(s, signals, terminalIsGone)
 	cancel()
 	wg.Wait()
 	l.close()
@@ -150,25 +188,30 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	return status
 }
 
-// shutDown waits until what is at hand has come to its end, or for another signal (not where it all must end
-// now: the terminal is gone), and then for the extension to say that it has the answers.
+// attachRuntime listens for a runtime that somebody else starts, and says where.
+func (l *local) attachRuntime() error {
+	addr, err := l.serveAttached()
+	if err != nil {
+		return err
+	}
+	l.term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
+	return nil
+}
+
+// shutDown waits until what is at hand has come to its end, or for another signal, and then for the extension
+// to say that it has the answers. With now, as if the signal had come already, all ends at once.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	empty := l.stop()
-	for same := time.After(oneInterrupt); same != nil; {
-		select {
-		case <-signals:
-		case <-same:
-			same = nil
-		}
-	}
+	swallow(signals, oneInterrupt)
 	again := make(chan struct{})
-	go func() { // ends with the program, for lack of a signal
+	go func() { // it ends with the program, for lack of a signal
 		if !now {
 			interrupted(signals)
 		}
 		close(again)
 	}()
-	if names := l.waitingFor(); names != "" {
+	names := l.waitingFor()
+	if names != "" {
 		l.term.note("waiting for %s; interrupt once more to end everything now", names)
 	}
 	pause := goodbyePause
@@ -177,7 +220,8 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (sta
 	case <-again:
 		l.term.note("ending everything")
 		l.endAll()
-		pause, status = time.Second, 1
+		pause = time.Second
+		status = 1
 		again = nil
 	}
 	late := time.NewTimer(pause)
@@ -194,10 +238,23 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (sta
 	return status
 }
 
+// swallow takes the signals that come within d.
+func swallow(signals <-chan os.Signal, d time.Duration) {
+	end := time.After(d)
+	for {
+		select {
+		case <-signals:
+		case <-end:
+			return
+		}
+	}
+}
+
 // interrupted waits for a signal to stop. That nobody reads what is printed any more (SIGPIPE) is none.
 func interrupted(signals <-chan os.Signal) os.Signal {
 	for {
-		if s := <-signals; s != syscall.SIGPIPE {
+		s := <-signals
+		if s != syscall.SIGPIPE {
 			return s
 		}
 	}

@@ -52,66 +52,98 @@ func (l *local) record(q *request) {
 const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
 
 Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints
-the answers. Without a FILE, or where it is -, the event is read from standard input. What COMMAND
-prints goes to standard error. Without a COMMAND it waits for a runtime that a debugger starts, as
-local does. The exit status is 1 where the function failed.`
+the answers. Without a FILE, or if it is -, the event is read from standard input. What COMMAND prints
+goes to standard error. Without a COMMAND it waits for a runtime that a debugger starts, as local
+does. The exit status is 1 if the function failed.`
 
-// invokeCommand is the command invoke. It returns the exit status.
-func invokeCommand(args []string) int {
-	f := newFlags("invoke", invokeUsage)
-	f.handlers()
-	f.StringVar(&f.name, "function", "", "the function's `name` (default the recorded one, else function)")
-	f.DurationVar(&f.timeout, "timeout", 15*time.Minute, "the function's timeout")
+// invokeFlags are what the flags of invoke set.
+type invokeFlags struct {
+	localOptions
+	verbose  bool
+	function string        // the function's name; empty: the recorded one
+	timeout  time.Duration // the function's
+}
+
+// invoke is the command invoke.
+func (t *console) invoke(args []string) int {
+	f := t.commandLine("invoke", invokeUsage)
+	f.addProfile()
+	var o invokeFlags
+	o.addHandlers(f)
+	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
+	f.StringVar(
+		&o.function, "function", "", "the function's `name` (default the recorded one, else function)")
+	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "the function's timeout")
 	files, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
+	err := o.take(f)
+	if err != nil {
+		return f.wrong("%v", err)
+	}
 	if len(files) == 0 {
 		files = []string{"-"}
 	}
+	texts, err := o.readFiles(files)
+	switch {
+	case err != nil && len(o.command) == 0 && len(files) > 1:
+		return f.wrong("%v; does a command follow? It goes after --", err)
+	case err != nil:
+		return f.wrong("%v", err)
+	}
+	term := newTerminal(os.Stderr, os.Stderr)
+	term.silent = !o.verbose
+	term.verbose = o.verbose
+	term.start()
+	defer term.close()
+	l := newLocal(o.localOptions, term)
+	defer l.close()
+	return l.invokeAll(o, files, texts)
+}
+
+// readFiles reads the files' texts. It returns an error if one of them cannot be read, or is no event.
+// Signals are not caught yet: standard input may never end.
+func (o invokeFlags) readFiles(files []string) ([][]byte, error) {
 	var texts [][]byte
-	for _, file := range files { // before signals are caught: standard input may never end
+	for _, file := range files {
 		text, err := readFile(file)
-		if err == nil {
-			_, err = f.readEvent(file, text)
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case err != nil && len(f.opts.command) == 0 && len(files) > 1:
-			return f.wrong("%v; does a command follow? It goes after --", err)
-		case err != nil:
-			return f.wrong("%v", err)
+		_, err = o.readEvent(file, text)
+		if err != nil {
+			return nil, err
 		}
 		texts = append(texts, text)
 	}
-	term := newTerminal(os.Stderr, os.Stderr)
-	term.silent = !f.term.verbose
-	term.verbose = f.term.verbose
-	term.start()
-	defer term.close()
-	l := newLocal(f.opts, term)
+	return texts, nil
+}
+
+// invokeAll runs the events of the files one after the other, until a signal. It returns the exit status.
+func (l *local) invokeAll(o invokeFlags, files []string, texts [][]byte) (status int) {
 	ctx, stop := signal.NotifyContext(
 		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	defer l.close()
-	if len(f.opts.command) == 0 {
-		addr, err := l.serveAttached()
+	if len(o.command) == 0 {
+		err := l.attachRuntime()
 		if err != nil {
-			term.note("%v", err)
+			l.term.note("%v", err)
 			return 1
 		}
-		term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
 	}
+	separate := len(files) > 1 || columns(os.Stdout) > 0
 	for i, file := range files {
-		q, err := f.readEvent(file, texts[i]) // anew: its deadline counts from here
+		q, err := o.readEvent(file, texts[i]) // anew: its deadline counts from here
+		if err == nil {
+			err = l.invoke(ctx, q, os.Stdout, separate)
+		}
 		if err != nil {
-			return f.wrong("%v", err)
+			l.term.note("%v", err)
+			status = 1
 		}
 		if ctx.Err() != nil {
 			return 1
-		}
-		if err := l.invoke(ctx, q, os.Stdout, len(files) > 1 || columns(os.Stdout) > 0); err != nil {
-			term.note("%v", err)
-			status = 1
 		}
 	}
 	return status
@@ -126,7 +158,7 @@ func readFile(file string) ([]byte, error) {
 }
 
 // readEvent reads one event or recording, which a file has as its text.
-func (f *flags) readEvent(file string, text []byte) (*request, error) {
+func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 	if !json.Valid(text) {
 		return nil, fmt.Errorf("%s is not JSON", file)
 	}
@@ -144,10 +176,10 @@ func (f *flags) readEvent(file string, text []byte) (*request, error) {
 		}
 		text = r.Event
 	}
-	c.FunctionName = cmp.Or(f.name, c.FunctionName, "function")
+	c.FunctionName = cmp.Or(o.function, c.FunctionName, "function")
 	c.InvokedFunctionARN = cmp.Or(
 		c.InvokedFunctionARN, "arn:aws:lambda:"+c.Region+":000000000000:function:"+c.FunctionName)
-	c.DeadlineMs = time.Now().Add(f.timeout).UnixMilli()
+	c.DeadlineMs = time.Now().Add(o.timeout).UnixMilli()
 	return newRequestFrom(text, c)
 }
 

@@ -37,7 +37,7 @@ func init() {
 	}
 	if os.Getenv("TEST_MAIN") != "" {
 		os.Unsetenv("TEST_MAIN")
-		os.Exit(runCommand(os.Args[1:]))
+		os.Exit(newConsole().command(os.Args[1:]))
 	}
 }
 

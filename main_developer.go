@@ -2,67 +2,87 @@
 
 package main
 
-// main_developer.go starts the developer's program: it runs one of its commands or, if Lambda has started it,
-// the extension.
+// main_developer.go starts the developer's program: one of its commands or, if Lambda has started it, the
+// extension.
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"slices"
 )
 
-// main of the developer's build runs a command or, if Lambda has started it, the extension.
+// main of the developer's build. The layer's build has its own, in main_layer.go.
 func main() {
 	if startedByLambda() {
 		os.Exit(extension())
 	}
-	os.Exit(runCommand(os.Args[1:]))
+	os.Exit(newConsole().command(os.Args[1:]))
 }
 
-// command is one of the program's subcommands.
+// command is one of the program's commands. run returns the exit status: 0 if all is as asked for, 1 if
+// something failed, was refused or not confirmed, 2 for a command line that is not understood.
 type command struct {
-	name, summary string
-	run           func(args []string) int
+	name    string
+	summary string
+	run     func(t *console, args []string) int
 }
 
 func commands() []command {
 	return []command{
-		{"local", "run a deployed function's invocations on this machine", localCommand},
-		{"invoke", "run an event on this machine, without AWS", invokeCommand},
-		{"demo", "show the whole path on this machine, without AWS", demoCommand},
-		{"doctor", "try the AppSync API and say what is missing", doctorCommand},
-		{"template", "print a CloudFormation template of the AppSync API", templateCommand},
-		{"publish-layer", "publish the layer's zip", publishLayerCommand},
-		{"attach", "attach the layer to functions", attachCommand},
-		{"detach", "undo attach", detachCommand},
-		{"sample", "a handler to try things with", sampleCommand},
+		{name: "local", summary: "run a deployed function's invocations on this machine",
+			run: (*console).local},
+		{name: "invoke", summary: "run an event on this machine, without AWS", run: (*console).invoke},
+		{name: "demo", summary: "show the whole path on this machine, without AWS", run: (*console).demo},
+		{name: "doctor", summary: "try the AppSync API and say what is missing", run: (*console).doctor},
+		{
+			name: "template", summary: "print a CloudFormation template of the AppSync API",
+			run: (*console).template,
+		},
+		{name: "publish-layer", summary: "publish the layer's zip", run: (*console).publishLayer},
+		{name: "attach", summary: "attach the layer to functions", run: (*console).attach},
+		{name: "detach", summary: "undo attach", run: (*console).detach},
+		{name: "sample", summary: "a handler to try things with", run: (*console).sample},
 	}
 }
 
-// runCommand runs a subcommand and returns the exit status: 2 for a command line that is not understood.
-func runCommand(args []string) int {
+// command runs one of the commands, or prints help or the version.
+func (t *console) command(args []string) int {
 	name := "help"
 	if len(args) > 0 {
 		name = args[0]
+		args = args[1:]
 	}
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if i >= 0 {
+		return all[i].run(t, args)
+	}
+	switch name {
+	case "help", "-h", "-help", "--help":
+		help(t.out)
+		return 0
+	case "version", "-version", "--version":
+		fmt.Fprint(t.out, versionText())
+		return 0
+	}
+	fmt.Fprintf(t.err, "live-lambda: there is no command %q\n\n", name)
+	help(t.err)
+	return 2
+}
+
+// help lists the commands.
+func help(out io.Writer) {
+	fmt.Fprint(out, `live-lambda makes a deployed AWS Lambda function run on this machine.
+
+usage: live-lambda COMMAND [flags] ...
+
+`)
 	for _, c := range commands() {
-		if c.name == name {
-			return c.run(args[1:])
-		}
+		fmt.Fprintf(out, "  %-13s  %s\n", c.name, c.summary)
 	}
-	out, status := os.Stdout, 0
-	if name != "help" && name != "-h" && name != "-help" && name != "--help" {
-		fmt.Fprintf(os.Stderr, "live-lambda: there is no command %q\n\n", name)
-		out, status = os.Stderr, 2
-	}
-	fmt.Fprint(out,
-		"live-lambda makes a deployed AWS Lambda function run on this machine.\n\nusage: live-lambda "+
-			"COMMAND [flags] ...\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(out, "  %-13s %s\n", c.name, c.summary)
-	}
-	fmt.Fprint(out,
-		"\n`live-lambda COMMAND --help` tells more. In a function's layer, where AWS_LAMBDA_RUNTIME_API is "+
-			"set,\n"+
-			"the program without arguments is the extension.\n")
-	return status
+	fmt.Fprint(out, `
+`+"`live-lambda COMMAND --help`"+` tells more, and `+"`live-lambda --version`"+` which version this is. In a
+function's layer, where AWS_LAMBDA_RUNTIME_API is set, the program without arguments is the extension.
+`)
 }
