@@ -264,7 +264,8 @@ func (a awsCLI) checkLayerVersion(ctx context.Context, arn, arch string) error {
 
 // layerOf is the layer of a layer version's ARN: arn:aws:lambda:REGION:ACCOUNT:layer:NAME of …:NAME:VERSION.
 func layerOf(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) == 8 {
+	parts := strings.Split(arn, ":")
+	if len(parts) == 8 {
 		return strings.Join(parts[:7], ":")
 	}
 	return arn

@@ -157,21 +157,16 @@ func readFile(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// readEvent reads one event or recording, which a file has as its text.
+// readEvent reads one event or recording, which a file has as its text. The deadline counts from now.
 func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 	if !json.Valid(text) {
 		return nil, fmt.Errorf("%s is not JSON", file)
 	}
-	id := make([]byte, 16)
-	rand.Read(id)
-	c := eventContext{RequestID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-		FunctionVersion: "$LATEST",
-		MemorySizeMB:    128,
-		Region:          cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
-		Handler:         os.Getenv("_HANDLER")}
-	r := recording{Context: &c}
+	c := madeUpContext()
 	if recorded(text) {
-		if err := json.Unmarshal(text, &r); err != nil {
+		r := recording{Context: &c}
+		err := json.Unmarshal(text, &r)
+		if err != nil {
 			return nil, fmt.Errorf("%s: its context is not valid: %w", file, err)
 		}
 		text = r.Event
@@ -183,6 +178,19 @@ func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 	return newRequestFrom(text, c)
 }
 
+// madeUpContext is the context of an event that has none.
+func madeUpContext() eventContext {
+	id := make([]byte, 16)
+	rand.Read(id)
+	return eventContext{
+		RequestID:       fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
+		FunctionVersion: "$LATEST",
+		MemorySizeMB:    128,
+		Region:          cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
+		Handler:         os.Getenv("_HANDLER"),
+	}
+}
+
 // recorded reports whether text is a recording, not an event.
 func recorded(text []byte) bool {
 	var keys map[string]json.RawMessage
@@ -190,34 +198,32 @@ func recorded(text []byte) bool {
 	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
 }
 
-// invoke runs q and writes the answer to w, a stream as it comes. It returns an error where the function
-// failed.
+// invoke runs q and writes the response to w, a stream as it comes, and after it a newline if that is asked
+// for. It returns an error if the function failed.
 func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline bool) error {
 	timeout, cancel := context.WithDeadline(ctx, q.deadline)
 	defer cancel()
-	if err := l.admit(q); err != nil {
+	err := l.admit(q)
+	if err != nil {
 		return err
 	}
 	l.submit(q)
 	var written int64
 	for {
 		rep, _, ended := l.look(q)
-		if rep != nil && rep.streamed && !ended || rep != nil && ended {
-			n, err := rep.copyTo(w, written, ended)
-			if written += n; err != nil {
-				return fmt.Errorf("print the answer: %w", err)
+		if rep != nil && (rep.streamed || ended) {
+			n, err := rep.copyTo(w, written)
+			if err != nil {
+				return fmt.Errorf("print the response: %w", err)
 			}
+			written += n
 		}
 		if ended {
 			if newline {
 				io.WriteString(w, "\n")
 			}
 			l.finish(q, overAnswered)
-			if rep.kind == "error" || len(rep.trailers) > 0 {
-				return fmt.Errorf(
-					"%s: the function failed: %s", q.context.FunctionName, cmp.Or(rep.message, rep.errorType))
-			}
-			return nil
+			return rep.failure(q.context.FunctionName)
 		}
 		select {
 		case <-q.news:
@@ -231,8 +237,16 @@ func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline boo
 	}
 }
 
-// copyTo writes what has come of the reply beyond the bytes already written.
-func (rep *reply) copyTo(w io.Writer, written int64, ended bool) (int64, error) {
+// failure returns an error if the reply is one, or a stream that broke.
+func (rep *reply) failure(function string) error {
+	if rep.kind == "error" || len(rep.trailers) > 0 {
+		return fmt.Errorf("%s: the function failed: %s", function, cmp.Or(rep.message, rep.errorType))
+	}
+	return nil
+}
+
+// copyTo writes what has come of the reply beyond the bytes already written, and returns how much that is.
+func (rep *reply) copyTo(w io.Writer, written int64) (int64, error) {
 	if rep.streamed {
 		return io.Copy(w, io.NewSectionReader(&rep.data, written, rep.data.length()-written))
 	}
