@@ -98,7 +98,7 @@ func (f *functionConfig) fits() error {
 	case f.PackageType == "Image":
 		return errors.New(
 			"it is a container image, and images take no layers: copy the layer's files into the image, as " +
-				"the README shows under Container images")
+				"docs/DEPLOY.md shows under Container images")
 	case slices.Contains(withoutWrapper, f.Runtime):
 		return fmt.Errorf(
 			"its runtime %s starts no wrapper (%s), so the function would not use the proxy: choose a "+

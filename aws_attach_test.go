@@ -405,7 +405,7 @@ func TestAttachRefuses(t *testing.T) {
 		{name: "image", kind: map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil},
 			want: "it is a container image, and images take no layers: copy the layer's files into the " +
 				"image, as " +
-				"the README shows under Container images"},
+				"docs/DEPLOY.md shows under Container images"},
 		{name: "old runtime", kind: map[string]any{"Runtime": "python3.7"},
 			want: "its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function " +
 				"would not " +
@@ -564,7 +564,7 @@ func TestAttachSeveral(t *testing.T) {
 	const failed = "gone: aws lambda get-function-configuration: ResourceNotFoundException: Function not " +
 		"found: arn:aws:lambda:eu-west-1:123456789012:function:gone\n" +
 		"b: it is a container image, and images take no layers: copy the layer's files into the image, as " +
-		"the README shows under Container images\n"
+		"docs/DEPLOY.md shows under Container images\n"
 	if r.status != 1 || r.err != failed || !strings.HasSuffix(r.out, "a: attached\nc: attached\n") {
 		t.Errorf("got %+v", r)
 	}

@@ -543,18 +543,18 @@ func deployedProgram(t *testing.T, name string) {
 }
 
 // A function on provided.al2023 whose program the layer's bootstrap starts, and one with the bootstrap that
-// the README shows, which needs no handler.
+// docs/DEPLOY.md shows, which needs no handler.
 func TestPathOSOnly(t *testing.T) { overBoth(t, testPathOSOnly) }
 
 func testPathOSOnly(t *testing.T, over eventAPIOptions) {
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/DEPLOY.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, script, _ := strings.Cut(string(readme), "```sh\n#!/bin/sh\n")
+	_, script, _ := strings.Cut(string(page), "```sh\n#!/bin/sh\n")
 	script, _, _ = strings.Cut(script, "```")
 	if !strings.Contains(script, "\nwrapper=/opt/live-lambda-runtime-wrapper.sh\n") {
-		t.Fatalf("the README's bootstrap is %q", script)
+		t.Fatalf("the bootstrap of docs/DEPLOY.md is %q", script)
 	}
 	t.Run("the layer's bootstrap", func(t *testing.T) {
 		eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
@@ -564,7 +564,7 @@ func testPathOSOnly(t *testing.T, over eventAPIOptions) {
 		}, nil)
 	})
 	for _, layer := range []bool{true, false} {
-		t.Run(fmt.Sprintf("the README's bootstrap, wrapper %t", layer), func(t *testing.T) {
+		t.Run(fmt.Sprintf("the package's own bootstrap, wrapper %t", layer), func(t *testing.T) {
 			task, wrapper := t.TempDir(), filepath.Join(t.TempDir(), "not there")
 			deployedProgram(t, filepath.Join(task, "main"))
 			if layer {
