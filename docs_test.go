@@ -6,6 +6,7 @@ package main
 // and no other, links lead somewhere, and README.md stays short.
 
 import (
+	"bytes"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -276,20 +277,12 @@ func TestReferenceHasNoVariableThatNothingUses(t *testing.T) {
 // commandHelp returns what `live-lambda COMMAND --help` prints.
 func commandHelp(t *testing.T, c command) string {
 	t.Helper()
-	out, err := os.Create(filepath.Join(t.TempDir(), "help"))
-	if err != nil {
-		t.Fatal(err)
+	var out, errOut bytes.Buffer
+	status := c.run(&console{out: &out, err: &errOut}, []string{"--help"})
+	if status != 0 || errOut.Len() > 0 {
+		t.Fatalf("%s --help: status %d, %q", c.name, status, errOut.String())
 	}
-	defer out.Close()
-	stdout := os.Stdout
-	os.Stdout = out
-	status := c.run([]string{"--help"})
-	os.Stdout = stdout
-	text, err := os.ReadFile(out.Name())
-	if err != nil || status != 0 {
-		t.Fatalf("%s --help: status %d, %v", c.name, status, err)
-	}
-	return string(text)
+	return out.String()
 }
 
 var flagName = regexp.MustCompile(`(?m)^(?:  )?--([a-z][a-z-]*)`)
