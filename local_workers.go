@@ -2,13 +2,13 @@
 
 package main
 
-// local_workers.go runs handlers: for each function a queue of requests and the processes that take them, one
-// request at a time each. Requests come in through submit; their replies are in them when request.news says
-// so. A process is started when a request needs it, kept, and replaced when it exits; with it goes its whole
-// process group.
+// local_workers.go runs handlers. Each function has a queue of requests, and processes that take them, each
+// one request at a time. A request comes in through submit. Its reply is in it when request.news says so. A
+// process is started when a request needs it. It is kept, and replaced when it exits. Whatever ends a process
+// ends its whole process group.
 //
-// One mutex, local.mu, guards all of it: nothing that is done under it takes long. Each worker has one
-// goroutine, which lives as long as its process, and those of its HTTP server.
+// One mutex, local.mu, guards all of it, so nothing slow is done under it. Each worker has one goroutine,
+// which lives as long as its process, and the goroutines of its HTTP server.
 
 import (
 	"crypto/sha256"
@@ -32,50 +32,61 @@ import (
 )
 
 const (
-	// between SIGTERM and SIGKILL; what Lambda gives a runtime beside an extension
-	killPause    = 600 * time.Millisecond
-	postPause    = 2 * time.Second        // for calls that an exited process has left to be read to their end
-	firstRestart = 100 * time.Millisecond // after a process that failed to start, doubled with each in a row
+	// What a process has between SIGTERM and SIGKILL: as long as Lambda gives a runtime that has an
+	// extension.
+	killPause = 600 * time.Millisecond
+	// For what a process has posted before it exited to be read to its end.
+	postPause = 2 * time.Second
+	// After a process that failed to start. It doubles with each failure in a row, up to maxRestart.
+	firstRestart = 100 * time.Millisecond
 	maxRestart   = 5 * time.Second
-	allProcesses = 100  // of all functions together
-	maxEvents    = 1000 // requests at hand at once
-	maxPools     = 200  // functions
-	// for a process that has answered to ask for more, before another is started
-	breath       = 50 * time.Millisecond
-	maxEventData = 256 << 20 // and bytes of their events
+	// For a process that has answered to ask for more, before another one is started.
+	breath = 50 * time.Millisecond
+
+	allProcesses    = 100       // of all functions together
+	maxPools        = 200       // functions
+	maxEvents       = 1000      // requests at hand at once
+	maxEventData    = 256 << 20 // bytes of their events
+	maxEnvironments = 1000      // of one function that are told apart
 )
 
-// Why nobody waits for an answer any more; the first three are outcomes that the extension tells.
+// Why nobody waits for an answer any more. The first three are outcomes that the extension tells.
 const (
 	overAnswered = "answered"
 	overTimeout  = "timeout"
 	overDeployed = "deployed"
-	overDeadline = "deadline" // it has passed here, and nobody has told an outcome
+	overDeadline = "deadline" // the deadline has passed here, and nobody has told an outcome
 )
 
 // request is one event for a handler, and what becomes of it.
 type request struct {
 	id       string // Lambda's request ID
-	event    []byte // until it is answered or over
 	size     int    // of event
 	context  eventContext
 	deadline time.Time
 	arrived  time.Time
 	news     chan struct{} // reply, its data or over have changed
 
-	// Under local.mu.
+	// local.mu guards the following, from admit on.
+	event      []byte // until it is answered or over
 	pool       *pool
-	generation int    // of its environment among those of the function
-	identity   string // of its environment's other variables
+	identity   string // of its environment, but for the values of variables
+	generation int    // of its environment among those that the function has had
 	queued     bool   // it had to wait for a process
 	reply      *reply // nil until the handler begins to answer
 	over       string // why nobody waits for an answer; "" while somebody does
 }
 
 func newRequest(event []byte, c eventContext) *request {
-	return &request{id: c.RequestID, event: event, size: len(event), context: c,
+	return &request{
+		id:       c.RequestID,
+		event:    event,
+		size:     len(event),
+		context:  c,
 		deadline: time.UnixMilli(c.DeadlineMs),
-		arrived:  time.Now(), news: make(chan struct{}, 1)}
+		arrived:  time.Now(),
+		news:     make(chan struct{}, 1),
+	}
 }
 
 // local runs the handlers of all functions.
@@ -84,14 +95,16 @@ type local struct {
 	term  *terminal
 	quiet *log.Logger // for what net/http would log: a handler's connections may break as they like
 	wg    sync.WaitGroup
-	kill  chan struct{} // closed when processes shall end at once
+	kill  chan struct{} // closed when processes are to end at once
 
-	attach       *worker // the one without a process, where there is no command
+	// Without a command there is one worker without a process. serveAttached sets both before requests come.
+	attach       *worker
 	attachServer *http.Server
 
+	// mu guards the following, and what pools, workers and requests say that it guards.
 	mu       sync.Mutex
-	pools    map[string]*pool
-	live     map[*request]bool // not over, or with a reply that has not ended
+	pools    map[string]*pool  // by function name
+	live     map[*request]bool // admitted, and neither over nor answered to the end
 	held     int               // bytes of their events
 	stopping bool
 	empty    chan struct{} // closed when stopping and nothing is live
@@ -101,78 +114,99 @@ type local struct {
 type localOptions struct {
 	command      []string            // of functions that maps does not name
 	maps         map[string][]string // commands by function name, which may be a pattern
-	functions    []string            // patterns of those that are served; none: all
+	functions    []string            // patterns of the functions that are served; none: all
 	maxProcesses int                 // of one function
-	port         int                 // of the Runtime API without a command, 0: any
-	profile      string
-	record       string // directory
-	ownEnv       bool   // whatever environment functions send
+	port         int                 // of the Runtime API without a command; 0: any
+	profile      string              // of the AWS CLI
+	record       string              // the directory that events are kept in; "": they are not
+	ownEnv       bool                // whatever environment functions send
 }
 
 // pool is one function's requests and processes.
 type pool struct {
-	local     *local
-	name      string
-	command   []string // none: a debugger starts the runtime
+	local   *local
+	name    string
+	command []string // none: a debugger starts the runtime
+
+	// local.mu guards the following.
 	queue     []*request
 	workers   []*worker
-	seen      map[[32]byte]int // environments by fingerprint, counted as they were first seen
+	seen      map[[32]byte]int // generations of environments, by fingerprint
 	failures  int              // starts that failed, in a row
 	notBefore time.Time        // of the next start
-	restart   *time.Timer      // for notBefore
+	restart   *time.Timer      // schedules again when a start may be made; nil if none is put off
 }
 
 // worker is one runtime: a process and its own Runtime API. Without a process, in attach mode, it serves
 // whatever runtime comes.
 type worker struct {
-	pool       *pool
-	identity   string
-	generation int
-	env        []string
-	quit       chan struct{} // closed when the process shall end
-	exited     chan struct{} // closed when it has ended; status then says how
-	closed     chan struct{} // closed when its calls of next shall return
-	status     string
-	turn       chan struct{} // request is there for a call of next
-	posted     chan struct{} // a call that answers has ended
-	left       chan struct{} // closed when the last call has ended
+	pool     *pool
+	identity string   // as a request's
+	env      []string // of the process, but for the address of its Runtime API
 
-	// Under local.mu.
-	state    string
-	sent     time.Time // when it last answered
-	request  *request
-	calls    int  // under way
-	parked   int  // of them, those of next that wait
-	shut     bool // no more calls
-	stale    bool // to be replaced when it is ready
-	outdated bool // to be retired then: there are newer credentials
-	retired  bool // it shall end
-	killing  *time.Timer
+	quit   chan struct{} // closed when the process is to end
+	exited chan struct{} // closed when it has ended
+	status string        // how it has ended; written before exited is closed
+	closed chan struct{} // closed when its calls of next are to return
+	left   chan struct{} // closed when the last call has ended
+	turn   chan struct{} // request is there for a call of next
+	posted chan struct{} // a call that answers has ended
+
+	// local.mu guards the following.
+	generation int       // as a request's
+	state      string    // only enter changes it
+	sent       time.Time // when it last answered
+	request    *request
+	killing    *time.Timer // ends it if it does not come back
+	calls      int         // of its Runtime API that are under way
+	parked     int         // of these, the calls of next that wait
+	shut       bool        // it takes no more calls
+	stale      bool        // files have changed since it started: it is replaced when it is ready
+	outdated   bool        // there are newer credentials: it is retired when it is ready
+	retired    bool        // it is to end
 }
 
 func newLocal(opts localOptions, term *terminal) *local {
-	return &local{opts: opts, term: term, quiet: log.New(io.Discard, "", 0), kill: make(chan struct{}),
-		pools: map[string]*pool{}, live: map[*request]bool{}, empty: make(chan struct{})}
+	return &local{
+		opts:  opts,
+		term:  term,
+		quiet: log.New(io.Discard, "", 0),
+		kill:  make(chan struct{}),
+		pools: map[string]*pool{},
+		live:  map[*request]bool{},
+		empty: make(chan struct{}),
+	}
 }
 
 // serves reports whether function is served here, and with which command: none in attach mode.
 func (l *local) serves(function string) (command []string, ok bool) {
-	for _, name := range slices.Sorted(maps.Keys(l.opts.maps)) {
-		if matched, _ := path.Match(name, function); matched {
-			return l.opts.maps[name], true
+	for _, pattern := range slices.Sorted(maps.Keys(l.opts.maps)) {
+		if matches(pattern, function) {
+			return l.opts.maps[pattern], true
 		}
 	}
-	if len(l.opts.maps) > 0 && len(l.opts.command) == 0 && len(l.opts.functions) == 0 {
+	onlyMaps := len(l.opts.maps) > 0 && len(l.opts.command) == 0 && len(l.opts.functions) == 0
+	if onlyMaps {
 		return nil, false
 	}
-	ok = len(l.opts.functions) == 0 || slices.ContainsFunc(l.opts.functions, func(pattern string) bool {
-		matched, _ := path.Match(pattern, function)
-		return matched
-	})
-	return l.opts.command, ok
+	if len(l.opts.functions) == 0 {
+		return l.opts.command, true
+	}
+	for _, pattern := range l.opts.functions {
+		if matches(pattern, function) {
+			return l.opts.command, true
+		}
+	}
+	return l.opts.command, false
 }
 
-// admit makes room for q, or says why there is none. What is admitted is submitted or settled.
+// matches reports whether a function has a name of this shell pattern. Patterns were checked as flags.
+func matches(pattern, function string) bool {
+	matched, _ := path.Match(pattern, function)
+	return matched
+}
+
+// admit makes room for q, or says why there is none. Whoever admits a request then submits or releases it.
 func (l *local) admit(q *request) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,8 +214,8 @@ func (l *local) admit(q *request) error {
 	case l.stopping:
 		return errors.New("this end is stopping")
 	case len(l.live) >= maxEvents || l.held+q.size > maxEventData:
-		return fmt.Errorf(
-			"%d invocations or %s of their events are at hand already", maxEvents, bytesText(maxEventData))
+		return fmt.Errorf("%d invocations or %s of their events are at hand already",
+			maxEvents, bytesText(maxEventData))
 	}
 	l.live[q] = true
 	l.held += q.size
@@ -195,73 +229,121 @@ func (l *local) submit(q *request) {
 	if q.over != "" {
 		return
 	}
-	if l.opts.ownEnv { // before it tells processes apart
-		q.context.Environment = nil
+	if l.opts.ownEnv {
+		q.context.Environment = nil // before classify tells processes apart by it
 	}
-	p := l.pools[q.context.FunctionName]
-	if p == nil {
-		command, _ := l.serves(q.context.FunctionName)
-		p = &pool{local: l, name: q.context.FunctionName, command: command, seen: map[[32]byte]int{}}
-		if len(l.pools) >= maxPools {
-			maps.DeleteFunc(l.pools, func(_ string, p *pool) bool { return len(p.queue)+len(p.workers) == 0 })
-		}
-		l.pools[p.name] = p
-		l.term.functions(len(l.pools))
-	}
+	p := l.poolOf(q.context.FunctionName)
 	q.pool = p
 	p.classify(q)
 	p.queue = append(p.queue, q)
 	l.schedule(p)
-	q.queued = slices.Contains(p.queue, q) && p.restart == nil
+
+	// A request that waits only until a process may be started is not shown as queued.
+	waits := slices.Contains(p.queue, q)
+	q.queued = waits && p.restart == nil
 	queue := l.queueLength()
-	if !q.queued && slices.Contains(p.queue, q) {
+	if waits && !q.queued {
 		queue--
 	}
 	l.term.arrived(q, queue)
 }
 
-// classify tells which processes may take q. Those whose environment differs in more than its variables'
-// values may not; of the others those that are as new as q's or newer. A function's environments on Lambda
-// differ in their credentials, and each lives on for a while beside newer ones.
+// poolOf returns function's pool. If there are too many, those without requests and processes make room for
+// a new one. local.mu is held.
+func (l *local) poolOf(function string) *pool {
+	p := l.pools[function]
+	if p != nil {
+		return p
+	}
+	if len(l.pools) >= maxPools {
+		maps.DeleteFunc(l.pools, func(_ string, p *pool) bool {
+			return len(p.queue) == 0 && len(p.workers) == 0
+		})
+	}
+	command, _ := l.serves(function)
+	p = &pool{local: l, name: function, command: command, seen: map[[32]byte]int{}}
+	l.pools[function] = p
+	l.term.functions(len(l.pools))
+	return p
+}
+
+// classify tells which processes may take q. A process whose environment differs in more than the values of
+// variables may not. Of the others, those may that are as new as q's environment or newer: a function's
+// environments on Lambda differ in their credentials, and each lives on for a while beside newer ones.
+// local.mu is held.
 func (p *pool) classify(q *request) {
 	c := q.context
-	q.identity = strings.Join(
-		[]string{c.FunctionVersion, strconv.Itoa(c.MemorySizeMB), c.Region, c.Handler}, "\n")
-	if len(p.seen) > 1000 {
-		clear(p.seen)
-		for _, w := range p.workers {
-			w.generation = 0
+	memory := strconv.Itoa(c.MemorySizeMB)
+	q.identity = strings.Join([]string{c.FunctionVersion, memory, c.Region, c.Handler}, "\n")
+	if len(p.seen) > maxEnvironments {
+		p.forgetEnvironments()
+	}
+	environment := fingerprint(c.Environment)
+	if p.seen[environment] == 0 {
+		p.seen[environment] = len(p.seen) + 1
+		p.outdate(q.identity)
+	}
+	q.generation = p.seen[environment]
+}
+
+// forgetEnvironments begins to count environments anew, so that the processes at hand are older than any.
+// local.mu is held.
+func (p *pool) forgetEnvironments() {
+	clear(p.seen)
+	for _, w := range p.workers {
+		w.generation = 0
+	}
+}
+
+// outdate retires the processes of this identity, the busy ones later: their credentials may end before those
+// of an environment that was first seen now. local.mu is held.
+func (p *pool) outdate(identity string) {
+	for _, w := range slices.Clone(p.workers) {
+		if w.identity == identity {
+			w.outdated = true
+		}
+		if w.outdated && w.idle() {
+			p.local.retire(w)
 		}
 	}
+}
+
+// fingerprint tells environments apart, but not by the log stream: each has one of its own.
+func fingerprint(environment map[string]string) [32]byte {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(c.Environment)) {
+	for _, name := range slices.Sorted(maps.Keys(environment)) {
 		if name != "AWS_LAMBDA_LOG_STREAM_NAME" {
-			fmt.Fprintf(h, "%q=%q\n", name, c.Environment[name])
+			fmt.Fprintf(h, "%q=%q\n", name, environment[name])
 		}
 	}
-	print := [32]byte(h.Sum(nil))
-	if p.seen[print] == 0 {
-		p.seen[print] = len(p.seen) + 1
-		for _, w := range slices.Clone(p.workers) { // their credentials may end before the newer ones
-			w.outdated = w.outdated || w.identity == q.identity
-			if w.outdated && w.idle() {
-				p.local.retire(w)
-			}
-		}
-	}
-	q.generation = p.seen[print]
+	return [32]byte(h.Sum(nil))
 }
 
-// suits reports whether w may take q.
+// suits reports whether w may take q. local.mu is held.
 func (w *worker) suits(q *request) bool {
-	return len(w.pool.command) == 0 || w.identity == q.identity && w.generation >= q.generation
+	if len(w.pool.command) == 0 {
+		return true
+	}
+	return w.identity == q.identity && w.generation >= q.generation
 }
 
+// idle reports whether w waits for an event. local.mu is held.
 func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 }
 
+// starting reports whether w's runtime has not asked for an event yet. local.mu is held.
 func (w *worker) starting() bool { return w.state == stateStarted || w.state == stateRestoring }
 
-// schedule gives waiting requests to processes, and starts those that are missing. local.mu is held.
+// enter changes w's state; nothing else does. A runtime goes this way:
+//
+//	Started -> Ready -> Running -> InvocationResponse -> ResponseSent -> Ready -> ...
+//
+// It may be Restoring between Started and Ready. It goes from Started to Running if a request has been
+// waiting for it, from Running to ResponseSent if its invocation was over before it answered, and from
+// Running to Ready if it asks for another event then. It ends in InitError if it says that it cannot start.
+// local.mu is held.
+func (w *worker) enter(state string) { w.state = state }
+
+// schedule gives waiting requests to processes, and starts processes that are missing. local.mu is held.
 func (l *local) schedule(p *pool) {
 	for len(p.queue) > 0 {
 		q := p.queue[0]
@@ -279,49 +361,51 @@ func (l *local) schedule(p *pool) {
 	}
 }
 
-// scheduleFor gives w, which is ready, something to do. The one without a process serves all functions
+// scheduleFor gives w, which is ready, something to do. The worker without a process serves all functions
 // without a command. local.mu is held.
 func (l *local) scheduleFor(w *worker) {
-	if w != l.attach {
-		l.schedule(w.pool)
-		return
+	p := w.pool
+	if w == l.attach {
+		p = l.longestWaiting()
 	}
-	var first *pool
-	for _, p := range l.pools {
-		if len(p.command) == 0 && len(p.queue) > 0 &&
-			(first == nil || p.queue[0].arrived.Before(first.queue[0].arrived)) {
-			first = p
-		}
-	}
-	if first != nil {
-		l.schedule(first)
+	if p != nil {
+		l.schedule(p)
 	}
 }
 
-// pick finds the worker that q goes to, or returns nil: q has to wait.
+// longestWaiting returns the function without a command whose first request has waited longest, or nil if
+// none waits. local.mu is held.
+func (l *local) longestWaiting() *pool {
+	var longest *pool
+	for _, p := range l.pools {
+		if len(p.command) > 0 || len(p.queue) == 0 {
+			continue
+		}
+		if longest == nil || p.queue[0].arrived.Before(longest.queue[0].arrived) {
+			longest = p
+		}
+	}
+	return longest
+}
+
+// pick finds or starts the worker that q goes to. It returns nil if q has to wait. local.mu is held.
 func (p *pool) pick(q *request) *worker {
 	if len(p.command) == 0 {
-		if w := p.local.attach; w != nil && w.idle() {
-			return w
+		w := p.local.attach
+		if w == nil || !w.idle() {
+			return nil
 		}
+		return w
+	}
+	w := p.free(q)
+	if w != nil {
+		return w
+	}
+	if p.local.killed() {
 		return nil
 	}
-	for _, w := range p.workers {
-		if w.idle() && w.suits(q) {
-			return w
-		}
-	}
-	for _, w := range p.workers { // replacements that are still starting
-		if w.starting() && w.request == nil && w.suits(q) && !w.retired {
-			return w
-		}
-	}
-	select {
-	case <-p.local.kill:
-		return nil
-	default:
-	}
-	if wait := time.Until(p.startAt(q)); wait > 0 {
+	wait := time.Until(p.startAt(q))
+	if wait > 0 {
 		if p.restart == nil {
 			p.restart = time.AfterFunc(wait, func() { p.local.retry(p) })
 		}
@@ -333,11 +417,42 @@ func (p *pool) pick(q *request) *worker {
 	return p.local.start(p, q.identity, q.generation, p.local.environment(q))
 }
 
-// startAt is when another process may be started for q.
+// free returns a worker that has nothing to do and may take q, or nil. Replacements that are still starting
+// have nothing to do either. local.mu is held.
+func (p *pool) free(q *request) *worker {
+	for _, w := range p.workers {
+		if w.idle() && w.suits(q) {
+			return w
+		}
+	}
+	for _, w := range p.workers {
+		if w.starting() && w.request == nil && !w.retired && w.suits(q) {
+			return w
+		}
+	}
+	return nil
+}
+
+// killed reports whether endAll has been called.
+func (l *local) killed() bool {
+	select {
+	case <-l.kill:
+		return true
+	default:
+		return false
+	}
+}
+
+// startAt is when another process may be started for q. One that has just answered may ask for q before then.
+// local.mu is held.
 func (p *pool) startAt(q *request) time.Time {
 	at := p.notBefore
 	for _, w := range p.workers {
-		if soon := w.sent.Add(breath); w.state == stateSent && w.suits(q) && !w.stale && soon.After(at) {
+		if w.state != stateSent || w.stale || !w.suits(q) {
+			continue
+		}
+		soon := w.sent.Add(breath)
+		if soon.After(at) {
 			at = soon
 		}
 	}
@@ -354,35 +469,46 @@ func (l *local) retry(p *pool) {
 	}
 }
 
-// makeRoom reports whether another process may be started, after having ended one that has nothing to do if
-// need be.
+// makeRoom reports whether another process may be started. If need be it retires one that has nothing to do.
+// local.mu is held.
 func (p *pool) makeRoom() bool {
 	l := p.local
 	total := 0
-	var other *worker
+	var other *worker // of another function
 	for _, o := range l.pools {
 		total += len(o.workers)
-		if i := slices.IndexFunc(o.workers, (*worker).idle); i >= 0 && o != p {
-			other = o.workers[i]
+		w := o.firstIdle()
+		if w != nil && o != p {
+			other = w
 		}
 	}
-	var own *worker
-	if i := slices.IndexFunc(p.workers, (*worker).idle); i >= 0 {
-		own = p.workers[i]
-	}
+	own := p.firstIdle()
+	fewer := len(p.workers) < l.opts.maxProcesses
 	switch {
-	case len(p.workers) < l.opts.maxProcesses && total < allProcesses:
+	case fewer && total < allProcesses:
+		return true
 	case own != nil:
 		l.retire(own)
-	case len(p.workers) < l.opts.maxProcesses && other != nil:
+		return true
+	case fewer && other != nil:
 		l.retire(other)
-	default:
-		return false
+		return true
 	}
-	return true
+	return false
 }
 
-func (l *local) queueLength() (n int) {
+// firstIdle returns a worker that has nothing to do, or nil. local.mu is held.
+func (p *pool) firstIdle() *worker {
+	i := slices.IndexFunc(p.workers, (*worker).idle)
+	if i < 0 {
+		return nil
+	}
+	return p.workers[i]
+}
+
+// queueLength counts the requests of all functions that wait. local.mu is held.
+func (l *local) queueLength() int {
+	n := 0
 	for _, p := range l.pools {
 		n += len(p.queue)
 	}
@@ -392,19 +518,29 @@ func (l *local) queueLength() (n int) {
 // start starts a process. local.mu is held.
 func (l *local) start(p *pool, identity string, generation int, env []string) *worker {
 	w := newWorker(p)
-	w.identity, w.generation, w.env = identity, generation, env
+	w.identity = identity
+	w.generation = generation
+	w.env = env
 	p.workers = append(p.workers, w)
 	l.wg.Go(w.live)
 	return w
 }
 
 func newWorker(p *pool) *worker {
-	return &worker{pool: p, state: stateStarted, quit: make(chan struct{}), exited: make(chan struct{}),
+	w := &worker{
+		pool:   p,
+		quit:   make(chan struct{}),
+		exited: make(chan struct{}),
 		closed: make(chan struct{}),
-		turn:   make(chan struct{}, 1), posted: make(chan struct{}, 1), left: make(chan struct{})}
+		left:   make(chan struct{}),
+		turn:   make(chan struct{}, 1),
+		posted: make(chan struct{}, 1),
+	}
+	w.enter(stateStarted) // nobody else has it yet
+	return w
 }
 
-// retire ends a process that has nothing to do. local.mu is held.
+// retire ends a process, and takes it off the list of those that requests may go to. local.mu is held.
 func (l *local) retire(w *worker) {
 	if w.retired {
 		return
@@ -425,13 +561,13 @@ func (l *local) replace(w *worker) {
 	}
 }
 
-// killLate ends a process whose invocation has been over for a while.
+// killLate ends a process if it still has q, whose deadline passed a while ago.
 func (l *local) killLate(w *worker, q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w.request == q && len(w.pool.command) > 0 {
-		l.term.note(
-			"%s: ended a process that did not come back from %s by its deadline", w.pool.name, short(q.id))
+		l.term.note("%s: ended a process that did not come back from %s by its deadline",
+			w.pool.name, short(q.id))
 		l.retire(w)
 	}
 }
@@ -449,7 +585,7 @@ func (l *local) answer(q *request, rep *reply) {
 	notify(q.news)
 }
 
-// end is the end of q's reply. local.mu is held.
+// end marks the end of q's reply. local.mu is held.
 func (l *local) end(q *request, rep *reply) {
 	rep.ended = true
 	l.settle(q)
@@ -459,14 +595,15 @@ func (l *local) end(q *request, rep *reply) {
 	notify(q.news)
 }
 
-// release gives up a request that was admitted and not submitted.
+// release gives up a request that was admitted but not submitted.
 func (l *local) release(q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.settle(q)
 }
 
-// settle forgets what is needed no more of a request that is answered or over. local.mu is held.
+// settle lets go of a request that is answered or over: its event, and its place among the live ones.
+// local.mu is held.
 func (l *local) settle(q *request) {
 	if !l.live[q] {
 		return
@@ -479,7 +616,7 @@ func (l *local) settle(q *request) {
 	}
 }
 
-// finish says why nobody waits for q's answer any more.
+// finish says why nobody waits for q's answer any more. The first reason counts.
 func (l *local) finish(q *request, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -491,7 +628,8 @@ func (l *local) finish(q *request, why string) {
 		q.pool.queue = slices.DeleteFunc(q.pool.queue, func(o *request) bool { return o == q })
 	}
 	l.settle(q)
-	if answered := q.reply != nil && q.reply.ended; !answered || why != overAnswered {
+	answered := q.reply != nil && q.reply.ended
+	if !answered || why != overAnswered {
 		l.term.over(q, answered, l.queueLength())
 	}
 	if q.reply != nil {
@@ -502,7 +640,6 @@ func (l *local) finish(q *request, why string) {
 
 // live is a worker's life: its Runtime API, its process, and what both leave.
 func (w *worker) live() {
-	l := w.pool.local
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.gone(fmt.Sprintf("cannot listen for the runtime: %v", err), "LiveLambda.Local")
@@ -512,18 +649,25 @@ func (w *worker) live() {
 	status, errorType := w.process(ln.Addr().String())
 	w.status = status
 	close(w.exited)
+	w.awaitPosted()
+	w.shutDown(server)
+	w.gone(status, errorType)
+}
+
+// awaitPosted waits for what an exited process has sent of an answer to be read to its end.
+func (w *worker) awaitPosted() {
+	l := w.pool.local
 	l.mu.Lock()
 	answering := w.state == stateAnswering
 	l.mu.Unlock()
-	if answering { // what it has sent is read to its end
-		select {
-		case <-w.posted:
-		case <-l.kill:
-		case <-time.After(postPause):
-		}
+	if !answering {
+		return
 	}
-	w.shutDown(server)
-	w.gone(status, errorType)
+	select {
+	case <-w.posted:
+	case <-l.kill:
+	case <-time.After(postPause):
+	}
 }
 
 // shutDown ends w's Runtime API and waits for its calls.
@@ -540,73 +684,79 @@ func (w *worker) shutDown(server *http.Server) {
 	}
 }
 
-// process runs the command until it ends and leaves nothing behind that it has started. It returns what ended
-// it.
+// process runs the command until it ends, and then ends whatever it has started. It returns what ended it.
 func (w *worker) process(addr string) (status, errorType string) {
-	l := w.pool.local
+	variable := "AWS_LAMBDA_RUNTIME_API=" + addr
 	command := exec.Command(w.pool.command[0], w.pool.command[1:]...)
-	own := "AWS_LAMBDA_RUNTIME_API=" + addr
-	command.Env = append(slices.Clone(w.env), own)
+	command.Env = append(slices.Clone(w.env), variable)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdout, stderr, copied, err := w.outputs()
+	out, err := w.newOutputs()
 	if err != nil {
 		return "cannot run it: " + err.Error(), "LiveLambda.Local"
 	}
-	command.Stdout, command.Stderr = stdout, stderr
+	command.Stdout = out.stdout
+	command.Stderr = out.stderr
 	err = command.Start()
-	stdout.Close()
-	stderr.Close()
+	out.started()
 	if err != nil {
-		copied()
+		out.finish()
 		return err.Error(), "Runtime.InvalidEntrypoint"
 	}
-	group := -command.Process.Pid
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
-	select {
-	case err = <-ended:
-	case <-l.kill:
-		syscall.Kill(group, syscall.SIGKILL)
-		err = <-ended
-	case <-w.quit:
-		syscall.Kill(group, syscall.SIGTERM)
-		select {
-		case err = <-ended:
-		case <-l.kill:
-			syscall.Kill(group, syscall.SIGKILL)
-			err = <-ended
-		case <-time.After(killPause):
-			syscall.Kill(group, syscall.SIGKILL)
-			err = <-ended
-		}
-	}
-	syscall.Kill(group, syscall.SIGKILL) // what the process has started and left
-	killStrays(own)
-	copied()
+	err = w.supervise(command)
+	killStrays(variable)
+	out.finish()
 	if err == nil {
 		return "Runtime exited without providing a reason", "Runtime.ExitError"
 	}
 	return "Runtime exited with error: " + err.Error(), "Runtime.ExitError"
 }
 
+// supervise waits for a process to end, and ends it if it is to end. It returns how it ended. Nothing of its
+// process group is left then.
+func (w *worker) supervise(command *exec.Cmd) error {
+	group := -command.Process.Pid
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		err = command.Wait()
+		close(ended)
+	}()
+	w.awaitExit(group, ended)
+	syscall.Kill(group, syscall.SIGKILL)
+	<-ended
+	return err
+}
+
+// awaitExit returns when a process has ended, or has to be killed. A process that is to quit gets SIGTERM and
+// some time first.
+func (w *worker) awaitExit(group int, ended <-chan struct{}) {
+	kill := w.pool.local.kill
+	select {
+	case <-ended:
+		return
+	case <-kill:
+		return
+	case <-w.quit:
+	}
+	syscall.Kill(group, syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-kill:
+	case <-time.After(killPause):
+	}
+}
+
 // killStrays ends what has left the process group, as a browser does that a handler starts detached. On Linux
-// it is known by variable, which nothing but one worker's processes have in their environment; elsewhere it
-// is not found.
+// it is known by variable, which only the processes of one worker have in their environment. Elsewhere it is
+// not found.
 func killStrays(variable string) {
 	for range 10 { // those at hand may start others meanwhile
 		found := false
 		files, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is valid
 		for _, file := range files {
-			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
-			p, err := os.FindProcess(pid) // before the look: a process ID may be used again
-			if err != nil {
-				continue
+			if killStray(file, variable) {
+				found = true
 			}
-			environ, _ := os.ReadFile(file) // fails for those of others
-			if strings.Contains("\x00"+string(environ), "\x00"+variable+"\x00") {
-				found = p.Kill() == nil || found
-			}
-			p.Release()
 		}
 		if !found {
 			return
@@ -614,38 +764,73 @@ func killStrays(variable string) {
 	}
 }
 
-// outputs are pipes for what a handler prints; copied waits until all of it has been passed on.
-func (w *worker) outputs() (stdout, stderr *os.File, copied func(), err error) {
-	var wg sync.WaitGroup
-	var readers []*os.File
-	files := make([]*os.File, 2)
-	for i := range files {
-		r, f, err := os.Pipe()
-		if err != nil {
-			for _, r := range append(readers, files[:i]...) {
-				r.Close()
-			}
-			return nil, nil, nil, err
-		}
-		readers, files[i] = append(readers, r), f
-		out := w.pool.local.term.output(w.pool.name, i == 1)
-		wg.Go(func() {
-			io.Copy(out, r)
-			out.Close()
-		})
+// killStray ends the process whose environment is in file, /proc/PID/environ, if variable is part of it.
+func killStray(file, variable string) (killed bool) {
+	pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+	p, err := os.FindProcess(pid) // before the look into file: a process ID may be used again
+	if err != nil {
+		return false
 	}
-	return files[0], files[1], func() {
-		late := time.AfterFunc(killPause, func() { // something that left the process group holds them open
-			for _, r := range readers {
-				r.SetReadDeadline(time.Now())
-			}
-		})
-		defer late.Stop()
-		wg.Wait()
-		for _, r := range readers {
-			r.Close()
+	defer p.Release()
+	environ, _ := os.ReadFile(file) // fails for other users' processes
+	if !strings.Contains("\x00"+string(environ), "\x00"+variable+"\x00") {
+		return false
+	}
+	return p.Kill() == nil
+}
+
+// outputs are the pipes for what a handler prints.
+type outputs struct {
+	stdout, stderr *os.File   // the process's ends
+	readers        []*os.File // this program's
+	copying        sync.WaitGroup
+}
+
+// newOutputs opens the pipes and passes on what comes out of them.
+func (w *worker) newOutputs() (*outputs, error) {
+	outReader, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	errReader, stderr, err := os.Pipe()
+	if err != nil {
+		outReader.Close()
+		stdout.Close()
+		return nil, err
+	}
+	o := &outputs{stdout: stdout, stderr: stderr, readers: []*os.File{outReader, errReader}}
+	term := w.pool.local.term
+	o.pass(outReader, term.output(w.pool.name, false))
+	o.pass(errReader, term.output(w.pool.name, true))
+	return o, nil
+}
+
+func (o *outputs) pass(from io.Reader, to io.WriteCloser) {
+	o.copying.Go(func() {
+		io.Copy(to, from)
+		to.Close()
+	})
+}
+
+// started closes the process's ends here. It has its own by now, if it could be started.
+func (o *outputs) started() {
+	o.stdout.Close()
+	o.stderr.Close()
+}
+
+// finish waits until all that was printed has been passed on. It does not wait for long if something that has
+// left the process group holds the pipes open.
+func (o *outputs) finish() {
+	late := time.AfterFunc(killPause, func() {
+		for _, r := range o.readers {
+			r.SetReadDeadline(time.Now())
 		}
-	}, nil
+	})
+	defer late.Stop()
+	o.copying.Wait()
+	for _, r := range o.readers {
+		r.Close()
+	}
 }
 
 // exitReply is what the caller gets for an exit in the middle of its invocation.
@@ -661,53 +846,61 @@ func (w *worker) gone(status, errorType string) {
 	if w.killing != nil {
 		w.killing.Stop()
 	}
-	p := w.pool
 	wanted := w.retired
 	l.retire(w)
-	starting := w.starting() || w.state == stateFailed
+	unstarted := w.starting() || w.state == stateFailed
 	busy := w.state == stateRunning || w.state == stateAnswering
-	if q := w.request; q != nil && (starting || busy) {
+	q := w.request
+	if q != nil && (unstarted || busy) {
 		l.answer(q, failureReply(errorType, "RequestId: "+q.id+" Error: "+status))
 	}
 	switch {
 	case wanted:
-	case starting: // the next request that needs a process tries again
-		p.backOff()
-		l.term.note("%s: a process did not start: %s", p.name, status)
+	case unstarted: // the next request that needs a process tries again
+		w.pool.backOff()
+		l.term.note("%s: a process did not start: %s", w.pool.name, status)
 		l.term.restarted()
-	case l.stopping:
-	default:
+	case !l.stopping:
 		if !busy {
-			l.term.note("%s: a process has exited: %s", p.name, status)
+			l.term.note("%s: a process has exited: %s", w.pool.name, status)
 		}
-		l.term.restarted()
-		if w.state == stateReady { // it has done nothing since
-			p.backOff()
-		}
-		if time.Now().After(p.notBefore) {
-			l.start(p, w.identity, w.generation, w.env)
-		}
+		w.succeed()
 	}
-	l.schedule(p)
+	l.schedule(w.pool)
+}
+
+// succeed starts another process in place of w, which has exited by itself, unless starts are put off.
+// local.mu is held.
+func (w *worker) succeed() {
+	p := w.pool
+	p.local.term.restarted()
+	if w.state == stateReady { // it has exited before it did anything
+		p.backOff()
+	}
+	if time.Now().After(p.notBefore) {
+		p.local.start(p, w.identity, w.generation, w.env)
+	}
 }
 
 // backOff puts the next start off, for longer with each failure in a row. local.mu is held.
 func (p *pool) backOff() {
-	p.notBefore = time.Now().Add(min(firstRestart<<min(p.failures, 10), maxRestart))
+	pause := min(firstRestart<<min(p.failures, 10), maxRestart)
+	p.notBefore = time.Now().Add(pause)
 	p.failures++
 }
 
-// failed answers the request of a worker that cannot start. local.mu is held.
+// failed answers the request of a worker whose runtime says that it cannot start. local.mu is held.
 func (w *worker) failed(rep *reply) {
 	l := w.pool.local
-	if q := w.request; q != nil {
+	q := w.request
+	if q != nil {
 		w.request = nil
 		l.answer(q, rep)
 	} else {
 		l.term.note("%s: a process did not start: %s", w.pool.name, clean(rep.message))
 	}
 	if w == l.attach {
-		w.state = stateStarted // the next runtime may do better
+		w.enter(stateStarted) // the next runtime may do better
 		return
 	}
 	w.killing = time.AfterFunc(exitPause, func() { // it should exit by itself
@@ -728,8 +921,8 @@ func (l *local) serveAttached() (addr string, err error) {
 	return ln.Addr().String(), nil
 }
 
-// stop lets what is at hand come to its end and takes nothing more. The channel is closed when nothing is
-// left.
+// stop lets what is at hand come to its end, and takes nothing more. The channel that it returns is closed
+// when nothing is left.
 func (l *local) stop() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -749,8 +942,8 @@ func (l *local) endAll() {
 	close(l.kill)
 	for q := range l.live {
 		if q.reply == nil && q.pool != nil {
-			l.answer(q, failureReply(
-				"LiveLambda.Stopped", "the local end was stopped in the middle of the invocation"))
+			l.answer(q, failureReply("LiveLambda.Stopped",
+				"the local end was stopped in the middle of the invocation"))
 		}
 	}
 	for _, p := range l.pools {
