@@ -2,7 +2,8 @@
 
 package main
 
-// local_env.go is the environment of a handler's process: this machine's, with the function's laid over it.
+// local_env.go makes the environment of a handler's process: this machine's, with the function's laid over
+// it.
 
 import (
 	"cmp"
@@ -13,28 +14,52 @@ import (
 	"strings"
 )
 
-// environment is a process's environment for requests like q, but for the address of its Runtime API.
-// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
+// environment returns a process's environment for requests like q, but for the address of its Runtime API.
 func (l *local) environment(q *request) []string {
-	c := q.context
-	env := map[string]string{}
-	for _, s := range os.Environ() {
-		name, value, _ := strings.Cut(s, "=")
-		own := strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_")
-		if !own && (len(c.Environment) == 0 || !strings.HasPrefix(name, "AWS_")) {
-			env[name] = value
-		}
-	}
-	if l.opts.profile != "" && len(c.Environment) == 0 {
+	function := q.context.Environment
+	env := developersEnvironment(len(function) > 0)
+	if l.opts.profile != "" && len(function) == 0 {
 		env["AWS_PROFILE"] = l.opts.profile
 	}
-	for name, value := range c.Environment {
+	for name, value := range function {
 		if forwarded(name, value) {
 			env[name] = value
 		}
 	}
+	for name, value := range lambdasEnvironment(q.context) {
+		if value != "" && !strings.Contains(value, "\x00") {
+			env[name] = value
+		}
+	}
+	list := make([]string, 0, len(env))
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// developersEnvironment returns what this program has in its environment, without its own settings. If the
+// function sends its environment, the AWS settings are to be the function's alone.
+func developersEnvironment(functionSends bool) map[string]string {
+	env := map[string]string{}
+	for _, s := range os.Environ() {
+		name, value, _ := strings.Cut(s, "=")
+		own := strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_")
+		replaced := functionSends && strings.HasPrefix(name, "AWS_")
+		if !own && !replaced {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// lambdasEnvironment returns the variables that Lambda sets, as far as they mean something here. A value is
+// empty if it is not known.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
+func lambdasEnvironment(c eventContext) map[string]string {
 	directory, _ := os.Getwd()
-	for name, value := range map[string]string{
+	return map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":        c.FunctionName,
 		"AWS_LAMBDA_FUNCTION_VERSION":     c.FunctionVersion,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(cmp.Or(c.MemorySizeMB, 128)),
@@ -46,29 +71,22 @@ func (l *local) environment(q *request) []string {
 		"AWS_XRAY_CONTEXT_MISSING":        "LOG_ERROR",
 		"LAMBDA_TASK_ROOT":                directory,
 		"_HANDLER":                        c.Handler,
-	} {
-		if value != "" && !strings.Contains(value, "\x00") {
-			env[name] = value
-		}
 	}
-	list := make([]string, 0, len(env)+1)
-	for name, value := range env {
-		list = append(list, name+"="+value)
-	}
-	slices.Sort(list)
-	return list
 }
 
 // forwarded reports whether a variable of the deployed function becomes the local process's too.
 func forwarded(name, value string) bool {
-	return name != "" && !strings.Contains(name, "=") && !strings.Contains(name+value, "\x00") &&
-		(!notForwarded.MatchString(name) || forwardedStill.MatchString(name+"="+value))
+	valid := name != "" && !strings.Contains(name, "=") && !strings.Contains(name+value, "\x00")
+	if !valid {
+		return false
+	}
+	return !notForwarded.MatchString(name) || forwardedStill.MatchString(name+"="+value)
 }
 
-// notForwarded are variables that stay on Lambda: whoever may publish requests could set those that make an
-// interpreter, a shell, a compiler or the dynamic linker load code or run commands, and those that lead its
-// traffic elsewhere. No list has every program's, hence --own-env. Names without a "(?i:" are those that
-// programs read in this case only.
+// notForwarded are variables that stay on Lambda. Whoever may publish requests could set variables that make
+// an interpreter, a shell, a compiler or the dynamic linker load code or run commands, and variables that
+// lead a program's traffic elsewhere. No list has those of every program, hence --own-env. Names without a
+// "(?i:" are those that programs read in this case only.
 var notForwarded = regexp.MustCompile(`(?s)^(` + strings.Join([]string{
 	// Places and addresses that exist on Lambda only, and what concerns this program.
 	`_|PATH|HOME|PWD|OLDPWD|TMPDIR|TMP|TEMP|USER|LOGNAME|XDG_.*|LIVE_LAMBDA.*|LRAP_.*|LAMBDA_(RUNTIME_DIR|` +
@@ -148,7 +166,7 @@ var notForwarded = regexp.MustCompile(`(?s)^(` + strings.Join([]string{
 }, "|") + `)$`)
 
 // forwardedStill are those of notForwarded, as NAME=VALUE, that only tell the function's code how to behave.
-// ENV is "prod" to functions and a file to shells; NODE_ENV is part of a file's name to some packages.
+// ENV is "prod" to functions, but a file to shells. NODE_ENV is part of a file's name to some packages.
 var forwardedStill = regexp.MustCompile(`(?s)^((ENV|NODE_ENV|NODE_CONFIG_ENV|MIX_ENV)=[A-Za-z0-9_.,-]*|` +
 	`(NODE_CONFIG|UV_THREADPOOL_SIZE|DOTNET_(ENVIRONMENT|SYSTEM_GLOBALIZATION_INVARIANT)|GO(GC|MEMLIMIT|` +
 	`MAXPROCS|TRACEBACK))=.*)$`)
