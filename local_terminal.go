@@ -2,12 +2,12 @@
 
 package main
 
-// local_terminal.go is what the developer sees: a line when an invocation arrives and one when it ends, what
-// handlers print, and on a terminal that can show it a last line that tells what is running. With --json each
-// line is a JSON object, and what handlers print goes to standard error.
+// local_terminal.go is what the developer sees: a line when an invocation arrives, a line when it ends, and
+// what handlers print. A terminal that can show it has a live line below all that, which tells what is
+// running. With --json each line is a JSON object, and what handlers print goes to standard error.
 //
-// One goroutine writes. Own lines never wait for a terminal that stands still, they are dropped first;
-// handlers do wait.
+// One goroutine writes. This program's own lines never wait for a terminal that stands still: they are
+// dropped. Handlers do wait.
 
 import (
 	"bytes"
@@ -26,52 +26,59 @@ import (
 )
 
 const (
-	waitingLines = 4096 // own lines that may wait for a slow terminal
-	verboseBytes = 4096 // of an event or answer that --verbose prints
-	liveEvery    = 250 * time.Millisecond
-	// for what a handler has printed before its answer to come out of the pipe
-	endPause     = 10 * time.Millisecond
-	maxDurations = 100_000 // kept for the summary
+	waitingLines = 4096     // own lines that may wait for a slow terminal
+	verboseBytes = 4096     // of an event or answer that --verbose prints
+	maxDurations = 100_000  // kept for the summary
+	maxMarked    = 64 << 10 // bytes of a handler's line that are kept until it ends
+
+	liveEvery = 250 * time.Millisecond // the live line is written anew
+	endPause  = 10 * time.Millisecond  // for what a handler printed before its answer to come out of the pipe
 )
 
 // terminal is safe for concurrent use.
 type terminal struct {
-	out, errors   io.Writer  // the developer's, and in JSON mode the handlers'
-	columns       func() int // of out, 0: not a terminal
-	colour        bool
-	json, verbose bool
-	silent        bool // no lines about invocations
+	out     io.Writer
+	errors  io.Writer  // for what handlers print to standard error, and for all that they print with --json
+	columns func() int // of out; 0: not a terminal
+	colour  bool
+	json    bool
+	verbose bool
+	silent  bool // no lines about invocations
 
 	wg     sync.WaitGroup
 	chunks chan chunk
 
+	// mu guards the following.
 	mu          sync.Mutex
 	several     bool // more than one function has run
 	running     []*request
-	queue       int
-	dropped     int
-	durations   []time.Duration
-	slowest     string // request
-	maximum     time.Duration
+	queue       int // how many of them wait for a process
+	dropped     int // lines
+	invocations int // that are over
 	failures    int
-	invocations int
 	restarts    int
+	durations   []time.Duration // of the first maxDurations invocations
+	maximum     time.Duration
+	slowest     string // the request that took maximum
 }
 
 // chunk is something to write: whole lines of this program's, or what a handler has printed.
 type chunk struct {
 	text    []byte
-	handler bool
-	stderr  bool
-	end     time.Time     // of the invocation that the line is about, where a handler has answered
-	tick    bool          // only the live line
+	handler bool          // a handler has printed text
+	stderr  bool          // to its standard error
+	end     time.Time     // of the invocation that the line is about, if a handler has answered
+	tick    bool          // there is nothing but the live line to write
 	flush   chan struct{} // closed when all before it has been written
 }
 
 func newTerminal(out, errors *os.File) *terminal {
-	t := &terminal{out: out, errors: errors, columns: func() int {
-		return columns(out)
-	}, chunks: make(chan chunk, waitingLines)}
+	t := &terminal{
+		out:     out,
+		errors:  errors,
+		columns: func() int { return columns(out) },
+		chunks:  make(chan chunk, waitingLines),
+	}
 	if columns(out) == 0 || os.Getenv("TERM") == "dumb" {
 		t.columns = func() int { return 0 }
 	}
@@ -79,26 +86,12 @@ func newTerminal(out, errors *os.File) *terminal {
 	return t
 }
 
-// start begins writing, close ends it when all has been written.
+// start begins writing.
 func (t *terminal) start() {
 	live := t.columns() > 0 && os.Getenv("NO_COLOR") == "" && !t.json && !t.silent
 	stop := make(chan struct{})
 	if live {
-		t.wg.Go(func() {
-			ticker := time.NewTicker(liveEvery)
-			defer ticker.Stop()
-			for {
-				select {
-				case <-ticker.C:
-					select {
-					case t.chunks <- chunk{tick: true}:
-					default:
-					}
-				case <-stop:
-					return
-				}
-			}
-		})
+		t.wg.Go(func() { t.tick(stop) })
 	}
 	t.wg.Go(func() {
 		defer close(stop)
@@ -106,6 +99,7 @@ func (t *terminal) start() {
 	})
 }
 
+// close ends writing when all has been written.
 func (t *terminal) close() {
 	done := make(chan struct{})
 	t.chunks <- chunk{flush: done}
@@ -113,60 +107,127 @@ func (t *terminal) close() {
 	t.wg.Wait()
 }
 
-// write is the writer's goroutine. It keeps the live line, where there is one, below everything else, and
-// lets what handlers print before they answer go before the line about the end.
-func (t *terminal) write(live bool) {
-	shown := ""   // the live line on the screen
-	open := false // a handler's line has not ended
-	own := func(text []byte) {
-		if open && live { // a prompt or the like: the program's own line begins below it
-			io.WriteString(t.out, "\n")
-			open = false
-		}
-		t.out.Write(text)
-	}
-	var end []byte // a line that waits
-	var due <-chan time.Time
+// tick has the live line written anew, again and again until stop is closed.
+func (t *terminal) tick(stop <-chan struct{}) {
+	ticker := time.NewTicker(liveEvery)
+	defer ticker.Stop()
 	for {
-		c := chunk{tick: true}
 		select {
-		case c = <-t.chunks:
-		case <-due:
-			due = nil
-		}
-		late := end != nil && (due == nil || !c.handler && !c.tick)
-		if shown != "" && (late || !(c.tick && t.liveLine() == shown)) {
-			io.WriteString(t.out, "\r\x1b[K")
-			shown = ""
-		}
-		if late {
-			own(end)
-			end, due = nil, nil
-		}
-		switch {
-		case c.flush != nil:
-			close(c.flush)
+		case <-ticker.C:
+		case <-stop:
 			return
-		case c.handler:
-			w := t.out
-			if c.stderr || t.json || t.silent {
-				w = t.errors
-			}
-			w.Write(c.text)
-			open = !bytes.HasSuffix(c.text, []byte{'\n'})
-		case !c.end.IsZero():
-			end, due = c.text, time.After(time.Until(c.end.Add(endPause)))
-		case !c.tick:
-			own(c.text)
 		}
-		if line := t.liveLine(); live && !open && line != shown {
-			shown = line
-			io.WriteString(t.out, line)
+		select {
+		case t.chunks <- chunk{tick: true}:
+		default: // there are other things to write
 		}
 	}
 }
 
-// liveLine tells what is running now, "" for nothing.
+// writer is what the goroutine that writes knows. Nobody else uses it.
+//
+// It keeps the live line below everything else. The line about the end of an invocation waits for endPause:
+// what the handler printed before it answered comes through a pipe, and goes first.
+type writer struct {
+	t     *terminal
+	live  bool             // there is a live line
+	shown string           // the live line on the screen; "" if there is none now
+	open  bool             // what a handler printed last has not ended its line
+	end   []byte           // the line about an end that waits; nil if none does
+	due   <-chan time.Time // when end has waited long enough; nil from then on
+}
+
+// write is the writer's goroutine.
+func (t *terminal) write(live bool) {
+	w := &writer{t: t, live: live}
+	for {
+		c := w.next()
+		w.put(c)
+		if c.flush != nil {
+			close(c.flush)
+			return
+		}
+		w.show()
+	}
+}
+
+// next waits for something to write, or for the line that waits to be due.
+func (w *writer) next() chunk {
+	select {
+	case c := <-w.t.chunks:
+		return c
+	case <-w.due:
+		w.due = nil
+		return chunk{tick: true}
+	}
+}
+
+// put writes c. The line that waits goes before c if it is due, or if c is another line of this program's.
+func (w *writer) put(c chunk) {
+	due := w.due == nil || !c.handler && !c.tick
+	late := w.end != nil && due
+	if late || !c.tick {
+		w.hide()
+	}
+	if late {
+		w.putLine(w.end)
+		w.end = nil
+		w.due = nil
+	}
+	switch {
+	case c.flush != nil:
+	case c.handler:
+		w.putPrinted(c)
+	case !c.end.IsZero():
+		w.end = c.text
+		w.due = time.After(time.Until(c.end.Add(endPause)))
+	case !c.tick:
+		w.putLine(c.text)
+	}
+}
+
+// putLine writes a line of this program's own. It begins below a prompt, or whatever else a handler has not
+// ended.
+func (w *writer) putLine(text []byte) {
+	if w.open && w.live {
+		io.WriteString(w.t.out, "\n")
+		w.open = false
+	}
+	w.t.out.Write(text)
+}
+
+// putPrinted writes what a handler has printed.
+func (w *writer) putPrinted(c chunk) {
+	out := w.t.out
+	if c.stderr || w.t.json || w.t.silent {
+		out = w.t.errors
+	}
+	out.Write(c.text)
+	w.open = !bytes.HasSuffix(c.text, []byte{'\n'})
+}
+
+// hide takes the live line off the screen.
+func (w *writer) hide() {
+	if w.shown != "" {
+		io.WriteString(w.t.out, "\r\x1b[K")
+		w.shown = ""
+	}
+}
+
+// show writes the live line, unless it is on the screen already.
+func (w *writer) show() {
+	if !w.live || w.open {
+		return
+	}
+	line := w.t.liveLine()
+	if line != w.shown {
+		w.hide()
+		io.WriteString(w.t.out, line)
+		w.shown = line
+	}
+}
+
+// liveLine tells what is running now. It is "" if nothing is.
 func (t *terminal) liveLine() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -178,13 +239,13 @@ func (t *terminal) liveLine() string {
 		line = fmt.Sprintf("%d at hand, %d of them queued", len(t.running), t.queue)
 	}
 	for _, q := range t.running {
-		line += fmt.Sprintf(
-			"  %s %s %.0fs", nameText(q.context.FunctionName), short(q.id), time.Since(q.arrived).Seconds())
+		name := nameText(q.context.FunctionName)
+		line += fmt.Sprintf("  %s %s %.0fs", name, short(q.id), time.Since(q.arrived).Seconds())
 	}
-	return "\x1b[2m" + clip(line, t.columns()-1) + "\x1b[0m"
+	return faint + clip(line, t.columns()-1) + reset
 }
 
-// line writes a line of this program's own.
+// line has a line of this program's own written, or drops it.
 func (t *terminal) line(c chunk) {
 	select {
 	case t.chunks <- c:
@@ -195,13 +256,14 @@ func (t *terminal) line(c chunk) {
 	}
 }
 
-// event is what a line tells: to people in words, with --json as it is.
+// event is what a line tells: to people in words, with --json as it is. The type is start, end, late, note or
+// summary. The outcome of an end is ok, error, timeout, deployed, elsewhere or unknown.
 type event struct {
 	Time      time.Time       `json:"time"`
-	Type      string          `json:"type"` // start, end, late, note, summary
+	Type      string          `json:"type"`
 	Function  string          `json:"function,omitempty"`
 	RequestID string          `json:"request_id,omitempty"`
-	Outcome   string          `json:"outcome,omitempty"` // of end: ok, error, timeout, deployed, elsewhere
+	Outcome   string          `json:"outcome,omitempty"`
 	ErrorType string          `json:"error_type,omitempty"`
 	Message   string          `json:"message,omitempty"`
 	Ms        *float64        `json:"ms,omitempty"`
@@ -209,7 +271,7 @@ type event struct {
 	BytesOut  *int64          `json:"bytes_out,omitempty"`
 	Running   *int            `json:"running,omitempty"`
 	Queued    *int            `json:"queued,omitempty"`
-	Event     json.RawMessage `json:"event,omitempty"`  // with --verbose, where it is not large
+	Event     json.RawMessage `json:"event,omitempty"`  // with --verbose, if it is not large
 	Answer    string          `json:"answer,omitempty"` // with --verbose, its beginning
 	Summary   *summary        `json:"summary,omitempty"`
 }
@@ -223,26 +285,34 @@ type summary struct {
 	Restarts    int     `json:"restarts"`
 }
 
-// tell writes e: text is its line for people, without the time; more are further lines.
+// eventAbout begins an event about q.
+func eventAbout(q *request, what string) event {
+	return event{Type: what, Function: q.context.FunctionName, RequestID: q.id}
+}
+
+// milliseconds are a duration's in an event.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// tell writes e. To people it writes text, in a colour if there is one, with the time before it; more are
+// further lines.
 func (t *terminal) tell(e event, colour, text string, more ...string) {
 	now := time.Now()
-	if e.Time = now.UTC(); t.json {
+	if t.json {
+		e.Time = now.UTC()
 		line, err := json.Marshal(e)
 		if err == nil {
 			t.line(chunk{text: append(line, '\n')})
 		}
 		return
 	}
-	if width := t.columns(); width > 0 && e.RequestID != "" {
-		text = clip(text, width-14)
+	width := t.columns()
+	if width > 0 && e.RequestID != "" {
+		text = clip(text, width-len("15:04:05.000 ")-1)
 	}
 	if t.colour && colour != "" {
-		text = colour + text + "\x1b[0m"
+		text = colour + text + reset
 	}
-	text = now.Format("15:04:05.000 ") + text + "\n"
-	for _, m := range more {
-		text += m
-	}
+	text = now.Format("15:04:05.000 ") + text + "\n" + strings.Join(more, "")
 	c := chunk{text: []byte(text)}
 	if e.BytesOut != nil { // a handler has answered
 		c.end = now
@@ -255,21 +325,24 @@ const (
 	green  = "\x1b[32m"
 	yellow = "\x1b[33m"
 	faint  = "\x1b[2m"
+	reset  = "\x1b[0m"
 )
 
 // short is a request ID as lines show it.
 func short(id string) string { return clip(plainText(id), 8) }
 
-// nameText is a function's name in a line; a long one loses its middle, as both ends tell more.
+// nameText is a function's name in a line. A long one loses its middle, as both ends tell more.
 func nameText(name string) string {
 	const most = 24
-	if name = plainText(name); utf8.RuneCountInString(name) > most {
-		r := []rune(name)
-		name = string(r[:most/2]) + "~" + string(r[len(r)-most/2+1:])
+	name = plainText(name)
+	if utf8.RuneCountInString(name) <= most {
+		return name
 	}
-	return name
+	r := []rune(name)
+	return string(r[:most/2]) + "~" + string(r[len(r)-most/2+1:])
 }
 
+// count is a number of things in words.
 func count(n int, what string) string {
 	if n != 1 {
 		what += "s"
@@ -282,13 +355,14 @@ func (t *terminal) head(q *request, word string) string {
 	return fmt.Sprintf("%s %-8s %-7s ", nameText(q.context.FunctionName), short(q.id), word)
 }
 
+// functions says how many functions have run.
 func (t *terminal) functions(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.several = n > 1
 }
 
-// arrived says that q has come; queue requests wait for a process.
+// arrived says that q has come. queue is how many requests wait for a process.
 func (t *terminal) arrived(q *request, queue int) {
 	t.mu.Lock()
 	t.running = append(t.running, q)
@@ -298,26 +372,35 @@ func (t *terminal) arrived(q *request, queue int) {
 	if t.silent {
 		return
 	}
-	word, counts := "start", fmt.Sprintf(", %d running", running-queue)
+	word := "start"
 	if q.queued {
 		word = "queued"
 	}
-	if queue > 0 {
-		counts += fmt.Sprintf(", %d queued", queue)
+	text := t.head(q, word) + bytesText(int64(q.size)) + " in"
+	text += fmt.Sprintf(", %d running", running-queue) + queuedText(queue)
+	e := eventAbout(q, "start")
+	e.BytesIn = &q.size
+	e.Running = &running
+	e.Queued = &queue
+	if !t.verbose {
+		t.tell(e, faint, text)
+		return
 	}
-	e := event{Type: "start", Function: q.context.FunctionName, RequestID: q.id, BytesIn: &q.size,
-		Running: &running, Queued: &queue}
-	var more []string
-	if t.verbose {
-		if len(q.event) <= headBytes {
-			e.Event = q.event
-		}
-		more = append(more, pretty("event", q.event, int64(q.size)))
+	if len(q.event) <= headBytes {
+		e.Event = q.event
 	}
-	t.tell(e, faint, t.head(q, word)+bytesText(int64(q.size))+" in"+counts, more...)
+	t.tell(e, faint, text, pretty("event", q.event, int64(q.size)))
 }
 
-// gone takes q off the list of what is running and counts it.
+// queuedText ends a line that tells how many requests wait.
+func queuedText(queue int) string {
+	if queue == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d queued", queue)
+}
+
+// gone takes q off the list of what is running, and counts it. It returns how long q took.
 func (t *terminal) gone(q *request, queue int, failed bool) time.Duration {
 	took := time.Since(q.arrived)
 	t.mu.Lock()
@@ -329,7 +412,8 @@ func (t *terminal) gone(q *request, queue int, failed bool) time.Duration {
 		t.failures++
 	}
 	if took > t.maximum {
-		t.maximum, t.slowest = took, q.id
+		t.maximum = took
+		t.slowest = q.id
 	}
 	if len(t.durations) < maxDurations {
 		t.durations = append(t.durations, took)
@@ -344,63 +428,76 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 	if t.silent {
 		return
 	}
-	ms := float64(took.Microseconds()) / 1e3
-	e := event{Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: "ok", Ms: &ms,
-		BytesOut: &rep.size, Queued: &queue}
-	colour, text := green, t.head(q, "ok")+durationText(took)+", "+bytesText(rep.size)+" out"
+	ms := milliseconds(took)
+	e := eventAbout(q, "end")
+	e.Outcome = "ok"
+	e.Ms = &ms
+	e.BytesOut = &rep.size
+	e.Queued = &queue
+	colour := green
+	text := durationText(took) + ", " + bytesText(rep.size) + " out"
 	if failed {
-		e.Outcome, e.ErrorType, e.Message = "error", rep.errorType, clip(rep.message, 200)
-		summary, _, _ := strings.Cut(rep.summary(q), "\n")
-		colour, text = red, t.head(q, "error")+durationText(took)+"  "+clip(plainText(summary), 160)
+		e.Outcome = "error"
+		e.ErrorType = rep.errorType
+		e.Message = clip(rep.message, 200)
+		colour = red
+		text = durationText(took) + "  " + rep.summary(q)
 	}
-	if queue > 0 {
-		text += fmt.Sprintf(", %d queued", queue)
+	text = t.head(q, e.Outcome) + text + queuedText(queue)
+	if !t.verbose {
+		t.tell(e, colour, text)
+		return
 	}
-	var more []string
-	if t.verbose {
-		e.Answer, _ = textOf(rep.head)
-		more = append(more, pretty("answer", rep.head, rep.size))
-	}
-	t.tell(e, colour, text, more...)
+	e.Answer, _ = textOf(rep.head)
+	t.tell(e, colour, text, pretty("answer", rep.head, rep.size))
 }
 
-// summary is an error in a few words.
+// summary is an error in a few words, for a line: its message, or if it has none its type.
 func (rep *reply) summary(q *request) string {
-	return cmp.Or(strings.Replace(rep.message, "RequestId: "+q.id+" Error: ", "", 1), rep.errorType)
+	message := strings.Replace(rep.message, "RequestId: "+q.id+" Error: ", "", 1)
+	line, _, _ := strings.Cut(cmp.Or(message, rep.errorType), "\n")
+	return clip(plainText(line), 160)
 }
 
-// over says that nobody waits for q's answer any more; answered, that there was one.
+// over says that nobody waits for q's answer any more. answered says that there was one.
 func (t *terminal) over(q *request, answered bool, queue int) {
 	took := time.Since(q.arrived)
 	if !answered {
-		t.gone(q, queue, q.over == overTimeout || q.over == overDeadline)
-	}
-	outcome, text := "timeout", "the caller got an error"
-	switch {
-	case q.over == overDeployed:
-		outcome, text = "deployed", "the deployed code answers"
-	case q.over == overAnswered:
-		outcome, text = "elsewhere", "another local end has answered"
-	case q.over == overDeadline && answered:
-		outcome, text = "unknown", "nobody said that the answer arrived"
-	case q.over == overDeadline:
-		text = "deadline passed, the caller got an error"
+		failed := q.over == overTimeout || q.over == overDeadline
+		t.gone(q, queue, failed)
 	}
 	if t.silent {
 		return
 	}
-	ms := float64(took.Microseconds()) / 1e3
-	t.tell(event{
-		Type: "end", Function: q.context.FunctionName, RequestID: q.id, Outcome: outcome, Ms: &ms,
-		Message: text},
-		yellow, t.head(q, outcome)+durationText(took)+"  "+text)
+	outcome, text := overText(q.over, answered)
+	ms := milliseconds(took)
+	e := eventAbout(q, "end")
+	e.Outcome = outcome
+	e.Ms = &ms
+	e.Message = text
+	t.tell(e, yellow, t.head(q, outcome)+durationText(took)+"  "+text)
+}
+
+// overText names what became of an invocation that is over, and says it in words.
+func overText(over string, answered bool) (outcome, text string) {
+	switch {
+	case over == overDeployed:
+		return "deployed", "the deployed code answers"
+	case over == overAnswered:
+		return "elsewhere", "another local end has answered"
+	case over == overDeadline && answered:
+		return "unknown", "nobody said that the answer arrived"
+	case over == overDeadline:
+		return "timeout", "deadline passed, the caller got an error"
+	}
+	return "timeout", "the caller got an error"
 }
 
 // late says that a runtime has answered an invocation that was over.
 func (t *terminal) late(q *request) {
-	t.tell(event{Type: "late", Function: q.context.FunctionName, RequestID: q.id}, yellow,
-		t.head(q, "late")+"answered after "+durationText(time.Since(q.arrived))+
-			", when it was over; nobody got this")
+	took := durationText(time.Since(q.arrived))
+	text := t.head(q, "late") + "answered after " + took + ", when it was over; nobody got this"
+	t.tell(eventAbout(q, "late"), yellow, text)
 }
 
 // note is a line about anything else.
@@ -409,6 +506,7 @@ func (t *terminal) note(format string, args ...any) {
 	t.tell(event{Type: "note", Message: text}, "", text)
 }
 
+// restarted counts a process that has exited by itself, or could not start.
 func (t *terminal) restarted() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -417,22 +515,11 @@ func (t *terminal) restarted() {
 
 // summarise writes the last line.
 func (t *terminal) summarise() {
-	t.mu.Lock()
-	s := summary{
-		Invocations: t.invocations, Errors: t.failures, SlowestMs: float64(t.maximum.Microseconds()) / 1e3,
-		Slowest: t.slowest, Restarts: t.restarts}
-	var median time.Duration
-	if n := len(t.durations); n > 0 {
-		slices.Sort(t.durations)
-		median = t.durations[n/2]
-	}
-	s.MedianMs = float64(median.Microseconds()) / 1e3
-	dropped, slowest := t.dropped, t.maximum
-	t.mu.Unlock()
+	s, median, slowest, dropped := t.totals()
 	text := count(s.Invocations, "invocation") + ", " + count(s.Errors, "error")
 	if s.Invocations > 0 {
-		text += fmt.Sprintf(
-			", median %s, slowest %s (%s)", durationText(median), durationText(slowest), short(s.Slowest))
+		text += fmt.Sprintf(", median %s, slowest %s (%s)",
+			durationText(median), durationText(slowest), short(s.Slowest))
 	}
 	text += ", " + count(s.Restarts, "restart")
 	if dropped > 0 {
@@ -441,48 +528,73 @@ func (t *terminal) summarise() {
 	t.tell(event{Type: "summary", Summary: &s}, "", text)
 }
 
-// pretty shows an event or an answer: JSON indented, other text as it is, nothing of what is neither.
+// totals sums up what has been counted.
+func (t *terminal) totals() (s summary, median, slowest time.Duration, dropped int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(t.durations)
+	if n > 0 {
+		slices.Sort(t.durations)
+		median = t.durations[n/2]
+	}
+	s = summary{
+		Invocations: t.invocations,
+		Errors:      t.failures,
+		MedianMs:    milliseconds(median),
+		SlowestMs:   milliseconds(t.maximum),
+		Slowest:     t.slowest,
+		Restarts:    t.restarts,
+	}
+	return s, median, t.maximum, t.dropped
+}
+
+// pretty shows the beginning b of an event or an answer of this size: JSON indented, other text as it is. Of
+// what is not text it tells the size.
 func pretty(what string, b []byte, size int64) string {
 	text, ok := textOf(b)
 	var indented bytes.Buffer
+	whole := int64(len(b)) == size
 	switch {
-	case int64(len(b)) == size && json.Indent(&indented, b, "    ", "  ") == nil:
+	case whole && json.Indent(&indented, b, "    ", "  ") == nil:
 		text = indented.String()
 	case !ok:
 		return fmt.Sprintf("    %s: %s that are not text\n", what, bytesText(size))
 	}
-	cut := ""
+	rest := ""
 	if len(text) > verboseBytes {
-		text, cut = text[:verboseBytes], fmt.Sprintf("\n    … (%s in all)", bytesText(size))
+		text = text[:verboseBytes]
+		rest = fmt.Sprintf("\n    … (%s in all)", bytesText(size))
 	}
 	lines := strings.Split(strings.ToValidUTF8(text, ""), "\n")
-	for i := range lines {
-		lines[i] = plainText(strings.ReplaceAll(lines[i], "\t", "  "))
+	for i, line := range lines {
+		lines[i] = plainText(strings.ReplaceAll(line, "\t", "  "))
 	}
-	return "    " + what + ": " + strings.Join(lines, "\n") + cut + "\n"
+	return "    " + what + ": " + strings.Join(lines, "\n") + rest + "\n"
 }
 
-// textOf is b as text, without the last character where that is cut. Bytes that are not text it refuses.
+// textOf is b as text. If b ends within a character, the text ends before it. If b is not text, ok is false.
 func textOf(b []byte) (text string, ok bool) {
 	for cut := 0; cut < utf8.UTFMax && cut <= len(b); cut++ {
-		if b := b[:len(b)-cut]; utf8.Valid(b) {
-			return string(b), true
+		kept := b[:len(b)-cut]
+		if utf8.Valid(kept) {
+			return string(kept), true
 		}
 	}
 	return "", false
 }
 
-// output returns a writer for what a process of function prints: bytes as they come, marked by line where
-// several functions run.
+// output returns a writer for what a process of function prints. It passes on bytes as they come; once
+// several functions have run, it passes on lines, each marked with the function's name.
 func (t *terminal) output(function string, stderr bool) io.WriteCloser {
 	return &handlerOutput{t: t, name: nameText(function), stderr: stderr}
 }
 
+// handlerOutput is used by one goroutine.
 type handlerOutput struct {
 	t      *terminal
 	name   string
 	stderr bool
-	line   []byte // that has not ended
+	line   []byte // the beginning of a line that has not ended
 }
 
 func (o *handlerOutput) Write(p []byte) (int, error) {
@@ -490,30 +602,38 @@ func (o *handlerOutput) Write(p []byte) (int, error) {
 	several := o.t.several
 	o.t.mu.Unlock()
 	if !several && len(o.line) == 0 {
-		o.t.chunks <- chunk{text: bytes.Clone(p), handler: true, stderr: o.stderr}
+		o.put(bytes.Clone(p))
 		return len(p), nil
 	}
 	o.line = append(o.line, p...)
 	end := bytes.LastIndexByte(o.line, '\n') + 1
-	if len(o.line)-end > 64<<10 {
+	if len(o.line)-end > maxMarked {
 		end = len(o.line)
 	}
 	if end > 0 {
 		o.mark(o.line[:end])
-		o.line = append([]byte(nil), o.line[end:]...)
+		o.line = bytes.Clone(o.line[end:])
 	}
 	return len(p), nil
+}
+
+// put hands text over to the goroutine that writes, and waits for it if need be.
+func (o *handlerOutput) put(text []byte) {
+	o.t.chunks <- chunk{text: text, handler: true, stderr: o.stderr}
 }
 
 // mark writes whole lines, each with the function's name before it.
 func (o *handlerOutput) mark(lines []byte) {
 	var text []byte
 	for line := range bytes.Lines(lines) {
-		text = append(append(append(text, o.name...), " | "...), line...)
+		text = append(text, o.name...)
+		text = append(text, " | "...)
+		text = append(text, line...)
 	}
-	o.t.chunks <- chunk{text: text, handler: true, stderr: o.stderr}
+	o.put(text)
 }
 
+// Close writes what has not ended its line.
 func (o *handlerOutput) Close() error {
 	if len(o.line) > 0 {
 		o.mark(append(o.line, '\n'))
@@ -552,7 +672,7 @@ func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h logHandler) WithGroup(string) slog.Handler { return h }
 
-// logger makes lines of what is logged.
+// logger returns a log whose entries become lines.
 func (t *terminal) logger(level slog.Level) *slog.Logger {
 	return slog.New(logHandler{t: t, level: level})
 }
