@@ -2,7 +2,7 @@
 
 package main
 
-// local_watch.go restarts processes when files change: it looks at their times of modification, again and
+// local_watch.go restarts processes when files change. It looks at the files' times of modification again and
 // again.
 
 import (
@@ -18,14 +18,14 @@ import (
 
 const (
 	pollFiles = 500 * time.Millisecond
-	maxFiles  = 50_000 // looked at
+	maxFiles  = 50_000 // that are looked at
 )
 
 // notWatched are directories that are full of files that nobody edits.
 var notWatched = []string{"node_modules", "__pycache__", "venv", "vendor", "target"}
 
-// watch restarts processes when one of the files below the working directory that globs name (none: any)
-// appears, changes or goes, until ctx is done.
+// watch restarts processes when a file below the working directory appears, changes or goes, until ctx is
+// done. If there are globs, it looks only at the files that they name.
 func (l *local) watch(ctx context.Context, globs []string) {
 	var patterns []*regexp.Regexp
 	for _, g := range globs {
@@ -45,39 +45,47 @@ func (l *local) watch(ctx context.Context, globs []string) {
 			return
 		}
 		now, _ := scan(patterns, l.opts.record)
-		if file := changed(before, now); file != "" {
+		file := changed(before, now)
+		if file != "" {
 			l.restartAll(file)
 		}
 		before = now
 	}
 }
 
-// restartAll replaces the processes that run nothing now, and the others when they are ready.
+// restartAll replaces the processes that run nothing, and has the others replaced when they are ready.
 func (l *local) restartAll(file string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	idle, busy := 0, 0
+	idle := 0
+	busy := 0
 	for _, p := range l.pools {
-		p.failures, p.notBefore = 0, time.Time{}
+		p.failures = 0
+		p.notBefore = time.Time{}
 		for _, w := range slices.Clone(p.workers) {
-			if q := w.request; q == nil || w.starting() {
-				// its event has not been handed out yet; what loads may be old, or hang
-				if q != nil && q.over == "" {
-					p.queue = slices.Insert(p.queue, 0, q)
-				}
-				w.request = nil
-				l.replace(w)
-				idle++
-			} else {
+			if w.request != nil && !w.starting() {
 				w.stale = true
 				busy++
+				continue
 			}
+			w.giveBack()
+			l.replace(w)
+			idle++
 		}
 		l.schedule(p)
 	}
-	l.term.note(
-		"%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished", file,
-		idle, busy)
+	l.term.note("%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished",
+		file, idle, busy)
+}
+
+// giveBack puts the request of a process that is still starting back into the queue, as its first. The
+// process has not got the event yet, and what it loads may be old or may hang. local.mu is held.
+func (w *worker) giveBack() {
+	q := w.request
+	w.request = nil
+	if q != nil && q.over == "" {
+		w.pool.queue = slices.Insert(w.pool.queue, 0, q)
+	}
 }
 
 // stamp is what changes with a file.
@@ -86,40 +94,73 @@ type stamp struct {
 	size     int64
 }
 
-// scan looks at the files below the working directory; full says that there are too many.
+// scan looks at the files below the working directory whose names match one of patterns, or at all files if
+// there are none. It leaves out the directory except. If there are too many files, full is true.
 func scan(patterns []*regexp.Regexp, except string) (files map[string]stamp, full bool) {
 	files = map[string]stamp{}
 	filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil // gone in this moment, or not ours to read
-		case d.IsDir():
-			hidden := strings.HasPrefix(d.Name(), ".") && name != "."
-			if hidden || slices.Contains(notWatched, d.Name()) || except != "" && sameFile(name, except) {
+		if err != nil {
+			return nil // it has just gone, or is not ours to read
+		}
+		if d.IsDir() {
+			if leftOut(name, d, except) {
 				return filepath.SkipDir
 			}
-		case len(files) >= maxFiles:
+			return nil
+		}
+		if len(files) >= maxFiles {
 			full = true
 			return filepath.SkipAll
-		case len(patterns) == 0 || slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool {
-			return p.MatchString(filepath.ToSlash(name))
-		}):
-			if info, err := d.Info(); err == nil {
-				files[name] = stamp{info.ModTime(), info.Size()}
-			}
+		}
+		if !watched(name, patterns) {
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil {
+			files[name] = stamp{modified: info.ModTime(), size: info.Size()}
 		}
 		return nil
 	})
 	return files, full
 }
 
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	y, err2 := os.Stat(b)
-	return err == nil && err2 == nil && os.SameFile(x, y)
+// leftOut reports whether no file in this directory is looked at.
+func leftOut(name string, d fs.DirEntry, except string) bool {
+	hidden := strings.HasPrefix(d.Name(), ".") && name != "."
+	if hidden || slices.Contains(notWatched, d.Name()) {
+		return true
+	}
+	return except != "" && sameFile(name, except)
 }
 
-// changed names a file that differs between two scans.
+// watched reports whether one of patterns matches a file's name. If there are none, all files are watched.
+func watched(name string, patterns []*regexp.Regexp) bool {
+	if len(patterns) == 0 {
+		return true
+	}
+	name = filepath.ToSlash(name)
+	for _, p := range patterns {
+		if p.MatchString(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameFile reports whether both names are of one file.
+func sameFile(a, b string) bool {
+	infoA, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	infoB, err := os.Stat(b)
+	if err != nil {
+		return false
+	}
+	return os.SameFile(infoA, infoB)
+}
+
+// changed names a file that differs between two scans. It returns "" if none does.
 func changed(before, now map[string]stamp) string {
 	for name, s := range now {
 		if before[name] != s {
@@ -127,7 +168,8 @@ func changed(before, now map[string]stamp) string {
 		}
 	}
 	for name := range before {
-		if _, there := now[name]; !there {
+		_, there := now[name]
+		if !there {
 			return name
 		}
 	}
@@ -142,8 +184,10 @@ func globPattern(glob string) *regexp.Regexp {
 		glob = "**/" + glob
 	}
 	quoted := regexp.QuoteMeta(glob)
-	for _, r := range [][2]string{{`\*\*/`, `(?:.*/)?`}, {`\*\*`, `.*`}, {`\*`, `[^/]*`}, {`\?`, `[^/]`}} {
-		quoted = strings.ReplaceAll(quoted, r[0], r[1])
-	}
+	// The longer come first, as they begin with the shorter.
+	quoted = strings.ReplaceAll(quoted, `\*\*/`, `(?:.*/)?`)
+	quoted = strings.ReplaceAll(quoted, `\*\*`, `.*`)
+	quoted = strings.ReplaceAll(quoted, `\*`, `[^/]*`)
+	quoted = strings.ReplaceAll(quoted, `\?`, `[^/]`)
 	return regexp.MustCompile("^" + quoted + "$")
 }
