@@ -154,7 +154,7 @@ type worker struct {
 
 	// local.mu guards the following.
 	generation int       // as a request's
-	state      string    // only enter changes it
+	state      string    // only become changes it
 	sent       time.Time // when it last answered
 	request    *request
 	killing    *time.Timer // ends it if it does not come back
@@ -333,7 +333,7 @@ func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 }
 // starting reports whether w's runtime has not asked for an event yet. local.mu is held.
 func (w *worker) starting() bool { return w.state == stateStarted || w.state == stateRestoring }
 
-// enter changes w's state; nothing else does. A runtime goes this way:
+// become changes w's state; nothing else does. A runtime goes this way:
 //
 //	Started -> Ready -> Running -> InvocationResponse -> ResponseSent -> Ready -> ...
 //
@@ -341,7 +341,7 @@ func (w *worker) starting() bool { return w.state == stateStarted || w.state == 
 // waiting for it, from Running to ResponseSent if its invocation was over before it answered, and from
 // Running to Ready if it asks for another event then. It ends in InitError if it says that it cannot start.
 // local.mu is held.
-func (w *worker) enter(state string) { w.state = state }
+func (w *worker) become(state string) { w.state = state }
 
 // schedule gives waiting requests to processes, and starts processes that are missing. local.mu is held.
 func (l *local) schedule(p *pool) {
@@ -536,7 +536,7 @@ func newWorker(p *pool) *worker {
 		turn:   make(chan struct{}, 1),
 		posted: make(chan struct{}, 1),
 	}
-	w.enter(stateStarted) // nobody else has it yet
+	w.become(stateStarted) // nobody else has it yet
 	return w
 }
 
@@ -900,7 +900,7 @@ func (w *worker) failed(rep *reply) {
 		l.term.note("%s: a process did not start: %s", w.pool.name, clean(rep.message))
 	}
 	if w == l.attach {
-		w.enter(stateStarted) // the next runtime may do better
+		w.become(stateStarted) // the next runtime may do better
 		return
 	}
 	w.killing = time.AfterFunc(exitPause, func() { // it should exit by itself
