@@ -74,8 +74,8 @@ func (l *local) restartAll(file string) {
 		}
 		l.schedule(p)
 	}
-	l.term.note("%s has changed: %d idle and %d busy processes restart, the busy ones when they have finished",
-		file, idle, busy)
+	l.term.note("%s has changed: %d idle and %d busy processes restart, "+
+		"the busy ones when they have finished", file, idle, busy)
 }
 
 // giveBack puts the request of a process that is still starting back into the queue, as its first. The
