@@ -6,72 +6,113 @@ package main
 
 import (
 	"encoding/json"
-	"maps"
 	"os"
 	"strings"
 	"testing"
 )
 
-// The environment is Lambda's with what the developer has, or the function's own without the developer's AWS
-// settings.
-func TestLocalEnvironment(t *testing.T) {
+// variablesOf runs an invocation with this context, and returns the environment of its process.
+func variablesOf(r *localRig, c eventContext) map[string]string {
+	r.Helper()
+	_, body := r.reply(r.direct(task{Do: "env"}, c))
+	var list []string
+	json.Unmarshal([]byte(body), &list)
+	env := map[string]string{}
+	for _, s := range list {
+		name, value, _ := strings.Cut(s, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// wantVariables checks variables; one that is not set is empty.
+func wantVariables(t testing.TB, env, want map[string]string) {
+	t.Helper()
+	for name, value := range want {
+		if env[name] != value {
+			t.Errorf("%s is %q, want %q", name, env[name], value)
+		}
+	}
+}
+
+// setDevelopers sets what a developer may have in the environment.
+func setDevelopers(t *testing.T) {
+	t.Helper()
 	t.Setenv("AWS_PROFILE", "mine")
 	t.Setenv("AWS_ACCESS_KEY_ID", "MINE")
 	t.Setenv("LIVE_LAMBDA_APPSYNC_API_KEY", "da2-secret")
 	t.Setenv("OF_THE_DEVELOPER", "1")
+}
+
+// If the function sends no environment, the developer's AWS settings are what a handler needs.
+func TestHandlerHasTheDevelopersVariablesAndLambdas(t *testing.T) {
+	setDevelopers(t)
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
-	environ := func(c eventContext) map[string]string {
-		t.Helper()
-		_, body := r.reply(r.direct(task{Do: "env"}, c))
-		var list []string
-		json.Unmarshal([]byte(body), &list)
-		env := map[string]string{}
-		for _, s := range list {
-			name, value, _ := strings.Cut(s, "=")
-			env[name] = value
-		}
-		return env
-	}
+	env := variablesOf(r, r.context())
 	directory, _ := os.Getwd()
-	want := func(env map[string]string, pairs ...string) {
-		t.Helper()
-		for i := 0; i < len(pairs); i += 2 {
-			if env[pairs[i]] != pairs[i+1] {
-				t.Errorf("%s is %q, want %q", pairs[i], env[pairs[i]], pairs[i+1])
-			}
-		}
-	}
-	c := r.context()
-	env := environ(c)
-	want(env, "AWS_LAMBDA_FUNCTION_NAME", "orders", "AWS_LAMBDA_FUNCTION_VERSION", "$LATEST",
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256",
-		"AWS_REGION", "eu-west-1", "_HANDLER", "index.handler", "LAMBDA_TASK_ROOT", directory, "AWS_PROFILE",
-		"mine", "AWS_ACCESS_KEY_ID", "MINE",
-		"OF_THE_DEVELOPER", "1", "LIVE_LAMBDA_APPSYNC_API_KEY", "")
+	wantVariables(t, env, map[string]string{
+		"AWS_LAMBDA_FUNCTION_NAME":        "orders",
+		"AWS_LAMBDA_FUNCTION_VERSION":     "$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+		"AWS_REGION":                      "eu-west-1",
+		"_HANDLER":                        "index.handler",
+		"LAMBDA_TASK_ROOT":                directory,
+		"AWS_PROFILE":                     "mine",
+		"AWS_ACCESS_KEY_ID":               "MINE",
+		"OF_THE_DEVELOPER":                "1",
+		"LIVE_LAMBDA_APPSYNC_API_KEY":     "",
+	})
 	if !strings.HasPrefix(env["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:") {
 		t.Errorf("AWS_LAMBDA_RUNTIME_API is %q", env["AWS_LAMBDA_RUNTIME_API"])
 	}
-	c = r.context()
-	c.Environment =
-		map[string]string{"TABLE": "t", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SECRET_ACCESS_KEY": "s",
-			"AWS_SESSION_TOKEN": "1", "PATH": "/lambda",
-			"NODE_OPTIONS": "--import evil", "LD_PRELOAD": "evil", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
-			"AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
-			"NODE_ENV":                "production", "TZ": ":UTC", "ZERO\x00": "1", "": "1"}
-	env = environ(c)
-	want(env, "TABLE", "t", "AWS_ACCESS_KEY_ID", "ROLE", "AWS_SESSION_TOKEN", "1", "AWS_PROFILE", "", "PATH",
-		os.Getenv("PATH"), "NODE_OPTIONS", "",
-		"LD_PRELOAD", os.Getenv("LD_PRELOAD"), "AWS_LAMBDA_EXEC_WRAPPER", "", "NODE_ENV", "production", "TZ",
-		":UTC", "OF_THE_DEVELOPER", "1")
+}
+
+func TestFunctionsVariablesReplaceTheDevelopersAWSSettings(t *testing.T) {
+	setDevelopers(t)
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	c := r.context()
+	c.Environment = map[string]string{
+		"TABLE":                   "t",
+		"AWS_ACCESS_KEY_ID":       "ROLE",
+		"AWS_SECRET_ACCESS_KEY":   "s",
+		"AWS_SESSION_TOKEN":       "1",
+		"PATH":                    "/lambda",
+		"NODE_OPTIONS":            "--import evil",
+		"LD_PRELOAD":              "evil",
+		"AWS_LAMBDA_RUNTIME_API":  "127.0.0.1:9001",
+		"AWS_LAMBDA_EXEC_WRAPPER": "/opt/x",
+		"NODE_ENV":                "production",
+		"TZ":                      ":UTC",
+		"ZERO\x00":                "1", // no process can have it
+		"":                        "1",
+	}
+	env := variablesOf(r, c)
+	wantVariables(t, env, map[string]string{
+		"TABLE":                   "t",
+		"AWS_ACCESS_KEY_ID":       "ROLE",
+		"AWS_SESSION_TOKEN":       "1",
+		"AWS_PROFILE":             "",
+		"PATH":                    os.Getenv("PATH"),
+		"NODE_OPTIONS":            "",
+		"LD_PRELOAD":              os.Getenv("LD_PRELOAD"),
+		"AWS_LAMBDA_EXEC_WRAPPER": "",
+		"NODE_ENV":                "production",
+		"TZ":                      ":UTC",
+		"OF_THE_DEVELOPER":        "1",
+	})
 	if strings.HasSuffix(env["AWS_LAMBDA_RUNTIME_API"], ":9001") {
 		t.Error("the runtime was sent to Lambda's own address")
 	}
+}
 
-	// What would load code, run commands or lead traffic elsewhere is not the function's to set; the rest is.
+// What would load code, run commands or lead traffic elsewhere is not the function's to set. The rest is.
+func TestVariablesThatLoadCodeStayOnLambda(t *testing.T) {
+	setDevelopers(t)
 	t.Setenv("HTTPS_PROXY", "http://mine.example.com:3128")
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
-	c = r.context()
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	c := r.context()
 	c.Environment = map[string]string{}
 	for _, name := range strings.Fields(notTheFunctions) {
 		c.Environment[name] = "evil"
@@ -79,17 +120,30 @@ func TestLocalEnvironment(t *testing.T) {
 	for _, name := range strings.Fields(theFunctions) {
 		c.Environment[name] = "the function's"
 	}
-	maps.Copy(c.Environment, map[string]string{"ENV": "prod", "NODE_ENV": "eu-1.test", "GOMEMLIMIT": "1GiB"})
-	env = environ(c)
+	// These values only tell the code how to behave.
+	c.Environment["ENV"] = "prod"
+	c.Environment["NODE_ENV"] = "eu-1.test"
+	c.Environment["GOMEMLIMIT"] = "1GiB"
+	env := variablesOf(r, c)
+	want := map[string]string{
+		"ENV":         "prod",
+		"NODE_ENV":    "eu-1.test",
+		"GOMEMLIMIT":  "1GiB",
+		"HTTPS_PROXY": "http://mine.example.com:3128",
+		"GOFLAGS":     "-mod=mod",
+	}
+	wantVariables(t, env, want)
 	for _, name := range strings.Fields(notTheFunctions) {
-		wanted := os.Getenv(name)
-		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "LIVE_LAMBDA") ||
-			strings.HasPrefix(name, "LRAP_") {
-			wanted = "" // nor the developer's
+		switch name {
+		case "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "_": // the process has its own
+			continue
 		}
-		if name != "AWS_LAMBDA_RUNTIME_API" && name != "LAMBDA_TASK_ROOT" && name != "_" {
-			want(env, name, wanted)
+		own := strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_")
+		value := os.Getenv(name)
+		if own || strings.HasPrefix(name, "AWS_") {
+			value = "" // it is not the developer's either
 		}
+		wantVariables(t, env, map[string]string{name: value})
 	}
 	for name, value := range env {
 		if value == "evil" {
@@ -97,30 +151,52 @@ func TestLocalEnvironment(t *testing.T) {
 		}
 	}
 	for _, name := range strings.Fields(theFunctions) {
-		want(env, name, "the function's")
+		wantVariables(t, env, map[string]string{name: "the function's"})
 	}
-	want(env, "ENV", "prod", "NODE_ENV", "eu-1.test", "GOMEMLIMIT", "1GiB", "HTTPS_PROXY",
-		"http://mine.example.com:3128", "GOFLAGS", "-mod=mod")
-	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
-	want(environ(c), "ENV", os.Getenv("ENV"), "NODE_ENV", os.Getenv("NODE_ENV"), "A", "1")
+}
 
-	// With --own-env nothing is the function's, and new credentials restart nothing.
-	r = newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
-	c = r.context()
+// ENV is a file to shells, and NODE_ENV part of a file's name to some packages.
+func TestValuesThatNameOtherFilesStayOnLambda(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	c := r.context()
+	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
+	wantVariables(t, variablesOf(r, c), map[string]string{
+		"ENV":      os.Getenv("ENV"),
+		"NODE_ENV": os.Getenv("NODE_ENV"),
+		"A":        "1",
+	})
+}
+
+// Nothing is the function's then, and new credentials restart nothing.
+func TestOwnEnvLeavesOutWhatFunctionsSend(t *testing.T) {
+	setDevelopers(t)
+	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
+	r := newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
+	c := r.context()
 	c.Environment = map[string]string{
-		"TABLE": "t", "OF_THE_DEVELOPER": "2", "AWS_ACCESS_KEY_ID": "ROLE", "AWS_SESSION_TOKEN": "1"}
-	env = environ(c)
-	want(env, "TABLE", "", "OF_THE_DEVELOPER", "1", "AWS_ACCESS_KEY_ID", "MINE", "AWS_SESSION_TOKEN",
-		os.Getenv("AWS_SESSION_TOKEN"),
-		"AWS_PROFILE", "dev", "AWS_ENDPOINT_URL", "http://mine.example.com", "AWS_LAMBDA_FUNCTION_NAME",
-		"orders")
+		"TABLE":             "t",
+		"OF_THE_DEVELOPER":  "2",
+		"AWS_ACCESS_KEY_ID": "ROLE",
+		"AWS_SESSION_TOKEN": "1",
+	}
+	env := variablesOf(r, c)
+	wantVariables(t, env, map[string]string{
+		"TABLE":                    "",
+		"OF_THE_DEVELOPER":         "1",
+		"AWS_ACCESS_KEY_ID":        "MINE",
+		"AWS_SESSION_TOKEN":        os.Getenv("AWS_SESSION_TOKEN"),
+		"AWS_PROFILE":              "dev",
+		"AWS_ENDPOINT_URL":         "http://mine.example.com",
+		"AWS_LAMBDA_FUNCTION_NAME": "orders",
+	})
+
 	address := env["AWS_LAMBDA_RUNTIME_API"] // of this process alone
 	c = r.context()
 	c.Environment = map[string]string{"AWS_SESSION_TOKEN": "2"}
-	want(environ(c), "AWS_LAMBDA_RUNTIME_API", address)
+	wantVariables(t, variablesOf(r, c), map[string]string{"AWS_LAMBDA_RUNTIME_API": address})
 }
 
-// notTheFunctions are variables that TestLocalEnvironment wants to be left out of what a function sends.
+// notTheFunctions are variables that have to be left out of what a function sends.
 const notTheFunctions = `
 	PATH HOME PWD TMPDIR TMP USER _ LAMBDA_TASK_ROOT LAMBDA_RUNTIME_DIR LIVE_LAMBDA_STAGE LRAP_LISTENER_PORT
 	XDG_CONFIG_HOME XDG_DATA_DIRS AWS_LAMBDA_RUNTIME_API AWS_LAMBDA_EXEC_WRAPPER

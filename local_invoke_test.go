@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// What --record keeps, invoke runs; and it runs any event.
-func TestInvoke(t *testing.T) {
+// The recording is for the developer alone, and without the function's credentials.
+func TestInvokeRunsWhatRecordHasKept(t *testing.T) {
 	r := newRemoteRig(t)
 	directory := filepath.Join(t.TempDir(), "events")
 	c := r.startLocal(append([]string{"--record", directory, "--"}, testCommand("1")...)...)
@@ -27,45 +27,75 @@ func TestInvoke(t *testing.T) {
 		t.Fatalf("recorded %v, %v", files, err)
 	}
 	text, _ := os.ReadFile(files[0])
-	if info, _ := os.Stat(files[0]); info.Mode() != 0o600 || bytes.Contains(text, []byte("hush")) ||
+	info, _ := os.Stat(files[0])
+	if info.Mode() != 0o600 || bytes.Contains(text, []byte("hush")) ||
 		!bytes.Contains(text, []byte(`{"Do":"headers","n":1.0}`)) {
 		t.Errorf("recorded, with %v: %s", info.Mode(), text)
 	}
 
-	run := append([]string{"--"}, testCommand("1")...)
-	c = r.command("", append([]string{"invoke", files[0]}, run...)...)
+	c = r.command("", append([]string{"invoke", files[0], "--"}, testCommand("1")...)...)
 	c.exit(0)
-	if out := c.stdout.String(); !strings.Contains(out, recorded.RequestID) ||
-		!strings.Contains(out, recorded.InvokedFunctionARN) {
+	out := c.stdout.String()
+	if !strings.Contains(out, recorded.RequestID) || !strings.Contains(out, recorded.InvokedFunctionARN) {
 		t.Errorf("invoke printed %s", out)
 	}
+}
+
+// If the function fails, the exit status is 1.
+func TestInvokeRunsAnyEvent(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
 	for _, tt := range []struct {
 		stdin  string
 		status int
-		stdout string
+		stdout string // if the status is 1, a part of it
+		stderr string // a part of it
 	}{
-		{stdin: `{"a":1}`, stdout: `{"a":1}`},
-		{stdin: `{"event_payload":1,"context":{},"more":2}`,
-			stdout: `{"event_payload":1,"context":{},"more":2}`},
-		{stdin: `{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`, status: 1,
-			stdout: `{"errorType":"E","errorMessage":"m"}`},
-		{stdin: `{"Do":"exit","Code":7}`, status: 1, stdout: `exit status 7`},
-		{stdin: `{"Do":"stream","Pieces":["one","two"]}`, stdout: `onetwo`},
-		{stdin: `{"Do":"stream","Pieces":["one"],"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken ` +
-			`off\"}"}`, status: 1,
-			stdout: `one`},
-		{stdin: `{"Do":"print","Text":"to stderr"}`, stdout: `null`},
-		{stdin: `not JSON`, status: 2},
+		{
+			stdin:  `{"a":1}`,
+			stdout: `{"a":1}`,
+		},
+		{ // no recording, though it looks like one
+			stdin:  `{"event_payload":1,"context":{},"more":2}`,
+			stdout: `{"event_payload":1,"context":{},"more":2}`,
+		},
+		{
+			stdin:  `{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`,
+			status: 1,
+			stdout: `{"errorType":"E","errorMessage":"m"}`,
+		},
+		{
+			stdin:  `{"Do":"exit","Code":7}`,
+			status: 1,
+			stdout: `exit status 7`,
+		},
+		{
+			stdin:  `{"Do":"stream","Pieces":["one","two"]}`,
+			stdout: `onetwo`,
+		},
+		{
+			stdin: `{"Do":"stream","Pieces":["one"],` +
+				`"Text":"{\"errorType\":\"E\",\"errorMessage\":\"broken off\"}"}`,
+			status: 1,
+			stdout: `one`,
+			stderr: "the function failed: E: broken off",
+		},
+		{ // what handlers print is not the answer
+			stdin:  `{"Do":"print","Text":"to stderr"}`,
+			stdout: `null`,
+		},
+		{
+			stdin:  `not JSON`,
+			status: 2,
+		},
 	} {
-		c := r.command(tt.stdin, append([]string{"invoke"}, run...)...)
+		c := r.command(tt.stdin, append([]string{"invoke", "--"}, testCommand("1")...)...)
 		c.exit(tt.status)
-		if out := c.stdout.String(); out != tt.stdout &&
-			!(tt.status == 1 && strings.Contains(out, tt.stdout)) {
+		out := c.stdout.String()
+		if out != tt.stdout && !(tt.status == 1 && strings.Contains(out, tt.stdout)) {
 			t.Errorf("%s: printed %q, want %q", tt.stdin, out, tt.stdout)
 		}
-		if strings.Contains(tt.stdin, "broken off") &&
-			!strings.Contains(c.stderr.String(), "the function failed: E: broken off") {
-			t.Errorf("%s: said %q", tt.stdin, c.stderr)
+		if !strings.Contains(c.stderr.String(), tt.stderr) {
+			t.Errorf("%s: said %q, want %q", tt.stdin, c.stderr, tt.stderr)
 		}
 	}
 }

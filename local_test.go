@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// An interrupt lets running invocations finish, says so, and sums up.
-func TestLocalInterrupted(t *testing.T) {
+// It also says what it waits for, and sums up.
+func TestInterruptLetsRunningInvocationsFinish(t *testing.T) {
 	r := newRemoteRig(t)
 	c := r.startLocal(append([]string{"--"}, testCommand("1")...)...)
 	r.invoke(task{}, r.context())
@@ -35,21 +35,18 @@ func TestLocalInterrupted(t *testing.T) {
 	}
 }
 
-// Another interrupt ends everything; the callers hear of it.
-func TestLocalKilled(t *testing.T) {
+// The callers hear of it. With --json each line of all that is an object.
+func TestSecondInterruptEndsEverything(t *testing.T) {
 	r := newRemoteRig(t)
 	c := r.startLocal(append([]string{"--json", "--"}, testCommand("1")...)...)
 	fifo := r.newGate("hang")
 	call := r.send(task{Do: "hang", File: fifo.file}, r.context())
-	f, err := os.Open(fifo.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := openRead(t, fifo)
 	c.cmd.Process.Signal(syscall.SIGTERM)
 	c.stdout.wait(r, "interrupt once more")
 	c.cmd.Process.Signal(os.Interrupt)
-	if g := r.await(call); g.errorType != "LiveLambda.Stopped" {
+	g := r.await(call)
+	if g.errorType != "LiveLambda.Stopped" {
 		t.Errorf("the caller got %q", g.errorType)
 	}
 	call.finish()
@@ -57,20 +54,24 @@ func TestLocalKilled(t *testing.T) {
 	c.exit(1)
 	for line := range strings.Lines(c.stdout.String()) {
 		var e event
-		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Type == "" || e.Time.IsZero() {
+		err := json.Unmarshal([]byte(line), &e)
+		if err != nil || e.Type == "" || e.Time.IsZero() {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
 }
 
-// Several functions have processes of their own; what these print is marked. One that is not served is left
-// alone.
-func TestLocalFunctions(t *testing.T) {
+// Several functions have processes of their own, and what these print is marked. A function that is not
+// served is left alone. --verbose shows events.
+func TestLocalServesTheFunctionsThatFlagsName(t *testing.T) {
 	r := newRemoteRig(t)
-	c := r.startLocal(
-		append([]string{
-			"--verbose", "--function", "ord*", "--map", "pay=exec env TEST_RUNTIME=1 " + os.Args[0], "--"},
-			testCommand("1")...)...)
+	args := []string{
+		"--verbose",
+		"--function", "ord*",
+		"--map", "pay=exec env TEST_RUNTIME=1 " + os.Args[0],
+		"--",
+	}
+	c := r.startLocal(append(args, testCommand("1")...)...)
 	as := func(name string) eventContext {
 		c := r.context()
 		c.FunctionName = name

@@ -12,47 +12,69 @@ import (
 	"testing"
 )
 
-func TestGlobs(t *testing.T) {
+func TestGlobsNameFiles(t *testing.T) {
 	for _, tt := range []struct {
-		glob, file string
-		want       bool
+		glob string
+		file string
+		want bool
 	}{
-		{glob: "*.js", file: "a.js", want: true}, {glob: "*.js", file: "src/deep/a.js", want: true},
+		{glob: "*.js", file: "a.js", want: true},
+		{glob: "*.js", file: "src/deep/a.js", want: true},
 		{glob: "*.js", file: "a.jsx"},
-		{glob: "src/*.js", file: "src/a.js", want: true}, {glob: "src/*.js", file: "src/b/a.js"},
+		{glob: "src/*.js", file: "src/a.js", want: true},
+		{glob: "src/*.js", file: "src/b/a.js"},
 		{glob: "src/**/*.js", file: "src/a.js", want: true},
 		{glob: "src/**/*.js", file: "src/b/c/a.js", want: true},
 		{glob: "src/**", file: "src/b/c", want: true},
 		{glob: "./src/a?.py", file: "src/ab.py", want: true},
-		{glob: "a.b", file: "axb"}, {glob: "src/**/*.js", file: "other/src/a.js"},
+		{glob: "a.b", file: "axb"},
+		{glob: "src/**/*.js", file: "other/src/a.js"},
 	} {
-		if got := globPattern(tt.glob).MatchString(tt.file); got != tt.want {
+		got := globPattern(tt.glob).MatchString(tt.file)
+		if got != tt.want {
 			t.Errorf("%q matches %q: %t", tt.glob, tt.file, got)
 		}
 	}
 }
 
-// A file that changes restarts the idle process at once and the busy one when it has finished.
-func TestLocalWatches(t *testing.T) {
+// inProject makes a directory with src/a.js the working directory.
+func inProject(t *testing.T) {
+	t.Helper()
 	t.Chdir(t.TempDir())
 	for _, d := range []string{"src", "node_modules", ".git"} {
 		os.Mkdir(d, 0o700)
 	}
-	write := func(file, text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	writeText(t, "src/a.js", "1")
+}
+
+func writeText(t *testing.T, file, text string) {
+	t.Helper()
+	err := os.WriteFile(file, []byte(text), 0o600)
+	if err != nil {
+		t.Fatal(err)
 	}
-	write("src/a.js", "1")
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+}
+
+func TestFilesThatNobodyEditsAreNotWatched(t *testing.T) {
+	inProject(t)
 	patterns := []*regexp.Regexp{globPattern("*.js")}
 	before, _ := scan(patterns, "")
 	for _, file := range []string{"node_modules/b.js", ".git/c.js", "src/d.txt"} {
-		write(file, "1")
+		writeText(t, file, "1")
 	}
-	if now, _ := scan(patterns, ""); changed(before, now) != "" {
-		t.Errorf("%s has changed", changed(before, now))
+	now, _ := scan(patterns, "")
+	file := changed(before, now)
+	if file != "" {
+		t.Errorf("%s has changed", file)
+	}
+}
+
+// The idle process is restarted at once, the busy one when it has finished.
+func TestFileThatChangesRestartsProcesses(t *testing.T) {
+	inProject(t)
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	for _, file := range []string{"node_modules/b.js", ".git/c.js", "src/d.txt"} {
+		writeText(t, file, "1") // they are not counted
 	}
 	pid := func() string {
 		t.Helper()
@@ -65,25 +87,28 @@ func TestLocalWatches(t *testing.T) {
 	two := pid()
 	r.background(func(ctx context.Context) { r.local.watch(ctx, []string{"*.js"}) })
 	r.out.wait(r, "watching 1 file")
-	write("src/a.js", "11")
+	writeText(t, "src/a.js", "11")
 	r.out.wait(r, "src/a.js has changed: 1 idle and 1 busy processes restart")
 	g.pass()
 	r.reply(busy)
 	for range 3 {
-		if p := pid(); p == one || p == two {
+		p := pid()
+		if p == one || p == two {
 			t.Error("a process lives on")
 		}
 	}
+}
 
-	// One that hangs before it has asked for its event leaves that to the next.
-	if err := syscall.Mkfifo("hang", 0o600); err != nil {
+// A process that hangs before it has asked for its event leaves the event to the next process.
+func TestFileThatChangesFreesRequestOfProcessThatHangsAtStart(t *testing.T) {
+	t.Chdir(t.TempDir())
+	err := syscall.Mkfifo("hang", 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
-	r = newTestLocal(
-		t, localOptions{
-			command: append(
-				[]string{"/bin/sh", "-c", `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`,
-					"sh"}, testCommand("1")...)})
+	const script = `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`
+	command := append([]string{"/bin/sh", "-c", script, "sh"}, testCommand("1")...)
+	r := newTestLocal(t, localOptions{command: command})
 	hung := r.direct(task{Do: "pid"}, r.context())
 	gate{localRig: r, file: "hang"}.pass()
 	os.Remove("hang")

@@ -18,32 +18,36 @@ import (
 	"time"
 )
 
-// Two invocations at once have two processes, and no more than --max-processes; the rest wait their turn.
-func TestLocalProcesses(t *testing.T) {
+// Two invocations at once have two processes. There are no more than --max-processes: the rest of the
+// invocations wait their turn.
+func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1"), maxProcesses: 3})
 	var waiting []*request
 	var gates []gate
 	for i := range 3 {
-		gates = append(gates, r.newGate("gate"))
-		waiting = append(
-			waiting, r.direct(task{Do: "wait", File: gates[i].file, Text: strconv.Itoa(i)}, r.context()))
+		g := r.newGate("gate")
+		gates = append(gates, g)
+		do := task{Do: "wait", File: g.file, Text: strconv.Itoa(i)}
+		waiting = append(waiting, r.direct(do, r.context()))
 	}
 	queued := r.direct(task{Do: "pid"}, r.context())
 	r.out.wait(r, "queued")
 	for _, g := range gates {
-		g.pass()
+		g.pass() // returns when the handler has come
 	}
 	for i, q := range waiting {
-		if _, body := r.reply(q); body != strconv.Quote(strconv.Itoa(i)) {
+		_, body := r.reply(q)
+		if body != strconv.Quote(strconv.Itoa(i)) {
 			t.Errorf("invocation %d got %s", i, body)
 		}
 	}
 	r.reply(queued)
-	pids := map[string]bool{}
+
 	var many []*request
 	for range 50 {
 		many = append(many, r.direct(task{Do: "pid"}, r.context()))
 	}
+	pids := map[string]bool{}
 	for _, q := range many {
 		_, body := r.reply(q)
 		pids[body] = true
@@ -56,31 +60,33 @@ func TestLocalProcesses(t *testing.T) {
 	}
 }
 
-// A process that fails answers as Lambda does, and the next invocation works.
-func TestLocalExits(t *testing.T) {
+func TestExitAnswersAsLambdaDoes(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
-	exit := func(do task, errorType, message string) {
-		t.Helper()
+	for _, tt := range []struct {
+		code    int
+		message string
+	}{
+		{code: 1, message: "Runtime exited with error: exit status 1"},
+		{code: 0, message: "Runtime exited without providing a reason"},
+	} {
 		c := r.context()
-		rep, body := r.reply(r.direct(do, c))
-		want := fmt.Sprintf(
-			`{"errorMessage":"RequestId: %s Error: %s","errorType":"%s"}`, c.RequestID, message, errorType)
-		if rep.errorType != errorType || body != want {
-			t.Errorf("%+v: got %s %s, want %s", do, rep.errorType, body, want)
+		rep, body := r.reply(r.direct(task{Do: "exit", Code: tt.code}, c))
+		want := fmt.Sprintf(`{"errorMessage":"RequestId: %s Error: %s","errorType":"Runtime.ExitError"}`,
+			c.RequestID, tt.message)
+		if rep.errorType != "Runtime.ExitError" || body != want {
+			t.Errorf("exit with %d: got %s %s, want %s", tt.code, rep.errorType, body, want)
 		}
 	}
-	exit(task{Do: "exit", Code: 1}, "Runtime.ExitError", "Runtime exited with error: exit status 1")
-	exit(task{Do: "exit"}, "Runtime.ExitError", "Runtime exited without providing a reason")
+}
+
+// A process that is killed answers as one that exits. Its children are ended, and the next invocation works.
+func TestKilledProcessIsReplaced(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
 	_, body := r.reply(r.direct(task{Do: "pid"}, r.context()))
 	pid, _ := strconv.Atoi(body)
 	fifo := r.newGate("hang")
-	c := r.context()
-	q := r.direct(task{Do: "hang", File: fifo.file}, c)
-	f, err := os.Open(fifo.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	q := r.direct(task{Do: "hang", File: fifo.file}, r.context())
+	f := openRead(t, fifo)
 	line, _ := bufio.NewReader(f).ReadString('\n')
 	if line != strconv.Itoa(pid)+"\n" {
 		t.Errorf("process %q hangs, want the warm one, %d", line, pid)
@@ -93,27 +99,46 @@ func TestLocalExits(t *testing.T) {
 	}
 	io.Copy(io.Discard, f) // ends when its child is gone, too
 	r.reply(r.direct(task{}, r.context()))
+}
 
-	// A stream that the exit cuts off.
-	rep, body = r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
+func TestExitCutsOffStream(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	rep, body := r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
+	if !strings.HasPrefix("onetwo", body) {
+		t.Errorf("got %q", body)
+	}
 	trailer, _ := base64.StdEncoding.DecodeString(rep.trailers[bodyHeader])
-	if !strings.HasPrefix("onetwo", body) || rep.trailers[typeHeader] != "Runtime.ExitError" ||
-		!strings.Contains(string(trailer), "exit status 4") {
-		t.Errorf("got %q and %s", body, trailer)
+	errorType := rep.trailers[typeHeader]
+	if errorType != "Runtime.ExitError" || !strings.Contains(string(trailer), "exit status 4") {
+		t.Errorf("got %q and %s", errorType, trailer)
 	}
 }
 
-// A process that does not start answers the invocation that it was started for.
-func TestLocalInitFails(t *testing.T) {
+// It answers the invocation that it was started for, and so does the next one.
+func TestProcessThatDoesNotStartAnswersItsInvocation(t *testing.T) {
 	for _, tt := range []struct {
-		command                  []string
-		errorType, message, note string
+		command   []string
+		errorType string
+		message   string
+		note      string // on the terminal
 	}{
-		{command: testCommand("exit"), errorType: "Runtime.ExitError", message: "exit status 3",
-			note: "did not start"},
-		{command: testCommand("initerror"), errorType: "Function.Broken", message: "cannot load"},
-		{command: []string{"/nonexistent/command"}, errorType: "Runtime.InvalidEntrypoint",
-			message: "no such file", note: "did not start"},
+		{
+			command:   testCommand("exit"),
+			errorType: "Runtime.ExitError",
+			message:   "exit status 3",
+			note:      "did not start",
+		},
+		{
+			command:   testCommand("initerror"),
+			errorType: "Function.Broken",
+			message:   "cannot load",
+		},
+		{
+			command:   []string{"/nonexistent/command"},
+			errorType: "Runtime.InvalidEntrypoint",
+			message:   "no such file",
+			note:      "did not start",
+		},
 	} {
 		r := newTestLocal(t, localOptions{command: tt.command})
 		for range 2 {
@@ -126,45 +151,40 @@ func TestLocalInitFails(t *testing.T) {
 	}
 }
 
-// A process that does not come back after the deadline is ended, its children too; and so is everything at
-// the end.
-func TestLocalLeavesNothing(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
-	hang := func(deadline time.Duration, answer string) *os.File {
-		t.Helper()
-		fifo := r.newGate("hang")
-		c := r.context()
-		c.DeadlineMs = time.Now().Add(deadline).UnixMilli()
-		r.direct(task{Do: "hang", File: fifo.file, Text: answer}, c)
-		f, err := os.Open(fifo.file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
+// openRead opens a FIFO that a process writes to, or holds open, as soon as that does.
+func openRead(t *testing.T, g gate) *os.File {
+	t.Helper()
+	f, err := os.Open(g.file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	late, last := hang(0, ""), hang(time.Hour, "")
-	io.Copy(io.Discard, late)
-	r.out.wait(r, "did not come back")
-	late = hang(0, "answered")
-	io.Copy(io.Discard, late)
-	r.out.waitTimes(r, "did not come back", 2)
-	if runtime.GOOS == "linux" {
-		fifo := r.newGate("detached")
-		f, err := os.OpenFile(fifo.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		r.reply(r.direct(task{Do: "detach", File: fifo.file}, r.context()))
-		io.Copy(io.Discard, f)
-	}
-	r.local.close()
-	io.Copy(io.Discard, last)
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
-// A process that never asks for an event is ended after the deadline of the one that it was started for.
-func TestLocalHangsAtStart(t *testing.T) {
+// hungProcess starts an invocation that does not end, or not after its answer if that is not empty. Reading
+// the file that it returns ends when nothing is left of its process.
+func hungProcess(t *testing.T, r *localRig, deadline time.Duration, answer string) *os.File {
+	t.Helper()
+	fifo := r.newGate("hang")
+	c := r.context()
+	c.DeadlineMs = time.Now().Add(deadline).UnixMilli()
+	r.direct(task{Do: "hang", File: fifo.file, Text: answer}, c)
+	return openRead(t, fifo)
+}
+
+// So are its children. It makes no difference whether it hangs before its answer or after it.
+func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	io.Copy(io.Discard, hungProcess(t, r, 0, ""))
+	r.out.wait(r, "did not come back")
+	io.Copy(io.Discard, hungProcess(t, r, 0, "answered"))
+	r.out.waitTimes(r, "did not come back", 2)
+}
+
+// The process has not been asked for anything but its start, and has no other deadline than the one of the
+// invocation that it was started for.
+func TestProcessThatHangsAtStartIsEndedAfterTheDeadline(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("hang"), maxProcesses: 1})
 	c := r.context()
 	c.DeadlineMs = time.Now().UnixMilli()
@@ -172,15 +192,39 @@ func TestLocalHangsAtStart(t *testing.T) {
 	r.out.wait(r, "did not come back")
 }
 
-// New credentials restart a function's process; those of an older environment, which lives on beside it, do
-// not.
-func TestLocalCredentialsRestart(t *testing.T) {
+// A child with a session of its own is in no process group that this program knows.
+func TestDetachedChildIsEnded(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("it is found in /proc")
+	}
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	fifo := r.newGate("detached")
+	f, err := os.OpenFile(fifo.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r.reply(r.direct(task{Do: "detach", File: fifo.file}, r.context()))
+	io.Copy(io.Discard, f)
+}
+
+func TestCloseEndsProcessThatHangs(t *testing.T) {
+	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	last := hungProcess(t, r, time.Hour, "")
+	r.local.close()
+	io.Copy(io.Discard, last)
+}
+
+// An environment with older credentials lives on beside the one with newer ones, and may use its process.
+func TestOnlyNewerCredentialsRestartProcess(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
 	pid := func(token string) string {
 		t.Helper()
 		c := r.context()
 		c.Environment = map[string]string{
-			"AWS_SESSION_TOKEN": token, "AWS_LAMBDA_LOG_STREAM_NAME": c.RequestID}
+			"AWS_SESSION_TOKEN":          token,
+			"AWS_LAMBDA_LOG_STREAM_NAME": c.RequestID,
+		}
 		_, body := r.reply(r.direct(task{Do: "pid"}, c))
 		return body
 	}
@@ -197,31 +241,74 @@ func TestLocalCredentialsRestart(t *testing.T) {
 	}
 }
 
-func TestLocalServes(t *testing.T) {
+func TestOptionsSayWhichFunctionsAreServed(t *testing.T) {
+	command := []string{"c"}
 	for _, tt := range []struct {
+		name     string
 		opts     localOptions
 		function string
-		command  string
 		served   bool
+		command  string
 	}{
-		{opts: localOptions{command: []string{"c"}}, function: "orders", command: "c", served: true},
-		{opts: localOptions{command: []string{"c"}, functions: []string{"pay", "ord*"}}, function: "orders",
-			command: "c", served: true},
-		{opts: localOptions{command: []string{"c"}, functions: []string{"pay"}}, function: "orders"},
-		{opts: localOptions{maps: map[string][]string{"pay": {"p"}}}, function: "pay", command: "p",
-			served: true},
-		{opts: localOptions{maps: map[string][]string{"pay": {"p"}}}, function: "orders"},
-		{opts: localOptions{command: []string{"c"}, maps: map[string][]string{"pay": {"p"}}},
-			function: "orders", command: "c", served: true},
-		{opts: localOptions{
-			command: []string{"c"}, maps: map[string][]string{"p*": {"p"}}, functions: []string{"x"}},
+		{
+			name:     "a command is for every function",
+			opts:     localOptions{command: command},
+			function: "orders",
+			served:   true,
+			command:  "c",
+		},
+		{
+			name:     "a pattern of --function matches",
+			opts:     localOptions{command: command, functions: []string{"pay", "ord*"}},
+			function: "orders",
+			served:   true,
+			command:  "c",
+		},
+		{
+			name:     "no pattern of --function matches",
+			opts:     localOptions{command: command, functions: []string{"pay"}},
+			function: "orders",
+		},
+		{
+			name:     "--map names it",
+			opts:     localOptions{maps: map[string][]string{"pay": {"p"}}},
 			function: "pay",
-			command:  "p", served: true},
-		{opts: localOptions{}, function: "orders", served: true},
+			served:   true,
+			command:  "p",
+		},
+		{
+			name:     "--map alone names another",
+			opts:     localOptions{maps: map[string][]string{"pay": {"p"}}},
+			function: "orders",
+		},
+		{
+			name:     "--map names another, and there is a command",
+			opts:     localOptions{command: command, maps: map[string][]string{"pay": {"p"}}},
+			function: "orders",
+			served:   true,
+			command:  "c",
+		},
+		{
+			name: "--map names it, --function does not",
+			opts: localOptions{
+				command:   command,
+				maps:      map[string][]string{"p*": {"p"}},
+				functions: []string{"x"},
+			},
+			function: "pay",
+			served:   true,
+			command:  "p",
+		},
+		{
+			name:     "a debugger starts the runtime",
+			opts:     localOptions{},
+			function: "orders",
+			served:   true,
+		},
 	} {
-		command, served := newLocal(tt.opts, nil).serves(tt.function)
-		if served != tt.served || served && strings.Join(command, " ") != tt.command {
-			t.Errorf("%+v: %s is served: %t by %q", tt.opts, tt.function, served, command)
+		got, served := newLocal(tt.opts, nil).serves(tt.function)
+		if served != tt.served || served && strings.Join(got, " ") != tt.command {
+			t.Errorf("%s: %s is served: %t by %q", tt.name, tt.function, served, got)
 		}
 	}
 }
