@@ -3,15 +3,17 @@
 package main
 
 // local_runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a
-// loopback port of its own. A request's event goes out as the answer to next, the reply comes in as response
-// or error. States, refusals and their texts are those of AWS's own emulator; times are Unix milliseconds,
-// sizes bytes.
+// loopback port of its own. A request's event goes out as the answer to next, and the reply comes in as
+// response or error. The states, the refusals and their texts are those of AWS's own emulator. Times are Unix
+// milliseconds, sizes are bytes.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 // https://github.com/aws/aws-lambda-runtime-interface-emulator
 //
-// A web page in the developer's browser can reach loopback ports too; what a browser sends is refused
+// A web page in the developer's browser can reach loopback ports too, so what a browser sends is refused
 // (guarded).
+//
+// Goroutines: net/http has one for each call. local.mu guards a worker's state and its request.
 
 import (
 	"bytes"
@@ -34,27 +36,28 @@ import (
 
 // States of a runtime, by the names that refusals give them.
 const (
-	stateStarted   = "Started"            // has not asked for anything yet
-	stateReady     = "Ready"              // waits in next
-	stateRunning   = "Running"            // has an event
-	stateAnswering = "InvocationResponse" // a response or error is being read
-	stateSent      = "ResponseSent"       // has answered, has not asked for the next event yet
+	stateStarted   = "Started"            // it has not asked for anything yet
+	stateReady     = "Ready"              // it waits in next
+	stateRunning   = "Running"            // it has an event
+	stateAnswering = "InvocationResponse" // its response or error is being read
+	stateSent      = "ResponseSent"       // it has answered and has not asked for the next event yet
 	stateFailed    = "InitError"
-	stateRestoring = "Restoring" // has called restore/next
+	stateRestoring = "Restoring" // it has called restore/next
 )
 
 const (
-	// bytes of a reply that stay in memory; what is longer goes to a temporary file
-	spillAbove     = 64 << 10
-	gzipAbove      = 16 << 10    // bytes of a buffered reply that are worth compressing
-	headBytes      = 16 << 10    // of a reply that the terminal may show
-	maxContentType = 8 << 10     // bytes of one that is passed on
-	maxCause       = 200_000     // bytes of an X-Ray cause as it is escaped in part 0
-	exitPause      = time.Second // for a runtime whose response broke off to turn out to have exited
-	// for a runtime whose invocation is over to answer all the same, before it is killed
+	spillAbove     = 64 << 10 // bytes of a reply that stay in memory; a longer one goes to a temporary file
+	gzipAbove      = 16 << 10 // bytes of a buffered reply; it is worth compressing if there are more
+	headBytes      = 16 << 10 // bytes of a reply that the terminal may show
+	maxContentType = 8 << 10  // bytes of one that is passed on
+	maxTypeText    = 1024     // bytes of an error type
+	maxCause       = 200_000  // bytes of an X-Ray cause as it is escaped in part 0
+	maxDrain       = 1 << 30  // bytes of a response that is too large that are read before it is refused
+
+	// A runtime whose response breaks off may have exited, which is noticed a moment later.
+	exitPause = time.Second
+	// A runtime may answer so much after its deadline before its process is killed.
 	lateRuntime = 2 * time.Second
-	// bytes of a response that is too large that are read before the connection is closed
-	maxDrain = 1 << 30
 )
 
 var (
@@ -62,16 +65,17 @@ var (
 	errKeep = errors.New("cannot keep a reply in a temporary file")
 )
 
-// spool keeps bytes while they are needed, many of them in a file that has no name: nothing is left behind.
-// It has one writer, and readers at any time.
+// spool keeps bytes while they are needed. If they are many it keeps them in a file that has no name, so that
+// nothing is left behind. It has one writer, and may have readers at any time.
 type spool struct {
-	mu     sync.Mutex
-	memory []byte
+	mu     sync.Mutex // guards the following
+	memory []byte     // all of them, as long as there is no file
 	file   *os.File
 	size   int64
 	closed bool
 }
 
+// Write is io.Writer's. It fails with errOver when the spool is closed.
 func (s *spool) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,31 +83,37 @@ func (s *spool) Write(p []byte) (int, error) {
 		return 0, errOver
 	}
 	if s.file == nil && len(s.memory)+len(p) > spillAbove {
-		if err := s.spill(); err != nil {
-			return 0, err
+		err := s.spill()
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errKeep, err)
 		}
 	}
 	if s.file == nil {
 		s.memory = append(s.memory, p...)
-	} else if _, err := s.file.WriteAt(p, s.size); err != nil {
-		return 0, fmt.Errorf("%w: %w", errKeep, err)
+	} else {
+		_, err := s.file.WriteAt(p, s.size)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errKeep, err)
+		}
 	}
 	s.size += int64(len(p))
 	return len(p), nil
 }
 
+// spill moves the bytes from memory to a file. s.mu is held.
 func (s *spool) spill() error {
 	f, err := os.CreateTemp("", "live-lambda-*")
-	if err == nil {
-		os.Remove(f.Name()) // its bytes stay until the file is closed
-		if _, err = f.WriteAt(s.memory, 0); err != nil {
-			f.Close()
-		}
-	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errKeep, err)
+		return err
 	}
-	s.file, s.memory = f, nil
+	os.Remove(f.Name()) // its bytes stay until the file is closed
+	_, err = f.WriteAt(s.memory, 0)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	s.file = f
+	s.memory = nil
 	return nil
 }
 
@@ -141,22 +151,29 @@ func (s *spool) close() {
 	s.closed, s.file, s.memory = true, nil, nil
 }
 
-// reply is a handler's answer to one request. data may still be growing while it is streamed; everything else
-// of a reply is fixed once the request has it, but for ended, size and trailers, which local.mu guards.
+// reply is what a handler answers to one request.
 type reply struct {
-	kind      string            // response or error, as the part's type
-	headers   map[string]string // of a response: what Lambda needs of the runtime's
-	errorType string            // of an error
-	xrayCause string
-	streamed  bool
-	encoding  string // of data: gzip or none
+	kind      string            // response or error, as in the type of a part
+	headers   map[string]string // of a response: those of the runtime's that Lambda needs
+	xrayCause string            // of an error
+	streamed  bool              // data grows until ended is set
+	encoding  string            // of data: gzip or none
 	data      spool
 
-	ended    bool
-	size     int64             // bytes that the handler gave
-	head     []byte            // their beginning, for the terminal
-	trailers map[string]string // of a stream that broke
-	message  string            // of an error, for the terminal
+	// local.mu guards the following from when the request has the reply until ended is set. Nothing of it
+	// changes after that.
+	ended     bool
+	size      int64             // bytes that the handler gave
+	head      []byte            // the first of them, for the terminal
+	errorType string            // of an error, or of a stream that broke
+	message   string            // the same, for the terminal
+	trailers  map[string]string // of a stream that broke
+}
+
+// keepHead keeps p, the next bytes of the reply, for the terminal, as far as it may show them.
+func (rep *reply) keepHead(p []byte) {
+	room := headBytes - len(rep.head)
+	rep.head = append(rep.head, p[:min(len(p), room)]...)
 }
 
 // failureReply is the reply of a runtime that could not give one itself.
@@ -164,22 +181,29 @@ func failureReply(errorType, message string) *reply {
 	return errorReply(errorType, errorJSON(errorType, message))
 }
 
+// errorReply is the reply of a runtime that answers with an error. body may be anything.
 func errorReply(errorType string, body []byte) *reply {
-	rep := &reply{
-		kind: "error", errorType: errorType, size: int64(len(body)), head: body[:min(len(body), headBytes)],
-		ended: true}
 	var parsed struct{ ErrorType, ErrorMessage string }
-	json.Unmarshal(body, &parsed) // any body is allowed
-	rep.message = strings.TrimPrefix(parsed.ErrorType+": "+parsed.ErrorMessage, ": ")
+	json.Unmarshal(body, &parsed) // leaves what it does not find
+	rep := &reply{
+		kind:      "error",
+		errorType: errorType,
+		ended:     true,
+		size:      int64(len(body)),
+		message:   strings.TrimPrefix(parsed.ErrorType+": "+parsed.ErrorMessage, ": "),
+	}
+	rep.keepHead(body)
 	body, rep.encoding = compress(body)
-	if _, err := rep.data.Write(body); err != nil {
-		rep.data, rep.encoding = spool{}, ""
-		rep.data.Write(errorJSON(errorType, err.Error())) // small: stays in memory
+	_, err := rep.data.Write(body)
+	if err != nil {
+		rep.data = spool{}
+		rep.encoding = ""
+		rep.data.Write(errorJSON(errorType, err.Error())) // it is small and stays in memory
 	}
 	return rep
 }
 
-// compress gzips what is worth it and names the encoding.
+// compress gzips what is worth it, and names the encoding.
 func compress(body []byte) (_ []byte, encoding string) {
 	if len(body) <= gzipAbove {
 		return body, ""
@@ -191,16 +215,17 @@ func compress(body []byte) (_ []byte, encoding string) {
 	return buf.Bytes(), "gzip"
 }
 
-// collector takes a buffered reply in as it comes: gzipped above gzipAbove, at most maxPayload bytes.
+// collector takes a buffered reply in as it comes: at most maxPayload bytes, gzipped if they are more than
+// gzipAbove.
 type collector struct {
 	rep   *reply
-	small []byte // while nothing has been written to the spool
-	zw    *gzip.Writer
+	small []byte       // all of them, as long as there is no zw
+	zw    *gzip.Writer // writes to the reply's spool
 }
 
 func (c *collector) Write(p []byte) (int, error) {
 	c.rep.size += int64(len(p))
-	c.rep.head = append(c.rep.head, p[:min(len(p), headBytes-len(c.rep.head))]...)
+	c.rep.keepHead(p)
 	if c.rep.size > maxPayload {
 		return 0, errTooBig
 	}
@@ -209,15 +234,22 @@ func (c *collector) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if c.zw == nil {
-		c.rep.encoding = "gzip"
-		c.zw, _ = gzip.NewWriterLevel(&c.rep.data, gzip.BestSpeed) // the level is valid
-		if _, err := c.zw.Write(c.small); err != nil {
+		err := c.beginGzip()
+		if err != nil {
 			return 0, err
 		}
 	}
 	return c.zw.Write(p)
 }
 
+func (c *collector) beginGzip() error {
+	c.rep.encoding = "gzip"
+	c.zw, _ = gzip.NewWriterLevel(&c.rep.data, gzip.BestSpeed) // the level is valid
+	_, err := c.zw.Write(c.small)
+	return err
+}
+
+// Close ends the reply's data.
 func (c *collector) Close() error {
 	if c.zw != nil {
 		return c.zw.Close()
@@ -261,19 +293,10 @@ func (w *worker) routes() http.Handler {
 	return w.counted(mux)
 }
 
-// guarded refuses what a browser sends, even where a page's host name was made to mean this machine: its
-// requests name another host or come with headers that no runtime sends.
+// guarded serves only runtimes on this machine, and no browser. addr is the one that it listens on.
 func guarded(addr string, next http.Handler) http.Handler {
-	_, port, _ := net.SplitHostPort(addr)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
-		// as all of them begin
-		browser := r.Host != addr && r.Host != "localhost:"+port ||
-			strings.HasPrefix(r.UserAgent(), "Mozilla/")
-		for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site"} {
-			browser = browser || r.Header.Get(name) != ""
-		}
-		if ip := net.ParseIP(peer); browser || ip == nil || !ip.IsLoopback() {
+		if fromBrowser(addr, r) || !fromLoopback(r) {
 			refuse(rw, http.StatusForbidden, "LiveLambda.Forbidden",
 				"only a runtime on this machine may use this address")
 			return
@@ -282,28 +305,60 @@ func guarded(addr string, next http.Handler) http.Handler {
 	})
 }
 
-// counted keeps count of the calls under way, so that the worker can wait for them.
+// fromBrowser reports whether a browser may have sent r: it has headers that no runtime sends, or names
+// another host. The latter is how a page reaches loopback whose own host name was made to mean this machine.
+func fromBrowser(addr string, r *http.Request) bool {
+	_, port, _ := net.SplitHostPort(addr)
+	if r.Host != addr && r.Host != "localhost:"+port {
+		return true
+	}
+	for _, name := range []string{"Origin", "Referer", "Cookie", "Sec-Fetch-Site"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return strings.HasPrefix(r.UserAgent(), "Mozilla/") // as every browser's begins
+}
+
+// fromLoopback reports whether r comes from this machine.
+func fromLoopback(r *http.Request) bool {
+	peer, _, _ := net.SplitHostPort(r.RemoteAddr)
+	ip := net.ParseIP(peer)
+	return ip != nil && ip.IsLoopback()
+}
+
+// counted counts the calls that are under way, so that the worker can wait for them.
 func (w *worker) counted(next http.Handler) http.Handler {
-	l := w.pool.local
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		l.mu.Lock()
-		shut := w.shut
-		if !shut {
-			w.calls++
+		if !w.enter() {
+			panic(http.ErrAbortHandler) // closes the connection
 		}
-		l.mu.Unlock()
-		if shut {
-			panic(http.ErrAbortHandler)
-		}
-		defer func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if w.calls--; w.shut && w.calls == 0 {
-				close(w.left)
-			}
-		}()
+		defer w.leave()
 		next.ServeHTTP(rw, r)
 	})
+}
+
+// enter begins a call, unless the worker takes none any more.
+func (w *worker) enter() bool {
+	l := w.pool.local
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.shut {
+		return false
+	}
+	w.calls++
+	return true
+}
+
+// leave ends a call.
+func (w *worker) leave() {
+	l := w.pool.local
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w.calls--
+	if w.shut && w.calls == 0 {
+		close(w.left)
+	}
 }
 
 // say writes an answer of the Runtime API.
@@ -340,28 +395,33 @@ func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
 			refuseState(rw, state, stateReady)
 			return
 		}
-		w.ready()
-		w.parked++
-		l.scheduleFor(w)
-		l.mu.Unlock()
-		got := w.await(r)
-		l.mu.Lock()
-		w.parked--
-		if !got {
+		if !w.park(r) {
 			l.mu.Unlock()
 			panic(http.ErrAbortHandler) // an empty answer would be taken for an event
 		}
 	}
-	select {
-	case <-w.turn: // was for a call of next that has gone
-	default:
-	}
-	q, event := w.request, w.request.event
+	drain(w.turn) // it was for a call of next that has gone
+	q := w.request
+	event := q.event
 	l.mu.Unlock()
 	q.writeEvent(rw, event)
 }
 
-// await waits for an event; without one, the call has ended.
+// park takes the worker for ready and has the call of next wait. It reports false when the call has ended.
+// local.mu is held, but not while it waits.
+func (w *worker) park(r *http.Request) bool {
+	l := w.pool.local
+	w.ready()
+	w.parked++
+	l.scheduleFor(w)
+	l.mu.Unlock()
+	got := w.await(r)
+	l.mu.Lock()
+	w.parked--
+	return got
+}
+
+// await waits for an event. It reports false if the call has ended without one.
 func (w *worker) await(r *http.Request) bool {
 	select {
 	case <-w.turn:
@@ -373,20 +433,22 @@ func (w *worker) await(r *http.Request) bool {
 	}
 }
 
-// ready is the end of one invocation and the wait for another. local.mu is held.
+// ready ends one invocation, and the worker waits for another. local.mu is held.
 func (w *worker) ready() {
 	if w.killing != nil {
 		w.killing.Stop()
 	}
-	starting := w.starting()
-	switch {
-	case starting && w.request != nil && w.request.over == "": // the process was started for it
-		w.run()
-		return
-	case !starting && w.state != stateReady:
+	if w.starting() {
+		given := w.request != nil && w.request.over == ""
+		if given { // the process was started for it
+			w.run()
+			return
+		}
+	} else if w.state != stateReady {
 		w.pool.failures = 0
 	}
-	w.state, w.request = stateReady, nil
+	w.state = stateReady
+	w.request = nil
 	switch {
 	case w.stale:
 		w.pool.local.replace(w)
@@ -402,16 +464,17 @@ func (w *worker) run() {
 	notify(w.turn)
 }
 
-// limit has w's process killed, as Lambda does, where it is not ready for another invocation some time after
-// q's deadline: it may not even have started, or hang after its answer. local.mu is held.
+// limit has w's process killed, as Lambda does, if it is not ready for another invocation some time after
+// q's deadline. It may not even have started by then, or hang after its answer. local.mu is held.
 func (w *worker) limit(q *request) {
-	w.killing = time.AfterFunc(time.Until(q.deadline)+lateRuntime, func() { w.pool.local.killLate(w, q) })
+	late := time.Until(q.deadline) + lateRuntime
+	w.killing = time.AfterFunc(late, func() { w.pool.local.killLate(w, q) })
 }
 
 // writeEvent answers a call of next.
 func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 	c := q.context
-	for name, value := range map[string]string{
+	headers := map[string]string{
 		"Lambda-Runtime-Aws-Request-Id":       c.RequestID,
 		"Lambda-Runtime-Deadline-Ms":          strconv.FormatInt(c.DeadlineMs, 10),
 		"Lambda-Runtime-Invoked-Function-Arn": c.InvokedFunctionARN,
@@ -421,7 +484,8 @@ func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 		"Lambda-Runtime-Aws-Tenant-Id":        c.TenantID,
 		"Content-Type":                        "application/json",
 		"Content-Length":                      strconv.Itoa(len(event)),
-	} {
+	}
+	for name, value := range headers {
 		if value != "" {
 			rw.Header().Set(name, value)
 		}
@@ -429,35 +493,34 @@ func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 	rw.Write(event)
 }
 
-// claim finds the request that a call answers, and keeps others from answering it. Otherwise it has refused
-// the call.
+// claim finds the request that a call answers, and keeps others from answering it. If there is none, it
+// refuses the call and returns nil.
 func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 	l := w.pool.local
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q := w.request
-	late := q != nil && (q.over == overTimeout || q.over == overDeadline)
-	if q == nil || r.PathValue("id") != q.id || w.state != stateRunning || late {
-		if late && w.state == stateRunning && r.PathValue("id") == q.id {
-			w.state = stateSent
-			l.term.late(q)
-		}
+	if q == nil || w.state != stateRunning || r.PathValue("id") != q.id {
 		refuseID(rw)
 		return nil
 	}
-	select {
-	case <-w.posted:
-	default:
+	if q.over == overTimeout || q.over == overDeadline {
+		w.state = stateSent
+		l.term.late(q)
+		refuseID(rw)
+		return nil
 	}
+	drain(w.posted)
 	w.state = stateAnswering
 	return q
 }
 
-// answered is the end of a call that claimed q: rep, where it is not nil, is q's reply.
+// answered ends a call that has claimed q. rep is q's reply, nil if it has that already.
 func (w *worker) answered(q *request, rep *reply) {
 	l := w.pool.local
 	l.mu.Lock()
-	w.state, w.sent = stateSent, time.Now()
+	w.state = stateSent
+	w.sent = time.Now()
 	if rep != nil {
 		l.answer(q, rep)
 	}
@@ -465,14 +528,16 @@ func (w *worker) answered(q *request, rep *reply) {
 	notify(w.posted)
 }
 
+// response takes a function's response.
 func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 	q := w.claim(rw, r)
 	if q == nil {
 		return
 	}
 	headers := map[string]string{}
-	if t := r.Header.Get("Content-Type"); len(t) <= maxContentType && printable(t) {
-		headers["Content-Type"] = t
+	contentType := r.Header.Get("Content-Type")
+	if len(contentType) <= maxContentType && printable(contentType) {
+		headers["Content-Type"] = contentType
 	}
 	mode := r.Header.Get(modeHeader)
 	if mode == "" && r.ContentLength < 0 && slices.Contains(streamedTypes, headers["Content-Type"]) {
@@ -491,31 +556,32 @@ func (w *worker) response(rw http.ResponseWriter, r *http.Request) {
 }
 
 // streamedTypes are the content types that AWS's Go client gives to what a handler streams. It never names
-// the mode, and gives no response a length. On Lambda the caller's way of invoking decides then, which no
-// runtime is told.
+// the mode, and gives no response a length, streamed or not. On Lambda the way in which the caller invokes
+// decides then, but no runtime is told of it.
 // https://github.com/aws/aws-lambda-go/blob/v1.55.1/lambda/invoke_loop.go
 var streamedTypes = []string{
 	"application/octet-stream", "application/vnd.awslambda.http-integration-response"}
 
-// buffered reads a whole response. Its trailers may say that it is none but an error: AWS's Go client
-// declares them with every response.
+// buffered reads a whole response. Its trailers may say that it is an error instead: AWS's Go client declares
+// them with every response.
 func (w *worker) buffered(rw http.ResponseWriter, r *http.Request, q *request, headers map[string]string) {
 	c := &collector{rep: &reply{kind: "response", headers: headers}}
 	_, err := io.Copy(c, r.Body)
 	if err == nil {
 		err = c.Close()
 	}
-	switch errorType := r.Trailer.Get(typeHeader); {
-	case errors.Is(err, errTooBig):
+	errorType := r.Trailer.Get(typeHeader)
+	if err != nil || errorType != "" {
 		c.rep.data.close()
+	}
+	switch {
+	case errors.Is(err, errTooBig):
 		rest, _ := io.Copy(io.Discard, io.LimitReader(r.Body, maxDrain))
 		w.tooLarge(rw, q, c.rep.size+rest)
 	case err != nil:
-		c.rep.data.close()
 		w.broken(rw, q, err)
 	case errorType != "":
-		c.rep.data.close()
-		body, err := base64.StdEncoding.DecodeString(r.Trailer.Get(bodyHeader))
+		body, err := trailerBody(r)
 		if err != nil || len(body) == 0 {
 			body = errorJSON(errorType, "the runtime's response ended with an error")
 		}
@@ -544,8 +610,7 @@ func (w *worker) broken(rw http.ResponseWriter, q *request, err error) {
 	refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request was truncated")
 }
 
-// breakage says what the caller gets for a response that broke off: that the runtime has exited, where it
-// has.
+// breakage is the reply to a response that broke off. If the runtime has exited, it says so.
 func (w *worker) breakage(q *request, err error) *reply {
 	if errors.Is(err, errKeep) {
 		return failureReply("LiveLambda.Local", err.Error())
@@ -559,38 +624,61 @@ func (w *worker) breakage(q *request, err error) *reply {
 		"Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
 }
 
-// streamed reads a response while it is sent on. Whatever ends it early is in its trailers.
+// streamed reads a response while it is sent on. What ends it early goes into its trailers.
 func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, headers map[string]string) {
 	l := w.pool.local
 	rep := &reply{kind: "response", headers: headers, streamed: true}
 	l.mu.Lock()
 	l.answer(q, rep)
 	l.mu.Unlock()
-	size, err := io.Copy(streamWriter{l, q, rep}, io.LimitReader(r.Body, maxStream))
-	var more [1]byte
-	if n, _ := r.Body.Read(more[:]); err == nil && n > 0 {
-		err = errTooBig
-	}
-	var failure *reply
-	switch errorType := r.Trailer.Get(typeHeader); {
-	case errors.Is(err, errOver):
-	case errors.Is(err, errTooBig):
-		failure = failureReply("Function.ResponseSizeTooLarge",
-			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxStream))
-	case err != nil:
-		failure = w.breakage(q, err)
-	case errorType != "":
-		body, _ := base64.StdEncoding.DecodeString(r.Trailer.Get(bodyHeader))
-		failure = errorReply(clean(errorType), body)
-	}
+	size, err := l.copyStream(q, rep, r.Body)
+	failure := w.streamFailure(r, q, err)
 	l.mu.Lock()
 	rep.size = size
 	if failure != nil {
-		rep.errorType, rep.message, rep.trailers = failure.errorType, failure.message, errorTrailers(failure)
+		rep.errorType = failure.errorType
+		rep.message = failure.message
+		rep.trailers = errorTrailers(failure)
 	}
 	l.end(q, rep)
 	l.mu.Unlock()
 	w.answered(q, nil)
+	confirmStream(rw, r, err)
+}
+
+// copyStream copies a stream's bytes to its reply. It fails with errTooBig if there are too many.
+func (l *local) copyStream(q *request, rep *reply, body io.Reader) (size int64, err error) {
+	out := streamWriter{local: l, q: q, rep: rep}
+	size, err = io.Copy(out, io.LimitReader(body, maxStream))
+	var more [1]byte
+	n, _ := body.Read(more[:])
+	if err == nil && n > 0 {
+		err = errTooBig
+	}
+	return size, err
+}
+
+// streamFailure is the error that ends a stream: because reading it has failed with err, or because its
+// trailers say so. It is nil if the stream is whole, or if nobody waits for it any more.
+func (w *worker) streamFailure(r *http.Request, q *request, err error) *reply {
+	errorType := r.Trailer.Get(typeHeader)
+	switch {
+	case errors.Is(err, errOver):
+		return nil
+	case errors.Is(err, errTooBig):
+		return failureReply("Function.ResponseSizeTooLarge",
+			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxStream))
+	case err != nil:
+		return w.breakage(q, err)
+	case errorType != "":
+		body, _ := trailerBody(r) // whatever of it can be read
+		return errorReply(clean(errorType), body)
+	}
+	return nil
+}
+
+// confirmStream answers the runtime when its stream has ended, or when reading it has failed with err.
+func confirmStream(rw http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errTooBig):
 		rw.Header().Set("Connection", "close")
@@ -604,15 +692,23 @@ func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, h
 	}
 }
 
+// trailerBody is the error, as JSON, in a response's trailers.
+func trailerBody(r *http.Request) ([]byte, error) {
+	return base64.StdEncoding.DecodeString(r.Trailer.Get(bodyHeader))
+}
+
 // errorTrailers makes the trailers that end a stream of an error.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func errorTrailers(rep *reply) map[string]string {
 	body := rep.head
-	if rep.size > int64(len(body)) { // it has to fit beside nothing else in one part
+	if rep.size > int64(len(body)) { // the trailers have to fit into one part
 		body = errorJSON(rep.errorType, "the error is too large to be told at the end of a stream")
 	}
 	rep.data.close()
-	return map[string]string{typeHeader: rep.errorType, bodyHeader: base64.StdEncoding.EncodeToString(body)}
+	return map[string]string{
+		typeHeader: rep.errorType,
+		bodyHeader: base64.StdEncoding.EncodeToString(body),
+	}
 }
 
 // streamWriter keeps a stream's bytes and tells whoever sends them on.
@@ -626,7 +722,7 @@ func (s streamWriter) Write(p []byte) (int, error) {
 	n, err := s.rep.data.Write(p)
 	s.local.mu.Lock()
 	s.rep.size += int64(n)
-	s.rep.head = append(s.rep.head, p[:min(n, headBytes-len(s.rep.head))]...)
+	s.rep.keepHead(p[:n])
 	s.local.mu.Unlock()
 	notify(s.q.news)
 	return n, err
@@ -650,34 +746,38 @@ func (w *worker) error(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// readError reads the error of a function, or of a runtime that cannot start.
 func readError(r *http.Request) (*reply, error) {
 	var body bytes.Buffer
-	if _, err := io.Copy(&body, io.LimitReader(r.Body, maxPayload+1)); err != nil {
+	_, err := io.Copy(&body, io.LimitReader(r.Body, maxPayload+1))
+	if err != nil {
 		return nil, err
 	}
 	if body.Len() > maxPayload {
 		return nil, errTooBig
 	}
-	rep := errorReply(clean(cmp.Or(r.Header.Get(typeHeader), "Runtime.Unknown")), body.Bytes())
-	// A cause that is too long is left out: cut, it would not be JSON.
-	if cause := r.Header.Get(causeHeader); len(cause) <= maxHeaderText &&
-		escapedLen(part{XRayCause: cause}.event()) <= maxCause {
+	errorType := cmp.Or(r.Header.Get(typeHeader), "Runtime.Unknown")
+	rep := errorReply(clean(errorType), body.Bytes())
+	// A cause that is too long is left out, because it would not be JSON if it were cut.
+	cause := r.Header.Get(causeHeader)
+	if len(cause) <= maxHeaderText && escapedLen(part{XRayCause: cause}.event()) <= maxCause {
 		rep.xrayCause = cause
 	}
 	return rep, nil
 }
 
-// clean makes a runtime's error type fit to be a header and a word in a line.
+// clean makes a runtime's error type fit for a header and for a line.
 func clean(s string) string {
-	return strings.Map(func(r rune) rune {
+	ascii := func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
-	}, s[:min(len(s), 1024)])
+	}
+	return strings.Map(ascii, s[:min(len(s), maxTypeText)])
 }
 
-// initError takes the error of a runtime that cannot start; it is expected to exit.
+// initError takes the error of a runtime that cannot start. The runtime is expected to exit.
 func (w *worker) initError(rw http.ResponseWriter, r *http.Request) {
 	l := w.pool.local
 	rep, err := readError(r)
@@ -698,7 +798,7 @@ func (w *worker) initError(rw http.ResponseWriter, r *http.Request) {
 	accept(rw)
 }
 
-// restoreNext is for SnapStart, where it returns after a restore; here there is nothing to wait for.
+// restoreNext is for SnapStart. On Lambda it returns after a restore; here there is nothing to wait for.
 func (w *worker) restoreNext(rw http.ResponseWriter, r *http.Request) {
 	l := w.pool.local
 	l.mu.Lock()
