@@ -2,13 +2,14 @@
 
 package main
 
-// local_rig_test.go is the rig of the developer's end: its Runtime API is driven with raw HTTP, its
-// processes are this test binary, and its way to AppSync is the emulator, with the extension's own tunnel
-// at the other side.
+// local_rig_test.go is the rig of the developer's end. Its Runtime API is driven with raw HTTP, its processes
+// are this test binary, and its way to AppSync is the emulator, with the extension's own tunnel at the other
+// side.
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -43,11 +44,11 @@ func init() {
 
 // task is an event that tells testRuntime what to do.
 type task struct {
-	Do     string   // echo (default) or one of those below
-	Text   string   // to answer, print, …
-	Type   string   // content or error type
-	Size   int      // of an answer
-	File   string   // to wait for, or to write to
+	Do     string   // one of those that testAnswer knows; otherwise the event is the response
+	Text   string   // to answer with, or to print
+	Type   string   // content type or error type
+	Size   int      // bytes of an answer
+	File   string   // a FIFO to wait at or to hold open
 	Pieces []string // of a stream
 	Code   int      // exit status
 }
@@ -75,86 +76,112 @@ func testRuntime() {
 		if err != nil || resp.StatusCode != http.StatusOK {
 			return
 		}
-		var do task
-		json.Unmarshal(event, &do)
 		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
-		to := base + "invocation/" + id + "/"
-		switch do.Do {
-		case "exit":
-			os.Exit(do.Code)
-		case "print":
-			fmt.Print(do.Text)
-			testPost(to+"response", strings.NewReader("null"))
-		case "error":
-			testPost(to+"error", strings.NewReader(do.Text), typeHeader, do.Type, causeHeader,
-				`{"working_directory":"/x"}`)
-		case "text":
-			testPost(to+"response", strings.NewReader(do.Text), "Content-Type", do.Type)
-		case "size":
-			testPost(to+"response", bytes.NewReader(make([]byte, do.Size)), "Content-Type",
-				"application/octet-stream")
-		case "pid":
-			testPost(to+"response", strings.NewReader(strconv.Itoa(os.Getpid())))
-		case "env":
-			body, _ := json.Marshal(os.Environ())
-			testPost(to+"response", bytes.NewReader(body))
-		case "headers":
-			body, _ := json.Marshal(resp.Header)
-			testPost(to+"response", bytes.NewReader(body))
-		case "wait": // at a FIFO
-			if f, err := os.Open(do.File); err == nil {
-				io.ReadAll(f)
-				f.Close()
-			}
-			testPost(to+"response", strings.NewReader(strconv.Quote(do.Text)))
-		case "detach": // a child with a session of its own, which holds a FIFO open, and exit
-			child := exec.Command("/bin/sh", "-c", "exec 3>'"+do.File+"'; while :; do sleep 1000; done")
-			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-			child.Start()
-			if f, err := os.Open(do.File); err == nil { // when the child has come
-				defer f.Close()
-			}
-			os.Exit(0)
-		case "hang": // with a child that ignores SIGTERM and holds a FIFO open
-			if do.Text != "" {
-				testPost(to+"response", strings.NewReader(do.Text))
-			}
-			exec.Command(
-				"/bin/sh", "-c",
-				"trap '' TERM; exec 3>'"+do.File+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
-		case "stream":
-			testStream(to+"response", do)
-		case "trailers": // as AWS's Go client answers, an error in the trailers
-			trailer := http.Header{
-				typeHeader: {do.Type}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
-			req, _ := http.NewRequest(
-				http.MethodPost, to+"response", io.MultiReader(strings.NewReader("half")))
-			req.Trailer = trailer
-			testDo(req)
-		default:
-			testPost(to+"response", bytes.NewReader(event), "Content-Type", "application/json")
-		}
+		testAnswer(base+"invocation/"+id+"/", event, resp.Header)
 	}
 }
 
+// testAnswer does what one event says. Answers are posted to paths below `to`.
+func testAnswer(to string, event []byte, header http.Header) {
+	var do task
+	json.Unmarshal(event, &do)
+	switch do.Do {
+	case "exit":
+		os.Exit(do.Code)
+	case "print":
+		fmt.Print(do.Text)
+		testPost(to+"response", strings.NewReader("null"))
+	case "error":
+		testPost(to+"error", strings.NewReader(do.Text), typeHeader, do.Type, causeHeader,
+			`{"working_directory":"/x"}`)
+	case "text":
+		testPost(to+"response", strings.NewReader(do.Text), "Content-Type", do.Type)
+	case "size":
+		testPost(to+"response", bytes.NewReader(make([]byte, do.Size)), "Content-Type",
+			"application/octet-stream")
+	case "pid":
+		testPost(to+"response", strings.NewReader(strconv.Itoa(os.Getpid())))
+	case "env":
+		testPost(to+"response", bytes.NewReader(mustJSON(os.Environ())))
+	case "headers":
+		testPost(to+"response", bytes.NewReader(mustJSON(header)))
+	case "wait":
+		testWait(do.File)
+		testPost(to+"response", strings.NewReader(strconv.Quote(do.Text)))
+	case "detach":
+		testDetach(do.File)
+		os.Exit(0)
+	case "hang":
+		if do.Text != "" {
+			testPost(to+"response", strings.NewReader(do.Text))
+		}
+		testHang(do.File)
+	case "stream":
+		testStream(to+"response", do)
+	case "trailers":
+		testTrailers(to+"response", do)
+	default:
+		testPost(to+"response", bytes.NewReader(event), "Content-Type", "application/json")
+	}
+}
+
+// testWait waits at a FIFO until its writer has closed it.
+func testWait(fifo string) {
+	f, err := os.Open(fifo)
+	if err == nil {
+		io.ReadAll(f)
+		f.Close()
+	}
+}
+
+// testDetach starts a child with a session of its own, which holds the FIFO open, and waits until it has come
+// to that.
+func testDetach(fifo string) {
+	child := exec.Command("/bin/sh", "-c", "exec 3>'"+fifo+"'; while :; do sleep 1000; done")
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	child.Start()
+	f, err := os.Open(fifo)
+	if err == nil {
+		f.Close()
+	}
+}
+
+// testHang hangs with a child that ignores SIGTERM and holds the FIFO open.
+func testHang(fifo string) {
+	exec.Command("/bin/sh", "-c",
+		"trap '' TERM; exec 3>'"+fifo+"'; echo $PPID >&3; while :; do sleep 1000; done").Run()
+}
+
+// testTrailers answers with an error as AWS's Go client may do it: in the trailers of a response.
+func testTrailers(to string, do task) {
+	req, _ := http.NewRequest(http.MethodPost, to, io.MultiReader(strings.NewReader("half")))
+	req.Trailer = testError(do.Type, do.Text)
+	testDo(req)
+}
+
+// testError is an error as trailers carry it.
+func testError(errorType, body string) http.Header {
+	return http.Header{
+		typeHeader: {errorType},
+		bodyHeader: {base64.StdEncoding.EncodeToString([]byte(body))},
+	}
+}
+
+// testStream streams the pieces and then bytes of that size. With a text, an error ends the stream; with an
+// exit status, the process's end. With a FIFO, each further piece waits for the reader of the one before.
 func testStream(to string, do task) {
 	pr, pw := io.Pipe()
 	req, _ := http.NewRequest(http.MethodPost, to, pr)
 	req.Header.Set(modeHeader, "streaming")
 	req.Header.Set("Content-Type", do.Type)
 	if do.Text != "" {
-		req.Trailer = http.Header{
-			typeHeader: {"Function.Middle"}, bodyHeader: {base64.StdEncoding.EncodeToString([]byte(do.Text))}}
+		req.Trailer = testError("Function.Middle", do.Text)
 	}
 	go func() {
 		for _, p := range do.Pieces {
 			io.WriteString(pw, p)
-			if do.File != "" { // each further piece waits for the reader of the one before
-				f, err := os.Open(do.File)
-				if err == nil {
-					io.ReadAll(f)
-					f.Close()
-				}
+			if do.File != "" {
+				testWait(do.File)
 			}
 		}
 		if do.Size > 0 {
@@ -168,6 +195,7 @@ func testStream(to string, do task) {
 	testDo(req)
 }
 
+// testPost posts body, with headers in pairs of a name and a value.
 func testPost(to string, body io.Reader, headers ...string) {
 	req, _ := http.NewRequest(http.MethodPost, to, body)
 	for i := 0; i < len(headers); i += 2 {
@@ -176,6 +204,7 @@ func testPost(to string, body io.Reader, headers ...string) {
 	testDo(req)
 }
 
+// testDo makes a call and reads its answer to the end.
 func testDo(req *http.Request) {
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil {
@@ -187,23 +216,33 @@ func testDo(req *http.Request) {
 // localRig is a local end and an extension's tunnel, joined by an emulated Event API.
 type localRig struct {
 	*testing.T
-	ctx     context.Context
-	graphql bool // over a GraphQL API, not an Event API
+	ctx    context.Context
+	local  *local
+	out    *screen
+	lastID *int         // of an invocation; counts for the whole rig
+	routes http.Handler // in a bubble: the attached worker's
+
+	// nil without AppSync
+	graphql bool // over a GraphQL API instead of an Event API
 	api     *eventAPI
 	client  func() *appsync
 	tunnel  *tunnel
-	local   *local
 	sub     *subscriber
-	out     *screen
-	lastID  int
-	routes  http.Handler // in a bubble: the attached worker's
+}
+
+// on returns the rig for a subtest, which fails for itself.
+func (r *localRig) on(t *testing.T) *localRig {
+	c := *r
+	c.T = t
+	return &c
 }
 
 // screen is what a terminal, or processes, have written.
 type screen struct {
-	mu  sync.Mutex
+	new chan struct{} // there is more; has room for one
+
+	mu  sync.Mutex // guards the following
 	buf bytes.Buffer
-	new chan struct{}
 }
 
 func (b *screen) Write(p []byte) (int, error) {
@@ -231,7 +270,7 @@ func (b *screen) waitTimes(t *localRig, text string, times int) {
 	b.await(t.ctx, t, text, times)
 }
 
-// await does it for whoever has no rig, until ctx is done.
+// await is waitTimes for whoever has no rig. It fails when ctx is done.
 func (b *screen) await(ctx context.Context, t testing.TB, text string, times int) {
 	t.Helper()
 	for strings.Count(b.String(), text) < times {
@@ -246,13 +285,16 @@ func (b *screen) await(ctx context.Context, t testing.TB, text string, times int
 // testCommand runs this test binary as a runtime.
 func testCommand(mode string) []string { return []string{"env", "TEST_RUNTIME=" + mode, os.Args[0]} }
 
-// newLocal starts a local end without AppSync.
+// newTestLocal starts a local end without AppSync.
 func newTestLocal(t *testing.T, opts localOptions) *localRig {
 	t.Helper()
 	out := &screen{new: make(chan struct{}, 1)}
-	term := &terminal{out: out, errors: out, columns: func() int {
-		return 0
-	}, chunks: make(chan chunk, waitingLines)}
+	term := &terminal{
+		out:     out,
+		errors:  out,
+		columns: func() int { return 0 },
+		chunks:  make(chan chunk, waitingLines),
+	}
 	if opts.maxProcesses == 0 {
 		opts.maxProcesses = 10
 	}
@@ -265,10 +307,10 @@ func newTestLocal(t *testing.T, opts localOptions) *localRig {
 			t.Logf("the terminal:\n%s", out)
 		}
 	})
-	return &localRig{T: t, ctx: t.Context(), local: l, out: out}
+	return &localRig{T: t, ctx: t.Context(), local: l, out: out, lastID: new(int)}
 }
 
-// newLocalRig starts the whole: an Event API, a local end and a tunnel.
+// newLocalRig starts an Event API, a local end and a tunnel.
 func newLocalRig(t *testing.T, opts localOptions) *localRig {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -292,10 +334,16 @@ func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, s
 		transport := &http.Transport{DialContext: dial}
 		r.Cleanup(transport.CloseIdleConnections)
 		base := "http://" + ln.Addr().String() + r.api.path()
-		e := endpoint{http: mustURL(base), realtime: mustURL(base + "/realtime"), graphql: r.graphql,
-			region: "eu-west-1", namespace: "live-lambda", requests: "/live-lambda/requests"}
-		return newAppSync(e, nil, transport, func(context.Context) (credentials, error) { return keys, nil },
-			r.local.term.logger(slog.LevelDebug))
+		e := endpoint{
+			http:      mustURL(base),
+			realtime:  mustURL(base + "/realtime"),
+			graphql:   r.graphql,
+			region:    "eu-west-1",
+			namespace: "live-lambda",
+			requests:  "/live-lambda/requests",
+		}
+		sign := func(context.Context) (credentials, error) { return keys, nil }
+		return newAppSync(e, nil, transport, sign, r.local.term.logger(slog.LevelDebug))
 	}
 	r.sub = newSubscriber(r.client(), r.local)
 	r.background(r.sub.run)
@@ -313,8 +361,8 @@ func (r *localRig) background(f func(context.Context)) {
 	})
 }
 
-// localBubble runs a test in a bubble of fake time, where the test itself is the runtime, over an Event API
-// and over a GraphQL API.
+// localBubble runs a test in a bubble of fake time, over an Event API and over a GraphQL API. The test itself
+// is the runtime.
 func localBubble(t *testing.T, test func(*localRig)) {
 	for _, graphql := range []bool{false, true} {
 		t.Run(eventAPIOptions{graphql: graphql}.protocol(), func(t *testing.T) {
@@ -323,6 +371,7 @@ func localBubble(t *testing.T, test func(*localRig)) {
 	}
 }
 
+// localBubbleOver does it over one of them.
 func localBubbleOver(t *testing.T, graphql bool, test func(*localRig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTestLocal(t, localOptions{})
@@ -372,65 +421,65 @@ func mustURL(s string) *url.URL {
 
 // context makes the context of a new invocation.
 func (r *localRig) context() eventContext {
-	r.lastID++
-	return eventContext{RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.lastID),
-		FunctionName: "orders", FunctionVersion: "$LATEST",
-		InvokedFunctionARN: "arn:aws:lambda:eu-west-1:123456789012:function:orders", MemorySizeMB: 256,
-		Region:     "eu-west-1",
-		DeadlineMs: time.Now().Add(10 * time.Minute).UnixMilli(), TraceID: "Root=1-2-3;Sampled=0",
-		Handler: "index.handler"}
+	*r.lastID++
+	return eventContext{
+		RequestID:          fmt.Sprintf("00000000-0000-4000-8000-%012d", *r.lastID),
+		FunctionName:       "orders",
+		FunctionVersion:    "$LATEST",
+		InvokedFunctionARN: "arn:aws:lambda:eu-west-1:123456789012:function:orders",
+		MemorySizeMB:       256,
+		Region:             "eu-west-1",
+		DeadlineMs:         time.Now().Add(10 * time.Minute).UnixMilli(),
+		TraceID:            "Root=1-2-3;Sampled=0",
+		Handler:            "index.handler",
+	}
+}
+
+// taskEvent returns an event: bytes as they are, anything else as JSON.
+func taskEvent(do any) []byte {
+	event, ok := do.([]byte)
+	if ok {
+		return event
+	}
+	return mustJSON(do)
 }
 
 // got is what came back for an invocation.
 type got struct {
-	errorType, cause string
-	contentType      string
-	body             []byte
-	trailers         map[string]string
+	errorType   string
+	cause       string
+	contentType string
+	body        []byte
+	trailers    map[string]string // of a stream; else nil
 }
 
 // send sends an invocation over the tunnel.
 func (r *localRig) send(do any, c eventContext) *call {
 	r.Helper()
-	event, ok := do.([]byte)
-	if !ok {
-		event = mustJSON(do)
-	}
-	call := r.tunnel.send(r.ctx, event, mustJSON(c), 0, time.Hour)
+	call := r.tunnel.send(r.ctx, taskEvent(do), mustJSON(c), 0, time.Hour)
 	r.Cleanup(func() { call.finish() })
 	return call
 }
 
 // await waits for the answer.
-func (r *localRig) await(c *call) (g got) {
+func (r *localRig) await(c *call) got {
 	r.Helper()
 	a, err := c.wait()
 	if err != nil {
 		r.Fatalf("no answer: %v; the terminal:\n%s", err, r.out)
 	}
-	g = got{errorType: a.errorType, cause: a.xrayCause, contentType: a.contentType}
-	if a.size >= 0 {
-		g.body, err = io.ReadAll(a.body)
-		if err != nil {
-			r.Fatal(err)
-		}
-		return g
+	g := got{errorType: a.errorType, cause: a.xrayCause, contentType: a.contentType}
+	g.body, err = io.ReadAll(a.body)
+	if err != nil {
+		r.Fatalf("no end of the answer after %d bytes: %v; the terminal:\n%s", len(g.body), err, r.out)
 	}
-	for piece := make([]byte, 64<<10); ; {
-		var n int
-		n, err = c.Read(piece)
-		g.body = append(g.body, piece[:n]...)
-		if err == io.EOF {
-			g.trailers = map[string]string{}
-			for name := range a.trailer {
-				g.trailers[name] = a.trailer.Get(name)
-			}
-			return g
-		}
-		if err != nil {
-			r.Fatalf("no end of the stream after %d bytes: %v; the terminal:\n%s", len(g.body), err, r.out)
+	if a.size < 0 {
+		g.trailers = map[string]string{}
+		for name := range a.trailer {
+			g.trailers[name] = a.trailer.Get(name)
 		}
 	}
+	return g
 }
 
 // invoke is one invocation from beginning to end.
@@ -441,6 +490,7 @@ func (r *localRig) invoke(do any, c eventContext) got {
 	return r.await(call)
 }
 
+// want compares what came back.
 func (g got) want(t *localRig, errorType, body string) {
 	t.Helper()
 	if g.errorType != errorType || string(g.body) != body {
@@ -452,21 +502,22 @@ func (g got) want(t *localRig, errorType, body string) {
 // ear hears what the local end says on the channels of one link, as an extension would.
 type ear struct {
 	*localRig
-	link    string
-	session *session
-	parts   chan *part
+	link  string
+	parts chan *part
 }
 
+// newEar subscribes for a link of that name.
 func (r *localRig) newEar(link string) *ear {
 	r.Helper()
 	e := &ear{localRig: r, link: link, parts: make(chan *part, 10_000)}
-	var err error
-	if e.session, err = r.client().connect(r.ctx); err != nil {
+	session, err := r.client().connect(r.ctx)
+	if err != nil {
 		r.Fatal(err)
 	}
-	r.Cleanup(e.session.conn.close)
-	err = e.session.subscribe(r.ctx, ackTimeout, e.session.channel(link+"/*"), func(event string) {
-		if p, err := parsePart(event); err == nil && p != nil {
+	r.Cleanup(session.conn.close)
+	err = session.subscribe(r.ctx, ackTimeout, session.channel(link+"/*"), func(event string) {
+		p, err := parsePart(event)
+		if err == nil && p != nil {
 			e.parts <- p
 		}
 	})
@@ -476,23 +527,40 @@ func (r *localRig) newEar(link string) *ear {
 	return e
 }
 
+// callID is the request ID of the link's request n.
+func (e *ear) callID(n int) string { return fmt.Sprintf("%s/%d", e.link, n) }
+
 // ask sends a request on behalf of the link.
 func (e *ear) ask(n int, do any, c eventContext) {
-	event, ok := do.([]byte)
-	if !ok {
-		event = mustJSON(do)
-	}
-	e.api.publish(
-		"/live-lambda/requests",
-		fmt.Sprintf(
-			`{"request_id":"%s/%d","event_payload":%s,"context":%s,"live_lambda":1}`, e.link, n, event,
-			mustJSON(c)))
+	request := fmt.Sprintf(`{"request_id":"%s","event_payload":%s,"context":%s,"live_lambda":1}`,
+		e.callID(n), taskEvent(do), mustJSON(c))
+	e.api.publish("/live-lambda/requests", request)
 }
 
+// done says that request n is over.
 func (e *ear) done(n int, outcome string) {
-	e.api.publish(
-		"/live-lambda/requests",
-		string(part{Type: "done", RequestID: fmt.Sprintf("%s/%d", e.link, n), Outcome: outcome}.event()))
+	p := part{Type: "done", RequestID: e.callID(n), Outcome: outcome}
+	e.api.publish("/live-lambda/requests", string(p.event()))
+}
+
+// begin sends a request, whose event is n, and takes it as the runtime does. It returns the invocation's ID.
+func (e *ear) begin(n int, c eventContext) (id string) {
+	e.Helper()
+	e.ask(n, []byte(strconv.Itoa(n)), c)
+	e.hear(n, "accepted")
+	id, event := e.next()
+	if string(event) != strconv.Itoa(n) {
+		e.Fatalf("the runtime got the event %q, want %d", event, n)
+	}
+	return id
+}
+
+// answer begins a request, answers it as the runtime does, and hears the answer.
+func (e *ear) answer(n int, c eventContext, text string) *part {
+	e.Helper()
+	id := e.begin(n, c)
+	e.respond(id, strings.NewReader(text), 202)
+	return e.hear(n, "response")
 }
 
 // hear waits for the next part, which must be of that type and belong to request n.
@@ -500,8 +568,8 @@ func (e *ear) hear(n int, want string) *part {
 	e.Helper()
 	select {
 	case p := <-e.parts:
-		if p.Type != want || p.RequestID != fmt.Sprintf("%s/%d", e.link, n) {
-			e.Fatalf("heard %q for %q, want %q for %s/%d", p.Type, p.RequestID, want, e.link, n)
+		if p.Type != want || p.RequestID != e.callID(n) {
+			e.Fatalf("heard %q for %q, want %q for %q", p.Type, p.RequestID, want, e.callID(n))
 		}
 		return p
 	case <-e.ctx.Done():
@@ -516,7 +584,7 @@ func (e *ear) until(n int, want string) {
 	for {
 		select {
 		case p := <-e.parts:
-			if p.Type == want && p.RequestID == fmt.Sprintf("%s/%d", e.link, n) {
+			if p.Type == want && p.RequestID == e.callID(n) {
 				return
 			}
 		case <-e.ctx.Done():
@@ -525,12 +593,67 @@ func (e *ear) until(n int, want string) {
 	}
 }
 
+// clock starts a clock, and returns a check of when a part has been heard.
+func (r *localRig) clock() func(want string, p *part) {
+	start := time.Now()
+	return func(want string, p *part) {
+		r.Helper()
+		if got := time.Since(start); got.String() != want {
+			r.Errorf("%s at %s, want %s", p.Type, got, want)
+		}
+	}
+}
+
+// connection is the number of the local end's connection in the emulator.
+func (r *localRig) connection() int {
+	r.Helper()
+	conns, err := r.api.subscribers(r.ctx, "/live-lambda/requests", 1)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return conns[len(conns)-1]
+}
+
+// wantRan wants that, in a bubble, so many invocations have come to the runtime or wait for it.
+func (r *localRig) wantRan(invocations int) {
+	r.Helper()
+	synctest.Wait()
+	if n := strings.Count(r.out.String(), " B in"); n != invocations {
+		r.Errorf("%d invocations ran, want %d:\n%s", n, invocations, r.out)
+	}
+}
+
+// wantNothingHeld wants that no request and no event is held any more.
+func (r *localRig) wantNothingHeld() {
+	r.Helper()
+	if r.local.held != 0 || len(r.local.live) != 0 {
+		r.Errorf("%d bytes of %d requests are still held", r.local.held, len(r.local.live))
+	}
+}
+
+// randomBytes cannot be compressed.
+func randomBytes(size int) []byte {
+	random := make([]byte, size)
+	rand.Read(random)
+	return random
+}
+
+// randomText is made of the characters of an alphabet; they are 256, or a half or quarter of that, and so on.
+func randomText(size int, alphabet string) []byte {
+	text := randomBytes(size)
+	for i, b := range text {
+		text[i] = alphabet[int(b)%len(alphabet)]
+	}
+	return text
+}
+
 // gate is a FIFO that one handler waits at.
 type gate struct {
 	*localRig
 	file string
 }
 
+// newGate makes a FIFO of that name.
 func (r *localRig) newGate(name string) gate {
 	g := gate{localRig: r, file: filepath.Join(r.TempDir(), name)}
 	if err := syscall.Mkfifo(g.file, 0o600); err != nil {
@@ -571,14 +694,46 @@ func (r *localRig) raw(addr, method, path, body string, headers ...string) (int,
 	return resp.StatusCode, string(text), resp.Header
 }
 
+// attached is a Runtime API without a process, as a debugger's runtime meets it.
+type attached struct {
+	*localRig
+	addr string
+}
+
+// newAttached starts one, on a port of its own.
+func newAttached(t *testing.T) *attached {
+	t.Helper()
+	r := newTestLocal(t, localOptions{})
+	addr, err := r.local.serveAttached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &attached{localRig: r, addr: addr}
+}
+
+// want makes a call and wants that status, and that text in the answer.
+func (a *attached) want(
+	method, path, body string, status int, text string, headers ...string) http.Header {
+	a.Helper()
+	got, answer, header := a.raw(a.addr, method, "/2018-06-01/runtime/"+path, body, headers...)
+	if got != status || !strings.Contains(answer, text) {
+		a.Errorf("%s %s: %d %s, want %d %s", method, path, got, answer, status, text)
+	}
+	return header
+}
+
+// run gives it an invocation and takes that as the runtime does. It returns the path that answers are below.
+func (a *attached) run(event string, c eventContext) (q *request, to string) {
+	a.Helper()
+	q = a.direct([]byte(event), c)
+	a.want("GET", "invocation/next", "", 200, event)
+	return q, "invocation/" + c.RequestID + "/"
+}
+
 // direct gives an invocation to the local end without AppSync.
 func (r *localRig) direct(do any, c eventContext) *request {
 	r.Helper()
-	event, ok := do.([]byte)
-	if !ok {
-		event = mustJSON(do)
-	}
-	q, err := newRequestFrom(event, c)
+	q, err := newRequestFrom(taskEvent(do), c)
 	if err == nil {
 		err = r.local.admit(q)
 	}
@@ -598,15 +753,7 @@ func (r *localRig) reply(q *request) (rep *reply, body string) {
 			r.Fatalf("over: %s; the terminal:\n%s", q.over, r.out)
 		}
 		if ended {
-			b, err := rep.body()
-			if err != nil {
-				r.Fatal(err)
-			}
-			text, err := io.ReadAll(b)
-			if err != nil {
-				r.Fatal(err)
-			}
-			return rep, string(text)
+			return rep, r.text(rep)
 		}
 		select {
 		case <-q.news:
@@ -614,6 +761,20 @@ func (r *localRig) reply(q *request) (rep *reply, body string) {
 			r.Fatalf("no reply; the terminal:\n%s", r.out)
 		}
 	}
+}
+
+// text is a reply's body.
+func (r *localRig) text(rep *reply) string {
+	r.Helper()
+	body, err := rep.body()
+	if err != nil {
+		r.Fatal(err)
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return string(text)
 }
 
 // started is a command that runs.
@@ -627,13 +788,17 @@ type started struct {
 func (r *localRig) command(stdin string, args ...string) *started {
 	r.Helper()
 	c := &started{
-		localRig: r, stdout: &screen{new: make(chan struct{}, 1)},
-		stderr: &screen{new: make(chan struct{}, 1)}}
+		localRig: r,
+		stdout:   &screen{new: make(chan struct{}, 1)},
+		stderr:   &screen{new: make(chan struct{}, 1)},
+	}
 	c.cmd = exec.CommandContext(r.ctx, os.Args[0], args...)
 	c.cmd.Env = append(
 		os.Environ(), "TEST_MAIN=1", "NO_COLOR=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
 		"AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = strings.NewReader(stdin), c.stdout, c.stderr
+	c.cmd.Stdin = strings.NewReader(stdin)
+	c.cmd.Stdout = c.stdout
+	c.cmd.Stderr = c.stderr
 	if err := c.cmd.Start(); err != nil {
 		r.Fatal(err)
 	}
@@ -650,7 +815,7 @@ func (c *started) exit(status int) {
 	}
 }
 
-// local starts `live-lambda local` against the rig's Event API and waits until it is connected.
+// startLocal starts `live-lambda local` against the rig's Event API and waits until it is connected.
 func (r *localRig) startLocal(args ...string) *started {
 	r.Helper()
 	host := "http://" + r.client().http.Host
@@ -661,6 +826,5 @@ func (r *localRig) startLocal(args ...string) *started {
 
 // newRemoteRig has an Event API and no local end of its own.
 func newRemoteRig(t *testing.T) *localRig {
-	r := newLocalRig(t, localOptions{functions: []string{"none"}})
-	return r
+	return newLocalRig(t, localOptions{functions: []string{"none"}})
 }

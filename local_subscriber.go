@@ -359,7 +359,7 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 func (s *subscriber) leaves(q *request) bool {
 	c := q.context
 	if c.AcceptedBy != "" && c.AcceptedBy != s.sender {
-		return true // it comes again for another local end, which runs it or ran it until it ended
+		return true // another local end has it, or had it until that ended
 	}
 	_, served := s.local.serves(c.FunctionName)
 	if !served {
@@ -385,9 +385,9 @@ type extensionRequest struct {
 	Version   json.RawMessage `json:"live_lambda"`
 }
 
-// parseRequest reads a request message. An extension writes the event between two other fields, which can be
-// found without reading the event. Then encoding/json need not go over it twice and copy it: with 6 MB that
-// is the longest step of an invocation here.
+// parseRequest reads a request message. It first looks for the event between the two fields that an extension
+// writes it between, so that encoding/json need not go over the event twice and copy it. With 6 MB that is
+// the longest step of an invocation here.
 func parseRequest(message []byte) (m extensionRequest, err error) {
 	id, rest, _ := bytes.Cut(message, []byte(`,"event_payload":`))
 	end := bytes.LastIndex(rest, []byte(`,"context":{`))

@@ -2,63 +2,67 @@
 
 package main
 
-// local_subscriber_test.go tests the way of a request from AppSync to a handler and of its reply back.
+// local_subscriber_test.go tests the way of a request from AppSync to a handler, and what is said about it.
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func TestLocalAnswers(t *testing.T) {
-	r := newLocalRig(t, localOptions{command: testCommand("1")})
-	const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=","o":{}` +
-		`,"a":[]}`
-	g := r.invoke([]byte(event), r.context())
-	g.want(r, "", string(asciiJSON([]byte(event))))
-	if g.contentType != "application/json" {
-		t.Errorf("the content type is %q", g.contentType)
-	}
-	g = r.invoke(task{Do: "text", Text: "\x00\xff binary", Type: "image/png"}, r.context())
-	if g.contentType != "image/png" {
-		t.Errorf("the content type is %q", g.contentType)
-	}
-	g = r.invoke(
-		task{Do: "error", Text: `{"errorType":"Oops","errorMessage":"m"}`, Type: "Function.Oops"},
-		r.context())
-	g.want(r, "Function.Oops", `{"errorType":"Oops","errorMessage":"m"}`)
-	if g.cause != `{"working_directory":"/x"}` {
-		t.Errorf("the cause is %q", g.cause)
-	}
-	r.invoke(task{Do: "trailers", Text: `{"errorMessage":"late"}`, Type: "Function.Late"}, r.context()).want(
-		r, "Function.Late", `{"errorMessage":"late"}`)
+func TestLocalHandlersAnswersComeBack(t *testing.T) {
+	whole := newLocalRig(t, localOptions{command: testCommand("1")})
+	t.Run("its event, token for token", func(t *testing.T) {
+		r := whole.on(t)
+		const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=",` +
+			`"o":{},"a":[]}`
+		g := r.invoke([]byte(event), r.context())
+		g.want(r, "", string(asciiJSON([]byte(event))))
+		if g.contentType != "application/json" {
+			t.Errorf("the content type is %q", g.contentType)
+		}
+	})
+	t.Run("bytes of another content type", func(t *testing.T) {
+		r := whole.on(t)
+		g := r.invoke(task{Do: "text", Text: "\x00\xff binary", Type: "image/png"}, r.context())
+		if g.contentType != "image/png" {
+			t.Errorf("the content type is %q", g.contentType)
+		}
+	})
+	t.Run("an error with its cause", func(t *testing.T) {
+		r := whole.on(t)
+		const text = `{"errorType":"Oops","errorMessage":"m"}`
+		g := r.invoke(task{Do: "error", Text: text, Type: "Function.Oops"}, r.context())
+		g.want(r, "Function.Oops", text)
+		if g.cause != `{"working_directory":"/x"}` {
+			t.Errorf("the cause is %q", g.cause)
+		}
+	})
+	t.Run("an error in trailers", func(t *testing.T) {
+		r := whole.on(t)
+		const text = `{"errorMessage":"late"}`
+		g := r.invoke(task{Do: "trailers", Text: text, Type: "Function.Late"}, r.context())
+		g.want(r, "Function.Late", text)
+	})
 }
 
-// Every size at a boundary of events, publishes, compression and Lambda's own limit comes back byte for byte.
-func TestLocalSizes(t *testing.T) {
+// The sizes are those at the bounds of events, publishes, compression and Lambda's own limit.
+func TestLocalEventOfAnySizeComesBack(t *testing.T) {
 	r := newLocalRig(t, localOptions{command: testCommand("1")})
-	random := make([]byte, maxEvent)
-	for i := range random { // incompressible, and nothing that JSON would escape
-		random[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[rand.IntN(64)]
-	}
-	sizes := []int{
+	// It cannot be compressed, and has nothing that JSON would escape.
+	random := randomText(maxEvent, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+	for _, size := range []int{
 		2, 3, gzipAbove - 1, gzipAbove, gzipAbove + 1, partData, maxEvent - 600, maxEvent, maxEvent + 1,
-		maxPayload}
-	for _, size := range sizes {
+		maxPayload,
+	} {
 		event := []byte(`"` + strings.Repeat("0", size-2) + `"`)
 		if size <= maxEvent+1 { // the larger ones are compressible: the emulator takes its time
 			copy(event[1:size-1], random)
@@ -71,87 +75,24 @@ func TestLocalSizes(t *testing.T) {
 	for _, size := range []int{0, 1} {
 		r.invoke(task{Do: "size", Size: size}, r.context()).want(r, "", string(make([]byte, size)))
 	}
-	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
-	g.want(r, "Function.ResponseSizeTooLarge",
-		`{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size `+
-			`(6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`)
-	r.invoke(task{Do: "pid"}, r.context()) // the same process goes on
 	if n := r.local.term.restarts; n != 0 {
 		t.Errorf("%d restarts", n)
 	}
 }
 
-// Replies of every size are cut into parts that fit into events, and come together again.
-func TestLocalParts(t *testing.T) {
-	directory := t.TempDir()
-	t.Setenv("TMPDIR", directory)
-	random := make([]byte, maxPayload)
-	for i := range random {
-		random[i] = byte(rand.Uint32())
-	}
-	join := func(rep *reply, size int) {
-		t.Helper()
-		s := newSubscriber(nil, newLocal(localOptions{}, nil))
-		o := s.newTransfer(rep)
-		o.cut(time.Now().Add(time.Hour))
-		j := newJoiner(8 << 20)
-		for i := range o.ends {
-			data := make([]byte, o.end(i+1)-o.end(i))
-			o.rep.data.ReadAt(data, o.end(i))
-			event := o.part("aaaa/1", i).encode(data)
-			if n := escapedLen(event); n > maxEvent {
-				t.Errorf("%d bytes: part %d is an event of %d", size, i, n)
-			}
-			p, err := parsePart(string(event))
-			if err != nil || p == nil {
-				t.Fatalf("%d bytes: part %d: %v", size, i, err)
-			}
-			if err := j.add(p); err != nil {
-				t.Fatalf("%d bytes: part %d: %v", size, i, err)
-			}
-		}
-		if !j.complete() {
-			t.Fatalf("%d bytes: %d parts are not all", size, len(o.ends))
-		}
-		if body, err := j.message(maxPayload); err != nil || !bytes.Equal(body, random[:size]) {
-			t.Errorf("%d bytes: got %d and %v", size, len(body), err)
-		}
-	}
-	for _, size := range []int{
-		0, 1, gzipAbove, gzipAbove + 1, partData, partData + 1, 5*partData + 1, maxPayload} {
-		rep := &reply{kind: "response", headers: map[string]string{"Content-Type": "x"}}
-		c := &collector{rep: rep}
-		if _, err := io.Copy(c, bytes.NewReader(random[:size])); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-		rep.ended = true
-		join(rep, size)
-		rep.data.close()
-
-		stream := &reply{
-			kind: "response", streamed: true, ended: true,
-			headers: map[string]string{modeHeader: "streaming"}}
-		stream.data.Write(random[:size])
-		stream.trailers = errorTrailers(errorReply("E", bytes.Repeat([]byte("<"), headBytes)))
-		join(stream, size)
-		stream.data.close()
-	}
-	full := errorReply("Function.Big", random[:100])
-	full.xrayCause = strings.Repeat(`"`, 60_000)
-	if escapedLen(part{XRayCause: full.xrayCause}.event()) > maxCause {
-		full.xrayCause = full.xrayCause[:40_000]
-	}
-	join(full, 100)
-	if left, _ := os.ReadDir(directory); len(left) > 0 {
-		t.Errorf("temporary files are left: %v", left)
+func TestLocalAnswerThatIsTooLargeFailsAndTheProcessGoesOn(t *testing.T) {
+	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
+	g.want(r, "Function.ResponseSizeTooLarge",
+		`{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size `+
+			`(6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`)
+	r.invoke(task{Do: "pid"}, r.context())
+	if n := r.local.term.restarts; n != 0 {
+		t.Errorf("%d restarts", n)
 	}
 }
 
-// Fifty invocations at once, through AppSync, are answered, each with its own answer.
-func TestLocalFiftyAtOnce(t *testing.T) {
+func TestLocalFiftyInvocationsAtOnceGetTheirOwnAnswers(t *testing.T) {
 	r := newLocalRig(t, localOptions{command: testCommand("1"), maxProcesses: 5})
 	var calls []*call
 	for i := range 50 {
@@ -166,59 +107,80 @@ func TestLocalFiftyAtOnce(t *testing.T) {
 	}
 }
 
-// A repeated request does not run again: it is accepted again, or answered again, where it now says.
-func TestLocalRunsOnce(t *testing.T) {
-	r := newLocalRig(t, localOptions{command: testCommand("1")})
-	one, two := r.newEar("aaaa"), r.newEar("bbbb")
-	g := r.newGate("gate")
-	do, c := task{Do: "wait", File: g.file, Text: "x"}, r.context()
-	one.ask(1, do, c)
-	one.hear(1, "accepted")
-	one.ask(1, do, c)
-	one.hear(1, "accepted")
-	two.ask(7, do, c)
-	two.hear(7, "accepted")
-	g.pass()
-	if p := two.hear(7, "response"); string(p.data) != `"x"` || p.Sender == "" || !p.Last {
-		t.Errorf("answered %q", p.data)
-	}
-	two.ask(7, do, c)
-	two.hear(7, "response")
-	one.ask(1, do, c)
-	one.hear(1, "response")
-	one.done(1, "answered")
-	// Lambda's retry has the same request ID and another deadline.
-	retry := c
-	retry.DeadlineMs++
-	one.ask(2, task{Do: "text", Text: "retry"}, retry)
-	one.hear(2, "accepted")
-	if p := one.hear(2, "response"); string(p.data) != "retry" {
-		t.Errorf("answered %q", p.data)
-	}
-	one.done(2, "answered")
-	one.ask(2, do, retry) // over, and known to be
-	one.ask(1, do, c)
-	three := r.context()
-	one.ask(3, task{}, three)
-	one.hear(3, "accepted")
-	one.hear(3, "response")
-	if n := strings.Count(r.out.String(), " start "); n != 3 {
-		t.Errorf("%d invocations ran, want 3:\n%s", n, r.out)
-	}
+func TestLocalRepeatedRequestIsAcceptedAgainAndRunsOnce(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		one, two := r.newEar("aaaa"), r.newEar("bbbb")
+		c := r.context()
+		one.begin(1, c)
+		at := r.clock()
+		one.ask(1, []byte("1"), c)
+		at("0s", one.hear(1, "accepted"))
+		two.ask(7, []byte("1"), c)
+		at("0s", two.hear(7, "accepted"))
+		r.wantRan(1)
+	})
 }
 
-// While a handler works, `accepted` is said at once and every 5 s; the answer is repeated every 2 s until
-// `done`.
-func TestLocalSaysItAgain(t *testing.T) {
+func TestLocalAnswerGoesWhereTheRequestCameFromLast(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		one, two := r.newEar("aaaa"), r.newEar("bbbb")
+		c := r.context()
+		id := one.begin(1, c)
+		two.ask(7, []byte("1"), c)
+		two.hear(7, "accepted")
+		at := r.clock()
+		r.respond(id, strings.NewReader(`"x"`), 202)
+		p := two.hear(7, "response")
+		at("0s", p)
+		if string(p.data) != `"x"` || p.Sender == "" || !p.Last {
+			t.Errorf("answered %q", p.data)
+		}
+		two.ask(7, []byte("1"), c)
+		at("0s", two.hear(7, "response"))
+		one.ask(1, []byte("1"), c)
+		at("0s", one.hear(1, "response"))
+		one.done(1, "answered")
+		r.wantRan(1)
+	})
+}
+
+// Lambda's retry has the same request ID and another deadline.
+func TestLocalRetryOfLambdaRuns(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
-		start := time.Now()
-		at := func(want string, p *part) {
-			t.Helper()
-			if got := time.Since(start); got.String() != want {
-				t.Errorf("%s at %s, want %s", p.Type, got, want)
-			}
+		c := r.context()
+		e.answer(1, c, "1")
+		e.done(1, "answered")
+		c.DeadlineMs++
+		p := e.answer(2, c, "retry")
+		if string(p.data) != "retry" {
+			t.Errorf("answered %q", p.data)
 		}
+		r.wantRan(2)
+	})
+}
+
+func TestLocalRequestThatIsOverRunsNoMore(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		one, retry := r.context(), r.context()
+		retry.RequestID = one.RequestID
+		retry.DeadlineMs++
+		e.answer(1, one, "1")
+		e.done(1, "answered")
+		e.answer(2, retry, "2")
+		e.done(2, "answered")
+		e.ask(2, []byte("2"), retry)
+		e.ask(1, []byte("1"), one)
+		e.answer(3, r.context(), "3") // and nothing is heard for the others
+		r.wantRan(3)
+	})
+}
+
+func TestLocalAcceptedIsSaidAtOnceAndEveryFiveSecondsUntilTheAnswer(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		at := r.clock()
 		e.ask(1, []byte(`{"a":1}`), r.context())
 		at("0s", e.hear(1, "accepted"))
 		id, event := r.next()
@@ -233,37 +195,25 @@ func TestLocalSaysItAgain(t *testing.T) {
 		at("11s", e.hear(1, "response"))
 		at("13s", e.hear(1, "response"))
 		at("15s", e.hear(1, "response"))
-		e.done(1, "answered")
-		synctest.Wait()
-
-		// Without `done` until the deadline.
-		c := r.context()
-		c.DeadlineMs = time.Now().Add(7 * time.Second).UnixMilli()
-		e.ask(2, []byte("2"), c)
-		at("15s", e.hear(2, "accepted"))
-		id, _ = r.next()
-		r.respond(id, strings.NewReader("2"), 202)
-		for _, want := range []string{"15s", "17s", "19s", "21s"} {
-			at(want, e.hear(2, "response"))
-		}
-		time.Sleep(time.Minute)
-		e.ask(3, []byte("3"), r.context())
-		at("1m21s", e.hear(3, "accepted"))
 	})
 }
 
-// A request that goes out again because the local end that has it may have lost the link is nobody else's.
-func TestLocalAcceptedByAnother(t *testing.T) {
+// A request goes out again if the local end that has it may have lost the link.
+func TestLocalRequestThatAnotherHasAcceptedIsLeftAlone(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
 		c.AcceptedBy = "another"
 		e.ask(1, []byte("1"), c)
 		synctest.Wait()
-		c = r.context()
-		e.ask(2, []byte("2"), c)
-		e.hear(2, "accepted")
-		r.next()
+		e.begin(2, r.context())
+	})
+}
+
+func TestLocalRequestThatThisEndHasAcceptedIsAcceptedAgain(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		c := r.context()
+		r.newEar("aaaa").begin(2, c)
 		c.AcceptedBy = r.sub.sender
 		moved := r.newEar("bbbb")
 		moved.ask(2, []byte("2"), c)
@@ -271,195 +221,21 @@ func TestLocalAcceptedByAnother(t *testing.T) {
 	})
 }
 
-// What AppSync loses is repeated, out of order or not, and comes together at the other end.
-func TestLocalAnswerSurvivesLoss(t *testing.T) {
-	localBubble(t, func(r *localRig) {
-		e := r.newEar("aaaa")
-		r.api.intercept(func(f apiFrame) apiVerdict {
-			if f.out && f.typ == "data" && strings.Contains(f.channel, "/response/") && rand.IntN(3) > 0 {
-				return apiVerdict{replace: dropped}
-			}
-			return apiVerdict{}
-		})
-		event := make([]byte, 700_000)
-		for i := range event {
-			event[i] = "0123456789abcdef"[rand.IntN(16)]
-		}
-		e.ask(1, []byte("1"), r.context())
-		id, _ := r.next()
-		r.respond(id, bytes.NewReader(event), 202)
-		j := newJoiner(maxPayload)
-		for !j.complete() {
-			p := <-e.parts
-			if p.Type == "response" {
-				if err := j.add(p); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if got, err := j.message(maxPayload); err != nil || !bytes.Equal(got, event) {
-			t.Errorf("got %d bytes and %v", len(got), err)
-		}
-	})
-}
-
-// A stream's first piece leaves at once, the next ones not more often than every 100 ms, and whatever AppSync
-// loses is repeated while the stream goes on.
-func TestLocalStreams(t *testing.T) {
-	localBubble(t, func(r *localRig) {
-		e := r.newEar("aaaa")
-		var lose atomic.Bool
-		r.api.intercept(func(f apiFrame) apiVerdict {
-			if f.out && f.typ == "data" && strings.Contains(f.events[0], `"type":"response"`) &&
-				lose.CompareAndSwap(true, false) {
-				return apiVerdict{replace: dropped}
-			}
-			return apiVerdict{}
-		})
-		e.ask(1, []byte("1"), r.context())
-		e.hear(1, "accepted")
-		id, _ := r.next()
-		pr, pw := io.Pipe()
-		var wg sync.WaitGroup
-		wg.Go(func() { r.respond(id, pr, 202, modeHeader, "streaming", "Content-Type", "text/plain") })
-		start := time.Now()
-		want := func(index int, text string, at time.Duration) {
-			t.Helper()
-			p := e.hear(1, "response")
-			if p.Index != index || string(p.data) != text || time.Since(start) != at {
-				t.Errorf("part %d, %q at %s; want part %d, %q at %s", p.Index, p.data, time.Since(start),
-					index, text, at)
-			}
-			if index == 0 &&
-				(p.Headers[modeHeader] != "streaming" || p.Headers["Content-Type"] != "text/plain" ||
-					p.Encoding != "") {
-				t.Errorf("part 0 is %+v", p)
-			}
-		}
-		io.WriteString(pw, "one")
-		want(0, "one", 0)
-		for i := range 10 {
-			io.WriteString(pw, strconv.Itoa(i))
-			time.Sleep(9 * time.Millisecond)
-		}
-		want(1, "0123456789", 100*time.Millisecond)
-		time.Sleep(200 * time.Millisecond)
-		lose.Store(true)
-		io.WriteString(pw, "lost")
-		synctest.Wait()
-		io.WriteString(pw, "four")
-		want(3, "four", 400*time.Millisecond)
-		seen := map[int]int{}
-		for seen[2] == 0 { // accepted, and what was out at 2 s once more
-			select {
-			case p := <-e.parts:
-				seen[p.Index]++
-			case <-time.After(10 * time.Second):
-				t.Fatal("the lost part was not repeated")
-			}
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("the lost part was repeated after %s", took)
-		}
-		pw.Close()
-		wg.Wait()
-		for {
-			if p := <-e.parts; p.Last {
-				if p.Index != 4 || len(p.data) != 0 || len(p.Trailers) != 0 {
-					t.Errorf("the last part is %+v", p)
-				}
-				break
-			}
-		}
-	})
-}
-
-// AWS's Go client streams without saying so: its content types do, where there is no length.
-func TestLocalStreamsOfGo(t *testing.T) {
-	for _, test := range []struct {
-		contentType string
-		length      int64
-		streamed    bool
-	}{
-		{contentType: "application/octet-stream", length: -1, streamed: true},
-		{contentType: "application/vnd.awslambda.http-integration-response", length: -1, streamed: true},
-		{contentType: "application/octet-stream", length: 5},
-		{contentType: "application/json", length: -1},
-		{length: -1},
-	} {
-		localBubble(t, func(r *localRig) {
-			e := r.newEar("aaaa")
-			e.ask(1, []byte("1"), r.context())
-			e.hear(1, "accepted")
-			id, _ := r.next()
-			var body io.Reader = io.MultiReader(strings.NewReader("hel"), strings.NewReader("lo"))
-			if test.length >= 0 {
-				body = strings.NewReader("hello")
-			}
-			r.respond(id, body, 202, "Content-Type", test.contentType)
-			mode := ""
-			if test.streamed {
-				mode = "streaming"
-			}
-			p := e.hear(1, "response")
-			if p.Headers[modeHeader] != mode || p.Headers["Content-Type"] != test.contentType ||
-				!strings.HasPrefix("hello", string(p.data)) {
-				t.Errorf("%q, length %d: %+v", test.contentType, test.length, p)
-			}
-		})
-	}
-}
-
-// A stream that moves to another channel is sent again there from its beginning.
-func TestLocalStreamMoves(t *testing.T) {
-	localBubble(t, func(r *localRig) {
-		one, two := r.newEar("aaaa"), r.newEar("bbbb")
-		c := r.context()
-		one.ask(1, []byte("1"), c)
-		one.hear(1, "accepted")
-		id, _ := r.next()
-		pr, pw := io.Pipe()
-		var wg sync.WaitGroup
-		wg.Go(func() { r.respond(id, pr, 400, modeHeader, "streaming") })
-		io.WriteString(pw, "one")
-		one.hear(1, "response")
-		two.ask(1, []byte("1"), c)
-		two.hear(1, "accepted")
-		if p := two.hear(1, "response"); p.Index != 0 || string(p.data) != "one" {
-			t.Errorf("got part %d %q", p.Index, p.data)
-		}
-		pw.CloseWithError(errors.New("cut"))
-		wg.Wait()
-		for {
-			p := two.hear(1, "response")
-			if !p.Last {
-				continue
-			}
-			body, _ := base64.StdEncoding.DecodeString(p.Trailers[bodyHeader])
-			if p.Trailers[typeHeader] != "Runtime.TruncatedResponse" || !strings.Contains(string(body), id) {
-				t.Errorf("the trailers are %v", p.Trailers)
-			}
-			break
-		}
-	})
-}
-
-// The extension's word on an invocation ends it here, and the terminal tells what the caller got.
-func TestLocalHearsTheOutcome(t *testing.T) {
+// The terminal tells what the caller got.
+func TestLocalOutcomeEndsTheInvocationAndIsShown(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		for n, tt := range []struct {
-			outcome, says string
-			status        int // of the runtime's answer after that
+			outcome string
+			says    string
+			status  int // of the runtime's answer after that
 		}{
 			{outcome: "timeout", says: "timeout", status: 400},
 			{outcome: "deployed", says: "the deployed code answers", status: 202},
 			{outcome: "answered", says: "another local end has answered", status: 202},
 			{outcome: "\x1b[31mnonsense", says: "another local end has answered", status: 202},
 		} {
-			e.ask(n, []byte("1"), r.context())
-			e.hear(n, "accepted")
-			id, _ := r.next()
+			id := e.begin(n, r.context())
 			e.done(n, tt.outcome)
 			synctest.Wait()
 			if !strings.Contains(r.out.String(), tt.says) {
@@ -468,10 +244,15 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 			r.respond(id, strings.NewReader("1"), tt.status)
 			r.respond(id, strings.NewReader("1"), 400)
 		}
+		r.wantNothingHeld()
+	})
+}
+
+func TestLocalDeadlineEndsTheInvocationAndALateAnswerIsShown(t *testing.T) {
+	localBubble(t, func(r *localRig) {
 		c := r.context()
 		c.DeadlineMs = time.Now().Add(3 * time.Second).UnixMilli()
-		e.ask(9, []byte("1"), c)
-		id, _ := r.next()
+		id := r.newEar("aaaa").begin(9, c)
 		time.Sleep(4 * time.Second)
 		r.respond(id, strings.NewReader("1"), 400)
 		synctest.Wait()
@@ -480,116 +261,162 @@ func TestLocalHearsTheOutcome(t *testing.T) {
 				t.Errorf("no %q in\n%s", want, r.out)
 			}
 		}
-		if r.local.held != 0 || len(r.local.live) != 0 {
-			t.Errorf("%d bytes of %d requests are still held", r.local.held, len(r.local.live))
-		}
+		r.wantNothingHeld()
 	})
 }
 
-// A connection that is dead without a word, as after a laptop's sleep, is replaced, and what was to be said
-// is said.
-func TestLocalReconnects(t *testing.T) {
+// A connection dies without a word when a laptop sleeps.
+func TestLocalDeadConnectionIsReplacedAndTheAnswerIsSaid(t *testing.T) {
 	localBubble(t, func(r *localRig) {
-		connection := func() int {
-			conns, err := r.api.subscribers(r.ctx, "/live-lambda/requests", 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return conns[len(conns)-1]
-		}
 		e := r.newEar("aaaa")
-		e.ask(1, []byte("1"), r.context())
-		e.hear(1, "accepted")
-		id, _ := r.next()
-		r.api.do(connection(), apiVerdict{after: goHalfOpen})
+		id := e.begin(1, r.context())
+		r.api.do(r.connection(), apiVerdict{after: goHalfOpen})
 		synctest.Wait()
 		r.respond(id, strings.NewReader("1"), 202)
-		// the publish that was not answered has told that the connection is dead
+		// The publish that is not answered tells that the connection is dead.
 		r.out.waitTimes(r, "waiting for invocations", 2)
 		e.until(1, "response")
-		e.done(1, "answered")
-		synctest.Wait()
+	})
+}
 
-		r.api.do(connection(), apiVerdict{after: goHalfOpen}) // with nothing to say
+func TestLocalDeadConnectionIsReplacedThoughThereIsNothingToSay(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		r.api.do(r.connection(), apiVerdict{after: goHalfOpen})
 		time.Sleep(90 * time.Second)
 		e.ask(2, []byte("2"), r.context())
 		e.until(2, "accepted")
-		id, _ = r.next()
-		r.api.do(connection(), apiVerdict{after: resetConnection}) // while the handler works
+	})
+}
+
+func TestLocalConnectionThatResetsIsReplacedAndAcceptedIsSaidAgain(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		id := e.begin(2, r.context())
+		r.api.do(r.connection(), apiVerdict{after: resetConnection}) // while the handler works
 		e.hear(2, "accepted")
 		r.respond(id, strings.NewReader("2"), 202)
 		e.hear(2, "response")
 	})
 }
 
-// Whatever comes on the channel that is not a request for this end is dropped, and the next request is
+// wantDropped wants that none of the messages reaches a handler or the terminal, and that the next request is
 // served.
-func TestLocalDropsNonsense(t *testing.T) {
+func wantDropped(t *testing.T, messages ...string) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
-		c := r.context()
-		context := string(mustJSON(c))
-		ask := func(id, event, context string) string {
-			return `{"request_id":` + id + `,"event_payload":` + event + `,"context":` + context +
-				`,"live_lambda":1}`
-		}
-		with := func(change func(*eventContext)) string {
-			c := c
-			change(&c)
-			return string(mustJSON(c))
-		}
-		bomb, encoding := compress(make([]byte, 2*maxPayload))
-		var bombs []string
-		for event := range (part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}).split(bomb) {
-			bombs = append(bombs, string(event))
-		}
-		messages := append(bombs,
-			`7`, `null`, `"text"`, `[]`, `{}`, `{"live_lambda":1}`, `{"live_lambda":2,"request_id":"aaaa/1"}`,
-			`{"request_id":"aaaa/1","event_payload":1,"context":`+context+`}`,
-			ask(`"aaaa"`, "1", "7"), ask("7", "1", context), ask(`"../x/1"`, "1", context),
-			ask(`"a b/1"`, "1", context), ask(`""`, "1", context),
-			ask(`"aaaa/1/2/3/4"`, "1", context), ask(`"aaaa/\n1"`, "1", context),
-			ask(`"aaaa/1"`, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), context),
-			ask(`"aaaa/1"`, "1", "{}"), ask(`"aaaa/1"`, "1", `{"environment":{"a":1}}`),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.FunctionName = "a\nb" })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.RequestID = "\x1b[2J" })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.TraceID = "a\r\nX-Evil: 1" })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.RequestID = "" })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.Handler = strings.Repeat("x", 5000) })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) { c.DeadlineMs = 0 })),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) {
-				c.DeadlineMs = time.Now().Add(-time.Second).UnixMilli()
-			})),
-			ask(`"aaaa/1"`, "1", with(func(c *eventContext) {
-				c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`)
-			})),
-			string(part{Type: "request", RequestID: "aaaa/1", Index: 5, Last: true}.encode([]byte("x"))),
-			string(part{Type: "request", RequestID: "aaaa/1", Index: 7, Last: true}.encode([]byte("x"))),
-			string(part{Type: "request", RequestID: "aaaa/1"}.event()),
-			string(part{Type: "request", RequestID: "aaaa/2", Encoding: "gzip"}.event()),
-			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":-1,"last":true,"data":"e30"}`,
-			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":0,"last":true,"data":"!"}`,
-			`{"live_lambda":1,"type":"request","request_id":"aaaa/1","index":9999999999,"last":true}`,
-			`{"live_lambda":1,"type":"done","request_id":"cccc/1","outcome":"answered"}`,
-			`{"live_lambda":1,"type":"response","request_id":"aaaa/1","index":0,"last":true,"data":"e30"}`,
-			`{"live_lambda":1,"type":"accepted","request_id":"aaaa/1","index":0,"last":true}`,
-		)
 		for _, m := range messages {
 			r.sub.receive(m)
 		}
-		e.ask(5, []byte("5"), r.context())
-		e.hear(5, "accepted")
-		if id, event := r.next(); string(event) != "5" {
-			t.Errorf("request %s has the event %q", id, event)
-		}
+		e.begin(5, r.context())
 		if strings.ContainsAny(r.out.String(), "\x1b\r") {
 			t.Errorf("the terminal got control characters: %q", r.out)
 		}
 	})
 }
 
-// Of 100,000 requests that never become whole few are kept, and one that does is answered.
-func TestLocalOpenRequests(t *testing.T) {
+// requestText is a request message of a request ID, an event and a context, all as JSON.
+func requestText(id, event, context string) string {
+	return `{"request_id":` + id + `,"event_payload":` + event + `,"context":` + context + `,"live_lambda":1}`
+}
+
+// validContext is the context of an invocation, changed by change if that is not nil.
+func validContext(change func(*eventContext)) string {
+	c := eventContext{
+		RequestID:    "00000000-0000-4000-8000-000000000099",
+		FunctionName: "orders",
+		DeadlineMs:   time.Now().AddDate(1000, 0, 0).UnixMilli(),
+	}
+	if change != nil {
+		change(&c)
+	}
+	return string(mustJSON(c))
+}
+
+func TestLocalMessagesThatAreNoRequestsAreDropped(t *testing.T) {
+	context := validContext(nil)
+	wantDropped(t,
+		`7`, `null`, `"text"`, `[]`, `{}`, `{"live_lambda":1}`, `{"live_lambda":2,"request_id":"aaaa/1"}`,
+		`{"request_id":"aaaa/1","event_payload":1,"context":`+context+`}`,
+		requestText(`"aaaa"`, "1", "7"),
+		requestText("7", "1", context),
+		requestText(`"aaaa/1"`, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), context),
+		`{"live_lambda":1,"type":"done","request_id":"cccc/1","outcome":"answered"}`,
+		`{"live_lambda":1,"type":"response","request_id":"aaaa/1","index":0,"last":true,"data":"e30"}`,
+		`{"live_lambda":1,"type":"accepted","request_id":"aaaa/1","index":0,"last":true}`,
+	)
+}
+
+func TestLocalRequestsWithoutAValidChannelAreDropped(t *testing.T) {
+	context := validContext(nil)
+	wantDropped(t,
+		requestText(`"../x/1"`, "1", context),
+		requestText(`"a b/1"`, "1", context),
+		requestText(`""`, "1", context),
+		requestText(`"aaaa/1/2/3/4"`, "1", context),
+		requestText(`"aaaa/\n1"`, "1", context),
+	)
+}
+
+func TestLocalRequestsWhoseContextIsNotValidAreDropped(t *testing.T) {
+	contexts := []string{"{}", `{"environment":{"a":1}}`}
+	for _, change := range []func(*eventContext){
+		func(c *eventContext) { c.FunctionName = "a\nb" },
+		func(c *eventContext) { c.RequestID = "\x1b[2J" },
+		func(c *eventContext) { c.TraceID = "a\r\nX-Evil: 1" },
+		func(c *eventContext) { c.RequestID = "" },
+		func(c *eventContext) { c.Handler = strings.Repeat("x", 5000) },
+		func(c *eventContext) { c.DeadlineMs = 0 },
+		func(c *eventContext) { c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`) },
+	} {
+		contexts = append(contexts, validContext(change))
+	}
+	var messages []string
+	for _, context := range contexts {
+		messages = append(messages, requestText(`"aaaa/1"`, "1", context))
+	}
+	wantDropped(t, messages...)
+}
+
+func TestLocalRequestAfterItsDeadlineIsLeftAlone(t *testing.T) {
+	localBubble(t, func(r *localRig) {
+		e := r.newEar("aaaa")
+		c := r.context()
+		c.DeadlineMs = time.Now().Add(-time.Second).UnixMilli()
+		e.ask(1, []byte("1"), c)
+		e.begin(5, r.context())
+		const want = "what else comes after its deadline, here by 1000 ms; is this machine's clock right?"
+		if !strings.Contains(r.out.String(), want) {
+			t.Errorf("the terminal wrote\n%s", r.out)
+		}
+	})
+}
+
+func TestLocalPartsThatDoNotFitTogetherAreDropped(t *testing.T) {
+	const one = `{"live_lambda":1,"type":"request","request_id":"aaaa/1",`
+	wantDropped(t,
+		string(part{Type: "request", RequestID: "aaaa/1", Index: 5, Last: true}.encode([]byte("x"))),
+		string(part{Type: "request", RequestID: "aaaa/1", Index: 7, Last: true}.encode([]byte("x"))),
+		string(part{Type: "request", RequestID: "aaaa/1"}.event()),
+		string(part{Type: "request", RequestID: "aaaa/2", Encoding: "gzip"}.event()),
+		one+`"index":-1,"last":true,"data":"e30"}`,
+		one+`"index":0,"last":true,"data":"!"}`,
+		one+`"index":9999999999,"last":true}`,
+	)
+}
+
+// What is gzipped is small and becomes more than a request may have.
+func TestLocalGzippedBombIsDropped(t *testing.T) {
+	bomb, encoding := compress(make([]byte, 2*maxPayload))
+	var messages []string
+	for event := range (part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}).split(bomb) {
+		messages = append(messages, string(event))
+	}
+	wantDropped(t, messages...)
+}
+
+// There are 100,000 of them. A request that does become whole is served all the same.
+func TestLocalFewRequestsThatNeverBecomeWholeAreKept(t *testing.T) {
 	localBubbleOver(t, false, func(r *localRig) {
 		e := r.newEar("aaaa")
 		for i := range 100_000 {
@@ -604,16 +431,12 @@ func TestLocalOpenRequests(t *testing.T) {
 		if n := len(r.sub.open); n > maxOpen || size > maxOpenBytes {
 			t.Errorf("%d requests in parts are kept, %d bytes", n, size)
 		}
-		e.ask(5, []byte("5"), r.context())
-		e.hear(5, "accepted")
-		if id, event := r.next(); string(event) != "5" {
-			t.Errorf("request %s has the event %q", id, event)
-		}
+		e.begin(5, r.context())
 	})
 }
 
-// The quick way through a request reads the same as encoding/json.
-func TestParseRequest(t *testing.T) {
+// The quick way must not read anything else.
+func TestParseRequestReadsAsEncodingJSONDoes(t *testing.T) {
 	for _, message := range []string{
 		`{"request_id":"a/1","event_payload":{"a":[1.0,"\ud800"]},"context":{"request_id":"r"},` +
 			`"live_lambda":1}`,
@@ -645,28 +468,24 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-// Events in parts: the largest, with a context beside it, and pieces in any order.
-func TestLocalRequestInParts(t *testing.T) {
+// The event is the largest one. A large context stands beside it, and some parts come twice.
+func TestLocalRequestInPartsComesTogetherInAnyOrder(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
 		c.Environment = map[string]string{"BIG": strings.Repeat("x", 4096)}
-		event := make([]byte, maxPayload)
-		for i := range event {
-			event[i] = "0123456789abcdef"[rand.IntN(16)]
-		}
-		event[0], event[len(event)-1] = '"', '"'
-		body, encoding := compress(
-			slices.Concat(
-				[]byte(`{"request_id":"aaaa/1","event_payload":`), event, []byte(`,"context":`), mustJSON(c),
-				[]byte(`,"live_lambda":1}`)))
+		event := randomText(maxPayload, "0123456789abcdef")
+		event[0] = '"'
+		event[len(event)-1] = '"'
+		body, encoding := compress([]byte(requestText(`"aaaa/1"`, string(event), string(mustJSON(c)))))
 		parts := slices.Collect(part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}.split(body))
 		parts = append(parts, parts[:3]...)
 		for _, i := range rand.Perm(len(parts)) {
 			r.sub.receive(string(parts[i]))
 		}
 		e.hear(1, "accepted")
-		if _, got := r.next(); !bytes.Equal(got, event) {
+		_, got := r.next()
+		if !bytes.Equal(got, event) {
 			t.Errorf("the event has %d bytes", len(got))
 		}
 	})
