@@ -447,7 +447,7 @@ func (w *worker) ready() {
 	} else if w.state != stateReady {
 		w.pool.failures = 0
 	}
-	w.state = stateReady
+	w.become(stateReady)
 	w.request = nil
 	switch {
 	case w.stale:
@@ -459,7 +459,7 @@ func (w *worker) ready() {
 
 // run begins the invocation of w.request. local.mu is held.
 func (w *worker) run() {
-	w.state = stateRunning
+	w.become(stateRunning)
 	w.limit(w.request)
 	notify(w.turn)
 }
@@ -505,13 +505,13 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 		return nil
 	}
 	if q.over == overTimeout || q.over == overDeadline {
-		w.state = stateSent
+		w.become(stateSent)
 		l.term.late(q)
 		refuseID(rw)
 		return nil
 	}
 	drain(w.posted)
-	w.state = stateAnswering
+	w.become(stateAnswering)
 	return q
 }
 
@@ -519,7 +519,7 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 func (w *worker) answered(q *request, rep *reply) {
 	l := w.pool.local
 	l.mu.Lock()
-	w.state = stateSent
+	w.become(stateSent)
 	w.sent = time.Now()
 	if rep != nil {
 		l.answer(q, rep)
@@ -792,7 +792,7 @@ func (w *worker) initError(rw http.ResponseWriter, r *http.Request) {
 		refuseState(rw, state, stateFailed)
 		return
 	}
-	w.state = stateFailed
+	w.become(stateFailed)
 	w.failed(rep)
 	l.mu.Unlock()
 	accept(rw)
@@ -804,7 +804,7 @@ func (w *worker) restoreNext(rw http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	state := w.state
 	if state == stateStarted {
-		w.state = stateRestoring
+		w.become(stateRestoring)
 	}
 	l.mu.Unlock()
 	if state != stateStarted {
