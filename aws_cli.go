@@ -2,8 +2,8 @@
 
 package main
 
-// aws_cli.go is the one way to the AWS CLI: it runs `aws`, reads its errors, and takes from it the
-// developer's credentials and the outputs of a stack.
+// aws_cli.go is the one way to the AWS CLI: it runs `aws`, says what its errors mean, and takes from it the
+// developer's credentials and the outputs of a stack. No error holds anything secret.
 
 import (
 	"bytes"
@@ -23,15 +23,155 @@ import (
 	"unicode/utf8"
 )
 
-// developerCredentials returns the developer's AWS credentials as they are now: those in the environment,
-// unless a profile is asked for, else the AWS CLI's, which knows profiles, SSO and the rest.
-// https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html
-func developerCredentials(profile string, transport http.RoundTripper) func(context.Context) (
-	credentials, error) {
+// ---- running it ----
+
+// awsCLI runs the AWS CLI, of version 1 or 2, with a profile of its configuration; without one it takes the
+// profile that the environment names, or its default.
+type awsCLI struct{ profile string }
+
+// awsError is what the AWS CLI said about a command that failed.
+type awsError struct {
+	command string // its first two words
+	code    string // of the service's error, empty if no service refused
+	message string
+}
+
+func (e *awsError) Error() string {
+	if e.code == "" {
+		return fmt.Sprintf("aws %s: %s", e.command, e.message)
+	}
+	return fmt.Sprintf("aws %s: %s: %s", e.command, e.code, e.message)
+}
+
+// hasCode reports whether a service refused a command with one of these codes.
+func hasCode(err error, codes ...string) bool {
+	var e *awsError
+	return errors.As(err, &e) && slices.Contains(codes, e.code)
+}
+
+var (
+	errNoCLI = errors.New("the AWS CLI is not on PATH: " +
+		"https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html")
+	errOldCLI = errors.New(
+		"the AWS CLI is version 1, which does not know this command: install version 2")
+)
+
+// run runs one command with stdin as its standard input, and decodes what it prints into out unless that is
+// nil.
+func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) error {
+	printed, err := a.output(ctx, stdin, append(slices.Clone(args), "--output", "json")...)
+	if err != nil || out == nil {
+		return err
+	}
+	// json.Unmarshal would replace bytes that are not UTF-8, and what is read here is written back later
+	if !utf8.Valid(printed) {
+		return fmt.Errorf("aws %s: what it printed is not UTF-8; set PYTHONUTF8=1 or a UTF-8 locale",
+			commandName(args))
+	}
+	if err := json.Unmarshal(printed, out); err != nil {
+		return fmt.Errorf("aws %s: what it printed is not the JSON that was expected", commandName(args))
+	}
+	return nil
+}
+
+// output runs one command with stdin as its standard input, and returns what it prints. Nothing else in this
+// program starts `aws`. If ctx ends, the command is interrupted, as by Ctrl-C, and soon after killed.
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html
+func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byte, error) {
+	name := commandName(args)
+	if a.profile != "" {
+		args = append(slices.Clone(args), "--profile", a.profile)
+	}
+	command := exec.CommandContext(ctx, "aws", args...)
+	command.Env = append(os.Environ(),
+		"AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1")
+	var stdout, stderr bytes.Buffer
+	command.Stdin = bytes.NewReader(stdin)
+	command.Stdout = &stdout
+	command.Stderr = &stderr
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 5 * time.Second
+	err := command.Run()
+	switch {
+	case err == nil:
+		return stdout.Bytes(), nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf(
+			"aws %s: it took too long and was ended; run it by hand to see why", name)
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("aws %s: interrupted", name)
+	}
+	return nil, a.failure(name, stderr.String(), err)
+}
+
+// commandName is how errors name a command: its first two words, for what follows them is long.
+func commandName(args []string) string { return strings.Join(args[:2], " ") }
+
+// Version 1 prints this beside its usage when it does not know a command.
+const oldCLINote = "Note: AWS CLI version 2"
+
+// expiredSSO finds what the AWS CLI says if it has no token of AWS IAM Identity Center, or one that has
+// expired. https://github.com/boto/botocore/blob/develop/botocore/exceptions.py
+var expiredSSO = regexp.MustCompile(
+	`(?i)loading SSO token|SSO session associated with|SSO token has expired|token from sso:`)
+
+// failure says why a command failed: what the AWS CLI said on standard error and, if known, what to do.
+func (a awsCLI) failure(command, stderr string, err error) error {
+	said := newAWSError(command, stderr, err)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return errNoCLI
+	case said.code != "":
+		return said
+	case strings.Contains(stderr, oldCLINote):
+		return fmt.Errorf("aws %s: %w", command, errOldCLI)
+	case expiredSSO.MatchString(stderr):
+		return fmt.Errorf(
+			"aws %s: the SSO session has expired: run %s (aws says %q)", command, a.login(), said.message)
+	}
+	return said
+}
+
+// login is the command that begins a session of AWS IAM Identity Center.
+func (a awsCLI) login() string {
+	if a.profile == "" {
+		return "aws sso login"
+	}
+	return "aws sso login --profile " + a.profile
+}
+
+var serviceError = regexp.MustCompile(
+	`An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ([^\n]*)`)
+
+// newAWSError reads what the AWS CLI said on standard error: a service's error or, behind warnings and the
+// like, the last line. err is why the command failed if it said nothing.
+func newAWSError(command, stderr string, err error) *awsError {
+	stderr = strings.TrimSpace(stderr)
+	e := &awsError{command: command, message: stderr[strings.LastIndexByte(stderr, '\n')+1:]}
+	if m := serviceError.FindStringSubmatch(stderr); m != nil {
+		e.code = m[1]
+		e.message = m[2]
+	}
+	// Lambda quotes all variables, secrets included, behind these words if they are too large
+	e.message, _, _ = strings.Cut(e.message, "String measured")
+	e.message = strings.TrimSpace(e.message)
+	if e.message == "" {
+		e.message = err.Error()
+	}
+	e.message = plainText(clip(e.message, 500))
+	return e
+}
+
+// ---- credentials ----
+
+// developerCredentials returns what tells the developer's AWS credentials as they are now: those in the
+// environment, unless a profile is asked for, else the AWS CLI's, which knows profiles, SSO and the rest.
+func developerCredentials(profile string, transport http.RoundTripper) currentCredentials {
 	cli := &cliCredentials{profile: profile}
 	return func(ctx context.Context) (credentials, error) {
-		if profile == "" &&
-			(os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "") {
+		named := os.Getenv("AWS_ACCESS_KEY_ID") != "" ||
+			os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != ""
+		if profile == "" && named {
 			return roleCredentials(environmentRole(), transport)(ctx)
 		}
 		return cli.get(ctx)
@@ -49,98 +189,6 @@ func environmentRole() role {
 	}
 }
 
-// cliCredentials are those of `aws configure export-credentials`, kept until shortly before they expire.
-type cliCredentials struct {
-	profile string
-
-	mu      sync.Mutex
-	keys    credentials
-	err     error
-	expires time.Time // of keys, zero where they do not say
-	until   time.Time // when to ask again
-}
-
-const (
-	refreshBefore = 5 * time.Minute  // credentials expire
-	staticLife    = 15 * time.Minute // of credentials that do not say when they expire
-	failureLife   = 5 * time.Second  // of a failure: the CLI takes its time
-)
-
-func (c *cliCredentials) get(ctx context.Context) (credentials, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if now.Before(c.until) {
-		return c.keys, c.err
-	}
-	keys, expires, err := c.export(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return keys, context.Cause(ctx)
-	case err != nil && now.Before(c.expires): // those at hand will do for now
-		c.until = now.Add(failureLife)
-		return c.keys, nil
-	case err != nil:
-		c.until = now.Add(failureLife)
-	case expires.IsZero():
-		c.until = now.Add(staticLife)
-	default:
-		c.until = later(expires.Add(-refreshBefore), now.Add(failureLife))
-	}
-	c.keys, c.expires, c.err = keys, expires, err
-	return c.keys, c.err
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// export asks the AWS CLI.
-func (c *cliCredentials) export(ctx context.Context) (keys credentials, expires time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	args := []string{"configure", "export-credentials", "--format", "process"}
-	login := "aws sso login"
-	if profile := cmp.Or(c.profile, os.Getenv("AWS_PROFILE")); profile != "" {
-		args = append(args, "--profile", profile)
-		login += " --profile " + profile
-	}
-	command := exec.CommandContext(ctx, "aws", args...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	command.WaitDelay = time.Second
-	err = command.Run()
-	said := firstLine(strings.TrimSpace(stderr.String()))
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return keys, expires,
-			errors.New("neither AWS_ACCESS_KEY_ID nor the AWS CLI is there; set the one or install the other")
-	case err != nil && strings.Contains(strings.ToUpper(stderr.String()), "SSO"):
-		return keys, expires, fmt.Errorf("the SSO session has expired: run %s (aws says %q)", login, said)
-	// version 1 has no such command, and says so in passing
-	case err != nil && strings.Contains(stderr.String(), "AWS CLI version 2"):
-		return keys, expires,
-			errors.New("the AWS CLI is version 1, which cannot export credentials: install version 2, or " +
-				"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-	case err != nil:
-		return keys, expires,
-			fmt.Errorf("aws configure export-credentials: %w, %q; run aws configure or %s", err, said, login)
-	}
-	var out struct {
-		AccessKeyID     string `json:"AccessKeyId"`
-		SecretAccessKey string
-		SessionToken    string
-		Expiration      time.Time
-	}
-	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil || out.AccessKeyID == "" {
-		return keys, expires, errors.New("aws configure export-credentials printed no credentials")
-	}
-	return credentials{out.AccessKeyID, out.SecretAccessKey, out.SessionToken}, out.Expiration, nil
-}
-
 // credentialsSource says where developerCredentials takes them from.
 func credentialsSource(profile string) string {
 	switch {
@@ -152,88 +200,131 @@ func credentialsSource(profile string) string {
 	return fmt.Sprintf("the AWS CLI, profile %q", cmp.Or(profile, os.Getenv("AWS_PROFILE"), "default"))
 }
 
-// awsCLI runs the AWS CLI, of version 1 or 2.
-type awsCLI struct{ profile string }
+const (
+	refreshBefore = 5 * time.Minute  // credentials are asked for again so long before they expire
+	staticLife    = 15 * time.Minute // how long credentials are kept that do not say when they expire
+	failureLife   = 5 * time.Second  // how long a failure is kept: the AWS CLI takes its time
+)
 
-// awsError is why a command of the AWS CLI failed. code is the service's, if it was the service.
-type awsError struct{ command, code, message string }
+// cliCredentials are those of `aws configure export-credentials`, kept until shortly before they expire.
+type cliCredentials struct {
+	profile string
 
-func (e *awsError) Error() string {
-	return fmt.Sprintf("aws %s: %s", e.command, strings.TrimPrefix(e.code+": "+e.message, ": "))
+	mu      sync.Mutex // held while the AWS CLI is asked; guards the following
+	keys    credentials
+	expires time.Time // when keys do, zero if they do not say
+	err     error     // why there are no keys
+	until   time.Time // when to ask again
 }
 
-func hasCode(err error, codes ...string) bool {
-	var e *awsError
-	return errors.As(err, &e) && slices.Contains(codes, e.code)
-}
-
-// run runs one command with stdin as its standard input, and decodes what it prints into out unless that is
-// nil.
-// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html
-func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) error {
-	name := strings.Join(args[:2], " ")
-	args = append(args, "--output", "json")
-	if a.profile != "" {
-		args = append(args, "--profile", a.profile)
+// get returns the credentials that are at hand, or asks the AWS CLI.
+func (c *cliCredentials) get(ctx context.Context) (credentials, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Before(c.until) {
+		return c.keys, c.err
 	}
-	command := exec.CommandContext(ctx, "aws", args...)
-	command.Env = append(
-		os.Environ(), "AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8",
-		"PYTHONUTF8=1")
-	var stdout, stderr bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = 5 * time.Second
-	err := command.Run()
+	keys, expires, err := c.export(ctx)
+	if ctx.Err() != nil { // the caller has gone, which says nothing about the credentials
+		return credentials{}, context.Cause(ctx)
+	}
+	c.until = now.Add(keptFor(now, expires, err))
+	if err != nil && now.Before(c.expires) { // those at hand are still good
+		return c.keys, nil
+	}
+	c.keys = keys
+	c.expires = expires
+	c.err = err
+	return c.keys, c.err
+}
+
+// keptFor is how long an answer of the AWS CLI is kept.
+func keptFor(now, expires time.Time, err error) time.Duration {
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("aws %s: interrupted", name)
-	case errors.Is(err, exec.ErrNotFound):
-		return errors.New(
-			"the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/" +
-				"getting-started-install.html")
 	case err != nil:
-		return newAWSError(name, stderr.String(), err)
-	case out == nil:
-		return nil
-	case !utf8.Valid(stdout.Bytes()): // what is not understood must not be written back
-		return fmt.Errorf("aws %s: what it printed is not UTF-8; set PYTHONUTF8=1 or a UTF-8 locale", name)
+		return failureLife
+	case expires.IsZero():
+		return staticLife
 	}
-	if err := json.Unmarshal(stdout.Bytes(), out); err != nil {
-		return fmt.Errorf("aws %s: what it printed is not the JSON that was expected", name)
-	}
-	return nil
+	return max(expires.Sub(now)-refreshBefore, failureLife)
 }
 
-var serviceError = regexp.MustCompile(
-	`An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: ([^\n]*)`)
-
-// newAWSError reads what the CLI says on standard error. Lambda quotes all variables where they are too
-// large: that is cut off.
-func newAWSError(command, stderr string, err error) error {
-	stderr = strings.TrimSpace(stderr)
-	e := &awsError{command: command, message: stderr[strings.LastIndexByte(stderr, '\n')+1:]}
-	if m := serviceError.FindStringSubmatch(stderr); m != nil {
-		e.code, e.message = m[1], m[2]
+// export asks the AWS CLI.
+// https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html
+func (c *cliCredentials) export(ctx context.Context) (credentials, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	cli := awsCLI{profile: cmp.Or(c.profile, os.Getenv("AWS_PROFILE"))}
+	printed, err := cli.output(ctx, nil, "configure", "export-credentials", "--format", "process")
+	if err != nil {
+		return credentials{}, time.Time{}, c.advice(err, cli)
 	}
-	e.message, _, _ = strings.Cut(e.message, "String measured")
-	e.message = strings.TrimSpace(cmp.Or(e.message, err.Error()))
-	e.message = plainText(clip(e.message, 500))
-	return e
+	var out struct {
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey string
+		SessionToken    string
+		Expiration      time.Time
+	}
+	err = json.Unmarshal(printed, &out)
+	if err != nil || out.AccessKeyID == "" { // the error may quote a key
+		return credentials{}, time.Time{},
+			errors.New("aws configure export-credentials printed no credentials; run it by hand to see why")
+	}
+	keys := credentials{
+		accessKeyID:     out.AccessKeyID,
+		secretAccessKey: out.SecretAccessKey,
+		sessionToken:    out.SessionToken,
+	}
+	return keys, out.Expiration, nil
 }
 
-// stackGetenv returns getenv with the outputs of a stack for what is not set. Where getenv has another host
-// than the stack's, the stack's API is not the one that is meant, and nothing of it is taken.
+// advice adds to the AWS CLI's error what helps someone who needs credentials. The environment's own count
+// only if no profile was asked for.
+func (c *cliCredentials) advice(err error, cli awsCLI) error {
+	var said *awsError
+	switch {
+	case c.profile == "" && errors.Is(err, errNoCLI):
+		return fmt.Errorf("AWS_ACCESS_KEY_ID is not set, and %w", err)
+	case c.profile == "" && errors.Is(err, errOldCLI):
+		return fmt.Errorf("%w, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", err)
+	case errors.As(err, &said):
+		return fmt.Errorf("%w; run aws configure or %s", err, cli.login())
+	}
+	return err
+}
+
+// ---- stacks ----
+
+// stackGetenv returns getenv, with the outputs of a stack for what is not set. If getenv has another host
+// than the stack's, another API is meant than the stack's, and nothing is taken from the stack.
 func stackGetenv(ctx context.Context, stack, profile string, getenv func(string) string) (
 	func(string) string, error) {
+	outputs, err := stackOutputs(ctx, stack, profile)
+	if err != nil {
+		return nil, err
+	}
+	host := getenv(hostVariable)
+	otherAPI := host != "" && host != outputs[hostVariable]
+	return func(name string) string {
+		value := getenv(name)
+		if value != "" || otherAPI {
+			return value
+		}
+		return outputs[name]
+	}, nil
+}
+
+// stackOutputs are the outputs of a stack of `live-lambda template`, by the variables that they are for.
+func stackOutputs(ctx context.Context, stack, profile string) (map[string]string, error) {
 	var described struct {
 		Stacks []struct {
 			StackStatus string
 			Outputs     []struct{ OutputKey, OutputValue string }
 		}
 	}
-	err := awsCLI{
-		profile}.run(ctx, &described, nil, "cloudformation", "describe-stacks", "--stack-name", stack)
+	cli := awsCLI{profile: profile}
+	err := cli.run(ctx, &described, nil, "cloudformation", "describe-stacks", "--stack-name", stack)
 	if err != nil {
 		return nil, fmt.Errorf("read the outputs of stack %q: %w", stack, err)
 	}
@@ -248,16 +339,9 @@ func stackGetenv(ctx context.Context, stack, profile string, getenv func(string)
 	if outputs[hostVariable] == "" {
 		return nil, fmt.Errorf(
 			"stack %q (%s) has no output LiveLambdaAppsyncHttpHost; "+
-				"deploy what `live-lambda template` prints",
-			stack, status)
+				"deploy what `live-lambda template` prints", stack, status)
 	}
-	host := getenv(hostVariable)
-	return func(name string) string {
-		if value := getenv(name); value != "" || host != "" && host != outputs[hostVariable] {
-			return value
-		}
-		return outputs[name]
-	}, nil
+	return outputs, nil
 }
 
 var upperCase = regexp.MustCompile(`\B[A-Z]`)

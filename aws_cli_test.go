@@ -5,22 +5,289 @@ package main
 // aws_cli_test.go tests how `aws` is run: its errors, a stack's outputs, the developer's credentials.
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-func TestCredentialsSource(t *testing.T) {
+// ---- errors ----
+
+// wantFailure runs a command that reads a function's configuration, and compares how it fails.
+func (f *fakeAWS) wantFailure(answer fakeAnswer, want string) {
+	f.t.Helper()
+	f.canned = &answer
+	r := f.run("detach", "orders", "--yes")
+	if r != (result{status: 1, out: "", err: "orders: " + want + "\n"}) {
+		f.t.Errorf("got %+v, want %s", r, want)
+	}
+}
+
+func TestMissingCLISaysWhereToGetIt(t *testing.T) {
+	f := newFakeAWS(t)
+	t.Setenv("PATH", t.TempDir())
+	r := f.run("detach", "orders", "--yes")
+	const want = "orders: the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/" +
+		"getting-started-install.html\n"
+	if r.status != 1 || r.err != want {
+		t.Errorf("got %+v, want %s", r, want)
+	}
+}
+
+func TestErrorSaysWhatTheCLISaid(t *testing.T) {
+	tests := []struct{ name, err, want string }{
+		{
+			name: "a warning before it",
+			err: "urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
+				"GetFunctionConfiguration operation (reached max retries: 2): The security token included " +
+				"in the request is expired\n",
+			want: "ExpiredTokenException: The security token included in the request is expired",
+		},
+		{
+			name: "nothing",
+			err:  "",
+			want: "exit status 254",
+		},
+		{
+			name: "long",
+			err:  strings.Repeat("x", 1000),
+			want: strings.Repeat("x", 500),
+		},
+		{
+			name: "all variables",
+			err: "An error occurred (InvalidParameterValueException) when calling the " +
+				"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
+				secretValue + "\"}",
+			want: "InvalidParameterValueException: exceeded the 4KB limit.",
+		},
+		{
+			name: "a name with SSO in it is no session that has expired",
+			err: "An error occurred (ResourceNotFoundException) when calling the " +
+				"GetFunctionConfiguration operation: Function not found: sso-session\n",
+			want: "ResourceNotFoundException: Function not found: sso-session",
+		},
+		{
+			name: "a profile with SSO in its name",
+			err:  "\nThe config profile (SSO-dev) could not be found\n",
+			want: "The config profile (SSO-dev) could not be found",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			newFakeAWS(t).wantFailure(
+				fakeAnswer{out: "", err: tt.err, status: 254},
+				"aws lambda get-function-configuration: "+tt.want)
+		})
+	}
+}
+
+func TestExpiredSSOSessionSaysHowToLogIn(t *testing.T) {
+	for _, said := range []string{
+		"The SSO session associated with this profile has expired. To refresh this SSO session run aws sso " +
+			"login with the corresponding profile.",
+		"Error loading SSO Token: Token for x does not exist",
+		"Error when retrieving token from sso: Token has expired and refresh failed",
+	} {
+		newFakeAWS(t).wantFailure(
+			fakeAnswer{out: "", err: "\n" + said + "\n", status: 255},
+			"aws lambda get-function-configuration: the SSO session has expired: run aws sso login "+
+				`(aws says "`+said+`")`)
+	}
+}
+
+func TestLoginNamesTheProfile(t *testing.T) {
+	if got := (awsCLI{profile: "dev"}).login(); got != "aws sso login --profile dev" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// oldCLIUsage is what version 1 of the AWS CLI prints if it does not know a command.
+const oldCLIUsage = "usage: \rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now " +
+	"stable\n" +
+	"usage: aws [options]\n"
+
+func TestVersion1ThatLacksACommandIsToBeReplaced(t *testing.T) {
+	newFakeAWS(t).wantFailure(
+		fakeAnswer{out: "", err: oldCLIUsage, status: 2},
+		"aws lambda get-function-configuration: the AWS CLI is version 1, which does not know this command: "+
+			"install version 2")
+}
+
+// What is not understood must not be written back.
+func TestOutputThatIsNotUnderstoodIsRefused(t *testing.T) {
+	tests := []struct{ name, out, want string }{
+		{
+			name: "not UTF-8",
+			out:  `{"FunctionName":"` + "\xfc" + `"}`,
+			want: "what it printed is not UTF-8; set PYTHONUTF8=1 or a UTF-8 locale",
+		},
+		{
+			name: "not JSON",
+			out:  "FUNCTION orders",
+			want: "what it printed is not the JSON that was expected",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			newFakeAWS(t).wantFailure(
+				fakeAnswer{out: tt.out, err: "", status: 0},
+				"aws lambda get-function-configuration: "+tt.want)
+		})
+	}
+}
+
+// An interrupt lets the AWS CLI end in order, as Ctrl-C does.
+func TestCancelledCommandIsInterrupted(t *testing.T) {
+	cli := newScriptedAWS(t)
+	started := filepath.Join(cli.directory, "started")
+	if err := syscall.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cli.does("trap 'kill $!; echo interrupted >" + cli.directory + "/end; exit 1' INT\n" +
+		"sleep 60 >/dev/null 2>&1 &\necho >" + started + "\nwait")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		os.ReadFile(started) // until the script has written to it
+		cancel()
+	}()
+	err := awsCLI{profile: ""}.run(ctx, nil, nil, "lambda", "list-functions")
+	if err == nil || err.Error() != "aws lambda list-functions: interrupted" {
+		t.Errorf("got %v", err)
+	}
+	if end, _ := os.ReadFile(filepath.Join(cli.directory, "end")); string(end) != "interrupted\n" {
+		t.Errorf("the command's end: %q", end)
+	}
+}
+
+func TestCommandThatTakesTooLongSaysSo(t *testing.T) {
+	newScriptedAWS(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	err := awsCLI{profile: ""}.run(ctx, nil, nil, "lambda", "list-functions")
+	const want = "aws lambda list-functions: it took too long and was ended; run it by hand to see why"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// ---- stacks ----
+
+// stackFor returns a fake with two stacks: dev has an API, other has something else.
+func stackFor(t *testing.T) *fakeAWS {
+	f := newFakeAWS(t)
+	f.stacks["dev"] = []fakeOutput{
+		{OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: "dev.example"},
+		{OutputKey: "LiveLambdaAppsyncRealtimeHost", OutputValue: "rt.example"},
+		{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
+		{OutputKey: "LiveLambdaStage", OutputValue: "blue"},
+		{OutputKey: "Unrelated", OutputValue: "x"},
+	}
+	f.stacks["other"] = []fakeOutput{{OutputKey: "BucketName", OutputValue: "b"}}
+	f.turn()
+	return f
+}
+
+func TestStackGivesWhatIsNotSet(t *testing.T) {
+	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST " +
+		"LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
+	tests := []struct {
+		name string
+		set  map[string]string
+		want string
+	}{
+		{
+			name: "nothing is set",
+			set:  nil,
+			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`,
+		},
+		{
+			name: "what is set wins",
+			set: map[string]string{
+				"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
+			want: `["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`,
+		},
+		{
+			name: "the same host",
+			set:  map[string]string{hostVariable: "dev.example"},
+			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`,
+		},
+		{
+			name: "another API",
+			set:  map[string]string{hostVariable: "mine.example"},
+			want: `["mine.example" "" "" "" "" ""]`,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stackFor(t)
+			getenv, err := stackGetenv(t.Context(), "dev", "me", func(name string) string {
+				return tt.set[name]
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := []string{}
+			for _, name := range strings.Fields(names) {
+				values = append(values, getenv(name))
+			}
+			if got := fmt.Sprintf("%q", values); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestStackWithoutAnAPIIsRefused(t *testing.T) {
+	tests := []struct{ stack, want string }{
+		{
+			stack: "nope",
+			want: `read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: ` +
+				"Stack with id nope does not exist",
+		},
+		{
+			stack: "other",
+			want: `stack "other" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what ` +
+				"`live-lambda template` prints",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.stack, func(t *testing.T) {
+			stackFor(t)
+			_, err := stackGetenv(t.Context(), tt.stack, "me", func(string) string { return "" })
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestStackIsReadWithTheProfile(t *testing.T) {
+	f := stackFor(t)
+	if _, err := stackGetenv(t.Context(), "dev", "me", os.Getenv); err != nil {
+		t.Fatal(err)
+	}
+	f.turn()
+	const want = "cloudformation describe-stacks --stack-name dev --output json --profile me"
+	if call := f.calls[0].String(); call != want {
+		t.Errorf("called aws %s, want %s", call, want)
+	}
+}
+
+// ---- credentials ----
+
+func TestCredentialsSourceSaysWhichWins(t *testing.T) {
 	tests := []struct{ profile, env, key, uri, want string }{
-		{env: "dev", key: "AKID", want: "the environment (AWS_ACCESS_KEY_ID)"},
-		{key: "AKID", uri: "http://x", want: "the environment (AWS_ACCESS_KEY_ID)"},
-		{uri: "http://x", want: "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
-		{want: `the AWS CLI, profile "default"`},
-		{env: "dev", want: `the AWS CLI, profile "dev"`},
+		{profile: "", env: "dev", key: "AKID", uri: "", want: "the environment (AWS_ACCESS_KEY_ID)"},
+		{profile: "", env: "", key: "AKID", uri: "http://x", want: "the environment (AWS_ACCESS_KEY_ID)"},
+		{profile: "", env: "", key: "", uri: "http://x",
+			want: "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI)"},
+		{profile: "", env: "", key: "", uri: "", want: `the AWS CLI, profile "default"`},
+		{profile: "", env: "dev", key: "", uri: "", want: `the AWS CLI, profile "dev"`},
 		{profile: "me", env: "dev", key: "AKID", uri: "http://x", want: `the AWS CLI, profile "me"`},
 	}
 	for _, tt := range tests {
@@ -33,209 +300,203 @@ func TestCredentialsSource(t *testing.T) {
 	}
 }
 
-func TestStackGetenv(t *testing.T) {
-	f := newFakeAWS(t)
-	f.stacks["dev"] =
-		[]fakeOutput{{OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: "dev.example"},
-			{OutputKey: "LiveLambdaAppsyncRealtimeHost", OutputValue: "rt.example"},
-			{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
-			{OutputKey: "LiveLambdaStage", OutputValue: "blue"}, {OutputKey: "Unrelated", OutputValue: "x"}}
-	f.stacks["other"] = []fakeOutput{{OutputKey: "BucketName", OutputValue: "b"}}
-	const names = "LIVE_LAMBDA_APPSYNC_HTTP_HOST LIVE_LAMBDA_APPSYNC_REALTIME_HOST " +
-		"LIVE_LAMBDA_APPSYNC_REGION LIVE_LAMBDA_STAGE UNRELATED HOME"
-	tests := []struct {
-		name  string
-		stack string
-		set   map[string]string
-		want  string
-	}{
-		{name: "nothing is set", stack: "dev",
-			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{name: "what is set wins", stack: "dev",
-			set: map[string]string{
-				"LIVE_LAMBDA_STAGE": "me", "LIVE_LAMBDA_APPSYNC_REGION": "us-east-1", "HOME": "/h"},
-			want: `["dev.example" "rt.example" "us-east-1" "me" "x" "/h"]`},
-		{name: "the same host", stack: "dev", set: map[string]string{hostVariable: "dev.example"},
-			want: `["dev.example" "rt.example" "eu-west-1" "blue" "x" ""]`},
-		{name: "another API", stack: "dev", set: map[string]string{hostVariable: "mine.example"},
-			want: `["mine.example" "" "" "" "" ""]`},
-		{name: "no such stack", stack: "nope",
-			want: `read the outputs of stack "nope": aws cloudformation describe-stacks: ValidationError: ` +
-				`Stack ` +
-				`with id nope does not exist`},
-		{name: "another stack", stack: "other",
-			want: "stack \"other\" (CREATE_COMPLETE) has no output LiveLambdaAppsyncHttpHost; deploy what " +
-				"`live-lambda template` prints"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f.turn()
-			getenv, err := stackGetenv(t.Context(), tt.stack, "me", func(name string) string {
-				return tt.set[name]
-			})
-			var got string
-			if err != nil {
-				got = err.Error()
-			} else {
-				values := []string{}
-				for _, name := range strings.Fields(names) {
-					values = append(values, getenv(name))
-				}
-				got = fmt.Sprintf("%q", values)
-			}
-			if got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-		})
-	}
-	f.turn()
-	if call := f.calls[0].String(); call != "cloudformation describe-stacks --stack-name dev --output json "+
-		"--profile me" {
-		t.Errorf("called aws %s", call)
-	}
+// scriptedAWS is a script in place of the AWS CLI.
+type scriptedAWS struct {
+	t         *testing.T
+	directory string
 }
 
-func TestAWSErrors(t *testing.T) {
-	t.Run("not installed", func(t *testing.T) {
-		f := newFakeAWS(t)
-		t.Setenv("PATH", t.TempDir())
-		r := f.run("detach", "orders", "--yes")
-		if r.status != 1 ||
-			r.err != "orders: the AWS CLI is not on PATH: https://docs.aws.amazon.com/cli/latest/userguide/"+
-				"getting-started-install.html\n" {
-			t.Errorf("got %+v", r)
-		}
-	})
-	tests := []struct{ name, out, err, want string }{
-		{name: "expired",
-			err: "\nThe SSO session associated with this profile has expired. To refresh this SSO session " +
-				"run " +
-				"aws sso login with the corresponding profile.\n",
-			want: "aws lambda get-function-configuration: The SSO session associated with this profile has " +
-				"expired. To refresh this SSO session run aws sso login with the corresponding profile."},
-		{name: "a warning before it",
-			err: "urllib3: warning\n\nAn error occurred (ExpiredTokenException) when calling the " +
-				"GetFunctionConfiguration operation (reached max retries: 2): The security token included " +
-				"in the request is expired\n",
-			want: "aws lambda get-function-configuration: ExpiredTokenException: The security token " +
-				"included in " +
-				"the request is expired"},
-		{name: "nothing", want: "aws lambda get-function-configuration: exit status 254"},
-		{name: "long", err: strings.Repeat("x", 1000),
-			want: "aws lambda get-function-configuration: " + strings.Repeat("x", 500)},
-		{name: "all variables", err: "An error occurred (InvalidParameterValueException) when calling the " +
-			"UpdateFunctionConfiguration operation: exceeded the 4KB limit. String measured: {\"A\":\"" +
-			secretValue + "\"}",
-			want: "aws lambda get-function-configuration: InvalidParameterValueException: exceeded the 4KB " +
-				"limit."},
-		{name: "not UTF-8", out: `{"FunctionName":"` + "\xfc" + `"}`,
-			want: "aws lambda get-function-configuration: what it printed is not UTF-8; set PYTHONUTF8=1 " +
-				"or a " +
-				"UTF-8 locale"},
-		{name: "not JSON", out: "FUNCTION orders",
-			want: "aws lambda get-function-configuration: what it printed is not the JSON that was expected"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFakeAWS(t)
-			f.function("orders", nil)
-			f.canned = &fakeAnswer{out: tt.out, err: tt.err, status: map[bool]int{true: 254}[tt.out == ""]}
-			r := f.run("detach", "orders", "--yes")
-			if r != (result{status: 1, err: "orders: " + tt.want + "\n"}) {
-				t.Errorf("got %+v, want %s", r, tt.want)
-			}
-		})
-	}
-}
-
-func TestCLICredentials(t *testing.T) {
-	directory := t.TempDir()
-	script := filepath.Join(directory, "aws")
-	answer := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(
-			script, []byte("#!/bin/sh\necho \"$*\" >>"+directory+"/calls\n"+text+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+// newScriptedAWS puts a script on PATH, and takes credentials out of the environment.
+func newScriptedAWS(t *testing.T) *scriptedAWS {
 	for _, name := range []string{
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"} {
 		t.Setenv(name, "")
 	}
-	path := os.Getenv("PATH")
-	t.Setenv("PATH", directory+":"+path)
+	s := &scriptedAWS{t: t, directory: t.TempDir()}
+	t.Setenv("PATH", s.directory+":"+os.Getenv("PATH"))
+	s.does("exit 1")
+	return s
+}
+
+// does sets what the script does, beside noting how it is called.
+func (s *scriptedAWS) does(text string) {
+	s.t.Helper()
+	script := "#!/bin/sh\necho \"$*\" >>" + s.directory + "/calls\n" + text + "\n"
+	if err := os.WriteFile(filepath.Join(s.directory, "aws"), []byte(script), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// prints sets that the script prints keys. expires is empty, or when they do.
+func (s *scriptedAWS) prints(id, expires string) {
+	s.t.Helper()
+	if expires != "" {
+		expires = `,"Expiration":"` + expires + `"`
+	}
+	s.does(`echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` +
+		expires + `}'`)
+}
+
+// wantKeys asks for credentials and wants keys with that id.
+func wantKeys(t *testing.T, get currentCredentials, id string) {
+	t.Helper()
+	c, err := get(t.Context())
+	if c.accessKeyID != id || err != nil {
+		t.Errorf("got %q and %v, want %q", c.accessKeyID, err, id)
+	}
+}
+
+// wantNoKeys asks for credentials and wants an error that says so.
+func wantNoKeys(t *testing.T, get currentCredentials, why string) {
+	t.Helper()
+	c, err := get(t.Context())
+	if c.accessKeyID != "" || err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("got %q and %v, want %q", c.accessKeyID, err, why)
+	}
+}
+
+func TestFailureToExportIsKeptForAMoment(t *testing.T) {
+	s := newScriptedAWS(t)
 	cli := &cliCredentials{profile: "dev"}
-	get := func(want, wantError string) {
-		t.Helper()
-		c, err := cli.get(t.Context())
-		if c.accessKeyID != want || (err == nil) != (wantError == "") ||
-			err != nil && !strings.Contains(err.Error(), wantError) {
-			t.Errorf("got %q and %v, want %q and %q", c.accessKeyID, err, want, wantError)
+	s.does(`echo "Error loading SSO Token: Token for x does not exist" >&2; exit 255`)
+	wantNoKeys(t, cli.get, "run aws sso login --profile dev")
+	s.prints("TOOSOON", "")
+	wantNoKeys(t, cli.get, "run aws sso login --profile dev") // not asked again at once
+	cli.until = time.Time{}
+	s.prints("ONE", "")
+	wantKeys(t, cli.get, "ONE")
+}
+
+func TestExportedCredentialsAreKeptUntilTheyExpire(t *testing.T) {
+	s := newScriptedAWS(t)
+	cli := &cliCredentials{profile: "dev"}
+	s.prints("ONE", time.Now().Add(time.Hour).Format(time.RFC3339))
+	wantKeys(t, cli.get, "ONE")
+	s.prints("TWO", "")
+	wantKeys(t, cli.get, "ONE")
+	cli.until = time.Time{} // as if shortly before they expire
+	s.does("exit 1")
+	wantKeys(t, cli.get, "ONE")
+	cli.until = time.Time{}
+	s.prints("TWO", "")
+	wantKeys(t, cli.get, "TWO")
+}
+
+func TestAnswersOfTheCLIAreKept(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	tests := []struct {
+		name    string
+		expires time.Time
+		err     error
+		want    time.Duration
+	}{
+		{name: "a failure", expires: time.Time{}, err: errNoCLI, want: 5 * time.Second},
+		{name: "keys that do not expire", expires: time.Time{}, err: nil, want: 15 * time.Minute},
+		{name: "keys that expire", expires: now.Add(time.Hour), err: nil, want: 55 * time.Minute},
+		{name: "keys that expire soon", expires: now.Add(time.Minute), err: nil, want: 5 * time.Second},
+	}
+	for _, tt := range tests {
+		if got := keptFor(now, tt.expires, tt.err); got != tt.want {
+			t.Errorf("%s: kept for %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	keys := func(id, expires string) string {
-		return `echo '{"Version":1,"AccessKeyId":"` + id + `","SecretAccessKey":"s","SessionToken":"t"` +
-			expires + `}'`
-	}
-	answer(`echo "Error loading SSO Token: Token for x does not exist" >&2; exit 255`)
-	get("", "run aws sso login --profile dev")
-	answer(keys("TOOSOON", ""))
-	get("", "run aws sso login --profile dev") // not asked again at once
-	cli.until = time.Time{}
-	answer(keys("ONE", `,"Expiration":"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`))
-	get("ONE", "")
-	answer(keys("TWO", ""))
-	get("ONE", "")
-	cli.until = time.Time{} // as if shortly before they expire
-	answer("exit 1")
-	get("ONE", "")
-	cli.until = time.Time{}
-	answer(keys("TWO", ""))
-	get("TWO", "")
-	if calls, _ := os.ReadFile(directory + "/calls"); !strings.HasPrefix(
-		string(calls), "configure export-credentials --format process --profile dev\n") {
-		t.Errorf("called with %s", calls)
-	}
-	cli = &cliCredentials{}
-	answer(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now ` +
-		`stable\\nusage: aws [options]\\n' >&2; exit 2`)
-	get("", "install version 2, or set AWS_ACCESS_KEY_ID")
-	cli = &cliCredentials{}
-	answer("echo nonsense")
-	get("", "printed no credentials")
-	t.Setenv("PATH", t.TempDir())
-	cli = &cliCredentials{}
-	get("", "AWS CLI")
+}
 
-	environment := developerCredentials("", http.DefaultTransport)
-	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+func TestExportNamesTheProfile(t *testing.T) {
+	s := newScriptedAWS(t)
+	s.prints("ONE", "")
+	wantKeys(t, (&cliCredentials{profile: "dev"}).get, "ONE")
+	calls, _ := os.ReadFile(s.directory + "/calls")
+	if want := "configure export-credentials --format process --profile dev\n"; string(calls) != want {
+		t.Errorf("called with %s, want %s", calls, want)
+	}
+}
+
+func TestVersion1CannotExport(t *testing.T) {
+	s := newScriptedAWS(t)
+	s.does(`printf 'usage: \\rNote: AWS CLI version 2, the latest major version of the AWS CLI, is now ` +
+		`stable\\nusage: aws [options]\\n' >&2; exit 2`)
+	wantNoKeys(t, (&cliCredentials{profile: ""}).get, "install version 2, or set AWS_ACCESS_KEY_ID")
+}
+
+func TestExportThatFailsSaysWhatToRun(t *testing.T) {
+	s := newScriptedAWS(t)
+	s.does(`echo "The config profile (dev) could not be found" >&2; exit 255`)
+	wantNoKeys(t, (&cliCredentials{profile: "dev"}).get,
+		"aws configure export-credentials: The config profile (dev) could not be found; "+
+			"run aws configure or aws sso login --profile dev")
+}
+
+func TestExportWithoutCredentialsSaysSo(t *testing.T) {
+	s := newScriptedAWS(t)
+	s.does("echo nonsense")
+	wantNoKeys(t, (&cliCredentials{profile: ""}).get, "printed no credentials")
+}
+
+func TestWithoutCLIAndKeysBothAreNamed(t *testing.T) {
+	newScriptedAWS(t)
+	t.Setenv("PATH", t.TempDir())
+	wantNoKeys(t, (&cliCredentials{profile: ""}).get,
+		"AWS_ACCESS_KEY_ID is not set, and the AWS CLI is not on PATH: https://docs.aws.amazon.com/")
+}
+
+// The keys of the environment do not matter if a profile is asked for.
+func TestWithoutCLIAProfileNeedsIt(t *testing.T) {
+	newScriptedAWS(t)
+	t.Setenv("PATH", t.TempDir())
+	_, err := (&cliCredentials{profile: "dev"}).get(t.Context())
+	if err == nil || err.Error() != errNoCLI.Error() {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnvironmentIsReadEachTime(t *testing.T) {
+	newScriptedAWS(t)
+	get := developerCredentials("", http.DefaultTransport)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
-	if c, err := environment(t.Context()); c.accessKeyID != "ENV" || err != nil {
-		t.Errorf("got %q and %v", c.accessKeyID, err)
-	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+	wantKeys(t, get, "ENV")
 	t.Setenv("AWS_ACCESS_KEY_ID", "LATER")
-	if c, err := environment(t.Context()); c.accessKeyID != "LATER" || err != nil {
-		t.Errorf("the environment has changed: got %q and %v", c.accessKeyID, err)
-	}
-	var asked string
-	container := developerCredentials("", transportFunc(func(r *http.Request) (*http.Response, error) {
-		asked = r.URL.Path + " " + r.Header.Get("Authorization")
-		return httpAnswer(200, `{"AccessKeyId":"CONTAINER","SecretAccessKey":"s","Token":"t"}`), nil
-	}))
+	wantKeys(t, get, "LATER")
+}
+
+// containerEndpoint sets a container's endpoint, and returns credentials that notes what it is asked.
+func containerEndpoint(t *testing.T) (get currentCredentials, asked *string) {
+	newScriptedAWS(t)
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/c")
 	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token")
-	if c, err := container(t.Context()); c.accessKeyID != "LATER" || err != nil || asked != "" {
-		t.Errorf("keys besides an endpoint: got %q and %v, asked for %q", c.accessKeyID, err, asked)
-	}
-	t.Setenv("AWS_ACCESS_KEY_ID", "")
-	if c, err := container(
-		t.Context()); c != (credentials{accessKeyID: "CONTAINER", secretAccessKey: "s", sessionToken: "t"}) ||
-		err != nil ||
-		asked != "/c container-token" {
-		t.Errorf("got %q and %v, asked for %q", c.accessKeyID, err, asked)
-	}
+	asked = new(string)
+	get = developerCredentials("", transportFunc(func(r *http.Request) (*http.Response, error) {
+		*asked = r.URL.Path + " " + r.Header.Get("Authorization")
+		return httpAnswer(200, `{"AccessKeyId":"CONTAINER","SecretAccessKey":"s","Token":"t"}`), nil
+	}))
+	return get, asked
+}
+
+func TestKeysWinOverContainersEndpoint(t *testing.T) {
+	get, asked := containerEndpoint(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
-	if _, err := developerCredentials("dev", http.DefaultTransport)(t.Context()); err == nil {
-		t.Error("the environment won over --profile")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	wantKeys(t, get, "ENV")
+	if *asked != "" {
+		t.Errorf("asked for %q", *asked)
 	}
+}
+
+func TestContainersEndpointGivesCredentials(t *testing.T) {
+	get, asked := containerEndpoint(t)
+	want := credentials{accessKeyID: "CONTAINER", secretAccessKey: "s", sessionToken: "t"}
+	if c, err := get(t.Context()); c != want || err != nil {
+		t.Errorf("got %q and %v", c.accessKeyID, err)
+	}
+	if *asked != "/c container-token" {
+		t.Errorf("asked for %q", *asked)
+	}
+}
+
+func TestProfileWinsOverEnvironment(t *testing.T) {
+	newScriptedAWS(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	wantNoKeys(t, developerCredentials("dev", http.DefaultTransport), "aws configure export-credentials: ")
 }
