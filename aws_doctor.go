@@ -2,10 +2,10 @@
 
 package main
 
-// aws_doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it. In: the
-// configuration. Out: one line for each check, which says ok, what to do, or after what failed that it was
-// not tried. Nothing secret is printed. What it publishes goes to a channel that nobody but itself subscribes
-// to.
+// aws_doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it:
+// doctorSteps has the list. In: the configuration. Out: one line for each step, which says what was found, or
+// what to do, or which failure kept it from being tried. Nothing secret is printed. What it publishes goes to
+// a channel that nobody else subscribes to.
 
 import (
 	"bytes"
@@ -31,12 +31,12 @@ import (
 )
 
 const (
-	checkTimeout = 15 * time.Second // for one check, beside what sessions wait by themselves
+	checkTimeout = 15 * time.Second // for one step, besides what sessions wait by themselves
 	maxSkew      = 5 * time.Second  // a local end drops invocations whose deadline is over by its own clock
 )
 
-// roundTrips are the sizes of the messages: a small one, one of 200 KB in base64url, and one of several
-// events in several publishes.
+// roundTrips are the sizes of the messages that go there and back: a small one, one of 200 KB in base64url,
+// and one of several events in several publishes.
 var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
 const doctorUsage = `usage: live-lambda doctor [flags]
@@ -100,56 +100,75 @@ type doctor struct {
 	source      string // of the credentials
 	sizes       [3]int // of the messages that go there and back, bytes
 
-	api     *appsync
-	reached map[string]reach // by host
-	session *session
-	inbox   doctorInbox
+	// what steps leave for those that need them
+	api     *appsync         // configuration
+	reached map[string]reach // TLS: what each host has said
+	session *session         // connect
+	inbox   *doctorInbox     // subscribe
 }
 
-// doctorCheck is one step. needs name the steps without which it cannot be tried.
-type doctorCheck struct {
+// doctorStep is one thing to try.
+type doctorStep struct {
 	name  string
-	needs []string
-	try   func(context.Context) (found string, err error)
+	needs []string // the steps without which it cannot be tried
+	try   func(*doctor, context.Context) (found string, err error)
 }
 
-func (d *doctor) checks() []doctorCheck {
-	way := []string{"configuration", "names", "proxy", "TLS"}
-	connected := []string{"connect"}
-	return []doctorCheck{
-		{"configuration", nil, d.checkConfiguration},
-		{"names", way[:1], d.checkNames},
-		{"proxy", way[:1], d.checkProxy},
-		{"TLS", way[:3], d.checkTLS},
-		{"clock", way, d.checkClock},
-		{"credentials", way[:1], d.checkCredentials},
-		{"connect", append(way, "credentials"), d.checkConnect},
-		{"subscribe", connected, d.checkSubscribe},
-		{"publish", connected, d.checkPublish},
-		{"publish (HTTPS)", append(way, "credentials"), d.checkPublishHTTPS},
-		{"delivery", []string{"subscribe", "publish"}, d.checkDelivery},
-		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[0])},
-		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[1])},
-		{"round trip", []string{"delivery"}, d.roundTrip(d.sizes[2])},
+// doctorSteps are tried in this order, and the round trips after them.
+var doctorSteps = []doctorStep{
+	{name: "configuration", needs: nil, try: (*doctor).checkConfiguration},
+	{name: "names", needs: []string{"configuration"}, try: (*doctor).checkNames},
+	{name: "proxy", needs: []string{"configuration"}, try: (*doctor).checkProxy},
+	{name: "TLS", needs: []string{"configuration", "names", "proxy"}, try: (*doctor).checkTLS},
+	{name: "clock", needs: []string{"configuration", "names", "proxy", "TLS"}, try: (*doctor).checkClock},
+	{name: "credentials", needs: []string{"configuration"}, try: (*doctor).checkCredentials},
+	{
+		name:  "connect",
+		needs: []string{"configuration", "names", "proxy", "TLS", "credentials"},
+		try:   (*doctor).checkConnect,
+	},
+	{name: "subscribe", needs: []string{"connect"}, try: (*doctor).checkSubscribe},
+	{name: "publish", needs: []string{"connect"}, try: (*doctor).checkPublish},
+	{
+		name:  "publish (HTTPS)",
+		needs: []string{"configuration", "names", "proxy", "TLS", "credentials"},
+		try:   (*doctor).checkPublishHTTPS,
+	},
+	{name: "delivery", needs: []string{"subscribe", "publish"}, try: (*doctor).checkDelivery},
+}
+
+// steps returns all steps, with a round trip for each size.
+func (d *doctor) steps() []doctorStep {
+	steps := slices.Clone(doctorSteps)
+	for _, size := range d.sizes {
+		steps = append(steps, doctorStep{
+			name:  "round trip",
+			needs: []string{"delivery"},
+			try: func(d *doctor, ctx context.Context) (string, error) {
+				return d.checkRoundTrip(ctx, size)
+			},
+		})
 	}
+	return steps
 }
 
 // run tries everything and reports whether all is well.
 func (d *doctor) run(ctx context.Context) bool {
 	failed := map[string]bool{}
-	for _, c := range d.checks() {
-		if i := slices.IndexFunc(c.needs, func(name string) bool { return failed[name] }); i >= 0 {
-			failed[c.name] = true
-			d.say("-", c.name, "not tried without "+c.needs[i])
+	for _, step := range d.steps() {
+		missing := step.firstOf(failed)
+		if missing != "" {
+			failed[step.name] = true
+			d.say("-", step.name, "not tried without "+missing)
 			continue
 		}
-		found, err := c.try(ctx)
+		found, err := step.try(d, ctx)
 		if err != nil {
-			failed[c.name] = true
-			d.say("FAIL", c.name, err.Error())
+			failed[step.name] = true
+			d.say("FAIL", step.name, err.Error())
 			continue
 		}
-		d.say("ok", c.name, found)
+		d.say("ok", step.name, found)
 	}
 	if d.session != nil {
 		d.session.conn.close()
@@ -157,19 +176,33 @@ func (d *doctor) run(ctx context.Context) bool {
 	return len(failed) == 0
 }
 
+// firstOf returns the first of the steps that s needs that is among failed, or an empty name.
+func (s doctorStep) firstOf(failed map[string]bool) string {
+	for _, name := range s.needs {
+		if failed[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+// say prints the line of one step.
 func (d *doctor) say(result, name, text string) {
 	fmt.Fprintf(d.out, "%-4s  %-15s  %s\n", result, name, plainText(text))
 }
 
-// ---- what is set, and what lies between ----
+// ---- what is set ----
 
+// checkConfiguration reads the configuration. It finds which API is meant, or says what is not set or not
+// valid, and if requests would be signed for another region than the API's.
 func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	api, err := d.configure(ctx)
 	if err != nil {
 		return "", err
 	}
 	d.api = newAppSync(endpoint(*api), nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
-	if region := regionOf(api.http.Host); region != "" && region != api.region && api.apiKey == "" {
+	region := regionOf(api.http.Host)
+	if region != "" && region != api.region && api.apiKey == "" {
 		return "", fmt.Errorf(
 			"requests would be signed for %s, and %s is in %s: give --region %s, or set "+
 				"LIVE_LAMBDA_APPSYNC_REGION", api.region, api.http.Host, region, region)
@@ -185,6 +218,24 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	return found, nil
 }
 
+// checkCredentials asks for the credentials that requests are signed with. It finds where they come from, or
+// says how to get some.
+func (d *doctor) checkCredentials(ctx context.Context) (string, error) {
+	if d.api.apiKey != "" {
+		return "an API key", nil
+	}
+	c, err := d.credentials(ctx)
+	if err != nil {
+		return "", err
+	}
+	if c.sessionToken != "" {
+		return "from " + d.source + ", temporary", nil
+	}
+	return "from " + d.source + ", long-lived", nil
+}
+
+// ---- the way to the API ----
+
 // urls are where the API is: one, or two hosts.
 func (d *doctor) urls() []*url.URL {
 	if d.api.http.Host == d.api.realtime.Host {
@@ -193,7 +244,37 @@ func (d *doctor) urls() []*url.URL {
 	return []*url.URL{d.api.http, d.api.realtime}
 }
 
-// proxyFor returns the proxy for u, nil for none. An error must not be told as it is: it quotes the password.
+// checkNames looks up what this machine has to know: the hosts, or the proxy that is to look them up. It
+// finds their addresses, or says which name is not found.
+func (d *doctor) checkNames(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var found []string
+	for _, u := range d.urls() {
+		proxy, err := d.proxyFor(u)
+		if err == nil && proxy != nil { // the next step tells the error
+			u = proxy
+		}
+		addresses, err := d.lookup(ctx, u.Hostname())
+		if err != nil {
+			return "", fmt.Errorf(
+				"%s is not found: %w; check the name, and this machine's DNS", u.Hostname(), err)
+		}
+		found = appendNew(found, u.Hostname()+" is "+strings.Join(addresses, " "))
+	}
+	return strings.Join(found, ", "), nil
+}
+
+// appendNew appends a text that is not in list yet.
+func appendNew(list []string, text string) []string {
+	if slices.Contains(list, text) {
+		return list
+	}
+	return append(list, text)
+}
+
+// proxyFor returns the proxy for u, nil if there is none. The transport's own error quotes the password of a
+// proxy that cannot be parsed, so it is not passed on.
 func (d *doctor) proxyFor(u *url.URL) (*url.URL, error) {
 	if d.transport.Proxy == nil {
 		return nil, nil
@@ -206,27 +287,8 @@ func (d *doctor) proxyFor(u *url.URL) (*url.URL, error) {
 	return proxy, nil
 }
 
-// checkNames looks up what this machine has to know: the hosts, or the proxy that is to look them up.
-func (d *doctor) checkNames(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	var found []string
-	for _, u := range d.urls() {
-		if proxy, err := d.proxyFor(u); err == nil && proxy != nil {
-			u = proxy
-		}
-		addresses, err := d.lookup(ctx, u.Hostname())
-		if err != nil {
-			return "", fmt.Errorf(
-				"%s is not found: %w; check the name, and this machine's DNS", u.Hostname(), err)
-		}
-		if s := u.Hostname() + " is " + strings.Join(addresses, " "); !slices.Contains(found, s) {
-			found = append(found, s)
-		}
-	}
-	return strings.Join(found, ", "), nil
-}
-
+// checkProxy connects to the proxy that the environment names. It finds which one there is, or says that it
+// cannot be reached.
 func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -239,79 +301,112 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 		if proxy == nil {
 			continue
 		}
-		port := cmp.Or(
-			proxy.Port(),
-			map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme], "80")
-		found = net.JoinHostPort(proxy.Hostname(), port)
-		dial := d.transport.DialContext
-		if dial == nil {
-			dial = new(net.Dialer).DialContext
-		}
-		conn, err := dial(ctx, "tcp", found)
-		if err != nil {
+		found = proxyAddress(proxy)
+		if err := d.knock(ctx, found); err != nil {
 			return "", fmt.Errorf("%w; is HTTPS_PROXY right, or does NO_PROXY lack %s?", err, u.Hostname())
 		}
-		conn.Close()
 		if proxy.User != nil {
 			found += ", with user name"
 		}
 	}
-	// net/http passes over in silence what is no URL
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		_, err := url.Parse(os.Getenv(name))
-		_, hostErr := url.Parse("http://" + os.Getenv(name))
-		if err != nil && hostErr != nil && found == "none" {
-			found = "none: " + name +
-				" is not an URL like http://USER:PASSWORD@HOST:PORT (a % in it is written %25)"
-		}
+	name := ignoredProxy()
+	if found == "none" && name != "" {
+		found = "none: " + name +
+			" is not an URL like http://USER:PASSWORD@HOST:PORT (a % in it is written %25)"
 	}
 	return found, nil
 }
 
-// reach is what one request without authorization has told about a host. before and after enclose the moment
-// of date.
-type reach struct {
-	tls                 *tls.ConnectionState
-	before, after, date time.Time
+// proxyAddress is where net/http connects to: HOST:PORT.
+func proxyAddress(proxy *url.URL) string {
+	port := proxy.Port()
+	if port == "" {
+		switch proxy.Scheme {
+		case "https":
+			port = "443"
+		case "socks5", "socks5h":
+			port = "1080"
+		default:
+			port = "80"
+		}
+	}
+	return net.JoinHostPort(proxy.Hostname(), port)
 }
 
-// checkTLS asks each host for anything at all: whatever it answers, the way to it is open.
+// knock connects to an address and hangs up.
+func (d *doctor) knock(ctx context.Context, address string) error {
+	dial := d.transport.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	return nil
+}
+
+// ignoredProxy is the variable whose proxy net/http passes over in silence, since it is no URL, neither as it
+// is nor behind http://. It is empty if there is none.
+func ignoredProxy() string {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		value := os.Getenv(name)
+		_, err := url.Parse(value)
+		_, hostErr := url.Parse("http://" + value)
+		if err != nil && hostErr != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// reach is what a host has said to one request without authorization.
+type reach struct {
+	tls    *tls.ConnectionState // nil over http://
+	before time.Time            // when the host cannot have written date yet
+	date   time.Time            // by the host's clock, cut to a second; zero if it tells none
+	after  time.Time            // when the host had written date
+}
+
+// checkTLS asks each host for anything at all. Whatever it answers, the way to it is open. It finds the TLS
+// version and the certificate, or says why there is no way.
 func (d *doctor) checkTLS(ctx context.Context) (string, error) {
 	d.reached = map[string]reach{}
 	var found []string
 	for _, u := range d.urls() {
 		r, err := d.reach(ctx, u)
 		if err != nil {
-			return "", err
+			return "", reachError(u.Host, err)
 		}
 		d.reached[u.Host] = r
-		if s := tlsText(r.tls); !slices.Contains(found, s) {
-			found = append(found, s)
-		}
+		found = appendNew(found, tlsText(r.tls))
 	}
 	return strings.Join(found, "; "), nil
 }
 
-func (d *doctor) reach(ctx context.Context, u *url.URL) (r reach, err error) {
+// reach asks the host of u.
+func (d *doctor) reach(ctx context.Context, u *url.URL) (reach, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	trace := &httptrace.ClientTrace{
+	var r reach
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:              func(httptrace.GotConnInfo) { r.before = time.Now() },
 		GotFirstResponseByte: func() { r.after = time.Now() },
-	}
-	req, err := http.NewRequestWithContext(
-		httptrace.WithClientTrace(ctx, trace), http.MethodGet, u.Scheme+"://"+u.Host+d.api.http.Path, nil)
+	})
+	address := u.Scheme + "://" + u.Host + d.api.http.Path
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return r, err
+		return reach{}, err
 	}
 	resp, err := d.transport.RoundTrip(req)
 	if err != nil {
-		return r, reachError(u.Host, err)
+		return reach{}, err
 	}
 	defer resp.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // what it says does not matter
 	r.tls = resp.TLS
-	r.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero where there is none
+	r.date, _ = http.ParseTime(resp.Header.Get("Date"))
 	return r, nil
 }
 
@@ -342,63 +437,62 @@ func tlsText(s *tls.ConnectionState) string {
 		return "none, as http:// asks for"
 	}
 	leaf := s.PeerCertificates[0]
-	return fmt.Sprintf("%s, certificate of %s until %s", tls.VersionName(s.Version),
+	return fmt.Sprintf("%s, certificate of %s until %s",
+		tls.VersionName(s.Version),
 		cmp.Or(leaf.Subject.CommonName, strings.Join(leaf.DNSNames, " "), "no name"),
 		leaf.NotAfter.Format(time.DateOnly))
 }
 
-// checkClock compares with the servers' Date, which is cut to a second. Only what no slow network explains
-// counts.
+// checkClock compares this machine's clock with the dates of the servers. It finds that the two agree, or
+// says to set the clock.
 func (d *doctor) checkClock(context.Context) (string, error) {
 	for _, u := range d.urls() {
 		r := d.reached[u.Host]
 		if r.date.IsZero() {
 			return "", fmt.Errorf("%s does not tell its date", u.Host)
 		}
-		side, skew := "behind", r.date.Sub(r.after)
-		if early := r.before.Sub(r.date.Add(time.Second)); early > skew {
-			side, skew = "ahead of", early
+		behind, ahead := r.skew()
+		if behind > maxSkew {
+			return "", clockError(behind, "behind")
 		}
-		if skew > maxSkew {
-			return "", fmt.
-				Errorf("this machine is %s %s the server: set its clock; AppSync refuses signatures that "+
-					"are minutes off, and invocations look too old or too young here",
-					skew.Round(time.Second), side)
+		if ahead > maxSkew {
+			return "", clockError(ahead, "ahead of")
 		}
 	}
 	return fmt.Sprintf("within %s of the server's", maxSkew), nil
 }
 
-func (d *doctor) checkCredentials(ctx context.Context) (string, error) {
-	if d.api.apiKey != "" {
-		return "an API key", nil
-	}
-	c, err := d.credentials(ctx)
-	if err != nil {
-		return "", err
-	}
-	if c.sessionToken != "" {
-		return "from " + d.source + ", temporary", nil
-	}
-	return "from " + d.source + ", long-lived", nil
+// skew returns how far this machine's clock is behind the host's or ahead of it, at least: only what no slow
+// network explains counts.
+func (r reach) skew() (behind, ahead time.Duration) {
+	return r.date.Sub(r.after), r.before.Sub(r.date.Add(time.Second))
+}
+
+func clockError(skew time.Duration, side string) error {
+	return fmt.Errorf(
+		"this machine is %s %s the server: set its clock; AppSync refuses signatures that are minutes off, "+
+			"and invocations look too old or too young here", skew.Round(time.Second), side)
 }
 
 // ---- AppSync ----
 
+// checkConnect opens the WebSocket. It finds how long that takes, or says what AppSync has refused.
 func (d *doctor) checkConnect(ctx context.Context) (string, error) {
-	var err error
 	start := time.Now()
-	if d.session, err = d.api.connect(ctx); err != nil {
+	session, err := d.api.connect(ctx)
+	if err != nil {
 		return "", err
 	}
+	d.session = session
 	return fmt.Sprintf("%s in %s", d.api.realtime.Host, durationText(time.Since(start))), nil
 }
 
 // checkSubscribe subscribes to what `local` subscribes to, for the permission alone, and to what the
-// extension does.
+// extension does. It finds the two channels, or says what AppSync has refused.
 func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
-	d.inbox.news = make(chan struct{}, 1)
-	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests, func(string) {}); err != nil {
+	d.inbox = newDoctorInbox()
+	ignore := func(string) {}
+	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests, ignore); err != nil {
 		return "", err
 	}
 	answers := d.api.channel(d.session.name + "/*")
@@ -408,19 +502,20 @@ func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
 	return d.api.requests + " and " + answers, nil
 }
 
+// checkPublish publishes over the WebSocket. It finds how long that takes, or says what AppSync has refused.
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
-	err := d.session.publish(
-		ctx, d.ownChannel("publish"),
-		slices.Values([][]byte{part{Type: "probe", RequestID: "publish"}.event()}), true)
-	return "taken in " + durationText(time.Since(start)), err
+	if err := d.session.publish(ctx, d.ownChannel("publish"), oneProbe("publish"), true); err != nil {
+		return "", err
+	}
+	return "taken in " + durationText(time.Since(start)), nil
 }
 
-// checkPublishHTTPS tries the way of what is over the WebSocket's rate.
+// checkPublishHTTPS publishes over HTTPS, as what is over the WebSocket's rate. It finds how long that takes,
+// or says what AppSync has refused.
 func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	start := time.Now()
-	for body := range d.api.publishes(
-		d.ownChannel("https"), slices.Values([][]byte{part{Type: "probe", RequestID: "https"}.event()})) {
+	for body := range d.api.publishes(d.ownChannel("https"), oneProbe("https")) {
 		if err := d.api.publishHTTPS(ctx, ackTimeout, body); err != nil {
 			return "", err
 		}
@@ -428,7 +523,7 @@ func (d *doctor) checkPublishHTTPS(ctx context.Context) (string, error) {
 	return "taken in " + durationText(time.Since(start)), nil
 }
 
-// ownChannel is a channel below the doctor's own, or where that has no name yet one that nobody uses.
+// ownChannel is a channel below the doctor's own or, if that has no name yet, one that nobody uses.
 func (d *doctor) ownChannel(name string) string {
 	if d.session == nil {
 		return d.api.channel("doctor/" + name)
@@ -436,90 +531,108 @@ func (d *doctor) ownChannel(name string) string {
 	return d.api.channel(d.session.name + "/" + name)
 }
 
-// checkDelivery publishes probes until one has come back: a subscription may be confirmed before it delivers.
+// oneProbe is the events of a publish: a probe, which changes nothing anywhere.
+func oneProbe(id string) iter.Seq[[]byte] {
+	return slices.Values([][]byte{part{Type: "probe", RequestID: id}.event()})
+}
+
+// checkDelivery publishes probes until one has come back: AppSync may confirm a subscription before it
+// delivers. It finds how long that takes, or says that something drops events.
 func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	start := time.Now()
-	probe := part{Type: "probe", RequestID: "delivery"}.event()
-	for {
-		if err := d.session.publish(
-			ctx, d.ownChannel("delivery"), slices.Values([][]byte{probe}), true); err != nil {
-			return "", deliveryError(ctx, err)
-		}
-		again := time.NewTimer(probeEvery)
-		_, err := d.await(ctx, "delivery", again.C)
-		again.Stop()
-		if !errors.Is(err, errNoProbe) {
-			return "the subscription delivers, after " + durationText(time.Since(start)),
-				deliveryError(ctx, err)
-		}
+	err := errNoProbe
+	for errors.Is(err, errNoProbe) {
+		err = d.probeOnce(ctx)
 	}
-}
-
-func deliveryError(ctx context.Context, err error) error {
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf(
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		return "", fmt.Errorf(
 			"nothing has come back within %s of what AppSync has taken: has the API handlers or resolvers "+
 				"of its own that drop events?", ackTimeout)
 	}
+	if err != nil {
+		return "", err
+	}
+	return "the subscription delivers, after " + durationText(time.Since(start)), nil
+}
+
+// probeOnce publishes a probe and waits a moment for one to come back. The error is errNoProbe if none has.
+func (d *doctor) probeOnce(ctx context.Context) error {
+	if err := d.session.publish(ctx, d.ownChannel("delivery"), oneProbe("delivery"), true); err != nil {
+		return err
+	}
+	again := time.NewTimer(probeEvery)
+	defer again.Stop()
+	_, err := d.await(ctx, "delivery", again.C)
 	return err
 }
 
-// roundTrip publishes a message of random bytes, so that nothing on the way makes it smaller, and compares
-// what comes back.
-func (d *doctor) roundTrip(size int) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		body := make([]byte, size)
-		rand.Read(body)
-		id := fmt.Sprint("bytes-", size)
-		events := slices.Collect(part{Type: "response", RequestID: id}.split(body))
-		wait := checkTimeout + time.Duration(size)*2*time.Second/slowestUplink
-		ctx, cancel := context.WithTimeout(ctx, wait)
-		defer cancel()
-		start := time.Now()
-		if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events), true); err != nil {
-			return "", err
-		}
-		j, err := d.await(ctx, id, nil)
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf(
-				"%s were taken and have not come back within %s", bytesText(int64(size)), durationText(wait))
-		}
-		if err != nil {
-			return "", err
-		}
-		if back, err := j.message(size); err != nil || !bytes.Equal(back, body) {
-			return "", fmt.Errorf(
-				"%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
-		}
-		return fmt.Sprintf(
-				"%s (events: %d) in %s", bytesText(int64(size)), len(events),
-				durationText(time.Since(start))),
-			nil
+// checkRoundTrip sends a message of random bytes, so that nothing on the way makes it smaller, and compares
+// what comes back. It finds how long that takes, or says what is lost or changed.
+func (d *doctor) checkRoundTrip(ctx context.Context, size int) (string, error) {
+	body := make([]byte, size)
+	rand.Read(body)
+	name := fmt.Sprint("bytes-", size)
+	events := slices.Collect(part{Type: "response", RequestID: name}.split(body))
+	start := time.Now()
+	message, err := d.thereAndBack(ctx, name, events, size)
+	if err != nil {
+		return "", err
 	}
+	back, err := message.message(size)
+	if err != nil || !bytes.Equal(back, body) {
+		return "", fmt.Errorf(
+			"%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
+	}
+	took := durationText(time.Since(start))
+	return fmt.Sprintf("%s (events: %d) in %s", bytesText(int64(size)), len(events), took), nil
+}
+
+// thereAndBack publishes the events of a message of that size, and waits until it has come back.
+func (d *doctor) thereAndBack(ctx context.Context, id string, events [][]byte, size int) (*joiner, error) {
+	wait := checkTimeout + time.Duration(size)*2*time.Second/slowestUplink // both ways are slow
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events), true); err != nil {
+		return nil, err
+	}
+	message, err := d.await(ctx, id, nil)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf(
+			"%s were taken and have not come back within %s", bytesText(int64(size)), durationText(wait))
+	}
+	return message, err
 }
 
 // split cuts body, encoded as p says, into the events of one message.
 func (p part) split(body []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for p.Index = 0; !p.Last; p.Index++ {
+		for !p.Last {
 			n := min(partData, len(body))
 			p.Last = n == len(body)
 			if !yield(p.encode(body[:n])) {
 				return
 			}
 			body = body[n:]
-			p.Headers, p.ErrorType, p.XRayCause = nil, "", "" // for part 0 alone
+			p.Index++
+			// these are for part 0 alone
+			p.Headers = nil
+			p.ErrorType = ""
+			p.XRayCause = ""
 		}
 	}
 }
 
-// await waits for a message to be whole, until the session or ctx ends or again fires.
+// ---- what comes back ----
+
+// await waits for a message to be whole, until the session or ctx ends. If again fires before that, the error
+// is errNoProbe.
 func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (*joiner, error) {
 	for {
-		if j := d.inbox.take(id); j != nil {
-			return j, nil
+		message := d.inbox.whole(id)
+		if message != nil {
+			return message, nil
 		}
 		select {
 		case <-d.inbox.news:
@@ -535,41 +648,54 @@ func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (
 
 // doctorInbox collects the parts of the messages that come back.
 type doctorInbox struct {
-	news     chan struct{}
-	mu       sync.Mutex
+	news chan struct{} // has one element if something has come since it was last looked at
+
+	mu       sync.Mutex         // guards the following
 	messages map[string]*joiner // by request ID
 }
 
-// receive is called by the session's reader.
+// inboxLimit is how many messages an inbox holds at most: others may publish to the doctor's channel, too.
+const inboxLimit = 17
+
+func newDoctorInbox() *doctorInbox {
+	return &doctorInbox{news: make(chan struct{}, 1), messages: map[string]*joiner{}}
+}
+
+// receive takes an event. The session's reader calls it, so it does not wait.
 func (b *doctorInbox) receive(event string) {
 	p, err := parsePart(event)
 	if p == nil || err != nil {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.messages == nil {
-		b.messages = map[string]*joiner{}
+	b.add(p)
+	select {
+	case b.news <- struct{}{}:
+	default: // whoever waits has not looked yet, and will find this too
 	}
-	j := b.messages[p.RequestID]
-	if j == nil {
-		if len(b.messages) > 16 {
-			return
-		}
-		j = newJoiner(maxPayload)
-		b.messages[p.RequestID] = j
-	}
-	j.add(p) // what does not fit is missing later
-	notify(b.news)
 }
 
-// take returns a message once it is whole.
-func (b *doctorInbox) take(id string) *joiner {
+// add joins a part to its message. A part that does not fit is missing later, so its error says nothing more.
+func (b *doctorInbox) add(p *part) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	j := b.messages[id]
-	if j == nil || !j.complete() {
+	message := b.messages[p.RequestID]
+	if message == nil {
+		if len(b.messages) == inboxLimit {
+			return
+		}
+		message = newJoiner(maxPayload)
+		b.messages[p.RequestID] = message
+	}
+	message.add(p)
+}
+
+// whole returns a message if all of it has come, else nil.
+func (b *doctorInbox) whole(id string) *joiner {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	message := b.messages[id]
+	if message == nil || !message.complete() {
 		return nil
 	}
-	return j
+	return message
 }
