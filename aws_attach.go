@@ -23,32 +23,39 @@ const (
 )
 
 const (
-	wrapperPath     = "/opt/live-lambda-runtime-wrapper.sh"
+	wrapperPath = "/opt/live-lambda-runtime-wrapper.sh" // the layer's wrapper
+	// which wrapper Lambda starts the runtime through
 	wrapperVariable = "AWS_LAMBDA_EXEC_WRAPPER"
+	// which further one the layer's wrapper starts the runtime through
 	furtherVariable = "LIVE_LAMBDA_EXEC_WRAPPER"
 	// https://awslabs.github.io/aws-lambda-web-adapter/features/request-interception.html
 	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY"
-	memoryVariable  = "LIVE_LAMBDA_ATTACHED" // an attachment
+	memoryVariable  = "LIVE_LAMBDA_ATTACHED" // holds an attachment
 	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
 	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // known from a stack's outputs
 )
 
-// attachment is what attach has done to a function, in what detach needs to know.
+// ---- what attach has done to a function ----
+
+// attachment is what detach needs to know of what attach has done to a function. The function itself
+// remembers it, in a variable.
 type attachment struct {
 	Layer    string             `json:"layer"`              // version that was added
 	Replaced string             `json:"replaced,omitempty"` // version of the same layer that was in its place
-	Before   map[string]*string `json:"before"`             // variables as they were, null where not set
-	Role     string             `json:"role,omitempty"`     // got Policy, which it did not have
+	Before   map[string]*string `json:"before"`             // variables as they were, null if not set
+	Role     string             `json:"role,omitempty"`     // has got Policy, which it did not have
 	Policy   string             `json:"policy,omitempty"`
 }
 
+// readAttachment returns what a function's variables remember, nil if it is not attached.
 func readAttachment(variables map[string]string) (*attachment, error) {
 	text, ok := variables[memoryVariable]
 	if !ok {
 		return nil, nil
 	}
 	a := &attachment{}
-	if err := json.Unmarshal([]byte(text), a); err != nil || a.Layer == "" {
+	err := json.Unmarshal([]byte(text), a)
+	if err != nil || a.Layer == "" {
 		return nil, fmt.Errorf(
 			"its variable %s, which attach wrote, is damaged: take the layer, the wrapper and the "+
 				"LIVE_LAMBDA variables out by hand", memoryVariable)
@@ -56,32 +63,77 @@ func readAttachment(variables map[string]string) (*attachment, error) {
 	return a, nil
 }
 
+// granted is the policy that attach has put on the role, empty if it has put none there.
+func (a *attachment) granted() rolePolicy { return rolePolicy{role: a.Role, policy: a.Policy} }
+
+// remember sets what granted returns.
+func (a *attachment) remember(p rolePolicy) {
+	a.Role = p.role
+	a.Policy = p.policy
+}
+
+// do adds the layer and sets variables, and keeps in a what was there.
+func (a *attachment) do(layers []string, variables, set map[string]string) []string {
+	layers = a.addLayer(layers)
+	a.setVariables(variables, set)
+	memory, _ := json.Marshal(a) // strings always marshal
+	variables[memoryVariable] = string(memory)
+	return layers
+}
+
+// addLayer puts the layer in the place of another version of it, else before all others. Later layers
+// overwrite files of earlier ones, so a bootstrap that another layer brings stays in force.
+func (a *attachment) addLayer(layers []string) []string {
+	i := a.layerIn(layers)
+	if i < 0 {
+		return slices.Insert(layers, 0, a.Layer)
+	}
+	a.Replaced = layers[i]
+	layers[i] = a.Layer
+	return layers
+}
+
 // layerIn is the index of any version of the layer, -1 if there is none.
 func (a *attachment) layerIn(layers []string) int {
 	return slices.IndexFunc(layers, func(arn string) bool { return layerOf(arn) == layerOf(a.Layer) })
 }
 
-// further is what attach left in LIVE_LAMBDA_EXEC_WRAPPER: the wrapper that was there, else what was there
-// already.
-func (a *attachment) further() string {
-	if s := a.Before[wrapperVariable]; s != nil && *s != "" && *s != wrapperPath {
-		return *s
+// setVariables sets variables. If a value is empty, the variable stays as it is and is remembered all the
+// same.
+func (a *attachment) setVariables(variables, set map[string]string) {
+	a.Before = map[string]*string{}
+	for name, value := range set {
+		a.Before[name] = nil
+		old, ok := variables[name]
+		if ok {
+			a.Before[name] = &old
+		}
+		if value != "" {
+			variables[name] = value
+		}
 	}
-	if s := a.Before[furtherVariable]; s != nil {
-		return *s
-	}
-	return ""
 }
 
 // undo takes back what attach did, and keeps what others have changed since.
 func (a *attachment) undo(layers []string, variables map[string]string) []string {
-	if i := a.layerIn(layers); i >= 0 {
-		layers = slices.Delete(layers, i, i+1)
-		if a.Replaced != "" {
-			layers = slices.Insert(layers, i, a.Replaced)
-		}
+	a.restoreVariables(variables)
+	return a.removeLayer(layers)
+}
+
+func (a *attachment) removeLayer(layers []string) []string {
+	i := a.layerIn(layers)
+	if i < 0 {
+		return layers // somebody else has removed it
 	}
-	wrapper, further := variables[wrapperVariable], variables[furtherVariable]
+	if a.Replaced == "" {
+		return slices.Delete(layers, i, i+1)
+	}
+	layers[i] = a.Replaced
+	return layers
+}
+
+func (a *attachment) restoreVariables(variables map[string]string) {
+	wrapper, changed := a.laterWrapper(variables)
 	for name, value := range a.Before {
 		if value == nil {
 			delete(variables, name)
@@ -90,51 +142,47 @@ func (a *attachment) undo(layers []string, variables map[string]string) []string
 		}
 	}
 	delete(variables, memoryVariable)
-	if _, set := a.Before[wrapperVariable]; set && (wrapper != wrapperPath || further != a.further()) {
-		if wrapper == wrapperPath { // another one has been put behind it, not in its place
-			wrapper = further
-		}
-		variables[wrapperVariable] = wrapper
-		if wrapper == "" {
-			delete(variables, wrapperVariable)
-		}
+	if !changed {
+		return
 	}
-	return layers
-}
-
-// do adds the layer and sets variables, and keeps in a what was there. The layer comes first, since later
-// layers overwrite files of earlier ones: a bootstrap that another layer brings stays in force.
-func (a *attachment) do(layers []string, variables, set map[string]string) []string {
-	if i := a.layerIn(layers); i >= 0 {
-		a.Replaced = layers[i]
-		layers[i] = a.Layer
+	if wrapper == "" {
+		delete(variables, wrapperVariable)
 	} else {
-		layers = slices.Insert(layers, 0, a.Layer)
+		variables[wrapperVariable] = wrapper
 	}
-	a.Before = map[string]*string{}
-	for name, value := range set {
-		if old, ok := variables[name]; ok {
-			a.Before[name] = &old
-		} else {
-			a.Before[name] = nil
-		}
-		if value != "" {
-			variables[name] = value
-		}
-	}
-	memory, _ := json.Marshal(a) // strings always marshal
-	variables[memoryVariable] = string(memory)
-	return layers
 }
 
-// ownVariable tells variables that attach may set: the layer's, and the one by which Lambda Web Adapter finds
-// the proxy.
-func ownVariable(name string) bool {
-	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") ||
-		name == adapterVariable
+// laterWrapper tells whether somebody else has changed the wrappers since, and which one is to be in force
+// without the layer's: the one that has been put in its place, or the one behind it. It is empty if there is
+// to be none.
+func (a *attachment) laterWrapper(variables map[string]string) (wrapper string, changed bool) {
+	_, set := a.Before[wrapperVariable]
+	if !set {
+		return "", false // the function takes no wrapper
+	}
+	wrapper = variables[wrapperVariable]
+	if wrapper != wrapperPath {
+		return wrapper, true
+	}
+	further := variables[furtherVariable]
+	return further, further != a.further()
 }
 
-// ---- attach and detach ----
+// further is what attach left in LIVE_LAMBDA_EXEC_WRAPPER: the wrapper that was in force, else what that
+// variable held already.
+func (a *attachment) further() string {
+	s := a.Before[wrapperVariable]
+	if s != nil && *s != "" && *s != wrapperPath {
+		return *s
+	}
+	s = a.Before[furtherVariable]
+	if s != nil {
+		return *s
+	}
+	return ""
+}
+
+// ---- the commands ----
 
 const attachUsage = `usage: live-lambda attach [flags] FUNCTION ...
 
@@ -240,11 +288,9 @@ func functionNames(names []string) error {
 		return errors.New("which function?")
 	}
 	for _, name := range names {
-		parts := strings.Split(name, ":")
-		if i := slices.Index(parts, "function"); i >= 0 {
-			parts = parts[i+1:]
-		}
-		if strings.HasPrefix(name, "-") || len(parts) > 1 {
+		parts := strings.Split(name, ":") // NAME, or arn:aws:lambda:REGION:ACCOUNT:function:NAME
+		i := slices.Index(parts, "function")
+		if strings.HasPrefix(name, "-") || len(parts[i+1:]) > 1 {
 			return fmt.Errorf(
 				"%q is not a function's name or ARN without version or alias; published versions cannot be "+
 					"changed", name)
@@ -253,12 +299,20 @@ func functionNames(names []string) error {
 	return nil
 }
 
-// functionVariables are the variables to set on functions. The extension's own reading of them must find
-// nothing wrong.
+// ownVariable tells whether attach may set a variable: one of the layer's, or the one by which Lambda Web
+// Adapter finds the proxy.
+func ownVariable(name string) bool {
+	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") ||
+		name == adapterVariable
+}
+
+// functionVariables are the variables to set on functions: what getenv has of the API, and extra ones. The
+// extension must find nothing wrong with them, so they are read here as it reads them.
 func functionVariables(getenv func(string) string, extra map[string]string) (map[string]string, error) {
 	variables := map[string]string{}
 	for _, a := range apiFlags {
-		if value := getenv(a.variable); value != "" {
+		value := getenv(a.variable)
+		if value != "" {
 			variables[a.variable] = value
 		}
 	}
@@ -266,35 +320,43 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 	if variables[hostVariable] == "" {
 		return nil, errors.New(noAPI)
 	}
-	cfg, problems := readConfig(func(name string) string {
-		if name == "AWS_REGION" {
-			return "any" // Lambda sets it
-		}
-		return variables[name]
-	})
+	cfg, problems := readConfig(inFunction(variables))
 	if len(problems) > 0 {
 		return nil, configError(problems)
 	}
 	if loopback(cfg.api.http) || loopback(cfg.api.realtime) {
 		return nil, errors.New("the AppSync API's host is this machine, which no function can reach")
 	}
-	if region := regionOf(cfg.api.http.Host); region != "" && variables["LIVE_LAMBDA_APPSYNC_REGION"] == "" {
+	region := regionOf(cfg.api.http.Host)
+	if region != "" && variables["LIVE_LAMBDA_APPSYNC_REGION"] == "" {
 		variables["LIVE_LAMBDA_APPSYNC_REGION"] = region // the function's own may be another
 	}
 	return variables, nil
 }
 
-// configError makes an error of what readConfig found, which is worded for a function's log.
+// inFunction looks variables up as a function does, for which Lambda sets some region.
+func inFunction(variables map[string]string) func(string) string {
+	return func(name string) string {
+		if name == "AWS_REGION" {
+			return "any"
+		}
+		return variables[name]
+	}
+}
+
+// configError makes an error of what readConfig has found, which is worded for a function's log.
 func configError(problems []string) error {
 	return errors.New(strings.ReplaceAll(strings.Join(problems, "; "), "; going without AppSync", ""))
 }
 
+// ---- what attach and detach change ----
+
 // attachOptions are what attach does to every function.
 type attachOptions struct {
-	layer        string
-	variables    map[string]string
-	policy       string // known from the stack
-	attachPolicy bool
+	layer        string            // name or ARN, with or without version, empty for the newest published
+	variables    map[string]string // to set
+	policy       string            // ARN, known from the stack
+	attachPolicy bool              // put policy on the functions' roles
 }
 
 // attach plans an attachment, in place of an earlier one if there is one.
@@ -309,13 +371,15 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions) error {
 	now := &attachment{}
 	if earlier != nil {
 		c.layers = earlier.undo(c.layers, c.variables)
-		now.Role, now.Policy = earlier.Role, earlier.Policy
+		now.remember(earlier.granted())
 	}
-	if now.Layer, err = a.layerFor(ctx, o.layer, c.before.arch()); err != nil {
+	now.Layer, err = a.layerFor(ctx, o.layer, c.before.arch())
+	if err != nil {
 		return err
 	}
 	if o.attachPolicy {
-		if err := a.grant(ctx, c, now, rolePolicy{c.before.roleName(), o.policy}); err != nil {
+		want := rolePolicy{role: c.before.roleName(), policy: o.policy}
+		if err := a.grant(ctx, c, now, want); err != nil {
 			return err
 		}
 	}
@@ -324,20 +388,23 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions) error {
 	return c.withinLimits()
 }
 
-// toSet returns the variables that make the function live. An empty value is not set, but what is there
-// remembered.
+// toSet returns the variables that make the function live. The further wrapper is among them even if there is
+// none: it is not set then, but what its variable holds is remembered.
 func (c *change) toSet(o attachOptions) map[string]string {
 	set := maps.Clone(o.variables)
 	if c.before.osOnly() {
 		return set
 	}
-	set[wrapperVariable], set[furtherVariable] = wrapperPath, ""
-	if old := c.variables[wrapperVariable]; old != wrapperPath {
+	set[wrapperVariable] = wrapperPath
+	set[furtherVariable] = ""
+	old := c.variables[wrapperVariable]
+	if old != wrapperPath {
 		set[furtherVariable] = old
 	}
 	return set
 }
 
+// withinLimits says which of Lambda's limits the function would be over.
 func (c *change) withinLimits() error {
 	if len(c.layers) > maxLayers {
 		return fmt.Errorf(
@@ -349,8 +416,8 @@ func (c *change) withinLimits() error {
 		size += len(name) + len(value)
 	}
 	if size > maxVariablesBytes {
-		return fmt.Errorf("its variables would take %d bytes, and Lambda allows no more than %d: shorten "+
-			"some by %d",
+		return fmt.Errorf(
+			"its variables would take %d bytes, and Lambda allows no more than %d: shorten some by %d",
 			size, maxVariablesBytes, size-maxVariablesBytes)
 	}
 	return nil
@@ -358,36 +425,55 @@ func (c *change) withinLimits() error {
 
 // remark notes what attach cannot do by itself.
 func (c *change) remark(o attachOptions) {
-	f := c.before
-	switch {
-	case f.osOnly() && strings.TrimPrefix(f.Handler, "./") == "bootstrap":
-		c.note("%s starts the package's own bootstrap: name it otherwise and make that name the handler, "+
-			"or have it start through %s", f.Runtime, wrapperPath)
-	case f.osOnly():
-		c.note("%s starts the layer's /opt/bootstrap, which runs %q, only if the package has no bootstrap "+
-			"of its own", f.Runtime, f.Handler)
-	}
-	if f.SnapStart.ApplyOn == "PublishedVersions" {
-		c.note("SnapStart is for published versions: publish a new one for the layer to be in it")
-	}
-	if len(f.CapacityProviderConfig) > 0 && string(f.CapacityProviderConfig) != "null" {
-		c.note("Managed Instances run published versions: publish a new one for the layer to be in it")
-	}
-	isAdapter := func(arn string) bool { return strings.Contains(arn, ":layer:LambdaAdapterLayer") }
-	if slices.ContainsFunc(c.layers, isAdapter) && c.variables[adapterVariable] == "" {
-		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://"+
-			"127.0.0.1:8082", adapterVariable)
-	}
+	c.remarkBootstrap()
+	c.remarkVersions()
+	c.remarkAdapter()
 	if strings.EqualFold(c.variables["LIVE_LAMBDA"], "off") {
 		c.note("its variable LIVE_LAMBDA is off, so the layer does nothing")
 	}
-	if d, err := time.ParseDuration(c.variables[acceptVariable]); err != nil || d == 0 {
+	accept, err := time.ParseDuration(c.variables[acceptVariable])
+	if err != nil || accept == 0 {
 		c.note("while no `live-lambda local` is there, callers wait and then get an error; with --set "+
 			"%s=3s the deployed code answers", acceptVariable)
 	}
 	if o.policy != "" && !o.attachPolicy && c.variables[apiKeyVariable] == "" {
 		c.note("its role needs the stack's policy, unless it has it: --attach-policy, or aws iam "+
-			"attach-role-policy --role-name %s --policy-arn %s", f.roleName(), o.policy)
+			"attach-role-policy --role-name %s --policy-arn %s", c.before.roleName(), o.policy)
+	}
+}
+
+// remarkBootstrap notes when an OS-only runtime starts what the layer brings.
+func (c *change) remarkBootstrap() {
+	f := c.before
+	if !f.osOnly() {
+		return
+	}
+	if strings.TrimPrefix(f.Handler, "./") == "bootstrap" {
+		c.note("%s starts the package's own bootstrap: name it otherwise and make that name the handler, "+
+			"or have it start through %s", f.Runtime, wrapperPath)
+	} else {
+		c.note("%s starts the layer's /opt/bootstrap, which runs %q, only if the package has no bootstrap "+
+			"of its own", f.Runtime, f.Handler)
+	}
+}
+
+// remarkVersions notes why $LATEST, which is all that attach changes, may not be what runs.
+func (c *change) remarkVersions() {
+	if c.before.SnapStart.ApplyOn == "PublishedVersions" {
+		c.note("SnapStart is for published versions: publish a new one for the layer to be in it")
+	}
+	provider := string(c.before.CapacityProviderConfig)
+	if provider != "" && provider != "null" {
+		c.note("Managed Instances run published versions: publish a new one for the layer to be in it")
+	}
+}
+
+// remarkAdapter notes how Lambda Web Adapter, which is a runtime of its own, comes to use the proxy.
+func (c *change) remarkAdapter() {
+	isAdapter := func(arn string) bool { return strings.Contains(arn, ":layer:LambdaAdapterLayer") }
+	if slices.ContainsFunc(c.layers, isAdapter) && c.variables[adapterVariable] == "" {
+		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://"+
+			"127.0.0.1:8082", adapterVariable)
 	}
 }
 
@@ -407,8 +493,9 @@ func detach(_ context.Context, c *change) error {
 		return nil
 	}
 	c.layers = a.undo(c.layers, c.variables)
-	if a.Policy != "" {
-		c.revoke = &rolePolicy{a.Role, a.Policy}
+	granted := a.granted()
+	if granted.policy != "" {
+		c.revoke = &granted
 	}
 	return nil
 }

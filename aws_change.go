@@ -2,18 +2,17 @@
 
 package main
 
-// aws_change.go is what is to become of functions. In: their configurations, and a planner. Out: what will
-// change, for the developer to confirm, and updates.
+// aws_change.go is what is to become of functions. In: their configurations, and a planner, which is attach's
+// or detach's. Out: what will change, for the developer to confirm, and updates.
 //
-// A function changes in one call, what detach needs to know included: so nothing is left halfway, whatever
-// interrupts it, and an interrupt may end the program at once. No value of a function's variable is ever
-// printed unless attach sets it, and none stands on a command line of `aws`, where other users of the machine
-// could read it.
+// A function changes in one call, which also writes what detach needs to know. So nothing is left halfway,
+// whatever interrupts it, and an interrupt may end the program at once. No value of a function's variable is
+// ever printed unless attach sets it, and none stands on a command line of `aws`, where other users of the
+// machine could read it.
 
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,16 +24,21 @@ import (
 type change struct {
 	name      string // as the developer gave it
 	before    functionConfig
-	layers    []string
-	variables map[string]string
-	grant     *rolePolicy // to attach
-	revoke    *rolePolicy // to detach, unless another function needs it
-	notes     []string
+	layers    []string          // ARNs, as they are to be
+	variables map[string]string // as they are to be
+	grant     *rolePolicy       // to put on a role, nil for none
+	revoke    *rolePolicy       // to take off unless another function needs it, nil for none
+	notes     []string          // what the developer is told besides
 }
 
-// newChange begins with what is there.
+// newChange returns a change that begins with what is there.
 func newChange(name string, f functionConfig) *change {
-	c := &change{name: name, before: f, layers: f.layers(), variables: maps.Clone(f.Environment.Variables)}
+	c := &change{
+		name:      name,
+		before:    f,
+		layers:    f.layers(),
+		variables: maps.Clone(f.Environment.Variables),
+	}
 	if c.variables == nil {
 		c.variables = map[string]string{}
 	}
@@ -43,6 +47,12 @@ func newChange(name string, f functionConfig) *change {
 
 func (c *change) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// configured reports whether the function's configuration is already what it is to be.
+func (c *change) configured() bool {
+	return slices.Equal(c.layers, c.before.layers()) &&
+		maps.Equal(c.variables, c.before.Environment.Variables)
 }
 
 // planner works out a change from a function's configuration.
@@ -59,24 +69,12 @@ func (a awsCLI) plan(ctx context.Context, name string, p planner) (*change, erro
 }
 
 // changeAll plans, shows, asks and carries out what is to become of several functions. One that fails does
-// not keep the others from being done. It returns the exit status.
-func (t *console) changeAll(ctx context.Context, a awsCLI, names []string, yes bool, p planner, done string) (
-	status int) {
-	var changes []*change
-	for i, name := range names {
-		if slices.Contains(names[:i], name) {
-			continue
-		}
-		c, err := a.plan(ctx, name, p)
-		if err != nil {
-			fmt.Fprintf(t.err, "%s: %v\n", name, err)
-			status = 1
-			continue
-		}
-		if t.show(c); len(c.diff()) > 0 {
-			changes = append(changes, c)
-		}
-	}
+// not keep the others from being done. It returns the exit status. done is what is said of a function that is
+// done.
+func (t *console) changeAll(
+	ctx context.Context, a awsCLI, names []string, yes bool, p planner, done string,
+) int {
+	changes, status := t.planAll(ctx, a, names, p)
 	if len(changes) == 0 {
 		return status
 	}
@@ -94,8 +92,34 @@ func (t *console) changeAll(ctx context.Context, a awsCLI, names []string, yes b
 	return status
 }
 
-func (t *console) show(c *change) {
-	diff := c.diff()
+// planAll plans and shows, and returns the changes that are to be carried out. The status is 1 if a plan has
+// failed, else 0.
+func (t *console) planAll(
+	ctx context.Context, a awsCLI, names []string, p planner,
+) (changes []*change, status int) {
+	seen := map[string]bool{}
+	for _, name := range names {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		c, err := a.plan(ctx, name, p)
+		if err != nil {
+			fmt.Fprintf(t.err, "%s: %v\n", name, err)
+			status = 1
+			continue
+		}
+		diff := c.diff()
+		t.show(c, diff)
+		if len(diff) > 0 {
+			changes = append(changes, c)
+		}
+	}
+	return changes, status
+}
+
+// show prints what will change of one function, and the notes.
+func (t *console) show(c *change, diff []string) {
 	if len(diff) == 0 {
 		fmt.Fprintf(t.out, "%s: nothing to change\n", c.name)
 	} else {
@@ -109,9 +133,12 @@ func (t *console) show(c *change) {
 	}
 }
 
-// diff says line by line what will change. Values are shown of what attach sets alone.
+// diff says line by line what will change.
 func (c *change) diff() []string {
-	var lines []string
+	return slices.Concat(c.layerLines(), c.variableLines(), c.policyLines())
+}
+
+func (c *change) layerLines() (lines []string) {
 	old := c.before.layers()
 	for _, arn := range old {
 		if !slices.Contains(c.layers, arn) {
@@ -123,11 +150,16 @@ func (c *change) diff() []string {
 			lines = append(lines, "+ layer "+arn)
 		}
 	}
-	was := c.before.Environment.Variables
-	names := slices.Concat(slices.Collect(maps.Keys(was)), slices.Collect(maps.Keys(c.variables)))
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		before, had := was[name]
+	return lines
+}
+
+// variableLines are in the order of the names. They show values only of what attach sets.
+func (c *change) variableLines() (lines []string) {
+	old := c.before.Environment.Variables
+	all := maps.Clone(c.variables)
+	maps.Copy(all, old)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		before, had := old[name]
 		after, has := c.variables[name]
 		switch {
 		case had && !has:
@@ -138,18 +170,21 @@ func (c *change) diff() []string {
 			lines = append(lines, "~ "+name+shownValue(name, after))
 		}
 	}
+	return lines
+}
+
+func (c *change) policyLines() (lines []string) {
 	if c.grant != nil {
 		lines = append(lines, "+ policy "+c.grant.policy+" on role "+c.grant.role)
 	}
 	if c.revoke != nil {
-		lines = append(
-			lines, "- policy "+c.revoke.policy+" on role "+c.revoke.role+
-				", unless another attached function has the role")
+		lines = append(lines, "- policy "+c.revoke.policy+" on role "+c.revoke.role+
+			", unless another attached function has the role")
 	}
 	return lines
 }
 
-// shownValue is what to show of a variable's new value.
+// shownValue is what to show of a variable's new value, behind its name.
 func shownValue(name, value string) string {
 	switch {
 	case name == memoryVariable:
@@ -158,12 +193,15 @@ func shownValue(name, value string) string {
 		return " (the wrapper that was there)"
 	case name == wrapperVariable && value != wrapperPath:
 		return " (as it was)"
-	case name == apiKeyVariable || name != wrapperVariable && !ownVariable(name):
+	case name == wrapperVariable:
+		return fmt.Sprintf("=%q", value)
+	case name == apiKeyVariable || !ownVariable(name):
 		return " (not shown)"
 	}
 	return fmt.Sprintf("=%q", value)
 }
 
+// confirm asks whether to go ahead.
 func (t *console) confirm(functions int) bool {
 	if !t.asks {
 		fmt.Fprintln(
@@ -175,16 +213,17 @@ func (t *console) confirm(functions int) bool {
 		what = fmt.Sprintf("these %d functions", functions)
 	}
 	fmt.Fprintf(t.out, "Change %s? [y/N] ", what)
-	line, _ := bufio.NewReader(t.in).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+	line, _ := bufio.NewReader(t.in).ReadString('\n') // the end of input is no yes
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
 		return true
 	}
 	fmt.Fprintln(t.err, "nothing was changed")
 	return false
 }
 
-// carryOut makes one change. A policy is granted after the update and revoked before: while it may be there,
-// the function remembers it.
+// carryOut makes one change. A policy is put on a role after the update, and taken off before it: so the
+// function remembers the policy for as long as it may be there.
 func (a awsCLI) carryOut(ctx context.Context, c *change, p planner) error {
 	var revokeErr error
 	if c.revoke != nil {
@@ -194,24 +233,21 @@ func (a awsCLI) carryOut(ctx context.Context, c *change, p planner) error {
 		return err
 	}
 	if c.grant != nil {
-		err := a.run(
-			ctx, nil, nil, "iam", "attach-role-policy", "--role-name", c.grant.role, "--policy-arn",
-			c.grant.policy)
-		if err != nil {
+		if err := a.putOn(ctx, *c.grant); err != nil {
 			return fmt.Errorf("attached, but its role cannot reach AppSync: %w", err)
 		}
 	}
 	return revokeErr
 }
 
-// update changes the function's configuration, if nobody else has since it was read; if somebody has, and the
-// change is still the same, it is made to the new one.
+// update changes the function's configuration. If somebody else has changed it since it was read, it is
+// planned anew. If that makes the same change, it is carried out; if not, the developer has not confirmed it.
 func (a awsCLI) update(ctx context.Context, c *change, p planner) error {
-	for range 5 {
+	for range maxUpdates {
 		if c.configured() {
 			return nil
 		}
-		err := a.updateOnce(ctx, c)
+		err := a.setConfiguration(ctx, c.name, c.before.RevisionID, c.layers, c.variables)
 		if err == nil {
 			return a.settled(ctx, c.name)
 		}
@@ -228,21 +264,4 @@ func (a awsCLI) update(ctx context.Context, c *change, p planner) error {
 		*c = *again
 	}
 	return errors.New("it is being updated again and again, so nothing was done; try later")
-}
-
-// configured reports whether the function's configuration is what it is to be.
-func (c *change) configured() bool {
-	return slices.Equal(c.layers, c.before.layers()) &&
-		maps.Equal(c.variables, c.before.Environment.Variables)
-}
-
-// updateOnce passes the variables through standard input, in ASCII, so that no locale matters.
-// https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html
-func (a awsCLI) updateOnce(ctx context.Context, c *change) error {
-	layers, _ := json.Marshal(c.layers) // strings always marshal
-	environment, _ := json.Marshal(map[string]any{"Variables": c.variables})
-	return a.run(ctx, nil, asciiJSON(environment), "lambda", "update-function-configuration",
-		"--function-name", c.name,
-		"--revision-id", c.before.RevisionID, "--layers", string(layers), "--environment",
-		"file:///dev/stdin")
 }

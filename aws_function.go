@@ -2,8 +2,8 @@
 
 package main
 
-// aws_function.go knows a function: its configuration as the AWS CLI prints it, whether live-lambda can be
-// attached to it, and how to wait for an update of it.
+// aws_function.go knows one function as the AWS CLI tells it: its configuration, whether live-lambda can be
+// attached to it, how to update it, and how to wait for that.
 
 import (
 	"context"
@@ -17,13 +17,22 @@ import (
 // functionConfig is what matters here of a function's configuration.
 // https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html
 type functionConfig struct {
-	FunctionName, Runtime, Role, Handler, PackageType, RevisionID string
-	State, LastUpdateStatus, LastUpdateStatusReason               string
-	Architectures                                                 []string
-	Layers                                                        []struct{ Arn string }
-	Environment                                                   struct {
+	FunctionName string
+	Runtime      string // empty for a container image
+	Role         string // ARN
+	Handler      string
+	PackageType  string // Zip or Image
+	RevisionID   string // changes with every update
+
+	State                  string // Pending until the function can be invoked
+	LastUpdateStatus       string // Successful, InProgress or Failed
+	LastUpdateStatusReason string
+
+	Architectures []string
+	Layers        []struct{ Arn string }
+	Environment   struct {
 		Variables map[string]string
-		Error     *struct{ ErrorCode string }
+		Error     *struct{ ErrorCode string } // why there are no Variables
 	}
 	SnapStart              struct{ ApplyOn string }
 	CapacityProviderConfig json.RawMessage // of a function on Lambda Managed Instances
@@ -36,10 +45,13 @@ func (f *functionConfig) arch() string {
 	return f.Architectures[0]
 }
 
+// osOnly reports whether the function brings its own runtime.
 func (f *functionConfig) osOnly() bool { return strings.HasPrefix(f.Runtime, "provided") }
 
+// roleName is the end of the role's ARN, arn:aws:iam::ACCOUNT:role/PATH/NAME.
 func (f *functionConfig) roleName() string { return f.Role[strings.LastIndexByte(f.Role, '/')+1:] }
 
+// layers returns the ARNs of the function's layers, in a list that the caller may change.
 func (f *functionConfig) layers() []string {
 	arns := []string{}
 	for _, l := range f.Layers {
@@ -50,19 +62,24 @@ func (f *functionConfig) layers() []string {
 
 // readable says why the configuration must not be written back.
 func (f *functionConfig) readable() error {
-	if e := f.Environment.Error; e != nil {
-		return fmt.Errorf(
-			"its variables cannot be read (%s), and an update would lose them; it takes kms:Decrypt on the "+
-				"function's key", e.ErrorCode)
+	if f.Environment.Error == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf(
+		"its variables cannot be read (%s), and an update would lose them; it takes kms:Decrypt on the "+
+			"function's key", f.Environment.Error.ErrorCode)
 }
 
 // Runtimes without Amazon Linux 2 or later have no exec wrapper.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
-var withoutWrapper = strings.
-	Fields("nodejs nodejs4.3 nodejs4.3-edge nodejs6.10 nodejs8.10 python2.7 python3.6 python3.7 " +
-		"java8 dotnetcore1.0 dotnetcore2.0 dotnetcore2.1 ruby2.5 go1.x")
+var withoutWrapper = []string{
+	"nodejs", "nodejs4.3", "nodejs4.3-edge", "nodejs6.10", "nodejs8.10",
+	"python2.7", "python3.6", "python3.7",
+	"java8",
+	"dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1",
+	"ruby2.5",
+	"go1.x",
+}
 
 // fits says why live-lambda cannot be attached to the function.
 func (f *functionConfig) fits() error {
@@ -83,43 +100,71 @@ func (f *functionConfig) fits() error {
 	return f.readable()
 }
 
-// function reads a function's configuration, when no update of it is under way.
-func (a awsCLI) function(ctx context.Context, name string) (f functionConfig, err error) {
-	for range 5 {
-		f = functionConfig{}
-		err = a.run(ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name)
+// maxUpdates is how many updates by others are waited for before this program gives up.
+const maxUpdates = 5
+
+// function reads a function's configuration when no update of it is under way.
+func (a awsCLI) function(ctx context.Context, name string) (functionConfig, error) {
+	for range maxUpdates {
+		f, err := a.configuration(ctx, name)
+		if err != nil {
+			return functionConfig{}, err
+		}
 		switch {
-		case err != nil:
-			return f, err
 		case f.State == "Pending":
-			err = a.run(ctx, nil, nil, "lambda", "wait", "function-active-v2", "--function-name", name)
+			err = a.waitActive(ctx, name)
 		case f.LastUpdateStatus == "InProgress":
 			err = a.waitUpdated(ctx, name)
 		default:
 			return f, nil
 		}
 		if err != nil {
-			return f, err
+			return functionConfig{}, err
 		}
 	}
-	return f, errors.New("it is being updated again and again; try later")
+	return functionConfig{}, errors.New("it is being updated again and again; try later")
+}
+
+// configuration reads a function's configuration as it is.
+func (a awsCLI) configuration(ctx context.Context, name string) (functionConfig, error) {
+	var f functionConfig
+	err := a.run(ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name)
+	return f, err
+}
+
+func (a awsCLI) waitActive(ctx context.Context, name string) error {
+	return a.run(ctx, nil, nil, "lambda", "wait", "function-active-v2", "--function-name", name)
 }
 
 func (a awsCLI) waitUpdated(ctx context.Context, name string) error {
 	return a.run(ctx, nil, nil, "lambda", "wait", "function-updated-v2", "--function-name", name)
 }
 
-// settled waits until the update is active, and says why where it will not be.
+// settled waits until an update is active, and says why if it will not be.
 func (a awsCLI) settled(ctx context.Context, name string) error {
 	waitErr := a.waitUpdated(ctx, name)
 	if waitErr == nil {
 		return nil
 	}
-	var f functionConfig
-	if err := a.run(
-		ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name); err == nil &&
-		f.LastUpdateStatus == "Failed" {
+	f, err := a.configuration(ctx, name)
+	if err == nil && f.LastUpdateStatus == "Failed" {
 		return fmt.Errorf("updated, and then the update failed: %s", plainText(f.LastUpdateStatusReason))
 	}
 	return fmt.Errorf("updated, but not known to be active: %w", waitErr)
+}
+
+// setConfiguration sets a function's layers and variables, if its revision is still the given one. The
+// variables go through standard input, which other users of this machine cannot see, and in ASCII, so that no
+// locale matters.
+// https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html
+func (a awsCLI) setConfiguration(
+	ctx context.Context, name, revision string, layers []string, variables map[string]string,
+) error {
+	layersJSON, _ := json.Marshal(layers) // strings always marshal
+	environment, _ := json.Marshal(map[string]any{"Variables": variables})
+	return a.run(ctx, nil, asciiJSON(environment), "lambda", "update-function-configuration",
+		"--function-name", name,
+		"--revision-id", revision,
+		"--layers", string(layersJSON),
+		"--environment", "file:///dev/stdin")
 }

@@ -3,88 +3,127 @@
 package main
 
 // aws_policy.go puts the stack's policy on the roles of functions, and takes it off again when no attached
-// function needs it.
+// function needs it. A role may be the role of several functions, each of which is attached and detached by
+// itself. What attach has put on a role, each function that is attached with the policy remembers; the last
+// one takes it off.
 
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
-type rolePolicy struct{ role, policy string }
+// rolePolicy is a policy on a role.
+type rolePolicy struct {
+	role   string // name
+	policy string // ARN
+}
 
-// grant plans the policy on the function's role. attach remembers one that was not there, or that another
-// function's attach has brought there.
+// grant plans the policy on the function's role, and what now remembers of it. A policy that is already there
+// is remembered only if attach has brought it, for this function or another one; else it stays after detach.
 func (a awsCLI) grant(ctx context.Context, c *change, now *attachment, want rolePolicy) error {
-	if old := (rolePolicy{now.Role, now.Policy}); now.Policy != "" && old != want {
+	old := now.granted()
+	if old.policy != "" && old != want {
 		c.revoke = &old
-		now.Role, now.Policy = "", ""
+		now.remember(rolePolicy{})
 	}
-	var list struct{ AttachedPolicies []struct{ PolicyArn string } }
-	if err := a.run(
-		ctx, &list, nil, "iam", "list-attached-role-policies", "--role-name", want.role); err != nil {
+	there, err := a.roleHas(ctx, want)
+	if err != nil {
 		return err
 	}
-	ours := now.Policy != ""
-	for _, p := range list.AttachedPolicies {
-		if p.PolicyArn != want.policy {
-			continue
-		}
-		if !ours {
-			var err error
-			if _, ours, err = a.sharing(ctx, want, c.before.FunctionName); err != nil {
-				return err
-			}
-		}
-		if ours {
-			now.Role, now.Policy = want.role, want.policy
-		}
+	if !there {
+		c.grant = &want
+		now.remember(want)
 		return nil
 	}
-	now.Role, now.Policy = want.role, want.policy
-	c.grant = &want
+	if now.granted() == want {
+		return nil
+	}
+	others, err := a.sharing(ctx, want, c.before.FunctionName)
+	if err != nil {
+		return err
+	}
+	if anyRemembers(others) {
+		now.remember(want)
+	}
 	return nil
 }
 
-// revoke detaches a policy that attach has attached, unless another function that is attached needs it.
+// roleHas reports whether a policy is on a role.
+func (a awsCLI) roleHas(ctx context.Context, p rolePolicy) (bool, error) {
+	var list struct{ AttachedPolicies []struct{ PolicyArn string } }
+	err := a.run(ctx, &list, nil, "iam", "list-attached-role-policies", "--role-name", p.role)
+	if err != nil {
+		return false, err
+	}
+	for _, there := range list.AttachedPolicies {
+		if there.PolicyArn == p.policy {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// putOn puts a policy on its role.
+func (a awsCLI) putOn(ctx context.Context, p rolePolicy) error {
+	return a.run(
+		ctx, nil, nil, "iam", "attach-role-policy", "--role-name", p.role, "--policy-arn", p.policy)
+}
+
+// revoke takes off the policy that attach has brought, unless another attached function needs it. If the
+// policy has gone already, that is as good.
 func (a awsCLI) revoke(ctx context.Context, c *change) error {
-	others, remembered, err := a.sharing(ctx, *c.revoke, c.before.FunctionName)
-	switch {
-	case err == nil && remembered:
-		return nil // detaching that function takes it off
-	case err == nil && len(others) > 0:
-		err = fmt.Errorf("%s, attached without --attach-policy, needs it", others[0])
-	case err == nil:
-		err = a.run(
-			ctx, nil, nil, "iam", "detach-role-policy", "--role-name", c.revoke.role, "--policy-arn",
-			c.revoke.policy)
+	err := a.takeOff(ctx, *c.revoke, c.before.FunctionName)
+	if err == nil || hasCode(err, "NoSuchEntity") {
+		return nil
 	}
-	if err != nil && !hasCode(err, "NoSuchEntity") {
-		return fmt.Errorf("the policy stays on its role: %w; take it off later with `aws iam "+
-			"detach-role-policy --role-name %s --policy-arn %s`",
-			err, c.revoke.role, c.revoke.policy)
-	}
-	return nil
+	return fmt.Errorf("the policy stays on its role: %w; take it off later with `aws iam "+
+		"detach-role-policy --role-name %s --policy-arn %s`", err, c.revoke.role, c.revoke.policy)
 }
 
-// sharing names the other functions of the region that are attached and have the same role, and tells whether
-// one of them remembers that attach has put the policy there.
-func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) (
-	names []string, remembered bool, err error) {
-	const memory = "Environment.Variables." + memoryVariable
-	var functions [][3]string
-	if err := a.run(
-		ctx, &functions, nil, "lambda", "list-functions", "--query",
-		"Functions[?"+memory+"].[FunctionName, Role, "+memory+"]"); err != nil {
-		return nil, false, err
+// takeOff takes a policy off its role, unless a function other than the named one needs it.
+func (a awsCLI) takeOff(ctx context.Context, p rolePolicy, function string) error {
+	others, err := a.sharing(ctx, p, function)
+	if err != nil {
+		return err
 	}
+	if anyRemembers(others) {
+		return nil // detaching that function takes it off
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%s, attached without --attach-policy, needs it", others[0].name)
+	}
+	return a.run(
+		ctx, nil, nil, "iam", "detach-role-policy", "--role-name", p.role, "--policy-arn", p.policy)
+}
+
+// sharer is another attached function that has the same role.
+type sharer struct {
+	name      string
+	remembers bool // that attach has put the policy on the role
+}
+
+func anyRemembers(others []sharer) bool {
+	return slices.ContainsFunc(others, func(s sharer) bool { return s.remembers })
+}
+
+// sharing returns the attached functions of the region that have a policy's role, but for one.
+func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) ([]sharer, error) {
+	const memory = "Environment.Variables." + memoryVariable
+	const query = "Functions[?" + memory + "].[FunctionName, Role, " + memory + "]"
+	var functions [][3]string
+	if err := a.run(ctx, &functions, nil, "lambda", "list-functions", "--query", query); err != nil {
+		return nil, err
+	}
+	var others []sharer
 	for _, row := range functions {
 		f := functionConfig{FunctionName: row[0], Role: row[1]}
 		if f.FunctionName == except || f.roleName() != p.role {
 			continue
 		}
-		names = append(names, f.FunctionName)
-		other, err := readAttachment(map[string]string{memoryVariable: row[2]})
-		remembered = remembered || err == nil && other.Role == p.role && other.Policy == p.policy
+		attached, err := readAttachment(map[string]string{memoryVariable: row[2]})
+		remembers := err == nil && attached.granted() == p
+		others = append(others, sharer{name: f.FunctionName, remembers: remembers})
 	}
-	return names, remembered, nil
+	return others, nil
 }
