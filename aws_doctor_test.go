@@ -28,7 +28,7 @@ var doctorKeys = credentials{
 	accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/" + secretValue,
 	sessionToken: "token-" + secretValue}
 
-// doctorFor makes a doctor for an API at base, with dial in place of the network where it is not nil.
+// doctorFor makes a doctor for an API at base, with dial in place of the network unless it is nil.
 func doctorFor(t testing.TB, base string, dial func(context.Context, string, string) (net.Conn, error)) (
 	*doctor, *bytes.Buffer) {
 	t.Helper()
@@ -38,14 +38,21 @@ func doctorFor(t testing.TB, base string, dial func(context.Context, string, str
 	}
 	out := &bytes.Buffer{}
 	d := &doctor{
-		out: out, transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}},
-		source: "the test", sizes: [3]int{1 << 10, 20_000, 170_000}}
+		out:       out,
+		transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{}},
+		source:    "the test",
+		sizes:     [3]int{1 << 10, 20_000, 170_000},
+	}
 	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
 	d.configure = func(context.Context) (*apiConfig, error) {
-		return &apiConfig{http: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
-			realtime: &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event/realtime"}, region: "eu-west-1",
-			namespace: "live-lambda", requests: "/live-lambda/requests/alice"}, nil
+		return &apiConfig{
+			http:      &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
+			realtime:  &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event/realtime"},
+			region:    "eu-west-1",
+			namespace: "live-lambda",
+			requests:  "/live-lambda/requests/alice",
+		}, nil
 	}
 	return d, out
 }
@@ -66,236 +73,58 @@ ok    round trip       20.0 kB (events: 1) in 0 ms
 ok    round trip       170.0 kB (events: 2) in 0 ms
 `
 
-// What is wrong with an API, and which lines of the doctor's are then other than when all is well.
-func TestDoctor(t *testing.T) {
-	grant := func(action, resource string) string {
-		return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource +
-			", and check host, region, clock and key\n"
+// wellFrom is what is printed from a step on when all is well.
+func wellFrom(step string) string {
+	return doctorAllWell[strings.Index(doctorAllWell, "ok    "+step+"  "):]
+}
+
+// notTried is what is printed of steps that need one that has failed.
+func notTried(without string, names ...string) (lines string) {
+	for _, name := range names {
+		lines += "-     " + (name + strings.Repeat(" ", 17))[:17] + "not tried without " + without + "\n"
 	}
-	const namespace = "/channelNamespace/live-lambda"
-	const notAuthorized = `: UnauthorizedException "You are not authorized to make this call."`
-	without := func(step string, names ...string) (lines string) {
-		for _, name := range names {
-			lines += "-     " + (name + strings.Repeat(" ", 17))[:17] + "not tried without " + step + "\n"
-		}
-		return lines
-	}
-	late := without("connect", "subscribe", "publish")
-	undelivered := without("delivery", "round trip", "round trip", "round trip")
-	tests := []struct {
-		name  string
-		opts  eventAPIOptions
-		wrong func(*doctor, *eventAPI, *pipeListener)
-		from  string // the step from which on
-		want  string // is printed instead
-	}{
-		{name: "all is well", opts: eventAPIOptions{}, from: "configuration", want: doctorAllWell},
-		{name: "the real sizes", opts: eventAPIOptions{},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				d.sizes = roundTrips
-			}, from: "round trip",
-			want: "ok    round trip       1.0 kB (events: 1) in 0 ms\nok    round trip       150.0 kB " +
-				"(events: " +
-				"1) in 0 ms\nok    round trip       1.0 MB (events: 7) in 0 ms\n"},
-		{name: "slow network",
-			opts: eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond},
-			from: "connect", want: `ok    connect          example.com in 40 ms
-ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
-ok    publish          taken in 40 ms
-ok    publish (HTTPS)  taken in 40 ms
-ok    delivery         the subscription delivers, after 620 ms
-ok    round trip       1.0 kB (events: 1) in 40 ms
-ok    round trip       20.0 kB (events: 1) in 40 ms
-ok    round trip       170.0 kB (events: 2) in 40 ms
-`},
-		{name: "event as an array", opts: eventAPIOptions{otherData: true}, from: "configuration",
-			want: doctorAllWell},
-		{name: "two hosts", opts: eventAPIOptions{host: "example.com"},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				configure := d.configure
-				d.configure = func(ctx context.Context) (*apiConfig, error) {
-					api, err := configure(ctx)
-					api.realtime.Host = "rt.example.com"
-					return api, err
-				}
-			}, from: "names", want: strings.NewReplacer(
-				"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
-				"example.com in", "rt.example.com in").
-				Replace(doctorAllWell[strings.Index(doctorAllWell, "ok    names"):])},
-		{name: "API key", opts: eventAPIOptions{apiKey: "da2-" + secretValue},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				configure := d.configure
-				d.configure = func(ctx context.Context) (*apiConfig, error) {
-					api, err := configure(ctx)
-					api.apiKey = "da2-" + secretValue
-					return api, err
-				}
-			}, from: "credentials",
-			want: strings.Replace(
-				doctorAllWell[strings.Index(doctorAllWell, "ok    credentials"):], "from the test, temporary",
-				"an API key", 1)},
-		{name: "not configured", opts: eventAPIOptions{},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				d.configure = func(context.Context) (*apiConfig, error) {
-					return nil, errors.New("what to do")
-				}
-			}, from: "configuration", want: "FAIL  configuration    what to do\n" +
-				without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
-				late + without("configuration", "publish (HTTPS)") + without("subscribe", "delivery") +
-				undelivered},
-		{name: "another region", opts: eventAPIOptions{},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				configure := d.configure
-				d.configure = func(ctx context.Context) (*apiConfig, error) {
-					api, err := configure(ctx)
-					api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
-					return api, err
-				}
-			}, from: "configuration",
-			want: "FAIL  configuration    requests would be signed for eu-west-1, and " +
-				"x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
-				"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" +
-				without("configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
-				late + without("configuration", "publish (HTTPS)") +
-				without("subscribe", "delivery") + undelivered},
-		{name: "unknown name", opts: eventAPIOptions{}, wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-			d.lookup = func(_ context.Context, host string) ([]string, error) {
-				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
-			}
-		}, from: "names",
-			want: "FAIL  names            example.com is not found: lookup example.com: no such host; " +
-				"check the name, and this machine's DNS\n" +
-				"ok    proxy            none\n" + without("names", "TLS", "clock") +
-				"ok    credentials      from the test, temporary\n" +
-				without("names", "connect") + late + without("names", "publish (HTTPS)") +
-				without("subscribe", "delivery") + undelivered},
-		{name: "unreachable", opts: eventAPIOptions{}, wrong: func(_ *doctor, _ *eventAPI, ln *pipeListener) {
-			ln.Close()
-		}, from: "TLS",
-			want: "FAIL  TLS              example.com: connection refused; is the host right, and is there " +
-				"a way " +
-				"out to port 443, or does it take HTTPS_PROXY?\n" +
-				without("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
-				without("TLS", "connect") + late + without("TLS", "publish (HTTPS)") +
-				without("subscribe", "delivery") + undelivered},
-		{name: "no credentials", opts: eventAPIOptions{},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				d.credentials = func(context.Context) (credentials, error) {
-					return credentials{}, errors.New("run aws sso login")
-				}
-			}, from: "credentials",
-			want: "FAIL  credentials      run aws sso login\n" + without("credentials", "connect") + late +
-				without("credentials", "publish (HTTPS)") + without("subscribe", "delivery") + undelivered},
-		{name: "long-lived credentials that are not accepted", opts: eventAPIOptions{},
-			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				d.credentials = func(context.Context) (credentials, error) {
-					return credentials{accessKeyID: "AKIDOTHER", secretAccessKey: secretValue}, nil
-				}
-			}, from: "credentials", want: "ok    credentials      from the test, long-lived\n" +
-				"FAIL  connect          AppSync refused to connect" + notAuthorized +
-				grant("appsync:EventConnect", "") +
-				late + "FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
-				grant("appsync:EventPublish", namespace) +
-				without("subscribe", "delivery") + undelivered},
-		{name: "subscribe is refused", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(answerWith("subscribe_success", `"subscribe_error"`, "UnauthorizedException"))
-			}, from: "subscribe",
-			want: "FAIL  subscribe        AppSync refused to subscribe" +
-				notAuthorized + grant("appsync:EventSubscribe", namespace) +
-				"ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n" +
-				without("subscribe", "delivery") + undelivered},
-		{name: "publish is refused", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(answerWith("publish_success", `"publish_error"`, "UnauthorizedException"))
-			}, from: "publish",
-			want: "FAIL  publish          AppSync refused to publish" + notAuthorized +
-				grant("appsync:EventPublish", namespace) +
-				"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
-		{name: "publish over HTTPS is refused", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(func(f apiFrame) (v apiVerdict) {
-					if f.typ == "http_publish" {
-						v.status = http.StatusForbidden
-					}
-					return v
-				})
-			}, from: "publish (HTTPS)",
-			want: `FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` +
-				grant("appsync:EventPublish", namespace) +
-				doctorAllWell[strings.Index(doctorAllWell, "ok    delivery"):]},
-		{name: "no namespace", opts: eventAPIOptions{namespaces: []string{"default"}}, from: "subscribe",
-			want: "FAIL  subscribe        AppSync refused to subscribe" + notAuthorized +
-				grant("appsync:EventSubscribe", namespace) +
-				"FAIL  publish          AppSync refused to publish" + notAuthorized +
-				grant("appsync:EventPublish", namespace) +
-				"FAIL  publish (HTTPS)  AppSync refused to publish" + notAuthorized +
-				grant("appsync:EventPublish", namespace) +
-				without("subscribe", "delivery") + undelivered},
-		{name: "nothing is delivered", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(func(f apiFrame) (v apiVerdict) {
-					if f.out && f.typ == "data" {
-						v.replace = dropped
-					}
-					return v
-				})
-			}, from: "delivery",
-			want: "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has " +
-				"the " +
-				"API handlers or resolvers of its own that drop events?\n" + undelivered},
-		{name: "large events are lost", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(func(f apiFrame) (v apiVerdict) {
-					if f.out && f.typ == "data" && len(f.raw) > 10_000 {
-						v.replace = dropped
-					}
-					return v
-				})
-			}, from: "round trip", want: "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
-				"FAIL  round trip       20.0 kB were taken and have not come back within 15.3 s\n" +
-				"FAIL  round trip       170.0 kB were taken and have not come back within 17.6 s\n"},
-		{name: "events come back changed", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(func(f apiFrame) (v apiVerdict) {
-					const data = `\"data\":\"`
-					if i := bytes.Index(f.raw, []byte(data)); f.out && i >= 0 {
-						raw := bytes.Clone(f.raw)
-						if i += len(data); raw[i] == 'Q' {
-							raw[i] = 'R'
-						} else {
-							raw[i] = 'Q'
-						}
-						v.replace = [][]byte{raw}
-					}
-					return v
-				})
-			}, from: "round trip",
-			want: "FAIL  round trip       1.0 kB came back changed: is there a handler or resolver of its " +
-				"own?\n" +
-				"FAIL  round trip       20.0 kB came back changed: is there a handler or resolver of its " +
-				"own?\n" +
-				"FAIL  round trip       170.0 kB came back changed: is there a handler or resolver of its " +
-				"own?\n"},
-		{name: "the connection is lost", opts: eventAPIOptions{},
-			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) {
-				api.intercept(func(f apiFrame) (v apiVerdict) {
-					if f.typ == "publish" {
-						v.after, v.replace = resetConnection, dropped
-					}
-					return v
-				})
-			}, from: "publish", want: "FAIL  publish          the connection ended: EOF\n" +
-				"ok    publish (HTTPS)  taken in 0 ms\n" + without("publish", "delivery") + undelivered},
-	}
+	return lines
+}
+
+// What is not tried if there is no session, if the doctor cannot subscribe or nothing is delivered.
+var (
+	withoutSession      = notTried("connect", "subscribe", "publish")
+	withoutDelivery     = notTried("delivery", "round trip", "round trip", "round trip")
+	withoutSubscription = notTried("subscribe", "delivery") + withoutDelivery
+)
+
+// withoutConfiguration is printed behind the configuration that has failed.
+var withoutConfiguration = notTried(
+	"configuration", "names", "proxy", "TLS", "clock", "credentials", "connect") +
+	withoutSession + notTried("configuration", "publish (HTTPS)") + withoutSubscription
+
+const (
+	doctorNamespace     = "/channelNamespace/live-lambda"
+	doctorNotAuthorized = `: UnauthorizedException "You are not authorized to make this call."`
+)
+
+// toGrant is the end of a line that says which permission is missing.
+func toGrant(action, resource string) string {
+	return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource +
+		", and check host, region, clock and key\n"
+}
+
+// doctorCase is what is wrong with an API, or with the way to it, and what is printed then.
+type doctorCase struct {
+	name  string
+	opts  eventAPIOptions
+	wrong func(*doctor, *eventAPI, *pipeListener)
+	from  string // the step from which on
+	want  string // is printed, instead of what is when all is well
+}
+
+func testDoctor(t *testing.T, tests []doctorCase) {
 	for _, tt := range tests {
 		tt.opts.region = "eu-west-1"
 		tt.opts.credentials = []credentials{doctorKeys}
 		eventAPITest(t, tt.name, tt.opts, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			d, out := doctorFor(t, "http://example.com", ln.dial)
-			if tt.wrong != nil {
-				tt.wrong(d, api, ln)
-			}
+			tt.wrong(d, api, ln)
 			ok := d.run(t.Context())
 			d.transport.CloseIdleConnections()
 			well, _, _ := strings.Cut(doctorAllWell, "ok    "+tt.from+"  ")
@@ -307,65 +136,366 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 	}
 }
 
-// A GraphQL API is tried in the same steps; publishes are mutations in both of them.
-func TestDoctorGraphQL(t *testing.T) {
-	well := strings.NewReplacer("stage alice", "a GraphQL API, stage alice", "NAME/*", "NAME").Replace(
-		doctorAllWell)
-	for _, tt := range []struct {
-		name     string
-		wrong    func(*doctor, *eventAPI)
-		from, to string // what is other than when all is well
-	}{
-		{name: "all is well", wrong: func(*doctor, *eventAPI) {}},
-		{name: "an Event API's namespace is not looked for", wrong: func(d *doctor, api *eventAPI) {
-			api.opts.namespaces = nil
-		}},
-		{name: "may not publish", wrong: func(_ *doctor, api *eventAPI) {
-			api.intercept(func(f apiFrame) (v apiVerdict) {
+func nothingWrong(*doctor, *eventAPI, *pipeListener) {}
+
+// configuredWith has the configuration changed.
+func configuredWith(change func(*apiConfig)) func(*doctor, *eventAPI, *pipeListener) {
+	return func(d *doctor, _ *eventAPI, _ *pipeListener) {
+		configure := d.configure
+		d.configure = func(ctx context.Context) (*apiConfig, error) {
+			api, err := configure(ctx)
+			change(api)
+			return api, err
+		}
+	}
+}
+
+// interceptedBy has the API's frames judged.
+func interceptedBy(judge func(apiFrame) apiVerdict) func(*doctor, *eventAPI, *pipeListener) {
+	return func(_ *doctor, api *eventAPI, _ *pipeListener) { api.intercept(judge) }
+}
+
+// answerWith has every answer of a type replaced by a refusal.
+func answerWith(typ, refusal, errorType string) func(apiFrame) apiVerdict {
+	return func(f apiFrame) (v apiVerdict) {
+		if f.out && f.typ == typ {
+			v.replace = [][]byte{
+				[]byte(`{"type":` + refusal + `,"id":"` + f.id + `","errors":[{"errorType":"` + errorType +
+					`","message":"You are not authorized to make this call."}]}`)}
+		}
+		return v
+	}
+}
+
+func TestDoctorSaysWhatItFound(t *testing.T) {
+	testDoctor(t, []doctorCase{
+		{
+			name:  "all is well",
+			opts:  eventAPIOptions{},
+			wrong: nothingWrong,
+			from:  "configuration",
+			want:  doctorAllWell,
+		},
+		{
+			name:  "the real sizes",
+			opts:  eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) { d.sizes = roundTrips },
+			from:  "round trip",
+			want: "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
+				"ok    round trip       150.0 kB (events: 1) in 0 ms\n" +
+				"ok    round trip       1.0 MB (events: 7) in 0 ms\n",
+		},
+		{
+			name:  "slow network",
+			opts:  eventAPIOptions{delay: 20 * time.Millisecond, activation: 600 * time.Millisecond},
+			wrong: nothingWrong,
+			from:  "connect",
+			want: `ok    connect          example.com in 40 ms
+ok    subscribe        /live-lambda/requests/alice and /live-lambda/response/NAME/*
+ok    publish          taken in 40 ms
+ok    publish (HTTPS)  taken in 40 ms
+ok    delivery         the subscription delivers, after 620 ms
+ok    round trip       1.0 kB (events: 1) in 40 ms
+ok    round trip       20.0 kB (events: 1) in 40 ms
+ok    round trip       170.0 kB (events: 2) in 40 ms
+`,
+		},
+		{
+			name:  "event as an array",
+			opts:  eventAPIOptions{otherData: true},
+			wrong: nothingWrong,
+			from:  "configuration",
+			want:  doctorAllWell,
+		},
+		{
+			name:  "two hosts",
+			opts:  eventAPIOptions{host: "example.com"},
+			wrong: configuredWith(func(api *apiConfig) { api.realtime.Host = "rt.example.com" }),
+			from:  "names",
+			want: strings.NewReplacer(
+				"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
+				"example.com in", "rt.example.com in",
+			).Replace(wellFrom("names")),
+		},
+		{
+			name:  "API key",
+			opts:  eventAPIOptions{apiKey: "da2-" + secretValue},
+			wrong: configuredWith(func(api *apiConfig) { api.apiKey = "da2-" + secretValue }),
+			from:  "credentials",
+			want:  strings.Replace(wellFrom("credentials"), "from the test, temporary", "an API key", 1),
+		},
+	})
+}
+
+func TestDoctorSaysWhatToConfigure(t *testing.T) {
+	testDoctor(t, []doctorCase{
+		{
+			name: "not configured",
+			opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.configure = func(context.Context) (*apiConfig, error) {
+					return nil, errors.New("what to do")
+				}
+			},
+			from: "configuration",
+			want: "FAIL  configuration    what to do\n" + withoutConfiguration,
+		},
+		{
+			name: "another region",
+			opts: eventAPIOptions{},
+			wrong: configuredWith(func(api *apiConfig) {
+				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
+			}),
+			from: "configuration",
+			want: "FAIL  configuration    requests would be signed for eu-west-1, and " +
+				"x.appsync-api.us-east-1.amazonaws.com is in us-east-1: " +
+				"give --region us-east-1, or set LIVE_LAMBDA_APPSYNC_REGION\n" + withoutConfiguration,
+		},
+	})
+}
+
+func TestDoctorSaysWhichNameIsNotFound(t *testing.T) {
+	testDoctor(t, []doctorCase{{
+		name: "unknown name",
+		opts: eventAPIOptions{},
+		wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+			d.lookup = func(_ context.Context, host string) ([]string, error) {
+				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+			}
+		},
+		from: "names",
+		want: "FAIL  names            example.com is not found: lookup example.com: no such host; " +
+			"check the name, and this machine's DNS\n" +
+			"ok    proxy            none\n" + notTried("names", "TLS", "clock") +
+			"ok    credentials      from the test, temporary\n" + notTried("names", "connect") +
+			withoutSession + notTried("names", "publish (HTTPS)") + withoutSubscription,
+	}})
+}
+
+func TestDoctorSaysThatThereIsNoWayOut(t *testing.T) {
+	testDoctor(t, []doctorCase{{
+		name:  "unreachable",
+		opts:  eventAPIOptions{},
+		wrong: func(_ *doctor, _ *eventAPI, ln *pipeListener) { ln.Close() },
+		from:  "TLS",
+		want: "FAIL  TLS              example.com: connection refused; is the host right, and is there a " +
+			"way out to port 443, or does it take HTTPS_PROXY?\n" +
+			notTried("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
+			notTried("TLS", "connect") + withoutSession + notTried("TLS", "publish (HTTPS)") +
+			withoutSubscription,
+	}})
+}
+
+func TestDoctorSaysWhichCredentialsDoNotDo(t *testing.T) {
+	testDoctor(t, []doctorCase{
+		{
+			name: "no credentials",
+			opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.credentials = func(context.Context) (credentials, error) {
+					return credentials{}, errors.New("run aws sso login")
+				}
+			},
+			from: "credentials",
+			want: "FAIL  credentials      run aws sso login\n" + notTried("credentials", "connect") +
+				withoutSession + notTried("credentials", "publish (HTTPS)") + withoutSubscription,
+		},
+		{
+			name: "long-lived credentials that are not accepted",
+			opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.credentials = func(context.Context) (credentials, error) {
+					return credentials{accessKeyID: "AKIDOTHER", secretAccessKey: secretValue}, nil
+				}
+			},
+			from: "credentials",
+			want: "ok    credentials      from the test, long-lived\n" +
+				"FAIL  connect          AppSync refused to connect" + doctorNotAuthorized +
+				toGrant("appsync:EventConnect", "") + withoutSession +
+				"FAIL  publish (HTTPS)  AppSync refused to publish" + doctorNotAuthorized +
+				toGrant("appsync:EventPublish", doctorNamespace) + withoutSubscription,
+		},
+	})
+}
+
+func TestDoctorSaysWhichPermissionIsMissing(t *testing.T) {
+	const unauthorized = "UnauthorizedException"
+	noSubscribe := "FAIL  subscribe        AppSync refused to subscribe" + doctorNotAuthorized +
+		toGrant("appsync:EventSubscribe", doctorNamespace)
+	noPublish := "FAIL  publish          AppSync refused to publish" + doctorNotAuthorized +
+		toGrant("appsync:EventPublish", doctorNamespace)
+	testDoctor(t, []doctorCase{
+		{
+			name:  "subscribe is refused",
+			opts:  eventAPIOptions{},
+			wrong: interceptedBy(answerWith("subscribe_success", `"subscribe_error"`, unauthorized)),
+			from:  "subscribe",
+			want: noSubscribe + "ok    publish          taken in 0 ms\n" +
+				"ok    publish (HTTPS)  taken in 0 ms\n" + withoutSubscription,
+		},
+		{
+			name:  "publish is refused",
+			opts:  eventAPIOptions{},
+			wrong: interceptedBy(answerWith("publish_success", `"publish_error"`, unauthorized)),
+			from:  "publish",
+			want: noPublish + "ok    publish (HTTPS)  taken in 0 ms\n" +
+				notTried("publish", "delivery") + withoutDelivery,
+		},
+		{
+			name: "publish over HTTPS is refused",
+			opts: eventAPIOptions{},
+			wrong: interceptedBy(func(f apiFrame) (v apiVerdict) {
 				if f.typ == "http_publish" {
-					v.status = http.StatusOK
-					v.wire = []byte(
-						`{"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
-							`"message":"Not Authorized to access publish on type Mutation"}]}`)
+					v.status = http.StatusForbidden
 				}
 				return v
-			})
-		}, from: "ok    publish          taken in 0 ms\nok    publish (HTTPS)  taken in 0 ms\n",
-			to: strings.
-				Repeat(`FAIL  publish PAD AppSync refused to publish: Unauthorized "Not Authorized to `+
-					`access publish on type Mutation"; `+
-					"grant appsync:GraphQL on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/types/Mutation/"+
-					"fields/"+
-					"publish, and check host, region, clock and key\n", 2)},
-	} {
-		eventAPITest(t, tt.name,
-			eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}},
-			func(t *testing.T, api *eventAPI, ln *pipeListener) {
-				d, out := doctorFor(t, "http://example.com", ln.dial)
-				configure := d.configure
-				d.configure = func(ctx context.Context) (*apiConfig, error) {
-					a, err := configure(ctx)
-					a.graphql, a.http.Path, a.realtime.Path = true, "/graphql", "/graphql/realtime"
-					return a, err
-				}
-				tt.wrong(d, api)
-				ok := d.run(t.Context())
-				d.transport.CloseIdleConnections()
-				want := strings.Replace(well, tt.from, tt.to, 1)
-				if tt.to != "" {
-					want = strings.Replace(
-						strings.Replace(want, "publish PAD", "publish         ", 1), "publish PAD",
-						"publish (HTTPS) ", 1)
-					before, _, _ := strings.Cut(want, "ok    delivery")
-					want = before + "-     delivery         not tried without publish\n" +
-						strings.Repeat("-     round trip       not tried without delivery\n", 3)
-				}
-				compareDoctor(t, d, out.String(), want)
-				if ok != (tt.to == "") {
-					t.Errorf("all well: got %t", ok)
-				}
-			})
+			}),
+			from: "publish (HTTPS)",
+			want: `FAIL  publish (HTTPS)  AppSync refused to publish: Forbidden ""` +
+				toGrant("appsync:EventPublish", doctorNamespace) + wellFrom("delivery"),
+		},
+		{
+			name:  "no namespace",
+			opts:  eventAPIOptions{namespaces: []string{"default"}},
+			wrong: nothingWrong,
+			from:  "subscribe",
+			want: noSubscribe + noPublish +
+				"FAIL  publish (HTTPS)  AppSync refused to publish" + doctorNotAuthorized +
+				toGrant("appsync:EventPublish", doctorNamespace) + withoutSubscription,
+		},
+	})
+}
+
+func TestDoctorSaysThatNothingIsDelivered(t *testing.T) {
+	testDoctor(t, []doctorCase{{
+		name: "nothing is delivered",
+		opts: eventAPIOptions{},
+		wrong: interceptedBy(func(f apiFrame) (v apiVerdict) {
+			if f.out && f.typ == "data" {
+				v.replace = dropped
+			}
+			return v
+		}),
+		from: "delivery",
+		want: "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the " +
+			"API handlers or resolvers of its own that drop events?\n" + withoutDelivery,
+	}})
+}
+
+func TestDoctorSaysWhichMessagesAreLost(t *testing.T) {
+	testDoctor(t, []doctorCase{{
+		name: "large events are lost",
+		opts: eventAPIOptions{},
+		wrong: interceptedBy(func(f apiFrame) (v apiVerdict) {
+			if f.out && f.typ == "data" && len(f.raw) > 10_000 {
+				v.replace = dropped
+			}
+			return v
+		}),
+		from: "round trip",
+		want: "ok    round trip       1.0 kB (events: 1) in 0 ms\n" +
+			"FAIL  round trip       20.0 kB were taken and have not come back within 15.3 s\n" +
+			"FAIL  round trip       170.0 kB were taken and have not come back within 17.6 s\n",
+	}})
+}
+
+// withOtherData changes the first character of an event's data.
+func withOtherData(f apiFrame) (v apiVerdict) {
+	const data = `\"data\":\"`
+	i := bytes.Index(f.raw, []byte(data))
+	if !f.out || i < 0 {
+		return v
 	}
+	i += len(data)
+	raw := bytes.Clone(f.raw)
+	if raw[i] == 'Q' {
+		raw[i] = 'R'
+	} else {
+		raw[i] = 'Q'
+	}
+	v.replace = [][]byte{raw}
+	return v
+}
+
+func TestDoctorSaysThatEventsAreChanged(t *testing.T) {
+	const changed = " came back changed: is there a handler or resolver of its own?\n"
+	testDoctor(t, []doctorCase{{
+		name:  "events come back changed",
+		opts:  eventAPIOptions{},
+		wrong: interceptedBy(withOtherData),
+		from:  "round trip",
+		want: "FAIL  round trip       1.0 kB" + changed +
+			"FAIL  round trip       20.0 kB" + changed +
+			"FAIL  round trip       170.0 kB" + changed,
+	}})
+}
+
+func TestDoctorSaysThatTheConnectionEnded(t *testing.T) {
+	testDoctor(t, []doctorCase{{
+		name: "the connection is lost",
+		opts: eventAPIOptions{},
+		wrong: interceptedBy(func(f apiFrame) (v apiVerdict) {
+			if f.typ == "publish" {
+				v.after = resetConnection
+				v.replace = dropped
+			}
+			return v
+		}),
+		from: "publish",
+		want: "FAIL  publish          the connection ended: EOF\n" +
+			"ok    publish (HTTPS)  taken in 0 ms\n" + notTried("publish", "delivery") + withoutDelivery,
+	}})
+}
+
+// doctorGraphQLWell is doctorAllWell for a GraphQL API.
+var doctorGraphQLWell = strings.NewReplacer(
+	"stage alice", "a GraphQL API, stage alice",
+	"NAME/*", "NAME",
+).Replace(doctorAllWell)
+
+// testDoctorGraphQL compares what is printed for a GraphQL API with which something is wrong.
+func testDoctorGraphQL(t *testing.T, name string, wrong func(*eventAPI), want string) {
+	opts := eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}}
+	eventAPITest(t, name, opts, func(t *testing.T, api *eventAPI, ln *pipeListener) {
+		d, out := doctorFor(t, "http://example.com", ln.dial)
+		configuredWith(func(a *apiConfig) {
+			a.graphql = true
+			a.http.Path = "/graphql"
+			a.realtime.Path = "/graphql/realtime"
+		})(d, api, ln)
+		wrong(api)
+		ok := d.run(t.Context())
+		d.transport.CloseIdleConnections()
+		compareDoctor(t, d, out.String(), want)
+		if ok != (want == doctorGraphQLWell) {
+			t.Errorf("all well: got %t", ok)
+		}
+	})
+}
+
+func TestDoctorTriesAGraphQLAPIInTheSameSteps(t *testing.T) {
+	testDoctorGraphQL(t, "all is well", func(*eventAPI) {}, doctorGraphQLWell)
+	noNamespaces := func(api *eventAPI) { api.opts.namespaces = nil }
+	testDoctorGraphQL(t, "an Event API's namespace is not looked for", noNamespaces, doctorGraphQLWell)
+}
+
+// Publishes are mutations in both of the steps.
+func TestDoctorSaysThatMutationsAreRefused(t *testing.T) {
+	refuse := func(f apiFrame) (v apiVerdict) {
+		if f.typ == "http_publish" {
+			v.status = http.StatusOK
+			v.wire = []byte(
+				`{"data":{"publish":null},"errors":[{"path":["publish"],"errorType":"Unauthorized",` +
+					`"message":"Not Authorized to access publish on type Mutation"}]}`)
+		}
+		return v
+	}
+	refused := `AppSync refused to publish: Unauthorized "Not Authorized to access publish on type ` +
+		`Mutation"` + toGrant("appsync:GraphQL", "/types/Mutation/fields/publish")
+	before, _, _ := strings.Cut(doctorGraphQLWell, "ok    publish  ")
+	testDoctorGraphQL(t, "may not publish", func(api *eventAPI) { api.intercept(refuse) },
+		before+"FAIL  publish          "+refused+"FAIL  publish (HTTPS)  "+refused+
+			notTried("publish", "delivery")+withoutDelivery)
 }
 
 // compareDoctor compares what was printed, with NAME for the doctor's own channel.
@@ -382,19 +512,7 @@ func compareDoctor(t *testing.T, d *doctor, got, want string) {
 	}
 }
 
-// answerWith has every answer of a type replaced by a refusal.
-func answerWith(typ, refusal, errorType string) func(apiFrame) apiVerdict {
-	return func(f apiFrame) (v apiVerdict) {
-		if f.out && f.typ == typ {
-			v.replace = [][]byte{
-				[]byte(`{"type":` + refusal + `,"id":"` + f.id + `","errors":[{"errorType":"` + errorType +
-					`","message":"You are not authorized to make this call."}]}`)}
-		}
-		return v
-	}
-}
-
-func TestDoctorClock(t *testing.T) {
+func TestDoctorComparesClocks(t *testing.T) {
 	tests := []struct {
 		name string
 		skew time.Duration // of the server
@@ -465,7 +583,7 @@ func doctorTLS(t *testing.T) (*tls.Config, *x509.CertPool) {
 	return &tls.Config{Certificates: model.TLS.Certificates, SessionTicketsDisabled: true}, roots
 }
 
-func TestDoctorTLS(t *testing.T) {
+func TestDoctorSaysWhyTLSFails(t *testing.T) {
 	server, roots := doctorTLS(t)
 	tests := []struct {
 		name, base string
@@ -544,7 +662,7 @@ func connectProxy(user string, dial func(context.Context, string, string) (net.C
 	})
 }
 
-func TestDoctorProxy(t *testing.T) {
+func TestDoctorGoesThroughTheProxy(t *testing.T) {
 	server, roots := doctorTLS(t)
 	tests := []struct {
 		name  string
@@ -609,7 +727,7 @@ func TestDoctorProxy(t *testing.T) {
 }
 
 // net/http passes over a proxy that is no URL, and says nothing.
-func TestDoctorProxyPassedOver(t *testing.T) {
+func TestDoctorNamesAProxyVariableThatIsNoURL(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "example.com"}
 	d := &doctor{api: &appsync{endpoint: endpoint{http: u, realtime: u}}, transport: new(http.Transport)}
 	for _, tt := range []struct{ name, value, want string }{
@@ -632,7 +750,7 @@ func TestDoctorProxyPassedOver(t *testing.T) {
 }
 
 // The whole command, configured by flags, by a stack, and not at all.
-func TestDoctorCommand(t *testing.T) {
+func TestDoctorCommandSaysWhatIsConfigured(t *testing.T) {
 	f := newFakeAWS(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
