@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// secrets are values of variables that must never be seen.
+// secretValue is in values of variables that must never be seen.
 const secretValue = "s3cr3t"
 
 // functionKinds are configurations of functions, as far as they are not the usual one.
@@ -99,48 +99,65 @@ func attachThenDetach(t *testing.T, kind string, flags ...string) {
 // wantAttached checks what makes a function attached, and that all that is not the layer's is as it was.
 func (f *fakeAWS) wantAttached(name, kind string, policy bool) {
 	f.t.Helper()
-	layers, variables := f.layersOf(name), f.variablesOf(name)
+	f.wantVariables(name, kind)
+	f.wantLayers(name, kind)
+	if got := slices.Contains(f.roles["orders-role"], stackPolicy); got != policy {
+		f.t.Errorf("policy on the role: got %t, want %t", got, policy)
+	}
+}
+
+// wantVariables checks the variables of a function that is attached.
+func (f *fakeAWS) wantVariables(name, kind string) {
+	f.t.Helper()
+	variables := f.variablesOf(name)
 	was, _ := functionKinds[kind]["Environment"].(map[string]any)
 	old, _ := was["Variables"].(map[string]any)
-	osOnly := strings.HasPrefix(fmt.Sprint(functionKinds[kind]["Runtime"]), "provided")
-	wrapper, _ := old[wrapperVariable].(string)
-	want := map[string]any{hostVariable: "label.appsync-api.eu-west-1.amazonaws.com",
+	want := map[string]any{}
+	maps.Copy(want, old)
+	maps.Copy(want, map[string]any{
+		hostVariable:                        "label.appsync-api.eu-west-1.amazonaws.com",
 		"LIVE_LAMBDA_APPSYNC_REALTIME_HOST": "label.appsync-realtime-api.eu-west-1.amazonaws.com",
-		"LIVE_LAMBDA_APPSYNC_REGION":        "eu-west-1", "LIVE_LAMBDA_STAGE": "alice",
-		"LIVE_LAMBDA_OFFLINE": "error",
-		memoryVariable:        variables[memoryVariable]}
+		"LIVE_LAMBDA_APPSYNC_REGION":        "eu-west-1",
+		"LIVE_LAMBDA_STAGE":                 "alice",
+		"LIVE_LAMBDA_OFFLINE":               "error",
+		memoryVariable:                      variables[memoryVariable],
+	})
+	osOnly := strings.HasPrefix(fmt.Sprint(functionKinds[kind]["Runtime"]), "provided")
 	if !osOnly {
 		want[wrapperVariable] = wrapperPath
+		wrapper, _ := old[wrapperVariable].(string)
 		if wrapper != "" && wrapper != wrapperPath {
 			want[furtherVariable] = wrapper
 		}
 	}
-	all := maps.Clone(old)
-	if all == nil {
-		all = map[string]any{}
-	}
-	maps.Copy(all, want)
-	if got, want := indentJSON(variables), indentJSON(all); !bytes.Equal(got, want) {
+	if got, want := indentJSON(variables), indentJSON(want); !bytes.Equal(got, want) {
 		f.t.Errorf("variables: got %s, want %s", got, want)
 	}
-	arch := map[bool]string{true: "arm64", false: "amd64"}[kind != "x86_64" && kind != "without architecture"]
-	newest := "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-" + arch + ":2"
-	position := map[bool]int{true: 1}[kind == "attached by hand"]
-	oldLayers, _ := functionKinds[kind]["Layers"].([]any)
-	rest := slices.DeleteFunc(slices.Clone(layers), func(arn string) bool {
-		return layerOf(arn) == layerOf(newest)
-	})
-	others := []string{}
-	for _, l := range oldLayers {
-		if arn := l.(map[string]any)["Arn"].(string); layerOf(arn) != layerOf(newest) {
-			others = append(others, arn)
+}
+
+// wantLayers checks the layers of a function that is attached: the newest version of the layer is the first
+// one, or stands where another version of it stood.
+func (f *fakeAWS) wantLayers(name, kind string) {
+	f.t.Helper()
+	newest := "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2"
+	if kind == "x86_64" || kind == "without architecture" {
+		newest = "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-amd64:2"
+	}
+	position := 0
+	if kind == "attached by hand" {
+		position = 1
+	}
+	want := []string{}
+	old, _ := functionKinds[kind]["Layers"].([]any)
+	for _, l := range old {
+		arn := l.(map[string]any)["Arn"].(string)
+		if layerOf(arn) != layerOf(newest) {
+			want = append(want, arn)
 		}
 	}
-	if layers[position] != newest || !slices.Equal(rest, others) {
-		f.t.Errorf("layers: got %q, want %s at %d and %q", layers, newest, position, others)
-	}
-	if got := slices.Contains(f.roles["orders-role"], stackPolicy); got != policy {
-		f.t.Errorf("policy on the role: got %t, want %t", got, policy)
+	want = slices.Insert(want, position, newest)
+	if got := f.layersOf(name); !slices.Equal(got, want) {
+		f.t.Errorf("layers: got %q, want %q", got, want)
 	}
 }
 
@@ -208,38 +225,52 @@ func TestAttachShowsAndAsks(t *testing.T) {
 	}
 }
 
-// Whatever ends attach at whichever call, detach finds its way back; and so it does after a detach that was
-// ended.
-func TestInterruptedAttach(t *testing.T) {
-	attach := []string{"orders", "--stack", "dev", "--yes", "--attach-policy", "--stage", "alice"}
-	for _, done := range []bool{false, true} { // the call that is the last one has been carried out
-		for n := 1; ; n++ {
-			f := newFakeAWS(t)
-			f.function("orders", functionKinds["with everything"])
-			before := f.snapshot()
-			f.die(n, done)
-			first := f.run("attach", attach...)
-			if !f.dead {
-				if n < 7 || first.status != 0 {
-					t.Errorf("attach took %d calls: %+v", n-1, first)
-				}
-				break
-			}
-			f.revive()
-			if n%2 == 0 { // by way of another attach
-				if r := f.run("attach", attach...); r.status != 0 {
-					t.Errorf("call %d: attach again: %+v", n, r)
-				}
-				f.wantAttachedAtAll()
-			}
-			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
-				t.Errorf("call %d: detach: %+v", n, r)
-			}
-			f.want(before)
+// interruptEachCall has a command killed at its first call of the AWS CLI, at its second, and so on, both
+// before and after the call is carried out. try does it for one call, and returns false if the command has
+// come to its end without that many. The command takes that many calls at least.
+func interruptEachCall(t *testing.T, atLeast int, try func(call int, done bool) bool) {
+	t.Helper()
+	for _, done := range []bool{false, true} {
+		call := 1
+		for try(call, done) {
+			call++
+		}
+		if call-1 < atLeast {
+			t.Errorf("the command took %d calls, want %d at least", call-1, atLeast)
 		}
 	}
 }
 
+func TestDetachUndoesAnInterruptedAttach(t *testing.T) {
+	attach := []string{"orders", "--stack", "dev", "--yes", "--attach-policy", "--stage", "alice"}
+	interruptEachCall(t, 6, func(call int, done bool) bool {
+		f := newFakeAWS(t)
+		f.function("orders", functionKinds["with everything"])
+		before := f.snapshot()
+		f.die(call, done)
+		first := f.run("attach", attach...)
+		if !f.dead {
+			if first.status != 0 {
+				t.Errorf("attach: %+v", first)
+			}
+			return false
+		}
+		f.revive()
+		if call%2 == 0 { // by way of another attach
+			if r := f.run("attach", attach...); r.status != 0 {
+				t.Errorf("call %d: attach again: %+v", call, r)
+			}
+			f.wantAttachedAtAll()
+		}
+		if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+			t.Errorf("call %d: detach: %+v", call, r)
+		}
+		f.want(before)
+		return true
+	})
+}
+
+// wantAttachedAtAll checks that the function orders is attached, with the policy.
 func (f *fakeAWS) wantAttachedAtAll() {
 	f.t.Helper()
 	if f.variablesOf("orders")[memoryVariable] == nil ||
@@ -248,89 +279,38 @@ func (f *fakeAWS) wantAttachedAtAll() {
 	}
 }
 
-func TestInterruptedDetach(t *testing.T) {
-	for _, done := range []bool{false, true} {
-		for n := 1; ; n++ {
-			f := newFakeAWS(t)
-			f.function("orders", functionKinds["with everything"])
-			before := f.snapshot()
-			if r := f.run("attach", "orders", "--stack", "dev", "--yes", "--attach-policy"); r.status != 0 {
-				t.Fatalf("attach: %+v", r)
-			}
-			f.die(len(f.calls)+n, done)
-			f.run("detach", "orders", "--yes")
-			if !f.dead {
-				if n < 5 {
-					t.Errorf("detach took %d calls", n-1)
-				}
-				break
-			}
-			f.revive()
-			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
-				t.Errorf("call %d: detach: %+v", n, r)
-			}
-			f.want(before)
+func TestDetachUndoesAnInterruptedDetach(t *testing.T) {
+	interruptEachCall(t, 4, func(call int, done bool) bool {
+		f := newFakeAWS(t)
+		f.function("orders", functionKinds["with everything"])
+		before := f.snapshot()
+		if r := f.run("attach", "orders", "--stack", "dev", "--yes", "--attach-policy"); r.status != 0 {
+			t.Fatalf("attach: %+v", r)
 		}
-	}
+		f.die(len(f.calls)+call, done)
+		f.run("detach", "orders", "--yes")
+		if !f.dead {
+			return false
+		}
+		f.revive()
+		if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+			t.Errorf("call %d: detach: %+v", call, r)
+		}
+		f.want(before)
+		return true
+	})
 }
 
-// What others change between attach and detach stays.
-func TestDetachKeepsLaterChanges(t *testing.T) {
-	own := "arn:aws:lambda:eu-west-1:123456789012:layer:own:3"
-	datadog := "arn:aws:lambda:eu-west-1:123456789012:layer:datadog:12"
-	tests := []struct {
-		name   string
-		kind   string
-		change func(layers []string, variables map[string]any) []string
-		layers []string
-		want   map[string]any // variables
-	}{
-		{name: "a layer and a variable", kind: "plain", change: func(l []string, v map[string]any) []string {
-			v["NEW"] = "x"
-			return append(l, own)
-		}, layers: []string{own}, want: map[string]any{"NEW": "x"}},
-		{name: "layers in another order", kind: "with everything",
-			change: func(l []string, v map[string]any) []string {
-				clear(v)
-				return []string{l[3], l[0], l[2]}
-			}, layers: []string{own, datadog},
-			want: map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper"}},
-		{name: "the layer is gone", kind: "plain", change: func(l []string, v map[string]any) []string {
-			return nil
-		}, want: map[string]any{}},
-		{name: "another version of the layer", kind: "plain",
-			change: func(l []string, v map[string]any) []string {
-				return []string{"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1", own}
-			}, layers: []string{own}, want: map[string]any{}},
-		{name: "another wrapper in its place", kind: "plain",
-			change: func(l []string, v map[string]any) []string {
-				v[wrapperVariable] = "/opt/other"
-				return l
-			}, want: map[string]any{wrapperVariable: "/opt/other"}},
-		{name: "another wrapper behind it", kind: "plain",
-			change: func(l []string, v map[string]any) []string {
-				v[furtherVariable] = "/opt/other"
-				return l
-			}, want: map[string]any{wrapperVariable: "/opt/other"}},
-		{name: "the wrapper behind it is gone", kind: "with both wrappers",
-			change: func(l []string, v map[string]any) []string {
-				delete(v, furtherVariable)
-				return l
-			}, want: map[string]any{furtherVariable: "/opt/stale"}},
-		{name: "the wrapper is gone", kind: "with both wrappers",
-			change: func(l []string, v map[string]any) []string {
-				delete(v, wrapperVariable)
-				return l
-			}, want: map[string]any{furtherVariable: "/opt/stale"}},
-		{name: "variables of ours", kind: "with variables of ours",
-			change: func(l []string, v map[string]any) []string {
-				v["LIVE_LAMBDA_STAGE"], v["LIVE_LAMBDA_DELIVERY"] = "other", "runtime"
-				delete(v, "LIVE_LAMBDA_APPSYNC_REGION")
-				return l
-			}, want: map[string]any{"LIVE_LAMBDA_STAGE": "old", "LIVE_LAMBDA_OFFLINE": "error",
-				furtherVariable:      "/opt/stale",
-				"LRAP_LISTENER_PORT": "9009", "LIVE_LAMBDA_DELIVERY": "runtime"}},
-	}
+// laterChange is what somebody changes between attach and detach, and what is there after detach.
+type laterChange struct {
+	name      string
+	kind      string // of the function
+	change    func(layers []string, variables map[string]any) []string
+	layers    []string
+	variables map[string]any
+}
+
+func testLaterChanges(t *testing.T, tests []laterChange) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
@@ -340,13 +320,6 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			}
 			variables := f.variablesOf("orders")
 			layers := tt.change(f.layersOf("orders"), variables)
-			// but for what it cleared: other variables may go, ours may not
-			if tt.name == "layers in another order" {
-				variables = f.variablesOf("orders")
-				maps.DeleteFunc(variables, func(name string, _ any) bool {
-					return !strings.HasPrefix(name, "LIVE_") && name != wrapperVariable
-				})
-			}
 			f.configure("orders", layers, variables)
 			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
 				t.Fatalf("detach: %+v", r)
@@ -354,16 +327,124 @@ func TestDetachKeepsLaterChanges(t *testing.T) {
 			if got := f.layersOf("orders"); !slices.Equal(got, tt.layers) {
 				t.Errorf("layers: got %q, want %q", got, tt.layers)
 			}
-			if got, want := indentJSON(f.variablesOf("orders")),
-				indentJSON(tt.want); !bytes.Equal(got, want) {
+			got, want := indentJSON(f.variablesOf("orders")), indentJSON(tt.variables)
+			if !bytes.Equal(got, want) {
 				t.Errorf("variables: got %s, want %s", got, want)
 			}
 		})
 	}
 }
 
-// Attaching again follows the flags, and detach still leads to what was before the first time.
-func TestAttachAgain(t *testing.T) {
+func TestDetachKeepsLaterLayersAndVariables(t *testing.T) {
+	const own = "arn:aws:lambda:eu-west-1:123456789012:layer:own:3"
+	const datadog = "arn:aws:lambda:eu-west-1:123456789012:layer:datadog:12"
+	testLaterChanges(t, []laterChange{
+		{
+			name: "a layer and a variable",
+			kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				v["NEW"] = "x"
+				return append(l, own)
+			},
+			layers:    []string{own},
+			variables: map[string]any{"NEW": "x"},
+		},
+		{
+			name: "layers in another order, and variables are gone but for the layer's",
+			kind: "with everything",
+			change: func(l []string, v map[string]any) []string {
+				maps.DeleteFunc(v, func(name string, _ any) bool {
+					return !strings.HasPrefix(name, "LIVE_") && name != wrapperVariable
+				})
+				return []string{l[3], l[0], l[2]}
+			},
+			layers:    []string{own, datadog},
+			variables: map[string]any{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/datadog_wrapper"},
+		},
+		{
+			name:      "the layer is gone",
+			kind:      "plain",
+			change:    func(l []string, v map[string]any) []string { return nil },
+			layers:    nil,
+			variables: map[string]any{},
+		},
+		{
+			name: "another version of the layer",
+			kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				return []string{"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1", own}
+			},
+			layers:    []string{own},
+			variables: map[string]any{},
+		},
+		{
+			name: "variables of ours",
+			kind: "with variables of ours",
+			change: func(l []string, v map[string]any) []string {
+				v["LIVE_LAMBDA_STAGE"] = "other"
+				v["LIVE_LAMBDA_DELIVERY"] = "runtime"
+				delete(v, "LIVE_LAMBDA_APPSYNC_REGION")
+				return l
+			},
+			layers: nil,
+			variables: map[string]any{
+				"LIVE_LAMBDA_STAGE":    "old",
+				"LIVE_LAMBDA_OFFLINE":  "error",
+				furtherVariable:        "/opt/stale",
+				"LRAP_LISTENER_PORT":   "9009",
+				"LIVE_LAMBDA_DELIVERY": "runtime",
+			},
+		},
+	})
+}
+
+func TestDetachKeepsLaterWrappers(t *testing.T) {
+	testLaterChanges(t, []laterChange{
+		{
+			name: "another wrapper in its place",
+			kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				v[wrapperVariable] = "/opt/other"
+				return l
+			},
+			layers:    nil,
+			variables: map[string]any{wrapperVariable: "/opt/other"},
+		},
+		{
+			name: "another wrapper behind it",
+			kind: "plain",
+			change: func(l []string, v map[string]any) []string {
+				v[furtherVariable] = "/opt/other"
+				return l
+			},
+			layers:    nil,
+			variables: map[string]any{wrapperVariable: "/opt/other"},
+		},
+		{
+			name: "the wrapper behind it is gone",
+			kind: "with both wrappers",
+			change: func(l []string, v map[string]any) []string {
+				delete(v, furtherVariable)
+				return l
+			},
+			layers:    nil,
+			variables: map[string]any{furtherVariable: "/opt/stale"},
+		},
+		{
+			name: "the wrapper is gone",
+			kind: "with both wrappers",
+			change: func(l []string, v map[string]any) []string {
+				delete(v, wrapperVariable)
+				return l
+			},
+			layers:    nil,
+			variables: map[string]any{furtherVariable: "/opt/stale"},
+		},
+	})
+}
+
+// Detach leads to what was before the first time.
+func TestAttachingAgainFollowsTheFlags(t *testing.T) {
 	f := newFakeAWS(t)
 	f.function("orders", functionKinds["with everything"])
 	before := f.snapshot()
@@ -393,7 +474,16 @@ func TestAttachAgain(t *testing.T) {
 	f.want(before)
 }
 
-func TestAttachRefuses(t *testing.T) {
+// withUnreadableVariables is the configuration of a function whose key the developer may not use.
+var withUnreadableVariables = map[string]any{
+	"Environment": map[string]any{
+		"Error": map[string]any{"ErrorCode": "AccessDeniedException", "Message": secretValue}},
+}
+
+const unreadableVariables = "its variables cannot be read (AccessDeniedException), and an update would " +
+	"lose them; it takes kms:Decrypt on the function's key"
+
+func TestAttachRefusesWhatWouldNotWork(t *testing.T) {
 	big := map[string]any{
 		"Environment": map[string]any{"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}}}
 	tests := []struct {
@@ -435,13 +525,7 @@ func TestAttachRefuses(t *testing.T) {
 		{name: "4 KB of variables", kind: big,
 			want: "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some " +
 				"by 134"},
-		{name: "unreadable variables",
-			kind: map[string]any{
-				"Environment": map[string]any{
-					"Error": map[string]any{"ErrorCode": "AccessDeniedException", "Message": secretValue}}},
-			want: "its variables cannot be read (AccessDeniedException), and an update would lose them; it " +
-				"takes " +
-				"kms:Decrypt on the function's key"},
+		{name: "unreadable variables", kind: withUnreadableVariables, want: unreadableVariables},
 		{name: "damaged memory",
 			kind: map[string]any{
 				"Environment": map[string]any{
@@ -455,22 +539,25 @@ func TestAttachRefuses(t *testing.T) {
 			f.function("orders", tt.kind)
 			before := f.snapshot()
 			r := f.run("attach", append(strings.Fields(tt.args), "orders", "--stack", "dev", "--yes")...)
-			if r != (result{status: 1, err: "orders: " + tt.want + "\n"}) {
+			if r != (result{status: 1, out: "", err: "orders: " + tt.want + "\n"}) {
 				t.Errorf("got %d %q\n%s\nwant %s", r.status, r.out, r.err, tt.want)
 			}
 			f.want(before)
 		})
 	}
-	t.Run("detach with unreadable variables", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", tests[8].kind)
-		if r := f.run("detach", "orders", "--yes"); r.status != 1 || r.err != "orders: "+tests[8].want+"\n" {
-			t.Errorf("got %+v", r)
-		}
-	})
 }
 
-func TestAttachNotes(t *testing.T) {
+// An update would lose variables that cannot be read.
+func TestDetachRefusesUnreadableVariables(t *testing.T) {
+	f := newFakeAWS(t)
+	f.function("orders", withUnreadableVariables)
+	r := f.run("detach", "orders", "--yes")
+	if r.status != 1 || r.err != "orders: "+unreadableVariables+"\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestAttachNotesWhatItCannotDo(t *testing.T) {
 	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set " +
 		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
 	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam " +
@@ -543,17 +630,19 @@ func TestAttachNotes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDetachNotesWhatAttachHasNotAttached(t *testing.T) {
 	f := newFakeAWS(t)
 	f.function("orders", functionKinds["attached by hand"])
 	const want = "orders: nothing to change\n  note: it was not attached by `live-lambda attach`: take the " +
 		"layer out where it was put in\n"
-	if r := f.run("detach", "orders", "--yes"); r != (result{out: want}) {
-		t.Errorf("detach of what attach has not attached: got %+v", r)
+	if r := f.run("detach", "orders", "--yes"); r != (result{status: 0, out: want, err: ""}) {
+		t.Errorf("got %+v", r)
 	}
 }
 
-// One function that fails does not keep the others from being done.
-func TestAttachSeveral(t *testing.T) {
+func TestFunctionThatFailsDoesNotStopTheOthers(t *testing.T) {
 	f := newFakeAWS(t)
 	f.function("a", nil)
 	f.function("b", map[string]any{"PackageType": "Image"})
@@ -575,186 +664,4 @@ func TestAttachSeveral(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	f.want(before)
-}
-
-func TestAttachMeetsOtherUpdates(t *testing.T) {
-	attach := []string{"orders", "--stack", "dev", "--yes"}
-	t.Run("under way", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.functions["orders"].state, f.functions["orders"].updating = "Pending", true
-		if r := f.run("attach", attach...); r.status != 0 {
-			t.Errorf("got %+v", r)
-		}
-		if got := f.waited; got != "function-active-v2 function-updated-v2 function-updated-v2 " {
-			t.Errorf("waited for %s", got)
-		}
-	})
-	t.Run("begun after it was read", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.before("update-function-configuration", func() { f.functions["orders"].updating = true })
-		if r := f.run("attach", attach...); r.status != 0 {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("another variable", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.before("update-function-configuration", func() {
-			f.configure("orders", nil, map[string]any{"THEIRS": "kept"})
-		})
-		r := f.run("attach", attach...)
-		if r.status != 0 || f.variablesOf("orders")["THEIRS"] != "kept" ||
-			f.variablesOf("orders")[memoryVariable] == nil {
-			t.Errorf("got %+v and %v", r, f.variablesOf("orders"))
-		}
-	})
-	t.Run("the same variable", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.before("update-function-configuration", func() {
-			f.configure("orders", nil, map[string]any{hostVariable: "theirs.example"})
-		})
-		r := f.run("attach", attach...)
-		if r.status != 1 ||
-			r.err != "orders: somebody else has changed it meanwhile, "+
-				"so nothing was done; run this again\n" ||
-			f.variablesOf("orders")[hostVariable] != "theirs.example" {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("its own, whose answer was lost", func(t *testing.T) { // the CLI repeats a request by itself
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.twice = true
-		if r := f.run("attach", attach...); r.status != 0 {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("never ending", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.functions["orders"].busy = true
-		r := f.run("attach", attach...)
-		if r.status != 1 || r.err != "orders: it is being updated again and again; try later\n" {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("failing", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.functions["orders"].fails = "The layer is gone"
-		r := f.run("attach", attach...)
-		if r.status != 1 || r.err != "orders: updated, and then the update failed: The layer is gone\n" {
-			t.Errorf("got %+v", r)
-		}
-	})
-}
-
-func TestAttachPolicy(t *testing.T) {
-	attach := func(names ...string) []string {
-		return append(names, "--stack", "dev", "--yes", "--attach-policy")
-	}
-	t.Run("functions that share a role", func(t *testing.T) {
-		for _, order := range [][]string{{"a", "b"}, {"b", "a"}, {"a b"}} {
-			f := newFakeAWS(t)
-			f.function("a", nil)
-			f.function("b", nil)
-			before := f.snapshot()
-			for _, args := range [][]string{attach("a"), attach("b")} {
-				if r := f.run("attach", args...); r.status != 0 {
-					t.Fatalf("%v: %+v", args, r)
-				}
-			}
-			for i, names := range order {
-				if r := f.run("detach", append(strings.Fields(names), "--yes")...); r.status != 0 {
-					t.Fatalf("detach %s: %+v", names, r)
-				}
-				if got, want := slices.Contains(f.roles["orders-role"], stackPolicy),
-					i < len(order)-1; got != want {
-					t.Errorf("%v: policy after detach %s: got %t, want %t", order, names, got, want)
-				}
-			}
-			f.want(before)
-		}
-	})
-	t.Run("another function needs it and does not know", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("a", nil)
-		f.function("b", nil)
-		f.run("attach", attach("a")...)
-		f.run("attach", "b", "--stack", "dev", "--yes")
-		r := f.run("detach", "a", "--yes")
-		const want = "a: the policy stays on its role: b, attached without --attach-policy, needs it; " +
-			"take it off later with `aws iam detach-role-policy --role-name orders-role --policy-arn " +
-			stackPolicy + "`\n"
-		if r.status != 1 || r.err != want || !slices.Contains(f.roles["orders-role"], stackPolicy) ||
-			f.variablesOf("a")[memoryVariable] != nil {
-			t.Errorf("got %+v", r)
-		}
-	})
-	t.Run("a policy that was there stays", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.roles["orders-role"] = append(f.roles["orders-role"], stackPolicy)
-		before := f.snapshot()
-		f.run("attach", attach("orders")...)
-		if r := f.run("detach", "orders", "--yes"); r.status != 0 {
-			t.Errorf("got %+v", r)
-		}
-		f.want(before)
-	})
-	t.Run("the role has changed", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.run("attach", attach("orders")...)
-		f.roles["new"] = nil
-		f.functions["orders"].config = bytes.ReplaceAll(
-			f.functions["orders"].config, []byte("role/service/orders-role"), []byte("role/new"))
-		if r := f.run("attach", attach("orders")...); r.status != 0 {
-			t.Errorf("got %+v", r)
-		}
-		if got := fmt.Sprint(f.roles); got != "map[new:["+stackPolicy+"] orders-role:["+basicPolicy+"]]" {
-			t.Errorf("got %s", got)
-		}
-		f.run("detach", "orders", "--yes")
-		if got := fmt.Sprint(f.roles); got != "map[new:[] orders-role:["+basicPolicy+"]]" {
-			t.Errorf("got %s", got)
-		}
-	})
-	t.Run("attach is not allowed", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		before := f.snapshot()
-		f.denied = "attach-role-policy"
-		r := f.run("attach", attach("orders")...)
-		if r.status != 1 ||
-			!strings.HasPrefix(
-				r.err, "orders: attached, but its role cannot reach AppSync: aws iam attach-role-policy: "+
-					"AccessDenied: User: ") ||
-			!strings.Contains(r.err, "iam:AttachRolePolicy") {
-			t.Errorf("got %+v", r)
-		}
-		f.run("detach", "orders", "--yes")
-		f.want(before)
-	})
-	t.Run("detach is not allowed", func(t *testing.T) {
-		f := newFakeAWS(t)
-		f.function("orders", nil)
-		f.run("attach", attach("orders")...)
-		f.denied = "detach-role-policy"
-		r := f.run("detach", "orders", "--yes")
-		const todo = "; take it off later with `aws iam detach-role-policy --role-name orders-role " +
-			"--policy-arn " + stackPolicy + "`\n"
-		if r.status != 1 ||
-			!strings.HasPrefix(
-				r.err, "orders: the policy stays on its role: aws iam detach-role-policy: AccessDenied: ") ||
-			!strings.HasSuffix(r.err, todo) {
-			t.Errorf("got %+v", r)
-		}
-		if f.variablesOf("orders")[memoryVariable] != nil {
-			t.Error("the function is still attached")
-		}
-	})
 }

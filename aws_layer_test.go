@@ -49,6 +49,7 @@ func TestPublishLayerPrintsTheARN(t *testing.T) {
 	arm64 := layerZip(t, 0o755, elfFile(elf.EM_AARCH64))
 	launcher := layerZip(t, 0o755, "#!/bin/sh\n")
 	f := newFakeAWS(t)
+	clear(f.layers)
 	for _, tt := range []publishTest{
 		{name: "arm64", args: []string{"arm64", "--zip", arm64},
 			want: "arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1\n"},
@@ -80,6 +81,7 @@ func TestPublishLayerRefusesWhatCannotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFakeAWS(t)
+	clear(f.layers)
 	for _, tt := range []publishTest{
 		{name: "another architecture", args: []string{"x86_64", "--zip", arm64}, status: 1,
 			want: "x86_64: ZIP is for EM_AARCH64, not for x86_64\n"},

@@ -76,28 +76,28 @@ type result struct {
 	out, err string
 }
 
+// newFakeAWS puts the fake on PATH. It has a role, some layers, and the stack of an Event API.
 func newFakeAWS(t *testing.T) *fakeAWS {
 	f := &fakeAWS{
-		t: t, functions: map[string]*fakeFunction{}, stacks: map[string][]fakeOutput{},
-		hooks: map[string]func(){}}
-	f.roles = map[string][]string{"orders-role": {basicPolicy}}
-	f.layers = map[string][][]string{}
-	for _, name := range []string{"live-lambda-arm64", "live-lambda-arm64", "merged"} {
-		f.layers[name] = append(f.layers[name], []string{"arm64"})
-	}
-	f.layers["live-lambda-amd64"] = [][]string{{"x86_64"}, {"x86_64"}}
-	if strings.HasPrefix(t.Name(), "TestPublishLayer") {
-		clear(f.layers)
-	}
-	f.stacks["dev"] =
-		[]fakeOutput{{
-			OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: "label.appsync-api.eu-west-1.amazonaws.com"},
-			{OutputKey: "LiveLambdaAppsyncRealtimeHost",
-				OutputValue: "label.appsync-realtime-api.eu-west-1.amazonaws.com"},
-			{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
-			{OutputKey: "LiveLambdaFunctionPolicyArn", OutputValue: stackPolicy}}
-	if t.Name() == "TestTemplateOutputsAreVariables" {
-		clear(f.stacks)
+		t:         t,
+		functions: map[string]*fakeFunction{},
+		layers: map[string][][]string{
+			"live-lambda-arm64": {{"arm64"}, {"arm64"}},
+			"live-lambda-amd64": {{"x86_64"}, {"x86_64"}},
+			"merged":            {{"arm64"}},
+		},
+		roles: map[string][]string{"orders-role": {basicPolicy}},
+		stacks: map[string][]fakeOutput{
+			"dev": {
+				{OutputKey: "LiveLambdaAppsyncHttpHost",
+					OutputValue: "label.appsync-api.eu-west-1.amazonaws.com"},
+				{OutputKey: "LiveLambdaAppsyncRealtimeHost",
+					OutputValue: "label.appsync-realtime-api.eu-west-1.amazonaws.com"},
+				{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"},
+				{OutputKey: "LiveLambdaFunctionPolicyArn", OutputValue: stackPolicy},
+			},
+		},
+		hooks: map[string]func(){},
 	}
 	for _, a := range apiFlags {
 		t.Setenv(a.variable, "")

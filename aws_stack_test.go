@@ -52,43 +52,77 @@ var templateValues = map[string]map[string]string{
 var pseudoParameters = map[string]string{
 	"AWS::Partition": "aws-test", "AWS::Region": "eu-test-1", "AWS::AccountId": "123456789012"}
 
-func TestTemplate(t *testing.T) {
+const templateAPI = "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid"
+
+func TestTemplateMakesAnEventAPI(t *testing.T) {
 	iam := []any{map[string]any{"AuthType": "AWS_IAM"}}
-	api := "arn:aws-test:appsync:eu-test-1:123456789012:apis/apiid"
-	compareTemplate(t, nil, "Event", map[string]any{
-		"EventApi": map[string]any{"Type": "AWS::AppSync::Api", "Properties": map[string]any{
-			"Name": "live-lambda",
-			"EventConfig": map[string]any{"AuthProviders": iam, "ConnectionAuthModes": iam,
-				"DefaultPublishAuthModes": iam, "DefaultSubscribeAuthModes": iam},
-		}},
-		"Namespace": map[string]any{"Type": "AWS::AppSync::ChannelNamespace",
-			"Properties": map[string]any{"ApiId": "apiid", "Name": "live-lambda"}},
-	}, []any{
-		map[string]any{"Effect": "Allow", "Action": "appsync:EventConnect", "Resource": api},
-		map[string]any{"Effect": "Allow", "Action": []any{"appsync:EventPublish", "appsync:EventSubscribe"},
-			"Resource": api + "/channelNamespace/live-lambda"},
+	resources := map[string]any{
+		"EventApi": map[string]any{
+			"Type": "AWS::AppSync::Api",
+			"Properties": map[string]any{
+				"Name": "live-lambda",
+				"EventConfig": map[string]any{
+					"AuthProviders":             iam,
+					"ConnectionAuthModes":       iam,
+					"DefaultPublishAuthModes":   iam,
+					"DefaultSubscribeAuthModes": iam,
+				},
+			},
+		},
+		"Namespace": map[string]any{
+			"Type":       "AWS::AppSync::ChannelNamespace",
+			"Properties": map[string]any{"ApiId": "apiid", "Name": "live-lambda"},
+		},
+	}
+	compareTemplate(t, nil, "Event", resources, []any{
+		map[string]any{"Effect": "Allow", "Action": "appsync:EventConnect", "Resource": templateAPI},
+		map[string]any{
+			"Effect":   "Allow",
+			"Action":   []any{"appsync:EventPublish", "appsync:EventSubscribe"},
+			"Resource": templateAPI + "/channelNamespace/live-lambda",
+		},
 	})
-	compareTemplate(t, []string{"--protocol", "graphql"}, "GraphQL", map[string]any{
+}
+
+func TestTemplateMakesAGraphQLAPI(t *testing.T) {
+	resources := map[string]any{
 		"GraphqlApi": map[string]any{
 			"Type":       "AWS::AppSync::GraphQLApi",
-			"Properties": map[string]any{"Name": "live-lambda", "AuthenticationType": "AWS_IAM"}},
+			"Properties": map[string]any{"Name": "live-lambda", "AuthenticationType": "AWS_IAM"},
+		},
 		"Schema": map[string]any{
 			"Type":       "AWS::AppSync::GraphQLSchema",
-			"Properties": map[string]any{"ApiId": "apiid", "Definition": graphqlSchema}},
+			"Properties": map[string]any{"ApiId": "apiid", "Definition": graphqlSchema},
+		},
 		"NoDataSource": map[string]any{
 			"Type":       "AWS::AppSync::DataSource",
-			"Properties": map[string]any{"ApiId": "apiid", "Name": "none", "Type": "NONE"}},
-		"Publish": map[string]any{"Type": "AWS::AppSync::Resolver", "DependsOn": "Schema",
+			"Properties": map[string]any{"ApiId": "apiid", "Name": "none", "Type": "NONE"},
+		},
+		"Publish": map[string]any{
+			"Type":      "AWS::AppSync::Resolver",
+			"DependsOn": "Schema",
 			"Properties": map[string]any{
-				"ApiId": "apiid", "TypeName": "Mutation", "FieldName": "publish", "DataSourceName": "none",
-				"Runtime": map[string]any{"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"},
-				"Code": "export function request(ctx) {\n  return { payload: { name: ctx.args.name, data: " +
-					"ctx.args.data } };\n}\n" +
+				"ApiId":          "apiid",
+				"TypeName":       "Mutation",
+				"FieldName":      "publish",
+				"DataSourceName": "none",
+				"Runtime":        map[string]any{"Name": "APPSYNC_JS", "RuntimeVersion": "1.0.0"},
+				"Code": "export function request(ctx) {\n" +
+					"  return { payload: { name: ctx.args.name, data: ctx.args.data } };\n}\n" +
 					"export function response(ctx) {\n  return ctx.result;\n}\n",
-			}},
-	}, []any{map[string]any{"Effect": "Allow", "Action": "appsync:GraphQL",
-		"Resource": []any{
-			api + "/types/Mutation/fields/publish", api + "/types/Subscription/fields/subscribe"}}})
+			},
+		},
+	}
+	compareTemplate(t, []string{"--protocol", "graphql"}, "GraphQL", resources, []any{
+		map[string]any{
+			"Effect": "Allow",
+			"Action": "appsync:GraphQL",
+			"Resource": []any{
+				templateAPI + "/types/Mutation/fields/publish",
+				templateAPI + "/types/Subscription/fields/subscribe",
+			},
+		},
+	})
 }
 
 // compareTemplate compares what template prints with an API of that kind, of those resources, that needs
@@ -138,39 +172,53 @@ func compareTemplate(t *testing.T, args []string, kind string, resources map[str
 	}
 }
 
-// What the template's outputs are called is what --stack reads, and makes a whole configuration.
-func TestTemplateOutputsAreVariables(t *testing.T) {
+// templateEnvironment deploys both templates to the fake, as the stacks dev and graphql, and returns what
+// --stack reads of one.
+func templateEnvironment(t *testing.T, stack string) func(string) string {
+	t.Helper()
 	f := newFakeAWS(t)
+	clear(f.stacks)
 	for stack, text := range map[string]string{"dev": eventTemplate(), "graphql": graphqlTemplate()} {
 		template := parseYAML(t, text).(map[string]any)
 		outputs := resolve(t, template["Resources"].(map[string]any), template["Outputs"]).(map[string]any)
 		for key, output := range outputs {
-			f.stacks[stack] = append(
-				f.stacks[stack],
-				fakeOutput{OutputKey: key, OutputValue: output.(map[string]any)["Value"].(string)})
+			value := output.(map[string]any)["Value"].(string)
+			f.stacks[stack] = append(f.stacks[stack], fakeOutput{OutputKey: key, OutputValue: value})
 		}
 	}
 	f.turn()
-	const http, realtime = "https://label.appsync-api.eu-test-1.amazonaws.com",
-		"https://label.appsync-realtime-api.eu-test-1.amazonaws.com"
+	getenv, err := stackGetenv(t.Context(), stack, "", func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return getenv
+}
+
+func TestTemplateOutputsAreAWholeConfiguration(t *testing.T) {
+	const http = "https://label.appsync-api.eu-test-1.amazonaws.com"
+	const realtime = "https://label.appsync-realtime-api.eu-test-1.amazonaws.com"
 	for stack, want := range map[string]string{
 		"dev":     http + "/event " + realtime + "/event/realtime",
-		"graphql": http + "/graphql " + realtime + "/graphql"} {
-		getenv, err := stackGetenv(t.Context(), stack, "", func(string) string { return "" })
-		if err != nil {
-			t.Fatal(err)
-		}
+		"graphql": http + "/graphql " + realtime + "/graphql",
+	} {
+		getenv := templateEnvironment(t, stack)
 		cfg, problems := readConfig(getenv)
 		if len(problems) > 0 || cfg.api == nil {
 			t.Fatalf("problems: %q", problems)
 		}
 		got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " +
 			cfg.api.requests + " " + getenv(policyVariable)
-		if want += " eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"; got != want {
+		want += " eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"
+		if got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
-		variables, err := functionVariables(getenv, nil) // what attach sets
-		if err != nil || variables["LIVE_LAMBDA_APPSYNC_PROTOCOL"] != getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL") {
+	}
+}
+
+func TestAttachTakesTheProtocolFromTheTemplate(t *testing.T) {
+	for stack, want := range map[string]string{"dev": "", "graphql": "graphql"} {
+		variables, err := functionVariables(templateEnvironment(t, stack), nil)
+		if err != nil || variables["LIVE_LAMBDA_APPSYNC_PROTOCOL"] != want {
 			t.Errorf("%s: attach would set %v, %v", stack, variables, err)
 		}
 	}
