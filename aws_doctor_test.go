@@ -583,51 +583,83 @@ func doctorTLS(t *testing.T) (*tls.Config, *x509.CertPool) {
 	return &tls.Config{Certificates: model.TLS.Certificates, SessionTicketsDisabled: true}, roots
 }
 
+// doctorTLSCase is how TLS is spoken, and the step's line then.
+type doctorTLSCase struct {
+	name   string
+	base   string
+	server *tls.Config    // nil for no TLS
+	roots  *x509.CertPool // that this machine trusts
+	ok     bool
+	want   string
+}
+
+func testDoctorTLS(t *testing.T, tt doctorTLSCase) {
+	t.Run(tt.name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			pipes := newPipeListener("example.com")
+			ln := net.Listener(pipes)
+			if tt.server != nil {
+				ln = tls.NewListener(ln, tt.server)
+			}
+			api := startEventAPI(
+				ln, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+			defer api.close()
+			d, out := doctorFor(t, tt.base, pipes.dial)
+			d.transport.TLSClientConfig.RootCAs = tt.roots
+			ok := d.run(t.Context())
+			d.transport.CloseIdleConnections()
+			if line := doctorLine(out.String(), "TLS"); ok != tt.ok || line != tt.want {
+				t.Errorf("got %t\n%s", ok, out)
+			}
+		})
+	})
+}
+
+func TestDoctorShowsTheCertificate(t *testing.T) {
+	server, roots := doctorTLS(t)
+	testDoctorTLS(t, doctorTLSCase{
+		name:   "trusted",
+		base:   "https://example.com",
+		server: server,
+		roots:  roots,
+		ok:     true,
+		want: "ok    TLS              TLS 1.3, certificate of example.com *.example.com until " +
+			"2084-01-29",
+	})
+}
+
 func TestDoctorSaysWhyTLSFails(t *testing.T) {
 	server, roots := doctorTLS(t)
-	tests := []struct {
-		name, base string
-		server     *tls.Config
-		roots      *x509.CertPool
-		ok         bool
-		want       string
-	}{
-		{name: "trusted", base: "https://example.com", server: server, roots: roots, ok: true,
-			want: "ok    TLS              TLS 1.3, certificate of example.com *.example.com until " +
-				"2084-01-29"},
-		{name: "unknown authority", base: "https://example.com", server: server, roots: x509.NewCertPool(),
+	tests := []doctorTLSCase{
+		{
+			name:   "unknown authority",
+			base:   "https://example.com",
+			server: server,
+			roots:  x509.NewCertPool(),
 			want: "FAIL  TLS              example.com: tls: failed to verify certificate: " +
 				"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root " +
-				"certificate where SSL_CERT_FILE or SSL_CERT_DIR says"},
-		{name: "another name", base: "https://example.org", server: server, roots: roots,
+				"certificate where SSL_CERT_FILE or SSL_CERT_DIR says",
+		},
+		{
+			name:   "another name",
+			base:   "https://example.org",
+			server: server,
+			roots:  roots,
 			want: "FAIL  TLS              example.org: tls: failed to verify certificate: " +
 				"x509: certificate is valid for example.com, *.example.com, not example.org; is the host " +
-				"right?"},
-		{name: "no TLS there", base: "https://example.com", roots: roots,
+				"right?",
+		},
+		{
+			name:   "no TLS there",
+			base:   "https://example.com",
+			server: nil,
+			roots:  roots,
 			want: "FAIL  TLS              example.com: tls: first record does not look like a TLS " +
-				"handshake; " +
-				"what answers there does not speak TLS"},
+				"handshake; what answers there does not speak TLS",
+		},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				pipes := newPipeListener("example.com")
-				ln := net.Listener(pipes)
-				if tt.server != nil {
-					ln = tls.NewListener(ln, tt.server)
-				}
-				api := startEventAPI(
-					ln, eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
-				defer api.close()
-				d, out := doctorFor(t, tt.base, pipes.dial)
-				d.transport.TLSClientConfig.RootCAs = tt.roots
-				ok := d.run(t.Context())
-				d.transport.CloseIdleConnections()
-				if line := doctorLine(out.String(), "TLS"); ok != tt.ok || line != tt.want {
-					t.Errorf("got %t\n%s", ok, out)
-				}
-			})
-		})
+		testDoctorTLS(t, tt)
 	}
 }
 
@@ -662,67 +694,125 @@ func connectProxy(user string, dial func(context.Context, string, string) (net.C
 	})
 }
 
-func TestDoctorGoesThroughTheProxy(t *testing.T) {
+// doctorProxyCase is a proxy, which is the only way out, and the line of one step.
+type doctorProxyCase struct {
+	name  string
+	user  string // that the proxy wants, USER:PASSWORD
+	proxy string // what the environment says
+	ok    bool
+	step  string
+	want  string
+}
+
+func testDoctorProxy(t *testing.T, tests []doctorProxyCase) {
 	server, roots := doctorTLS(t)
-	tests := []struct {
-		name  string
-		user  string // that the proxy wants
-		proxy string
-		ok    bool
-		line  string
-		want  string
-	}{
-		{name: "open", proxy: "http://proxy.example:3128", ok: true, line: "proxy",
-			want: "ok    proxy            proxy.example:3128"},
-		{name: "its name is looked up", proxy: "http://proxy.example", ok: true, line: "names",
-			want: "ok    names            proxy.example is 192.0.2.1"},
-		{name: "with a password", user: "user:" + secretValue,
-			proxy: "http://user:" + secretValue + "@proxy.example", ok: true,
-			line: "proxy", want: "ok    proxy            proxy.example:80, with user name"},
-		{name: "without the password", user: "user:" + secretValue, proxy: "http://proxy.example",
-			line: "TLS",
-			want: "FAIL  TLS              example.com: Proxy Authentication Required; put user name and " +
-				"password " +
-				"into HTTPS_PROXY"},
-		{name: "gone", proxy: "http://gone.example:3128", line: "proxy",
-			want: "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
-				"example.com?"},
-		{name: "no URL", proxy: "http://user:" + secretValue + "@[::1", line: "proxy",
-			want: "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://" +
-				"USER:PASSWORD@HOST:PORT"},
-	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				pipes, proxyPipes := newPipeListener("example.com"), newPipeListener("proxy.example")
-				api := startEventAPI(
-					tls.NewListener(pipes, server),
-					eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
-				defer api.close()
-				proxy := &http.Server{Handler: connectProxy(tt.user, pipes.dial)}
-				var wg sync.WaitGroup
-				wg.Go(func() { proxy.Serve(proxyPipes) })
-				d, out := doctorFor(t, "https://example.com",
-					func(ctx context.Context, network, addr string) (net.Conn, error) {
-						if strings.HasPrefix(addr, "proxy.example:") {
-							return proxyPipes.dial(ctx, network, addr)
-						}
-						return nil, syscall.ECONNREFUSED // there is no other way out
-					})
-				d.transport.TLSClientConfig.RootCAs = roots
-				d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
-				ok := d.run(t.Context())
-				d.transport.CloseIdleConnections()
-				proxy.Close()
-				wg.Wait()
-				if line := doctorLine(out.String(), tt.line); ok != tt.ok || line != tt.want {
-					t.Errorf("got %t\n%s\nwant %s", ok, out, tt.want)
-				}
-				if strings.Contains(out.String(), secretValue) {
-					t.Errorf("a secret is shown: %s", out)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { testDoctorBehind(t, tt, server, roots) })
 		})
+	}
+}
+
+func testDoctorBehind(t *testing.T, tt doctorProxyCase, server *tls.Config, roots *x509.CertPool) {
+	pipes, proxyPipes := newPipeListener("example.com"), newPipeListener("proxy.example")
+	api := startEventAPI(
+		tls.NewListener(pipes, server),
+		eventAPIOptions{region: "eu-west-1", credentials: []credentials{doctorKeys}})
+	defer api.close()
+	proxy := &http.Server{Handler: connectProxy(tt.user, pipes.dial)}
+	var wg sync.WaitGroup
+	wg.Go(func() { proxy.Serve(proxyPipes) })
+	d, out := doctorFor(t, "https://example.com",
+		func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "proxy.example:") {
+				return proxyPipes.dial(ctx, network, addr)
+			}
+			return nil, syscall.ECONNREFUSED // there is no other way out
+		})
+	d.transport.TLSClientConfig.RootCAs = roots
+	d.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(tt.proxy) }
+	ok := d.run(t.Context())
+	d.transport.CloseIdleConnections()
+	proxy.Close()
+	wg.Wait()
+	if line := doctorLine(out.String(), tt.step); ok != tt.ok || line != tt.want {
+		t.Errorf("got %t\n%s\nwant %s", ok, out, tt.want)
+	}
+	if strings.Contains(out.String(), secretValue) {
+		t.Errorf("a secret is shown: %s", out)
+	}
+}
+
+func TestDoctorGoesThroughTheProxy(t *testing.T) {
+	testDoctorProxy(t, []doctorProxyCase{
+		{
+			name:  "open",
+			proxy: "http://proxy.example:3128",
+			ok:    true,
+			step:  "proxy",
+			want:  "ok    proxy            proxy.example:3128",
+		},
+		{
+			name:  "its name is looked up",
+			proxy: "http://proxy.example",
+			ok:    true,
+			step:  "names",
+			want:  "ok    names            proxy.example is 192.0.2.1",
+		},
+		{
+			name:  "with a password",
+			user:  "user:" + secretValue,
+			proxy: "http://user:" + secretValue + "@proxy.example",
+			ok:    true,
+			step:  "proxy",
+			want:  "ok    proxy            proxy.example:80, with user name",
+		},
+	})
+}
+
+func TestDoctorSaysWhyTheProxyIsNoWay(t *testing.T) {
+	testDoctorProxy(t, []doctorProxyCase{
+		{
+			name:  "without the password",
+			user:  "user:" + secretValue,
+			proxy: "http://proxy.example",
+			step:  "TLS",
+			want: "FAIL  TLS              example.com: Proxy Authentication Required; put user name and " +
+				"password into HTTPS_PROXY",
+		},
+		{
+			name:  "gone",
+			proxy: "http://gone.example:3128",
+			step:  "proxy",
+			want: "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
+				"example.com?",
+		},
+		{
+			name:  "no URL",
+			proxy: "http://user:" + secretValue + "@[::1",
+			step:  "proxy",
+			want: "FAIL  proxy            HTTPS_PROXY (or https_proxy) is not an URL like http://" +
+				"USER:PASSWORD@HOST:PORT",
+		},
+	})
+}
+
+func TestProxyWithoutPortHasItsSchemes(t *testing.T) {
+	for proxy, want := range map[string]string{
+		"http://proxy.example":         "proxy.example:80",
+		"https://proxy.example":        "proxy.example:443",
+		"socks5://proxy.example":       "proxy.example:1080",
+		"socks5h://proxy.example":      "proxy.example:1080",
+		"https://proxy.example:3128":   "proxy.example:3128",
+		"http://user:x@[2001:db8::1]/": "[2001:db8::1]:80",
+	} {
+		u, err := url.Parse(proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := proxyAddress(u); got != want {
+			t.Errorf("%s: got %s, want %s", proxy, got, want)
+		}
 	}
 }
 

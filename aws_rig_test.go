@@ -24,36 +24,35 @@ import (
 // process and prints what it answers.
 type fakeAWS struct {
 	t        *testing.T
-	answer   string // of whoever sits at the terminal
-	terminal bool
+	answer   string // what somebody at the terminal answers
+	terminal bool   // somebody is at a terminal
 
-	mu        sync.Mutex // held while a command is carried out; all below
+	mu        sync.Mutex // held while a command is carried out; guards the following
 	functions map[string]*fakeFunction
-	layers    map[string][][]string // architectures of each version
-	roles     map[string][]string   // policies
+	layers    map[string][][]string // architectures of each version, by name
+	roles     map[string][]string   // policies, by name
 	stacks    map[string][]fakeOutput
 	calls     []fakeCall
-	waited    string
+	waited    string // what has been waited for
 
 	dieAt   int  // call at which live-lambda is killed: it and all that follow are not answered
-	dieDone bool // after it has been carried out
+	dieDone bool // that call is carried out before
 	dead    bool
 	hooks   map[string]func() // run once before a command
 	denied  string            // command that is not allowed
 	twice   bool              // an update is sent twice
-	canned  *fakeAnswer       // to everything
+	canned  *fakeAnswer       // to everything, nil for none
 }
 
-// fakeFunction is a function: config is what get-function-configuration shows but for the fields that change
-// by themselves.
+// fakeFunction is a function.
 type fakeFunction struct {
-	config   []byte
+	config   []byte // what get-function-configuration shows, but for the fields that change by themselves
 	revision int
-	state    string // Active where empty
-	updating bool
-	busy     bool   // no wait ends it
-	fails    string // why the next update will
-	failed   string
+	state    string // Active if empty
+	updating bool   // an update is under way
+	busy     bool   // updates are under way whatever is waited for
+	fails    string // why the next update will fail, empty if it will not
+	failed   string // why the last update has failed
 }
 
 type fakeOutput struct{ OutputKey, OutputValue string }
@@ -125,41 +124,53 @@ func (f *fakeAWS) serve() {
 	dir, bin := f.t.TempDir(), f.t.TempDir()
 	f.t.Setenv("FAKE_AWS", dir)
 	f.t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-	err := os.WriteFile(filepath.Join(bin, "aws"), []byte(fakeScript), 0o755)
-	pipes := map[string]*os.File{}
-	for _, name := range []string{"request", "answer"} {
-		if err == nil {
-			err = syscall.Mkfifo(filepath.Join(dir, name), 0o600)
-		}
-		if err == nil {
-			// so that opening does not wait for the other side
-			pipes[name], err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
-		}
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "aws"), []byte(fakeScript), 0o755); err != nil {
 		f.t.Fatal(err)
 	}
+	requests := f.pipe(dir, "request")
+	answers := f.pipe(dir, "answer")
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for newline := make([]byte, 1); ; {
-			if _, err := pipes["request"].Read(newline); err != nil {
+		newline := make([]byte, 1)
+		for {
+			if _, err := requests.Read(newline); err != nil {
 				return
 			}
-			args, _ := os.ReadFile(filepath.Join(dir, "args"))
-			stdin, _ := os.ReadFile(filepath.Join(dir, "stdin"))
-			f.mu.Lock()
-			a := f.call(strings.Split(strings.TrimSuffix(string(args), "\n"), "\n"), string(stdin))
-			f.mu.Unlock()
-			os.WriteFile(filepath.Join(dir, "out"), []byte(a.out), 0o600)
-			os.WriteFile(filepath.Join(dir, "err"), []byte(a.err), 0o600)
-			fmt.Fprintln(pipes["answer"], a.status)
+			fmt.Fprintln(answers, f.answerOne(dir))
 		}
 	})
 	f.t.Cleanup(func() {
-		pipes["request"].Close()
+		requests.Close()
 		wg.Wait()
-		pipes["answer"].Close()
+		answers.Close()
 	})
+}
+
+// pipe makes a named pipe, and opens it for both directions, so that opening does not wait for the other
+// side.
+func (f *fakeAWS) pipe(dir, name string) *os.File {
+	path := filepath.Join(dir, name)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return file
+}
+
+// answerOne carries out the command that the script has written to dir, writes there what it is to print, and
+// returns its exit status.
+func (f *fakeAWS) answerOne(dir string) int {
+	args, _ := os.ReadFile(filepath.Join(dir, "args"))
+	stdin, _ := os.ReadFile(filepath.Join(dir, "stdin"))
+	f.mu.Lock()
+	a := f.call(strings.Split(strings.TrimSuffix(string(args), "\n"), "\n"), string(stdin))
+	f.mu.Unlock()
+	os.WriteFile(filepath.Join(dir, "out"), []byte(a.out), 0o600)
+	os.WriteFile(filepath.Join(dir, "err"), []byte(a.err), 0o600)
+	return a.status
 }
 
 // turn passes what is below mu from a test to the commands that it runs, and back: they are never at work at
@@ -287,7 +298,7 @@ func wrongUsage(what string) fakeAnswer {
 		err: "usage: aws [options] <command> <subcommand>\n\naws: error: " + what + "\n", status: 252}
 }
 
-// call carries out one command.
+// call carries out one command, unless live-lambda has been killed or the answer is canned.
 func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
 	f.calls = append(f.calls, fakeCall{args: args, stdin: stdin})
 	if len(f.calls) == f.dieAt {
@@ -299,13 +310,23 @@ func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
 	if f.canned != nil {
 		return *f.canned
 	}
+	a := f.carryOut(args, stdin)
+	if f.dead {
+		return fakeAnswer{status: 255}
+	}
+	return a
+}
+
+// carryOut carries out one command, if it is one that the AWS CLI understands and that is allowed.
+func (f *fakeAWS) carryOut(args []string, stdin string) fakeAnswer {
 	if len(args) > 2 && args[1] == "wait" {
 		args = append([]string{args[0], "wait " + args[2]}, args[3:]...)
 	}
 	if len(args) < 2 || len(args)%2 == 1 {
 		return wrongUsage("too few arguments")
 	}
-	name, options := args[1], fakeOptions{}
+	name := args[1]
+	options := fakeOptions{}
 	for i := 2; i < len(args); i += 2 {
 		options[args[i]] = args[i+1]
 	}
@@ -332,9 +353,6 @@ func (f *fakeAWS) call(args []string, stdin string) fakeAnswer {
 	if f.twice && name == "update-function-configuration" {
 		f.twice = false
 		a = known.run(f, options, stdin)
-	}
-	if f.dead {
-		return fakeAnswer{status: 255}
 	}
 	return a
 }
