@@ -16,6 +16,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -177,6 +178,52 @@ func TestArrows(t *testing.T) {
 			if !slices.ContainsFunc(house.rules, func(r rule) bool { return r.file == name }) {
 				t.Errorf("%s: no rule says which files' names %s may use", house.name, file)
 			}
+		}
+	}
+}
+
+// wings are the parts of the developer's program, and whose names the files of each may use beside their own
+// wing's. "*" stands for everybody's.
+var wings = []struct {
+	name  string
+	files string // patterns; a file belongs to the first wing that has one for it
+	uses  string
+}{
+	{name: "layer", files: "main config proxy lambdaapi extapi tunnel bare message appsync sigv4 ws roots"},
+	{name: "shared", files: "flags aws_cli version", uses: "layer"},
+	{name: "local", files: "local local_*", uses: "layer shared"},
+	{name: "aws", files: "aws_*", uses: "layer shared"},
+	{name: "fake", files: "fake_*", uses: "layer"},
+	{name: "top", files: "main_developer demo", uses: "*"},
+}
+
+// wingOf returns the wing of a file that is named without .go, -1 if it has none.
+func wingOf(file string) int {
+	for i, wing := range wings {
+		for pattern := range strings.FieldsSeq(wing.files) {
+			matches, _ := path.Match(pattern, file) // the patterns are valid
+			if matches {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+func TestArrowsBetweenWings(t *testing.T) {
+	for _, file := range builtFiles(t, "") {
+		if wingOf(strings.TrimSuffix(file, ".go")) < 0 {
+			t.Errorf("%s belongs to no wing", file)
+		}
+	}
+	for _, a := range checkBuild(t, "").arrows() {
+		from, to := wingOf(a.from), wingOf(a.to)
+		if from < 0 || to < 0 || from == to {
+			continue
+		}
+		uses := strings.Fields(wings[from].uses)
+		if !slices.Contains(uses, "*") && !slices.Contains(uses, wings[to].name) {
+			t.Errorf("wing %s uses wing %s: %s", wings[from].name, wings[to].name, a)
 		}
 	}
 }
