@@ -1,0 +1,227 @@
+//go:build !layer
+
+package main
+
+// fake_appsync_auth.go decides whether the emulated AppSync takes an operation: API keys, and signatures that
+// are made again from what the client says it has signed.
+//
+// https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
+
+import (
+	"cmp"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// encode is a publish as the service serialises it: what its signature is checked against.
+func (m clientMessage) encode() []byte {
+	size := 64 + len(m.Channel)
+	for _, text := range m.Events {
+		size += len(text) + len(text)/4 + 3
+	}
+	body := append(appendGson(append(make([]byte, 0, size), `{"channel":`...), m.Channel), `,"events":[`...)
+	for i, text := range m.Events {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = appendGson(body, text)
+	}
+	return append(body, "]}"...)
+}
+
+// plainInGson tells the bytes that stand for themselves in appendGson's strings.
+func plainInGson(b byte) bool {
+	return b >= ' ' && b < 0x7f && b != '"' && b != '\\' && b != '<' && b != '>' && b != '&' && b != '=' &&
+		b != '\''
+}
+
+// appendGson appends s as a JSON string the way an HTML-safe serialiser (Gson's default) writes it. The
+// service checks the signature of a WebSocket publish against its own serialisation, and refuses events with
+// < or > that the client signed as they are. Whatever else serialisers disagree on is escaped here too.
+// https://github.com/aws/aws-appsync-community/issues/400
+func appendGson(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for len(s) > 0 {
+		n := 0
+		for n < len(s) && plainInGson(s[n]) {
+			n++
+		}
+		dst = append(dst, s[:n]...)
+		r, size := utf8.DecodeRuneInString(s[n:])
+		s = s[n+size:]
+		switch {
+		case size == 0:
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r >= 0x10000:
+			dst = fmt.Appendf(dst, `\u%04x\u%04x`, 0xd800+(r-0x10000)>>10, 0xdc00+(r-0x10000)&0x3ff)
+		default:
+			dst = fmt.Appendf(dst, `\u%04x`, r)
+		}
+	}
+	return append(dst, '"')
+}
+
+// field returns a value of the authorization object; its names' case does not count.
+func (m clientMessage) field(name string) string {
+	for k, v := range m.Authorization {
+		if strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
+}
+
+// authorizeConnect checks the connection's authorization object, which comes in a sub-protocol or, to a
+// GraphQL API, in the query.
+func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiError {
+	var m clientMessage
+	path, encoded, encoding := a.path(), "", base64.RawURLEncoding
+	for _, p := range protocols {
+		if s, ok := strings.CutPrefix(p, "header-"); ok {
+			encoded = s
+		}
+	}
+	if a.opts.graphql {
+		path += "/connect"
+		if payload, err := base64.StdEncoding.DecodeString(query.Get("payload")); encoded == "" &&
+			query.Has("header") {
+			if encoded, encoding = query.Get("header"),
+				base64.StdEncoding; err != nil || string(payload) != "{}" {
+				return a.fault("BadRequestException", "The query's payload is not {}")
+			}
+		}
+	}
+	if encoded != "" {
+		raw, err := encoding.Strict().DecodeString(encoded)
+		if err == nil {
+			err = json.Unmarshal(raw, &m.Authorization)
+		}
+		if err != nil {
+			return a.fault("BadRequestException", "Malformed authorization header: "+err.Error())
+		}
+		if !a.isHost(m.field("host"), host) {
+			return a.fault("BadRequestException", "The authorization object is for another host")
+		}
+	}
+	return a.authorize(m.field, host, path, []byte("{}"))
+}
+
+// isHost compares a host that a client names with the API's own; asked is the Host header it came with.
+func (a *eventAPI) isHost(named, asked string) bool {
+	return strings.EqualFold(bareHost(named), bareHost(cmp.Or(a.opts.host, asked)))
+}
+
+func bareHost(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return h
+	}
+	return strings.Trim(host, "[]")
+}
+
+// authorize checks one operation: field returns its authorization headers, asked is the Host header of the
+// request or of the connection's upgrade, path and body are what a signature covers.
+func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiError {
+	a.mu.Lock()
+	apiKey, accepted := a.opts.apiKey, a.opts.credentials
+	a.mu.Unlock()
+	const refusal = "You are not authorized to make this call."
+	key, header := field("x-api-key"), field("authorization")
+	if key != "" && apiKey != "" && subtle.ConstantTimeCompare([]byte(key), []byte(apiKey)) == 1 {
+		return nil
+	}
+	if key != "" || header == "" {
+		return a.fault("UnauthorizedException", refusal)
+	}
+	s, err := parseSigV4(header)
+	if err != nil {
+		return a.fault("BadRequestException", err.Error())
+	}
+	i := slices.IndexFunc(accepted, func(c credentials) bool { return c.accessKeyID == s.accessKeyID })
+	if i < 0 || accepted[i].sessionToken != field("x-amz-security-token") {
+		return a.fault("UnauthorizedException", refusal)
+	}
+	if err := a.verify(s, accepted[i], field, asked, path, body); err != nil {
+		return a.fault("BadRequestException", err.Error())
+	}
+	return nil
+}
+
+// sigV4 is a parsed Authorization header; scope is DATE/REGION/SERVICE/aws4_request.
+type sigV4 struct {
+	accessKeyID, scope, signature string
+	signedHeaders                 []string
+}
+
+var authorizationHeader = regexp.MustCompile(
+	`^AWS4-HMAC-SHA256 Credential=([^/, ]+)/([^, ]+), ?SignedHeaders=([^, ]+), ?Signature=([0-9a-f]{64})$`)
+
+func parseSigV4(header string) (sigV4, error) {
+	p := authorizationHeader.FindStringSubmatch(header)
+	if p == nil {
+		return sigV4{}, errors.New("the Authorization header is not a Signature Version 4 signature")
+	}
+	s := sigV4{accessKeyID: p[1], scope: p[2], signature: p[4], signedHeaders: strings.Split(p[3], ";")}
+	if !slices.IsSorted(s.signedHeaders) || !slices.Contains(s.signedHeaders, "host") {
+		return sigV4{}, errors.New("SignedHeaders must be sorted and include host")
+	}
+	return s, nil
+}
+
+// verify makes the signature again from the headers that it says it covers. Every operation, a WebSocket's
+// included, is signed as a POST.
+func (a *eventAPI) verify(
+	s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
+	date := field("x-amz-date")
+	at, err := time.Parse("20060102T150405Z", date)
+	switch {
+	case err != nil:
+		return errors.New("x-amz-date is missing or not of the form YYYYMMDDTHHMMSSZ")
+	case time.Since(at).Abs() > quotaClockSkew:
+		return fmt.Errorf("signature expired: %s is too far from now", date)
+	case s.scope != date[:8]+"/"+a.opts.region+"/appsync/aws4_request":
+		return fmt.Errorf(
+			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
+	}
+	headers := map[string]string{}
+	for _, name := range s.signedHeaders {
+		value := strings.Join(strings.Fields(field(name)), " ")
+		switch {
+		case name == "host":
+			value = cmp.Or(value, asked) // over HTTPS it is the Host header itself
+			if !a.isHost(value, asked) {
+				return errors.New("the signature is for another host")
+			}
+		case name == "content-length":
+			value = cmp.Or(value, fmt.Sprint(len(body))) // the service is known to fill it in
+		case value == "":
+			return fmt.Errorf("header %q is signed and not there", name)
+		}
+		headers[name] = value
+	}
+	want := c.authorization(a.opts.region, date, path, headers, body)
+	if strings.HasSuffix(want, "Signature="+s.signature) {
+		return nil
+	}
+	return signatureMismatch(path, headers, body)
+}
+
+// signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it
+// leaks it.
+// https://github.com/aws-amplify/amplify-js/issues/14001
+func signatureMismatch(path string, headers map[string]string, body []byte) error {
+	canonical, _ := canonicalRequest(path, headers, body)
+	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
+		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+
+		"should have been\n'%s'\n", canonical)
+}

@@ -1,0 +1,455 @@
+//go:build !layer
+
+package main
+
+// fake_appsync_conn.go is one WebSocket of the emulated AppSync: its upgrade, its queues, and its answers to
+// what a client sends.
+//
+// Goroutines of one connection: a reader (net/http's), one that works through what was read, and a writer.
+//
+// https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// netConnKey is the context key of a request's net.Conn: faults need what lies below the WebSocket.
+type netConnKey struct{}
+
+// webSocketFrame is one frame of a server (RFC 6455, section 5.2), for a verdict's wire: opcode 0 continues a
+// message, 1 is text, 8 close, 9 ping.
+func webSocketFrame(final bool, opcode byte, payload []byte) []byte {
+	if final {
+		opcode |= 0x80
+	}
+	var frame []byte
+	switch n := len(payload); {
+	case n < 126:
+		frame = []byte{opcode, byte(n)}
+	case n <= 0xffff:
+		frame = binary.BigEndian.AppendUint16([]byte{opcode, 126}, uint16(n))
+	default:
+		frame = binary.BigEndian.AppendUint64([]byte{opcode, 127}, uint64(n))
+	}
+	return slices.Concat(frame, payload)
+}
+
+// hold waits for a delay, then for until where it is not nil; it returns false when stop is or gets closed.
+func hold(delay time.Duration, until, stop <-chan struct{}) bool {
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-stop:
+		}
+	}
+	if until != nil {
+		select {
+		case <-until:
+		case <-stop:
+		}
+	}
+	select {
+	case <-stop:
+		return false
+	default:
+		return true
+	}
+}
+
+// realtime upgrades to a WebSocket. Refused credentials are told there, as the service does.
+func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
+	var number int
+	a.update(func() { a.counts.connections++; number = a.counts.connections })
+	v, ok := a.admit(w, r, apiFrame{conn: number, typ: "upgrade"})
+	if !ok {
+		return
+	}
+	if v.after != stayOpen {
+		panic(http.ErrAbortHandler)
+	}
+	offered := strings.Fields(
+		strings.ReplaceAll(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",", " "))
+	protocol := "aws-appsync-event-ws"
+	if a.opts.graphql {
+		protocol = "graphql-ws"
+	}
+	if !slices.Contains(offered, protocol) {
+		http.Error(w, "the sub-protocol "+protocol+" is missing", http.StatusBadRequest)
+		return
+	}
+	nc := r.Context().Value(netConnKey{}).(net.Conn)
+	websocket.Server{
+		Handshake: func(config *websocket.Config, _ *http.Request) error {
+			config.Protocol = []string{protocol}
+			return nil
+		},
+		Handler: func(ws *websocket.Conn) {
+			ws.MaxPayloadBytes = maxClientMessage
+			newAPIConn(a, number, r.Host, nc, ws).serve(a.authorizeConnect(offered, r.URL.Query(), r.Host))
+		},
+	}.ServeHTTP(w, r)
+}
+
+// apiConn is one WebSocket.
+type apiConn struct {
+	api    *eventAPI
+	number int
+	host   string // its upgrade's Host header
+	nc     net.Conn
+	// nc, or below its TLS, whose Close would say goodbye and wait for a client that takes nothing
+	below net.Conn
+	// for reading, and for the pongs that x/net sends while it reads; the writer uses nc
+	ws  *websocket.Conn
+	in  chan apiItem
+	out chan apiItem
+
+	done    chan struct{} // closed by end: all is over
+	mute    chan struct{} // closed by silence and end: nothing is written any more
+	end     func()
+	silence func()
+
+	began  bool                       // connection_init has come; the working goroutine's, and what follows
+	recent []time.Time                // publishes of the last second
+	state  apiEnding                  // guarded by api.mu
+	left   bool                       // the client has ended the connection; guarded by api.mu
+	subs   map[string]apiSubscription // by ID; changed by the working goroutine, under api.mu
+}
+
+// apiSubscription is a confirmed subscription.
+type apiSubscription struct {
+	channel  string
+	selected selection // of a GraphQL API's subscription
+	from     time.Time // delivers from then on
+}
+
+// apiItem is a message on its way through a queue, or a verdict to carry out.
+type apiItem struct {
+	due     time.Time
+	frame   apiFrame
+	verdict *apiVerdict
+}
+
+// closing has the writer say goodbye.
+var closing = apiItem{verdict: &apiVerdict{replace: dropped, after: closePolitely}}
+
+func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket.Conn) *apiConn {
+	c := &apiConn{
+		api: a, number: number, host: host, nc: nc, below: nc, ws: ws, subs: map[string]apiSubscription{}}
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		c.below = t.NetConn()
+	}
+	c.in, c.out = make(chan apiItem, inQueue), make(chan apiItem, outQueue)
+	c.done, c.mute = make(chan struct{}), make(chan struct{})
+	c.silence = sync.OnceFunc(func() { close(c.mute) })
+	c.end = sync.OnceFunc(func() { c.silence(); close(c.done); c.below.Close() })
+	return c
+}
+
+// serve runs the connection to its end; fault is why it is refused, if it is.
+func (c *apiConn) serve(fault *apiError) {
+	c.api.update(func() {
+		c.api.conns[c.number] = c
+		if c.api.closed {
+			c.end()
+		}
+	})
+	c.api.log.Debug("AppSync emulator: connected", "connection", c.number)
+	var wg sync.WaitGroup
+	wg.Go(c.writeLoop)
+	wg.Go(c.workLoop)
+	if fault != nil {
+		c.reply(apiAnswer{Type: "connection_error", Errors: []apiError{*fault}})
+		c.queue(closing)
+	}
+	err := c.readLoop()
+	c.api.update(func() { c.left = true })
+	close(c.in)
+	wg.Wait()
+	c.api.update(func() { delete(c.api.conns, c.number) })
+	c.api.log.Debug("AppSync emulator: disconnected", "connection", c.number, "reason", err)
+}
+
+// finish carries out an ending; closePolitely is the writer's alone.
+func (c *apiConn) finish(e apiEnding) {
+	if e == stayOpen {
+		return
+	}
+	c.api.update(func() { c.state = max(c.state, e) })
+	switch e {
+	case closePolitely:
+		c.nc.Write(webSocketFrame(true, websocket.CloseFrame, binary.BigEndian.AppendUint16(nil, 1000)))
+		c.nc.SetReadDeadline(time.Now().Add(goodbye))
+	case resetConnection:
+		if t, ok := c.below.(*net.TCPConn); ok {
+			t.SetLinger(0)
+		}
+		c.end()
+	}
+	c.silence()
+}
+
+// live tells whether anything can still be said to the client; api.mu is held.
+func (c *apiConn) live() bool { return c.state == stayOpen && !c.left }
+
+func (c *apiConn) ending() apiEnding {
+	c.api.mu.Lock()
+	defer c.api.mu.Unlock()
+	return c.state
+}
+
+// readLoop queues messages until the client ends the connection, or the emulator does.
+func (c *apiConn) readLoop() error {
+	for {
+		var raw []byte
+		err := websocket.Message.Receive(c.ws, &raw)
+		switch state := c.ending(); {
+		case state == goHalfOpen:
+			<-c.done
+			return nil
+		case err != nil:
+			return err
+		case state == closePolitely: // what the client sent before it saw the closing frame
+			continue
+		}
+		select {
+		case c.in <- apiItem{
+			due: time.Now().Add(c.api.opts.delay), frame: apiFrame{conn: c.number, raw: raw}}:
+		case <-c.done:
+			return nil
+		}
+	}
+}
+
+// workLoop answers what was read, in order, until the reader has ended and everything is worked through. Then
+// it returns the client's goodbye and ends the connection.
+func (c *apiConn) workLoop() {
+	defer c.end()
+	for item := range c.in {
+		if !hold(time.Until(item.due), nil, c.done) || c.ending() != stayOpen {
+			continue
+		}
+		m := c.api.parse(item.frame.raw)
+		item.frame.typ, item.frame.id, item.frame.channel, item.frame.events = m.Type, m.ID, m.Channel,
+			m.Events
+		v := c.api.judge(item.frame)
+		if !hold(0, v.until, c.done) {
+			continue
+		}
+		if v.replace == nil {
+			c.handle(m)
+		}
+		for _, raw := range v.replace {
+			c.handle(c.api.parse(raw))
+		}
+		if v.after == closePolitely {
+			c.queue(closing)
+		} else {
+			c.finish(v.after)
+		}
+	}
+	if c.ending() == stayOpen {
+		c.queue(closing)
+		select {
+		case <-c.mute:
+		case <-time.After(goodbye):
+		}
+	}
+}
+
+// queue hands an item to the writer. A full queue makes whoever publishes wait, as long as it moves.
+func (c *apiConn) queue(item apiItem) {
+	item.due = time.Now().Add(c.api.opts.delay)
+	item.frame.conn, item.frame.out = c.number, true
+	select {
+	case c.out <- item:
+		return
+	default:
+	}
+	select {
+	case c.out <- item:
+	case <-c.mute:
+	case <-time.After(slowReader):
+		c.api.log.Info("AppSync emulator: ended a connection that reads too slowly", "connection", c.number)
+		c.finish(resetConnection)
+	}
+}
+
+// writeLoop is the only one that writes messages.
+func (c *apiConn) writeLoop() {
+	ka, life := time.NewTicker(c.api.opts.keepAlive), time.NewTimer(quotaLife)
+	defer ka.Stop()
+	defer life.Stop()
+	for {
+		var item apiItem
+		select {
+		case item = <-c.out:
+		case <-ka.C:
+			item.frame = apiFrame{conn: c.number, out: true, typ: "ka", raw: []byte(`{"type":"ka"}`)}
+		case <-life.C:
+			item = closing
+		case <-c.mute:
+			return
+		}
+		if !hold(time.Until(item.due), nil, c.mute) {
+			return
+		}
+		if item.verdict == nil {
+			v := c.api.judge(item.frame)
+			item.verdict = &v
+		}
+		if err := c.write(item.frame.raw, *item.verdict); err != nil {
+			c.silence()
+			return
+		}
+	}
+}
+
+// write carries out a verdict on one outgoing message. Each frame is one Write, so that no pong gets into its
+// middle.
+func (c *apiConn) write(raw []byte, v apiVerdict) error {
+	if !hold(0, v.until, c.mute) {
+		return net.ErrClosed
+	}
+	if v.replace == nil {
+		v.replace = [][]byte{raw}
+	}
+	for _, msg := range v.replace {
+		if _, err := c.nc.Write(webSocketFrame(true, websocket.TextFrame, msg)); err != nil {
+			return err
+		}
+	}
+	if len(v.wire) > 0 {
+		if _, err := c.nc.Write(v.wire); err != nil {
+			return err
+		}
+	}
+	c.finish(v.after)
+	return nil
+}
+
+func (a *eventAPI) parse(raw []byte) (m clientMessage) {
+	if a.opts.graphql {
+		return graphqlMessage(raw)
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed message: " + err.Error()}
+	}
+	return m
+}
+
+func (c *apiConn) reply(answer apiAnswer) {
+	raw := mustJSON(answer)
+	if c.api.opts.graphql {
+		raw = graphqlAnswer(answer)
+	}
+	c.queue(apiItem{frame: apiFrame{typ: answer.Type, id: answer.ID, raw: raw}})
+}
+
+// handle answers one message. A GraphQL API ignores what comes before connection_init.
+func (c *apiConn) handle(m clientMessage) {
+	c.began = c.began || m.Type == "connection_init"
+	if c.api.opts.graphql && !c.began {
+		return
+	}
+	var fault *apiError
+	operation := map[string]func(clientMessage) *apiError{
+		"subscribe": c.subscribe, "unsubscribe": c.unsubscribe, "publish": c.publish,
+	}[m.Type]
+	switch {
+	case m.fault != nil && operation == nil:
+		fault = c.api.fault(m.fault.ErrorType, m.fault.Message)
+	case m.Type == "connection_init":
+		c.reply(apiAnswer{Type: "connection_ack", ConnectionTimeoutMs: c.api.opts.timeout.Milliseconds()})
+	case operation == nil:
+		fault = c.api.fault("UnsupportedOperation", "Unknown message type")
+	case !operationID.MatchString(m.ID):
+		fault = c.api.fault("BadRequestException", "Invalid id")
+	default:
+		fault = operation(m)
+	}
+	if fault == nil {
+		return
+	}
+	answer := apiAnswer{Type: "error", ID: m.ID, Errors: []apiError{*fault}}
+	if operation != nil && m.ID != "" {
+		answer.Type = m.Type + "_error"
+	}
+	c.reply(answer)
+}
+
+func (c *apiConn) subscribe(m clientMessage) *apiError {
+	body := append(appendGson([]byte(`{"channel":`), m.Channel), '}')
+	if c.api.opts.graphql {
+		body = m.signed
+	}
+	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
+		return fault
+	}
+	if m.fault != nil {
+		return c.api.fault(m.fault.ErrorType, m.fault.Message)
+	}
+	if fault := c.api.checkChannel(m.Channel, wildcardChannel.MatchString(m.Channel)); fault != nil {
+		return fault
+	}
+	if _, taken := c.subs[m.ID]; taken {
+		return c.api.fault("DuplicatedOperationError", "The subscription id is in use")
+	}
+	if len(c.subs) >= quotaSubscriptions {
+		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
+	}
+	// First the subscription, so that nothing published after subscribe_success is missed; an event may
+	// overtake it.
+	c.api.update(func() {
+		c.subs[m.ID] = apiSubscription{m.Channel, m.selected, time.Now().Add(c.api.opts.activation)}
+	})
+	c.reply(apiAnswer{Type: "subscribe_success", ID: m.ID})
+	return nil
+}
+
+func (c *apiConn) unsubscribe(m clientMessage) *apiError {
+	if _, known := c.subs[m.ID]; !known {
+		return c.api.fault("UnknownOperationError", "Unknown subscription id")
+	}
+	c.api.update(func() { delete(c.subs, m.ID) })
+	c.reply(apiAnswer{Type: "unsubscribe_success", ID: m.ID})
+	return nil
+}
+
+func (c *apiConn) publish(m clientMessage) *apiError {
+	now := time.Now()
+	c.recent = slices.DeleteFunc(c.recent, func(t time.Time) bool { return now.Sub(t) >= time.Second })
+	rate := len(c.recent) + 1
+	c.api.update(func() {
+		c.api.counts.publishes[c.number]++
+		c.api.counts.busiest = max(c.api.counts.busiest, rate)
+	})
+	if rate > quotaPublishes {
+		return c.api.fault("LimitExceededError", "Rate limit exceeded")
+	}
+	c.recent = append(c.recent, now)
+	body := m.encode()
+	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
+		return fault
+	}
+	result, fault := c.api.take(m, len(body))
+	if fault == nil {
+		c.reply(apiAnswer{Type: "publish_success", ID: m.ID, apiPublished: result})
+	}
+	return fault
+}
+
+// matches compares without outer slashes; a wildcard takes any depth below its parent, but not the parent.
+func (s apiSubscription) matches(channel string) bool {
+	prefix, wild := strings.CutSuffix(strings.Trim(s.channel, "/"), "*")
+	channel = strings.Trim(channel, "/")
+	return channel == prefix || wild && strings.HasPrefix(channel, prefix)
+}

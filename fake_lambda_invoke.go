@@ -1,0 +1,167 @@
+//go:build !layer
+
+package main
+
+// fake_lambda_invoke.go is the Lambda API's Invoke for emulated functions, without authentication, to
+// loopback names only. HTTP requests come in and become invocations; answers go out, streamed ones as they
+// come.
+//
+// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// serveInvoke serves Invoke for some functions, without authentication, to loopback names only.
+// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+//
+// A convenience that Lambda has not: what a function streams reaches the caller as it comes. An error in the
+// middle then shows in the trailer X-Amz-Function-Error. Asynchronous invocations are not retried.
+func serveInvoke(envs ...*lambdaEnv) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations",
+		func(w http.ResponseWriter, r *http.Request) {
+			name := r.PathValue("name") // NAME, ACCOUNT:function:NAME or the ARN, each with :QUALIFIER
+			if _, rest, ok := strings.Cut(name, "function:"); ok {
+				name = rest
+			}
+			name, qualifier, _ := strings.Cut(name, ":")
+			for _, e := range envs {
+				if e.functionName == name {
+					e.serveInvocation(w, r, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier))
+					return
+				}
+			}
+			lambdaAPIError(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
+		})
+	return lambdaLoopback(mux)
+}
+
+func lambdaAPIError(w http.ResponseWriter, status int, errorType, message string) {
+	w.Header().Set("X-Amzn-Errortype", errorType)
+	lambdaJSON(status, map[string]string{"Type": "User", "message": message}).send(w)
+}
+
+func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qualifier string) {
+	kind, limit := cmp.Or(r.Header.Get("X-Amz-Invocation-Type"), "RequestResponse"), int64(lambdaMaxRequest)
+	if kind == "Event" {
+		limit = lambdaMaxAsync
+	}
+	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		lambdaAPIError(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException",
+			fmt.Sprintf("Request must be smaller than %d bytes for the InvokeFunction operation", limit))
+		return
+	}
+	if len(payload) == 0 {
+		payload = []byte("{}")
+	}
+	clientContext, err := lambdaClientContext(r.Header.Get("X-Amz-Client-Context"))
+	if err == nil && !json.Valid(payload) {
+		err = errors.New("Could not parse request body into json")
+	}
+	if err != nil {
+		lambdaAPIError(w, http.StatusBadRequest, "InvalidRequestContentException", err.Error())
+		return
+	}
+	req := invokeRequest{
+		payload: payload, qualifier: qualifier, clientContext: clientContext, requestID: lambdaUUID(),
+		traceID: r.Header.Get("X-Amzn-Trace-Id"), tenantID: r.Header.Get("X-Amz-Tenant-Id"),
+	}
+	w.Header().Set("X-Amzn-Requestid", req.requestID)
+	switch kind {
+	case "RequestResponse":
+		e.serveAnswer(w, r, req)
+	case "Event":
+		e.serveAsync(w, req)
+	case "DryRun":
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		lambdaAPIError(
+			w, http.StatusBadRequest, "InvalidParameterValueException",
+			"X-Amz-Invocation-Type: want RequestResponse, Event or DryRun")
+	}
+}
+
+func (e *lambdaEnv) serveAsync(w http.ResponseWriter, req invokeRequest) {
+	select {
+	case e.async <- struct{}{}:
+		// What comes of it nobody asks; the record has it.
+		e.spawn(func() { _, _ = e.invoke(context.Background(), req); <-e.async })
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		lambdaAPIError(w, http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
+	}
+}
+
+// lambdaClientContext decodes the header into one line of JSON.
+func lambdaClientContext(header string) (string, error) {
+	raw, err := base64.StdEncoding.DecodeString(header)
+	var line bytes.Buffer
+	if err == nil && len(raw) > 0 {
+		err = json.Compact(&line, raw)
+	}
+	if err != nil {
+		return "", errors.New("Client context must be a valid Base64-encoded JSON object")
+	}
+	return line.String(), nil
+}
+
+func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invokeRequest) {
+	control := http.NewResponseController(w)
+	w.Header().Set("X-Amz-Executed-Version", e.version)
+	req.onResponse = func(h http.Header) io.Writer {
+		if h.Get(lambdaModeHeader) != "streaming" {
+			return nil
+		}
+		w.Header().Set("Content-Type", cmp.Or(h.Get("Content-Type"), "application/octet-stream"))
+		w.Header().Set("Trailer", "X-Amz-Function-Error, "+lambdaErrorTypeHeader+", "+lambdaErrorBodyHeader)
+		// a caller that does not read must not hold the function
+		_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
+		_ = control.Flush()
+		return lambdaFlusher{w, control}
+	}
+	result, err := e.invoke(r.Context(), req)
+	if errors.Is(err, errLambdaClosed) {
+		lambdaAPIError(w, http.StatusInternalServerError, "ServiceException", err.Error())
+	}
+	if err != nil { // else the caller is gone
+		return
+	}
+	if result.functionError != "" {
+		w.Header().Set("X-Amz-Function-Error", result.functionError)
+	}
+	if !result.streamed {
+		w.Header().Set("Content-Type", cmp.Or(result.contentType, "application/json"))
+		_, _ = w.Write(result.payload)
+		return
+	}
+	if result.functionError != "" {
+		w.Header().Set(lambdaErrorTypeHeader, result.errorType)
+		w.Header().Set(
+			lambdaErrorBodyHeader,
+			cmp.Or(result.trailer.Get(lambdaErrorBodyHeader),
+				base64.StdEncoding.EncodeToString(result.payload)))
+	}
+	_ = control.SetWriteDeadline(time.Time{})
+}
+
+type lambdaFlusher struct {
+	w       io.Writer
+	control *http.ResponseController
+}
+
+func (f lambdaFlusher) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	return n, errors.Join(err, f.control.Flush())
+}

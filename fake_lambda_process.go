@@ -1,0 +1,247 @@
+//go:build !layer
+
+package main
+
+// fake_lambda_process.go is the processes of the emulated Lambda, extensions and the runtime: how they are
+// launched, signalled and reaped, what variables they see, and where their output goes. Each leads a process
+// group of its own.
+//
+// Goroutines: two for each process. One waits for its exit, the other copies its output.
+//
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// extensionPaths are the entries of /opt/extensions that are not directories, by name: each is an external
+// extension.
+func (e *lambdaEnv) extensionPaths() (paths []string, err error) {
+	if e.layerDir == "" {
+		return nil, nil
+	}
+	dir := filepath.Join(e.layerDir, "extensions")
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list extensions: %w", err)
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			paths = append(paths, filepath.Join(dir, entry.Name()))
+		}
+	}
+	return paths, nil
+}
+
+// lambdaProcess is an extension or the runtime, leader of a process group of its own.
+type lambdaProcess struct {
+	name   string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed once cmd.ProcessState is set
+	killed bool          // by kill, before it had exited
+}
+
+// launchExtensions starts them one after another without waiting for any. e.mu is held.
+func (e *lambdaEnv) launchExtensions(sb *lambdaSandbox) {
+	paths, err := e.extensionPaths()
+	if err == nil && len(sb.external) > lambdaMaxExtensions {
+		err = errors.New("TooManyExtensions")
+	}
+	for _, p := range paths {
+		if err == nil {
+			_, err = e.launch(sb, filepath.Base(p), []string{p}, "/", e.variables(false))
+			e.record(lambdaEvent{name: "extension launched", who: filepath.Base(p)})
+		}
+	}
+	if err != nil {
+		e.fail(sb, &lambdaFailure{errorType: "Extension.LaunchError", message: err.Error()})
+	}
+}
+
+// launchRuntime starts the runtime's process, unless the caller plays it. e.mu is held.
+func (e *lambdaEnv) launchRuntime(sb *lambdaSandbox) {
+	argv, wrapper := e.runtime, e.environment["AWS_LAMBDA_EXEC_WRAPPER"]
+	if e.osOnly {
+		argv = []string{e.bootstrap()}
+	} else if wrapper != "" && len(argv) > 0 {
+		argv = append([]string{"/bin/sh", "-c", lambdaWrapperScript, e.inLayer(wrapper)}, argv...)
+	}
+	e.record(lambdaEvent{name: "runtime started"})
+	if len(argv) > 0 {
+		var err error
+		if sb.runtime, err = e.launch(sb, "runtime", argv, e.taskDir, e.variables(true)); err != nil {
+			e.fail(sb, &lambdaFailure{errorType: "Runtime.InvalidEntrypoint", message: err.Error()})
+		}
+	}
+}
+
+// lambdaWrapperScript does what the managed runtimes' own bootstrap scripts do with AWS_LAMBDA_EXEC_WRAPPER.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
+const lambdaWrapperScript = `[ -f "$0" ] || { echo "$0: does not exist"; exit 127; }
+[ -x "$0" ] || { echo "$0: is not an executable"; exit 126; }
+exec "$0" "$@"`
+
+// inLayer maps a path in /opt to the layer directory.
+func (e *lambdaEnv) inLayer(p string) string {
+	if rest, ok := strings.CutPrefix(p, "/opt/"); ok && e.layerDir != "" {
+		return filepath.Join(e.layerDir, rest)
+	}
+	return p
+}
+
+// bootstrap is the task directory's, or else the layer's, there or not.
+func (e *lambdaEnv) bootstrap() string {
+	own := filepath.Join(e.taskDir, "bootstrap")
+	if _, err := os.Stat(own); err != nil && e.layerDir != "" {
+		return filepath.Join(e.layerDir, "bootstrap")
+	}
+	return own
+}
+
+// launch starts one process with its output as lines. e.mu is held.
+func (e *lambdaEnv) launch(sb *lambdaSandbox, name string, argv []string, dir string, env []string) (
+	*lambdaProcess, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("output of %s: %w", name, err)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, w, w
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &lambdaProcess{name: name, cmd: cmd, exited: make(chan struct{})}
+	sb.processes = append(sb.processes, p)
+	sb.waits.Go(func() { e.copyLines(r) })
+	sb.waits.Go(func() { e.reap(sb, p, r) })
+	return p, nil
+}
+
+// copyLines writes whole lines to the output, whichever process they come from.
+func (e *lambdaEnv) copyLines(r *os.File) {
+	defer r.Close()
+	lines := bufio.NewReaderSize(r, 64*1024) // a longer line is cut
+	for {
+		line, err := lines.ReadSlice('\n')
+		if len(line) > 0 {
+			e.outputMu.Lock()
+			_, _ = e.output.Write(append(bytes.TrimSuffix(line, []byte("\n")), '\n'))
+			e.outputMu.Unlock()
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// reap waits for a process to exit, ends what it left in its group, and fails the sandbox: outside of a
+// shutdown any exit is fatal, whatever the status.
+func (e *lambdaEnv) reap(sb *lambdaSandbox, p *lambdaProcess, output *os.File) {
+	_ = p.cmd.Wait() // the status is in ProcessState
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	// a process that left the group may hold it open for ever
+	_ = output.SetReadDeadline(time.Now().Add(time.Second))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(p.exited)
+	state := p.cmd.ProcessState
+	e.record(lambdaEvent{name: "process exited", who: p.name, detail: state.String()})
+	failure := &lambdaFailure{errorType: "Extension.Crash", message: state.String()}
+	if p == sb.runtime {
+		failure = &lambdaFailure{
+			errorType: "Runtime.ExitError", message: "Runtime exited with error: " + state.String()}
+		if state.Success() {
+			failure.message = "Runtime exited without providing a reason"
+		}
+	}
+	e.fail(sb, failure)
+}
+
+// signal reaches the whole group, unless its leader is gone, whose number may be another's by now.
+func (p *lambdaProcess) signal(s syscall.Signal) {
+	select {
+	case <-p.exited:
+	default:
+		_ = syscall.Kill(-p.cmd.Process.Pid, s)
+	}
+}
+
+func (p *lambdaProcess) waitUntil(deadline time.Time) {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-timer.C:
+	}
+}
+
+func (p *lambdaProcess) kill() {
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.exited:
+	default:
+		p.killed = true
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+	}
+}
+
+// variables are the environment of the runtime, or of an extension, which sees less. PATH has this machine's
+// directories: interpreters are not in /var/lang here. e.mu is held.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+func (e *lambdaEnv) variables(runtime bool) []string {
+	v := map[string]string{"PATH": os.Getenv("PATH"), "LANG": "en_US.UTF-8", "TZ": ":UTC"}
+	if e.layerDir != "" {
+		v["PATH"], v["LD_LIBRARY_PATH"] = filepath.Join(e.layerDir, "bin")+":"+v["PATH"],
+			filepath.Join(e.layerDir, "lib")
+	}
+	maps.Copy(v, e.environment)
+	maps.Copy(v, map[string]string{
+		"AWS_REGION": e.region, "AWS_DEFAULT_REGION": e.region, "AWS_LAMBDA_RUNTIME_API": e.addr,
+		"AWS_LAMBDA_FUNCTION_NAME": e.functionName, "AWS_LAMBDA_FUNCTION_VERSION": e.version,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(e.memoryMB),
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  e.initType,
+	})
+	if e.managed() {
+		v["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(e.maxConcurrency)
+	}
+	if e.snapStart {
+		v["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + e.addr + lambdaCredentialsPath
+		v["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = e.token
+	} else {
+		v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"] = e.credentials.accessKeyID,
+			e.credentials.secretAccessKey
+		v["AWS_SESSION_TOKEN"] = e.credentials.sessionToken
+	}
+	if runtime {
+		v["_HANDLER"], v["LAMBDA_TASK_ROOT"], v["LAMBDA_RUNTIME_DIR"] = e.handler, e.taskDir, "/var/runtime"
+	}
+	if runtime && !e.snapStart {
+		v["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + e.functionName
+		v["AWS_LAMBDA_LOG_STREAM_NAME"] = time.Now().UTC().Format("2006/01/02/[") + e.version + "]" +
+			strings.ReplaceAll(e.token, "-", "")
+	}
+	list := make([]string, 0, len(v))
+	for name, value := range v {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
