@@ -21,10 +21,10 @@ import (
 func (e *lambdaEnv) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, call lambdaCall) { mux.Handle(pattern, e.serve(call)) }
-	always := func(reply lambdaReply) lambdaCall {
-		return func(http.ResponseWriter, *http.Request) lambdaReply { return reply }
+	always := func(pattern string, reply lambdaReply) {
+		handle(pattern, func(http.ResponseWriter, *http.Request) lambdaReply { return reply })
 	}
-	handle("GET /2018-06-01/ping", always(lambdaReply{status: 200, body: []byte("pong")}))
+	always("GET /2018-06-01/ping", lambdaReply{status: http.StatusOK, body: []byte("pong")})
 	handle("GET /2018-06-01/runtime/invocation/next", e.runtimeNext)
 	handle("POST /2018-06-01/runtime/invocation/{id}/response", e.runtimeAnswer)
 	handle("POST /2018-06-01/runtime/invocation/{id}/error", e.runtimeAnswer)
@@ -38,11 +38,11 @@ func (e *lambdaEnv) routes() http.Handler {
 	handle("GET /2020-01-01/extension/event/next", e.extensionNext)
 	handle("POST /2020-01-01/extension/init/error", e.extensionError)
 	handle("POST /2020-01-01/extension/exit/error", e.extensionError)
-	// RIE's answers where these APIs are not there, made so that extensions go on without.
-	handle("PUT /2020-08-15/logs",
-		always(lambdaRefusal(202, "Logs.NotSupported", "Logs API is not supported")))
-	handle("PUT /2022-07-01/telemetry",
-		always(lambdaRefusal(202, "Telemetry.NotSupported", "Telemetry API is not supported")))
+	// RIE's replies for APIs that it does not have, made so that extensions go on without them.
+	always("PUT /2020-08-15/logs", lambdaRefusal(
+		http.StatusAccepted, "Logs.NotSupported", "Logs API is not supported"))
+	always("PUT /2022-07-01/telemetry", lambdaRefusal(
+		http.StatusAccepted, "Telemetry.NotSupported", "Telemetry API is not supported"))
 	return lambdaLoopback(mux)
 }
 
@@ -54,15 +54,19 @@ func lambdaLoopback(next http.Handler) http.Handler {
 		if err != nil {
 			host = strings.Trim(r.Host, "[]")
 		}
-		switch ip := net.ParseIP(host); {
-		case host != "localhost" && !ip.IsLoopback():
-			lambdaRefusal(403, "AccessDeniedException", "the Host header is not a loopback address").send(w)
+		switch {
+		case host != "localhost" && !net.ParseIP(host).IsLoopback():
+			lambdaForbidden("the Host header is not a loopback address").send(w)
 		case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
-			lambdaRefusal(403, "AccessDeniedException", "not for browsers").send(w)
+			lambdaForbidden("not for browsers").send(w)
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+func lambdaForbidden(why string) lambdaReply {
+	return lambdaRefusal(http.StatusForbidden, "AccessDeniedException", "%s", why)
 }
 
 // lambdaCall is one call of the APIs; w is there for its connection's deadlines alone.
@@ -72,7 +76,7 @@ type lambdaCall func(w http.ResponseWriter, r *http.Request) lambdaReply
 type lambdaReply struct {
 	status int
 	header map[string]string // values that are empty are left out
-	body   []byte            // JSON where no Content-Type says otherwise
+	body   []byte            // JSON, unless a Content-Type says otherwise
 	refuse string            // the error type in body, if any
 	sent   func()            // called when it is out
 }
@@ -83,8 +87,10 @@ func lambdaJSON(status int, v any) lambdaReply {
 }
 
 func lambdaRefusal(status int, errorType, format string, args ...any) lambdaReply {
-	reply := lambdaJSON(
-		status, map[string]string{"errorType": errorType, "errorMessage": fmt.Sprintf(format, args...)})
+	reply := lambdaJSON(status, map[string]string{
+		"errorType":    errorType,
+		"errorMessage": fmt.Sprintf(format, args...),
+	})
 	reply.refuse = errorType
 	return reply
 }
@@ -131,32 +137,52 @@ func (e *lambdaEnv) serve(call lambdaCall) http.HandlerFunc {
 		if e.fault != nil {
 			fault = e.fault(r)
 		}
-		if fault == (lambdaFault{}) {
+		switch {
+		case fault == lambdaFault{}:
 			call(w, r).send(w)
 			return
-		}
-		if fault.late {
-			if lost := call(w, r); lost.sent != nil {
+		case fault.late:
+			lost := call(w, r)
+			if lost.sent != nil {
 				lost.sent()
 			}
-		} else if id := r.PathValue("id"); id != "" {
-			e.mu.Lock()
-			e.record(lambdaEvent{
-				name: "answer", who: "runtime", requestID: id, kind: path.Base(r.URL.Path),
-				status: fault.status, header: r.Header.Clone()})
-			e.mu.Unlock()
+		default:
+			e.recordFault(fault, r)
 		}
-		reply := lambdaRefusal(fault.status, cmp.Or(fault.errorType, "InternalServerError"), "injected fault")
-		if fault.drop {
-			reply = lambdaReply{}
-		}
-		reply.send(w)
+		fault.reply().send(w)
 	}
 }
 
+// recordFault records an answer that a fault keeps from being one.
+func (e *lambdaEnv) recordFault(fault lambdaFault, r *http.Request) {
+	id := r.PathValue("id")
+	if id == "" {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.record(lambdaEvent{
+		name:      "answer",
+		who:       "runtime",
+		requestID: id,
+		kind:      path.Base(r.URL.Path),
+		status:    fault.status,
+		header:    r.Header.Clone(),
+	})
+}
+
+func (f lambdaFault) reply() lambdaReply {
+	if f.drop {
+		return lambdaReply{}
+	}
+	return lambdaRefusal(f.status, cmp.Or(f.errorType, "InternalServerError"), "injected fault")
+}
+
+// lambdaUUID is a random UUID, version 4.
 func lambdaUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -18,12 +18,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
 
-// serveInvoke serves Invoke for some functions, without authentication, to loopback names only.
-// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+// serveInvoke serves Invoke for some functions.
 //
 // A convenience that Lambda has not: what a function streams reaches the caller as it comes. An error in the
 // middle then shows in the trailer X-Amz-Function-Error. Asynchronous invocations are not retried.
@@ -31,20 +31,27 @@ func serveInvoke(envs ...*lambdaEnv) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations",
 		func(w http.ResponseWriter, r *http.Request) {
-			name := r.PathValue("name") // NAME, ACCOUNT:function:NAME or the ARN, each with :QUALIFIER
-			if _, rest, ok := strings.Cut(name, "function:"); ok {
-				name = rest
+			name, qualifier := lambdaFunction(r)
+			i := slices.IndexFunc(envs, func(e *lambdaEnv) bool { return e.functionName == name })
+			if i < 0 {
+				lambdaAPIError(
+					w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
+				return
 			}
-			name, qualifier, _ := strings.Cut(name, ":")
-			for _, e := range envs {
-				if e.functionName == name {
-					e.serveInvocation(w, r, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier))
-					return
-				}
-			}
-			lambdaAPIError(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
+			envs[i].serveInvocation(w, r, qualifier)
 		})
 	return lambdaLoopback(mux)
+}
+
+// lambdaFunction reads which function a request invokes: NAME, ACCOUNT:function:NAME or the ARN, each with
+// :QUALIFIER or not. The query's Qualifier comes first.
+func lambdaFunction(r *http.Request) (name, qualifier string) {
+	name = r.PathValue("name")
+	if _, rest, ok := strings.Cut(name, "function:"); ok {
+		name = rest
+	}
+	name, qualifier, _ = strings.Cut(name, ":")
+	return name, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier)
 }
 
 func lambdaAPIError(w http.ResponseWriter, status int, errorType, message string) {
@@ -53,7 +60,8 @@ func lambdaAPIError(w http.ResponseWriter, status int, errorType, message string
 }
 
 func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qualifier string) {
-	kind, limit := cmp.Or(r.Header.Get("X-Amz-Invocation-Type"), "RequestResponse"), int64(lambdaMaxRequest)
+	kind := cmp.Or(r.Header.Get("X-Amz-Invocation-Type"), "RequestResponse")
+	limit := int64(lambdaMaxRequest)
 	if kind == "Event" {
 		limit = lambdaMaxAsync
 	}
@@ -63,20 +71,10 @@ func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qual
 			fmt.Sprintf("Request must be smaller than %d bytes for the InvokeFunction operation", limit))
 		return
 	}
-	if len(payload) == 0 {
-		payload = []byte("{}")
-	}
-	clientContext, err := lambdaClientContext(r.Header.Get("X-Amz-Client-Context"))
-	if err == nil && !json.Valid(payload) {
-		err = errors.New("Could not parse request body into json")
-	}
+	req, err := lambdaInvokeRequest(r, payload, qualifier)
 	if err != nil {
 		lambdaAPIError(w, http.StatusBadRequest, "InvalidRequestContentException", err.Error())
 		return
-	}
-	req := invokeRequest{
-		payload: payload, qualifier: qualifier, clientContext: clientContext, requestID: lambdaUUID(),
-		traceID: r.Header.Get("X-Amzn-Trace-Id"), tenantID: r.Header.Get("X-Amz-Tenant-Id"),
 	}
 	w.Header().Set("X-Amzn-Requestid", req.requestID)
 	switch kind {
@@ -87,17 +85,41 @@ func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qual
 	case "DryRun":
 		w.WriteHeader(http.StatusNoContent)
 	default:
-		lambdaAPIError(
-			w, http.StatusBadRequest, "InvalidParameterValueException",
+		lambdaAPIError(w, http.StatusBadRequest, "InvalidParameterValueException",
 			"X-Amz-Invocation-Type: want RequestResponse, Event or DryRun")
 	}
 }
 
+// lambdaInvokeRequest is the invocation that a request asks for. An empty body is an empty object.
+func lambdaInvokeRequest(r *http.Request, payload []byte, qualifier string) (invokeRequest, error) {
+	clientContext, err := lambdaClientContext(r.Header.Get("X-Amz-Client-Context"))
+	if err != nil {
+		return invokeRequest{}, err
+	}
+	if len(payload) == 0 {
+		payload = []byte("{}")
+	}
+	if !json.Valid(payload) {
+		return invokeRequest{}, errors.New("Could not parse request body into json")
+	}
+	return invokeRequest{
+		payload:       payload,
+		qualifier:     qualifier,
+		clientContext: clientContext,
+		requestID:     lambdaUUID(),
+		traceID:       r.Header.Get("X-Amzn-Trace-Id"),
+		tenantID:      r.Header.Get("X-Amz-Tenant-Id"),
+	}, nil
+}
+
+// serveAsync accepts an invocation that nobody waits for, if there is room for one more.
 func (e *lambdaEnv) serveAsync(w http.ResponseWriter, req invokeRequest) {
 	select {
 	case e.async <- struct{}{}:
-		// What comes of it nobody asks; the record has it.
-		e.spawn(func() { _, _ = e.invoke(context.Background(), req); <-e.async })
+		e.spawn(func() {
+			_, _ = e.invoke(context.Background(), req) // nobody asks what comes of it; the record has it
+			<-e.async
+		})
 		w.WriteHeader(http.StatusAccepted)
 	default:
 		lambdaAPIError(w, http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
@@ -106,17 +128,22 @@ func (e *lambdaEnv) serveAsync(w http.ResponseWriter, req invokeRequest) {
 
 // lambdaClientContext decodes the header into one line of JSON.
 func lambdaClientContext(header string) (string, error) {
+	errInvalid := errors.New("Client context must be a valid Base64-encoded JSON object")
 	raw, err := base64.StdEncoding.DecodeString(header)
-	var line bytes.Buffer
-	if err == nil && len(raw) > 0 {
-		err = json.Compact(&line, raw)
-	}
 	if err != nil {
-		return "", errors.New("Client context must be a valid Base64-encoded JSON object")
+		return "", errInvalid
+	}
+	if len(raw) == 0 {
+		return "", nil
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, raw); err != nil {
+		return "", errInvalid
 	}
 	return line.String(), nil
 }
 
+// serveAnswer invokes the function and sends its answer.
 func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invokeRequest) {
 	control := http.NewResponseController(w)
 	w.Header().Set("X-Amz-Executed-Version", e.version)
@@ -129,33 +156,42 @@ func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invo
 		// a caller that does not read must not hold the function
 		_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
 		_ = control.Flush()
-		return lambdaFlusher{w, control}
+		return lambdaFlusher{w: w, control: control}
 	}
 	result, err := e.invoke(r.Context(), req)
 	if errors.Is(err, errLambdaClosed) {
 		lambdaAPIError(w, http.StatusInternalServerError, "ServiceException", err.Error())
+		return
 	}
-	if err != nil { // else the caller is gone
+	if err != nil { // the caller is gone
 		return
 	}
 	if result.functionError != "" {
 		w.Header().Set("X-Amz-Function-Error", result.functionError)
 	}
-	if !result.streamed {
-		w.Header().Set("Content-Type", cmp.Or(result.contentType, "application/json"))
-		_, _ = w.Write(result.payload)
+	if result.streamed {
+		result.setTrailer(w.Header())
+		_ = control.SetWriteDeadline(time.Time{})
 		return
 	}
-	if result.functionError != "" {
-		w.Header().Set(lambdaErrorTypeHeader, result.errorType)
-		w.Header().Set(
-			lambdaErrorBodyHeader,
-			cmp.Or(result.trailer.Get(lambdaErrorBodyHeader),
-				base64.StdEncoding.EncodeToString(result.payload)))
-	}
-	_ = control.SetWriteDeadline(time.Time{})
+	w.Header().Set("Content-Type", cmp.Or(result.contentType, "application/json"))
+	_, _ = w.Write(result.payload)
 }
 
+// setTrailer says behind a streamed answer how the function failed, if it did.
+func (result *invokeResult) setTrailer(h http.Header) {
+	if result.functionError == "" {
+		return
+	}
+	errorBody := result.trailer.Get(lambdaErrorBodyHeader)
+	if errorBody == "" {
+		errorBody = base64.StdEncoding.EncodeToString(result.payload)
+	}
+	h.Set(lambdaErrorTypeHeader, result.errorType)
+	h.Set(lambdaErrorBodyHeader, errorBody)
+}
+
+// lambdaFlusher sends each part of an answer as it comes.
 type lambdaFlusher struct {
 	w       io.Writer
 	control *http.ResponseController

@@ -60,10 +60,17 @@ func (e *lambdaEnv) launchExtensions(sb *lambdaSandbox) {
 		err = errors.New("TooManyExtensions")
 	}
 	for _, p := range paths {
-		if err == nil {
-			_, err = e.launch(sb, filepath.Base(p), []string{p}, "/", e.variables(false))
-			e.record(lambdaEvent{name: "extension launched", who: filepath.Base(p)})
+		if err != nil {
+			break
 		}
+		name := filepath.Base(p)
+		_, err = e.launch(sb, lambdaCommand{
+			name: name,
+			argv: []string{p},
+			dir:  "/",
+			env:  e.variables(false),
+		})
+		e.record(lambdaEvent{name: "extension launched", who: name})
 	}
 	if err != nil {
 		e.fail(sb, &lambdaFailure{errorType: "Extension.LaunchError", message: err.Error()})
@@ -72,19 +79,34 @@ func (e *lambdaEnv) launchExtensions(sb *lambdaSandbox) {
 
 // launchRuntime starts the runtime's process, unless the caller plays it. e.mu is held.
 func (e *lambdaEnv) launchRuntime(sb *lambdaSandbox) {
-	argv, wrapper := e.runtime, e.environment["AWS_LAMBDA_EXEC_WRAPPER"]
-	if e.osOnly {
-		argv = []string{e.bootstrap()}
-	} else if wrapper != "" && len(argv) > 0 {
-		argv = append([]string{"/bin/sh", "-c", lambdaWrapperScript, e.inLayer(wrapper)}, argv...)
-	}
 	e.record(lambdaEvent{name: "runtime started"})
-	if len(argv) > 0 {
-		var err error
-		if sb.runtime, err = e.launch(sb, "runtime", argv, e.taskDir, e.variables(true)); err != nil {
-			e.fail(sb, &lambdaFailure{errorType: "Runtime.InvalidEntrypoint", message: err.Error()})
-		}
+	argv := e.runtimeCommand()
+	if len(argv) == 0 {
+		return
 	}
+	p, err := e.launch(sb, lambdaCommand{
+		name: "runtime",
+		argv: argv,
+		dir:  e.taskDir,
+		env:  e.variables(true),
+	})
+	if err != nil {
+		e.fail(sb, &lambdaFailure{errorType: "Runtime.InvalidEntrypoint", message: err.Error()})
+		return
+	}
+	sb.runtime = p
+}
+
+// runtimeCommand is what the runtime's process runs. It is empty if the caller plays the runtime.
+func (e *lambdaEnv) runtimeCommand() []string {
+	if e.osOnly {
+		return []string{e.bootstrap()}
+	}
+	wrapper := e.environment["AWS_LAMBDA_EXEC_WRAPPER"]
+	if wrapper == "" || len(e.runtime) == 0 {
+		return e.runtime
+	}
+	return append([]string{"/bin/sh", "-c", lambdaWrapperScript, e.inLayer(wrapper)}, e.runtime...)
 }
 
 // lambdaWrapperScript does what the managed runtimes' own bootstrap scripts do with AWS_LAMBDA_EXEC_WRAPPER.
@@ -95,38 +117,50 @@ exec "$0" "$@"`
 
 // inLayer maps a path in /opt to the layer directory.
 func (e *lambdaEnv) inLayer(p string) string {
-	if rest, ok := strings.CutPrefix(p, "/opt/"); ok && e.layerDir != "" {
+	rest, inOpt := strings.CutPrefix(p, "/opt/")
+	if inOpt && e.layerDir != "" {
 		return filepath.Join(e.layerDir, rest)
 	}
 	return p
 }
 
-// bootstrap is the task directory's, or else the layer's, there or not.
+// bootstrap is the task directory's if that has one, or else the layer's, whether it is there or not.
 func (e *lambdaEnv) bootstrap() string {
 	own := filepath.Join(e.taskDir, "bootstrap")
-	if _, err := os.Stat(own); err != nil && e.layerDir != "" {
+	_, err := os.Stat(own)
+	if err != nil && e.layerDir != "" {
 		return filepath.Join(e.layerDir, "bootstrap")
 	}
 	return own
 }
 
+// lambdaCommand is what one process runs.
+type lambdaCommand struct {
+	name string // in the record
+	argv []string
+	dir  string
+	env  []string
+}
+
 // launch starts one process with its output as lines. e.mu is held.
-func (e *lambdaEnv) launch(sb *lambdaSandbox, name string, argv []string, dir string, env []string) (
-	*lambdaProcess, error) {
+func (e *lambdaEnv) launch(sb *lambdaSandbox, c lambdaCommand) (*lambdaProcess, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("output of %s: %w", name, err)
+		return nil, fmt.Errorf("output of %s: %w", c.name, err)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, w, w
+	cmd := exec.Command(c.argv[0], c.argv[1:]...)
+	cmd.Dir = c.dir
+	cmd.Env = c.env
+	cmd.Stdout = w
+	cmd.Stderr = w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
 		r.Close()
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", c.name, err)
 	}
-	p := &lambdaProcess{name: name, cmd: cmd, exited: make(chan struct{})}
+	p := &lambdaProcess{name: c.name, cmd: cmd, exited: make(chan struct{})}
 	sb.processes = append(sb.processes, p)
 	sb.waits.Go(func() { e.copyLines(r) })
 	sb.waits.Go(func() { e.reap(sb, p, r) })
@@ -164,8 +198,8 @@ func (e *lambdaEnv) reap(sb *lambdaSandbox, p *lambdaProcess, output *os.File) {
 	e.record(lambdaEvent{name: "process exited", who: p.name, detail: state.String()})
 	failure := &lambdaFailure{errorType: "Extension.Crash", message: state.String()}
 	if p == sb.runtime {
-		failure = &lambdaFailure{
-			errorType: "Runtime.ExitError", message: "Runtime exited with error: " + state.String()}
+		failure.errorType = "Runtime.ExitError"
+		failure.message = "Runtime exited with error: " + state.String()
 		if state.Success() {
 			failure.message = "Runtime exited without providing a reason"
 		}
@@ -173,7 +207,7 @@ func (e *lambdaEnv) reap(sb *lambdaSandbox, p *lambdaProcess, output *os.File) {
 	e.fail(sb, failure)
 }
 
-// signal reaches the whole group, unless its leader is gone, whose number may be another's by now.
+// signal reaches the whole group. If its leader is gone, it does nothing: the number may be another's by now.
 func (p *lambdaProcess) signal(s syscall.Signal) {
 	select {
 	case <-p.exited:
@@ -182,6 +216,7 @@ func (p *lambdaProcess) signal(s syscall.Signal) {
 	}
 }
 
+// waitUntil returns when the process has exited, or at the deadline.
 func (p *lambdaProcess) waitUntil(deadline time.Time) {
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
@@ -191,6 +226,7 @@ func (p *lambdaProcess) waitUntil(deadline time.Time) {
 	}
 }
 
+// kill ends the process if there is one and it has not exited, and waits for that.
 func (p *lambdaProcess) kill() {
 	if p == nil {
 		return
@@ -208,40 +244,71 @@ func (p *lambdaProcess) kill() {
 // directories: interpreters are not in /var/lang here. e.mu is held.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 func (e *lambdaEnv) variables(runtime bool) []string {
-	v := map[string]string{"PATH": os.Getenv("PATH"), "LANG": "en_US.UTF-8", "TZ": ":UTC"}
+	v := map[string]string{
+		"PATH": os.Getenv("PATH"),
+		"LANG": "en_US.UTF-8",
+		"TZ":   ":UTC",
+	}
 	if e.layerDir != "" {
-		v["PATH"], v["LD_LIBRARY_PATH"] = filepath.Join(e.layerDir, "bin")+":"+v["PATH"],
-			filepath.Join(e.layerDir, "lib")
+		v["PATH"] = filepath.Join(e.layerDir, "bin") + ":" + v["PATH"]
+		v["LD_LIBRARY_PATH"] = filepath.Join(e.layerDir, "lib")
 	}
 	maps.Copy(v, e.environment)
-	maps.Copy(v, map[string]string{
-		"AWS_REGION": e.region, "AWS_DEFAULT_REGION": e.region, "AWS_LAMBDA_RUNTIME_API": e.addr,
-		"AWS_LAMBDA_FUNCTION_NAME": e.functionName, "AWS_LAMBDA_FUNCTION_VERSION": e.version,
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(e.memoryMB),
-		"AWS_LAMBDA_INITIALIZATION_TYPE":  e.initType,
-	})
-	if e.managed() {
-		v["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(e.maxConcurrency)
-	}
-	if e.snapStart {
-		v["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + e.addr + lambdaCredentialsPath
-		v["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = e.token
-	} else {
-		v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"] = e.credentials.accessKeyID,
-			e.credentials.secretAccessKey
-		v["AWS_SESSION_TOKEN"] = e.credentials.sessionToken
-	}
+	maps.Copy(v, e.ownVariables())
+	maps.Copy(v, e.credentialVariables())
 	if runtime {
-		v["_HANDLER"], v["LAMBDA_TASK_ROOT"], v["LAMBDA_RUNTIME_DIR"] = e.handler, e.taskDir, "/var/runtime"
-	}
-	if runtime && !e.snapStart {
-		v["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + e.functionName
-		v["AWS_LAMBDA_LOG_STREAM_NAME"] = time.Now().UTC().Format("2006/01/02/[") + e.version + "]" +
-			strings.ReplaceAll(e.token, "-", "")
+		maps.Copy(v, e.runtimeVariables())
 	}
 	list := make([]string, 0, len(v))
 	for name, value := range v {
 		list = append(list, name+"="+value)
 	}
 	return list
+}
+
+// ownVariables are those that Lambda sets for every process. A function cannot change them.
+func (e *lambdaEnv) ownVariables() map[string]string {
+	v := map[string]string{
+		"AWS_REGION":                      e.region,
+		"AWS_DEFAULT_REGION":              e.region,
+		"AWS_LAMBDA_RUNTIME_API":          e.addr,
+		"AWS_LAMBDA_FUNCTION_NAME":        e.functionName,
+		"AWS_LAMBDA_FUNCTION_VERSION":     e.version,
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(e.memoryMB),
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  e.initType,
+	}
+	if e.managed() {
+		v["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(e.maxConcurrency)
+	}
+	return v
+}
+
+// credentialVariables are credentials or, with SnapStart, where there are some. e.mu is held.
+func (e *lambdaEnv) credentialVariables() map[string]string {
+	if e.snapStart {
+		return map[string]string{
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://" + e.addr + lambdaCredentialsPath,
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN":  e.token,
+		}
+	}
+	return map[string]string{
+		"AWS_ACCESS_KEY_ID":     e.credentials.accessKeyID,
+		"AWS_SECRET_ACCESS_KEY": e.credentials.secretAccessKey,
+		"AWS_SESSION_TOKEN":     e.credentials.sessionToken,
+	}
+}
+
+// runtimeVariables are those that no extension sees.
+func (e *lambdaEnv) runtimeVariables() map[string]string {
+	v := map[string]string{
+		"_HANDLER":           e.handler,
+		"LAMBDA_TASK_ROOT":   e.taskDir,
+		"LAMBDA_RUNTIME_DIR": "/var/runtime",
+	}
+	if !e.snapStart {
+		day := time.Now().UTC().Format("2006/01/02/")
+		v["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + e.functionName
+		v["AWS_LAMBDA_LOG_STREAM_NAME"] = day + "[" + e.version + "]" + strings.ReplaceAll(e.token, "-", "")
+	}
+	return v
 }
