@@ -65,34 +65,35 @@ var (
 // eventAPIOptions say how the emulated API is set up.
 type eventAPIOptions struct {
 	graphql     bool          // a GraphQL API, not an Event API
-	apiKey      string        // accepted; none where empty
+	apiKey      string        // accepted; none if empty
 	credentials []credentials // accepted
 	region      string        // that signatures must be for
-	// that authorizations must name, ports aside; default: the request's Host header
+	// host is what authorizations must name, ports aside. The default is the request's Host header.
 	host       string
 	namespaces []string      // default: live-lambda
-	delay      time.Duration // of each message in each direction, and of HTTPS requests and answers
+	delay      time.Duration // of each message in each direction, and of HTTPS requests and replies
 	activation time.Duration // from subscribe_success to the first event delivered
-	keepAlive  time.Duration // between two ka; default 60 s
-	timeout    time.Duration // announced as connectionTimeoutMs; default 300 s
-	// data carries ["…"], as AWS's page has it, not the "…" that the service sends; AWSJSON twice encoded
+	keepAlive  time.Duration // between two ka; default: 60 s
+	timeout    time.Duration // announced as connectionTimeoutMs; default: 300 s
+	// otherData makes data carry ["…"], as AWS's page has it, not the "…" that the service sends. A GraphQL
+	// API then encodes AWSJSON twice.
 	otherData bool
 	log       *slog.Logger // may be nil
 }
 
 // eventAPI is a running emulator.
 type eventAPI struct {
-	opts   eventAPIOptions
+	opts   eventAPIOptions // mu guards apiKey and credentials
 	log    *slog.Logger
 	server *http.Server
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // the server and its handlers
 
 	hook     atomic.Pointer[func(apiFrame) apiVerdict]
 	hookCall sync.Mutex // one call of the hook at a time
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the following
 	closed  bool
-	changed chan struct{} // closed, and made anew, when something below changes
+	changed chan struct{} // closed, and made anew, by update
 	conns   map[int]*apiConn
 	counts  eventAPICounts
 }
@@ -116,16 +117,19 @@ func startEventAPI(ln net.Listener, opts eventAPIOptions) *eventAPI {
 	if opts.namespaces == nil {
 		opts.namespaces = []string{"live-lambda"}
 	}
-	a := &eventAPI{opts: opts, log: opts.log, changed: make(chan struct{}), conns: map[int]*apiConn{}}
-	a.counts = eventAPICounts{publishes: map[int]int{}, events: map[string]int{}, errors: map[string]int{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+a.path(), a.tracked(a.publishHTTP))
-	mux.HandleFunc("GET "+a.path()+"/realtime", a.tracked(a.realtime))
-	if opts.graphql { // the path on a realtime host of its own
-		mux.HandleFunc("GET "+a.path(), a.tracked(a.realtime))
+	a := &eventAPI{
+		opts:    opts,
+		log:     opts.log,
+		changed: make(chan struct{}),
+		conns:   map[int]*apiConn{},
+		counts: eventAPICounts{
+			publishes: map[int]int{},
+			events:    map[string]int{},
+			errors:    map[string]int{},
+		},
 	}
 	a.server = &http.Server{
-		Handler:  mux,
+		Handler:  a.routes(),
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, netConnKey{}, nc)
@@ -133,6 +137,16 @@ func startEventAPI(ln net.Listener, opts eventAPIOptions) *eventAPI {
 	}
 	a.wg.Go(func() { a.server.Serve(ln) })
 	return a
+}
+
+func (a *eventAPI) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+a.path(), a.tracked(a.publishHTTP))
+	mux.HandleFunc("GET "+a.path()+"/realtime", a.tracked(a.realtime))
+	if a.opts.graphql { // the path on a realtime host of its own
+		mux.HandleFunc("GET "+a.path(), a.tracked(a.realtime))
+	}
+	return mux
 }
 
 // path is that of operations, as they are signed.
@@ -146,18 +160,23 @@ func (a *eventAPI) path() string {
 // tracked lets close wait for handlers, those of upgraded connections included, which net/http forgets.
 func (a *eventAPI) tracked(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		closed := false
-		a.update(func() {
-			if closed = a.closed; !closed {
-				a.wg.Add(1)
-			}
-		})
-		if closed {
+		if !a.track() {
 			panic(http.ErrAbortHandler)
 		}
 		defer a.wg.Done()
 		h(w, r)
 	}
+}
+
+// track adds a handler to those that close waits for, unless close has begun.
+func (a *eventAPI) track() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.wg.Add(1)
+	return true
 }
 
 // close ends every connection and waits for every goroutine.
@@ -183,31 +202,32 @@ func (a *eventAPI) update(change func()) {
 
 // ---- what tests do to it and see of it ----
 
-// apiFrame is one message, or one HTTP request, as the hook sees it. raw must not be changed.
+// apiFrame is one message, or one HTTP request, as the hook sees it.
 type apiFrame struct {
 	conn int  // counted from 1; 0: HTTPS
 	out  bool // towards the client
-	// the message's type in an Event API; "upgrade" and "http_publish" for HTTP requests, "http_published"
-	// for the latter's answer
+	// typ is the message's type in an Event API. HTTP requests have "upgrade" and "http_publish", and the
+	// latter's reply has "http_published".
 	typ     string
 	id      string
 	channel string   // of a subscribe, of a publish, and of the publish that a data message comes from
 	events  []string // of a publish or data message
-	raw     []byte   // nil for upgrade
+	raw     []byte   // must not be changed; nil for upgrade
 }
 
-// apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request with a replacement is
-// cut off before anything is done, and one with an ending, or whose answer is dropped or has one, afterwards,
-// without an answer.
+// apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request that has a
+// replacement is cut off before anything is done. It is cut off afterwards, without a reply, if it has an
+// ending, or if its reply is dropped or has one.
 type apiVerdict struct {
-	until <-chan struct{} // waited for first; whatever is behind the frame, in its direction, waits too
-	// where not nil, these messages take its place: none drops it, two copies double it
+	// until is waited for first. Whatever is behind the frame, in its direction, waits too.
+	until <-chan struct{}
+	// replace takes the frame's place if it is not nil: no message drops it, two copies double it.
 	replace [][]byte
-	// towards the client: written after them as it is, frame headers and all; of an HTTP request: the
-	// answer's body
+	// wire is written after them as it is, frame headers and all; only towards the client. Of an HTTP request
+	// it is the reply's body.
 	wire   []byte
 	after  apiEnding // what becomes of the connection then
-	status int       // of an HTTP request: answered with this, nothing is done
+	status int       // of an HTTP request: the reply's, and nothing is done
 }
 
 // dropped in a verdict's replace makes the frame disappear.
@@ -227,13 +247,15 @@ const (
 // must not block: that is what until is for.
 func (a *eventAPI) intercept(hook func(apiFrame) apiVerdict) { a.hook.Store(&hook) }
 
+// judge asks the hook about a frame.
 func (a *eventAPI) judge(f apiFrame) apiVerdict {
 	a.hookCall.Lock()
 	defer a.hookCall.Unlock()
-	if hook := a.hook.Load(); hook != nil && *hook != nil {
-		return (*hook)(f)
+	hook := a.hook.Load()
+	if hook == nil || *hook == nil {
+		return apiVerdict{}
 	}
-	return apiVerdict{}
+	return (*hook)(f)
 }
 
 // do carries out a verdict towards the client of connection conn, behind what is queued; a mere reset or
@@ -260,21 +282,16 @@ func (a *eventAPI) publish(channel, text string) { a.deliver(channel, text, whol
 
 // accept replaces what authorizes from now on: keys change, credentials expire.
 func (a *eventAPI) accept(apiKey string, creds ...credentials) {
-	a.update(func() { a.opts.apiKey, a.opts.credentials = apiKey, creds })
+	a.update(func() {
+		a.opts.apiKey = apiKey
+		a.opts.credentials = creds
+	})
 }
 
 // wait returns when cond holds, or with the context's error. cond must not keep the counts.
 func (a *eventAPI) wait(ctx context.Context, cond func(*eventAPICounts) bool) error {
 	for {
-		a.mu.Lock()
-		a.counts.open = 0
-		for _, c := range a.conns {
-			if c.live() {
-				a.counts.open++
-			}
-		}
-		ok, changed := cond(&a.counts), a.changed
-		a.mu.Unlock()
+		ok, changed := a.check(cond)
 		if ok {
 			return nil
 		}
@@ -286,6 +303,19 @@ func (a *eventAPI) wait(ctx context.Context, cond func(*eventAPICounts) bool) er
 	}
 }
 
+// check tells whether cond holds now. The channel is closed when that may have changed.
+func (a *eventAPI) check(cond func(*eventAPICounts) bool) (ok bool, changed <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts.open = 0
+	for _, c := range a.conns {
+		if c.live() {
+			a.counts.open++
+		}
+	}
+	return cond(&a.counts), a.changed
+}
+
 // subscribers waits until at least n subscriptions to channel are confirmed on open connections, and returns
 // their connections' numbers, sorted. A channel that ends in * stands for all that begin with what precedes
 // it.
@@ -294,8 +324,11 @@ func (a *eventAPI) subscribers(ctx context.Context, channel string, n int) (conn
 	err = a.wait(ctx, func(*eventAPICounts) bool {
 		conns = conns[:0]
 		for _, c := range a.conns {
+			if !c.live() {
+				continue
+			}
 			for _, s := range c.subs {
-				if c.live() && (s.channel == channel || many && strings.HasPrefix(s.channel, prefix)) {
+				if s.channel == channel || many && strings.HasPrefix(s.channel, prefix) {
 					conns = append(conns, c.number)
 				}
 			}
@@ -314,12 +347,15 @@ func (a *eventAPI) admit(w http.ResponseWriter, r *http.Request, f apiFrame) (v 
 	if !hold(0, v.until, r.Context().Done()) || v.replace != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if v.status != 0 && v.wire != nil {
+	if v.status == 0 {
+		return v, true
+	}
+	if v.wire != nil {
 		writeAnswer(w, v.status, v.wire)
-	} else if v.status != 0 {
+	} else {
 		http.Error(w, http.StatusText(v.status), v.status)
 	}
-	return v, v.status == 0
+	return v, false
 }
 
 func writeAnswer(w http.ResponseWriter, status int, answer []byte) {
@@ -335,47 +371,78 @@ func (a *eventAPI) publishHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil || !hold(a.opts.delay, nil, r.Context().Done()) {
 		panic(http.ErrAbortHandler)
 	}
-	var m clientMessage
-	if a.opts.graphql {
-		m = graphqlOperation("mutation", body)
-	} else if err := json.Unmarshal(body, &m); err != nil {
-		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed request: " + err.Error()}
-	}
+	m := a.parsePublish(body)
 	frame := apiFrame{typ: "http_publish", channel: m.Channel, events: m.Events, raw: body}
 	v, ok := a.admit(w, r, frame)
 	if !ok {
 		return
 	}
 	a.update(func() { a.counts.publishes[0]++ })
-	var result *apiPublished
-	fault := a.authorize(r.Header.Get, r.Host, a.path(), body)
-	if fault == nil {
-		result, fault = a.take(m, len(m.encode()))
-	}
-	status, answer := http.StatusOK, mustJSON(result)
-	switch {
-	case fault != nil && fault.ErrorType == "UnauthorizedException":
-		status, answer = http.StatusUnauthorized, mustJSON(apiAnswer{Errors: []apiError{*fault}})
-	case fault != nil && (!a.opts.graphql || fault.ErrorType != ""):
-		status, answer = http.StatusBadRequest, mustJSON(apiAnswer{Errors: []apiError{*fault}})
-	case a.opts.graphql:
-		answer = graphqlResult(m, fault)
-	}
+	status, answer := a.publishOperation(r, m, body)
 	if v.after == stayOpen {
-		frame.out, frame.typ, frame.raw = true, "http_published", answer
-		if v = a.judge(frame); len(v.replace) > 0 {
-			answer = v.replace[0]
-		} else if v.replace != nil && v.after == stayOpen {
-			v.after = resetConnection
-		}
+		frame.out = true
+		frame.typ = "http_published"
+		frame.raw = answer
+		answer, v = a.judgeAnswer(frame)
 	}
 	if v.after == goHalfOpen {
-		v.until = make(chan struct{})
+		v.until = make(chan struct{}) // for ever
 	}
 	if !hold(a.opts.delay, v.until, r.Context().Done()) || v.after != stayOpen {
 		panic(http.ErrAbortHandler)
 	}
 	writeAnswer(w, status, answer)
+}
+
+// parsePublish reads the body of an HTTPS publish.
+func (a *eventAPI) parsePublish(body []byte) (m clientMessage) {
+	if a.opts.graphql {
+		return graphqlOperation("mutation", body)
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed request: " + err.Error()}
+	}
+	return m
+}
+
+// publishOperation does what an HTTPS publish asks for, and returns the reply.
+func (a *eventAPI) publishOperation(r *http.Request, m clientMessage, body []byte) (
+	status int, answer []byte) {
+	fault := a.authorize(r.Header.Get, r.Host, a.path(), body)
+	if fault != nil {
+		return a.publishAnswer(m, nil, fault)
+	}
+	result, fault := a.take(m, len(m.encode()))
+	return a.publishAnswer(m, result, fault)
+}
+
+// publishAnswer is the reply to an HTTPS publish. A GraphQL API tells faults of a mutation, which have no
+// type here, in a reply of status 200.
+func (a *eventAPI) publishAnswer(m clientMessage, result *apiPublished, fault *apiError) (
+	status int, answer []byte) {
+	switch {
+	case a.opts.graphql && (fault == nil || fault.ErrorType == ""):
+		return http.StatusOK, graphqlResult(m, fault)
+	case fault == nil:
+		return http.StatusOK, mustJSON(result)
+	case fault.ErrorType == "UnauthorizedException":
+		status = http.StatusUnauthorized
+	default:
+		status = http.StatusBadRequest
+	}
+	return status, mustJSON(apiAnswer{Errors: []apiError{*fault}})
+}
+
+// judgeAnswer asks the hook about the reply to an HTTPS publish. A reply that it drops ends the connection.
+func (a *eventAPI) judgeAnswer(f apiFrame) (answer []byte, v apiVerdict) {
+	v = a.judge(f)
+	if len(v.replace) > 0 {
+		return v.replace[0], v
+	}
+	if v.replace != nil && v.after == stayOpen {
+		v.after = resetConnection
+	}
+	return f.raw, v
 }
 
 // ---- messages ----
@@ -388,9 +455,9 @@ type clientMessage struct {
 	Events        []string          `json:"events"`
 	Authorization map[string]string `json:"authorization"`
 
-	fault    *apiError // it cannot be understood
-	signed   []byte    // of a GraphQL API's operation: what its signature covers
-	selected selection // and what it selects
+	fault    *apiError // why it cannot be understood
+	signed   []byte    // what a signature covers of a GraphQL API's operation
+	selected selection // what the operation selects
 }
 
 // apiAnswer is any message to a client but data, and the body of an HTTPS error.
@@ -440,10 +507,12 @@ func mustJSON(v any) []byte {
 	return raw
 }
 
+// newUUID is a random UUID, version 4.
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
@@ -471,7 +540,7 @@ func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
 	if fault := a.checkChannel(m.Channel, false); fault != nil {
 		return nil, fault
 	}
-	if n := len(m.Events); n < 1 || n > quotaEvents {
+	if len(m.Events) < 1 || len(m.Events) > quotaEvents {
 		return nil, a.fault("InvalidInputError", "A publish takes one to five events")
 	}
 	if size > quotaPublishBytes {
@@ -482,15 +551,25 @@ func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
 	}
 	result := &apiPublished{Successful: []apiEvent{}, Failed: []apiEvent{}}
 	for i, text := range m.Events {
+		event := apiEvent{Identifier: newUUID(), Index: i}
 		if len(text) > quotaEventBytes && !a.opts.graphql {
-			f := a.fault("EventTooLargeException", "The event is too large")
-			result.Failed = append(result.Failed, apiEvent{newUUID(), i, f.ErrorType, f.Message})
+			fault := a.fault("EventTooLargeException", "The event is too large")
+			event.Code = fault.ErrorType
+			event.Message = fault.Message
+			result.Failed = append(result.Failed, event)
 			continue
 		}
-		result.Successful = append(result.Successful, apiEvent{Identifier: newUUID(), Index: i})
+		result.Successful = append(result.Successful, event)
 		a.deliver(m.Channel, text, m.selected)
 	}
 	return result, nil
+}
+
+// apiDelivery is an event's way to one subscription.
+type apiDelivery struct {
+	conn *apiConn
+	id   string // the subscription's
+	sub  apiSubscription
 }
 
 // deliver queues an event for every subscription that matches, the publisher's own included; overlapping
@@ -500,19 +579,32 @@ func (a *eventAPI) deliver(channel, text string, published selection) {
 	if a.opts.otherData && !a.opts.graphql {
 		event = slices.Concat([]byte{'['}, event, []byte{']'})
 	}
-	type target struct {
-		c  *apiConn
-		id string
-		s  apiSubscription
+	for _, d := range a.deliveries(channel) {
+		var raw []byte
+		if a.opts.graphql {
+			raw = graphqlData(d.id, d.sub.selected, published, channel, text, a.opts.otherData)
+		} else {
+			raw = slices.Concat([]byte(`{"type":"data","id":"`+d.id+`","event":`), event, []byte{'}'})
+		}
+		if raw == nil {
+			continue
+		}
+		frame := apiFrame{typ: "data", id: d.id, channel: channel, events: []string{text}, raw: raw}
+		d.conn.queue(apiItem{frame: frame})
 	}
-	var targets []target
+}
+
+// deliveries counts an event on a channel, and returns the subscriptions that get it.
+func (a *eventAPI) deliveries(channel string) (found []apiDelivery) {
 	now := time.Now()
 	a.update(func() {
 		for _, c := range a.conns {
+			if !c.live() {
+				continue
+			}
 			for id, s := range c.subs {
-				if c.live() && !now.Before(s.from) &&
-					(a.opts.graphql && s.channel == channel || !a.opts.graphql && s.matches(channel)) {
-					targets = append(targets, target{c, id, s})
+				if !now.Before(s.from) && a.matches(s, channel) {
+					found = append(found, apiDelivery{conn: c, id: id, sub: s})
 				}
 			}
 		}
@@ -522,14 +614,17 @@ func (a *eventAPI) deliver(channel, text string, published selection) {
 		}
 		a.counts.events[name]++
 	})
-	for _, t := range targets {
-		raw := slices.Concat([]byte(`{"type":"data","id":"`+t.id+`","event":`), event, []byte{'}'})
-		if a.opts.graphql {
-			if raw = graphqlData(t.id, t.s.selected, published, channel, text, a.opts.otherData); raw == nil {
-				continue
-			}
-		}
-		t.c.queue(apiItem{
-			frame: apiFrame{typ: "data", id: t.id, channel: channel, events: []string{text}, raw: raw}})
+	return found
+}
+
+// matches tells whether a subscription gets what is published on a channel. To a GraphQL API a channel is any
+// string. In an Event API outer slashes do not count, and a wildcard takes any depth below its parent, but
+// not the parent.
+func (a *eventAPI) matches(s apiSubscription, channel string) bool {
+	if a.opts.graphql {
+		return s.channel == channel
 	}
+	prefix, wild := strings.CutSuffix(strings.Trim(s.channel, "/"), "*")
+	channel = strings.Trim(channel, "/")
+	return channel == prefix || wild && strings.HasPrefix(channel, prefix)
 }

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -29,7 +30,10 @@ func (m clientMessage) encode() []byte {
 	for _, text := range m.Events {
 		size += len(text) + len(text)/4 + 3
 	}
-	body := append(appendGson(append(make([]byte, 0, size), `{"channel":`...), m.Channel), `,"events":[`...)
+	body := make([]byte, 0, size)
+	body = append(body, `{"channel":`...)
+	body = appendGson(body, m.Channel)
+	body = append(body, `,"events":[`...)
 	for i, text := range m.Events {
 		if i > 0 {
 			body = append(body, ',')
@@ -41,8 +45,11 @@ func (m clientMessage) encode() []byte {
 
 // plainInGson tells the bytes that stand for themselves in appendGson's strings.
 func plainInGson(b byte) bool {
-	return b >= ' ' && b < 0x7f && b != '"' && b != '\\' && b != '<' && b != '>' && b != '&' && b != '=' &&
-		b != '\''
+	switch b {
+	case '"', '\\', '<', '>', '&', '=', '\'':
+		return false
+	}
+	return b >= ' ' && b < 0x7f
 }
 
 // appendGson appends s as a JSON string the way an HTML-safe serialiser (Gson's default) writes it. The
@@ -82,33 +89,20 @@ func (m clientMessage) field(name string) string {
 	return ""
 }
 
-// authorizeConnect checks the connection's authorization object, which comes in a sub-protocol or, to a
-// GraphQL API, in the query.
+// authorizeConnect checks the connection's authorization object.
 func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiError {
-	var m clientMessage
-	path, encoded, encoding := a.path(), "", base64.RawURLEncoding
-	for _, p := range protocols {
-		if s, ok := strings.CutPrefix(p, "header-"); ok {
-			encoded = s
-		}
-	}
+	path := a.path()
 	if a.opts.graphql {
 		path += "/connect"
-		if payload, err := base64.StdEncoding.DecodeString(query.Get("payload")); encoded == "" &&
-			query.Has("header") {
-			if encoded, encoding = query.Get("header"),
-				base64.StdEncoding; err != nil || string(payload) != "{}" {
-				return a.fault("BadRequestException", "The query's payload is not {}")
-			}
-		}
 	}
-	if encoded != "" {
-		raw, err := encoding.Strict().DecodeString(encoded)
-		if err == nil {
-			err = json.Unmarshal(raw, &m.Authorization)
-		}
-		if err != nil {
-			return a.fault("BadRequestException", "Malformed authorization header: "+err.Error())
+	raw, fault := a.connectHeader(protocols, query)
+	if fault != nil {
+		return fault
+	}
+	var m clientMessage
+	if raw != nil {
+		if err := json.Unmarshal(raw, &m.Authorization); err != nil {
+			return a.malformedHeader(err)
 		}
 		if !a.isHost(m.field("host"), host) {
 			return a.fault("BadRequestException", "The authorization object is for another host")
@@ -117,29 +111,65 @@ func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host s
 	return a.authorize(m.field, host, path, []byte("{}"))
 }
 
+// connectHeader decodes the connection's authorization object, which comes in a sub-protocol or, to a GraphQL
+// API, in the query. It is nil if there is none.
+func (a *eventAPI) connectHeader(protocols []string, query url.Values) ([]byte, *apiError) {
+	encoding := base64.RawURLEncoding
+	encoded := ""
+	for _, p := range protocols {
+		if s, ok := strings.CutPrefix(p, "header-"); ok {
+			encoded = s
+		}
+	}
+	if a.opts.graphql && encoded == "" && query.Has("header") {
+		encoding = base64.StdEncoding
+		encoded = query.Get("header")
+		payload, err := base64.StdEncoding.DecodeString(query.Get("payload"))
+		if err != nil || string(payload) != "{}" {
+			return nil, a.fault("BadRequestException", "The query's payload is not {}")
+		}
+	}
+	if encoded == "" {
+		return nil, nil
+	}
+	raw, err := encoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return nil, a.malformedHeader(err)
+	}
+	return raw, nil
+}
+
+func (a *eventAPI) malformedHeader(err error) *apiError {
+	return a.fault("BadRequestException", "Malformed authorization header: "+err.Error())
+}
+
 // isHost compares a host that a client names with the API's own; asked is the Host header it came with.
 func (a *eventAPI) isHost(named, asked string) bool {
 	return strings.EqualFold(bareHost(named), bareHost(cmp.Or(a.opts.host, asked)))
 }
 
+// bareHost is a host without its port and without brackets.
 func bareHost(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		return h
+	bare, _, err := net.SplitHostPort(host)
+	if err != nil {
+		return strings.Trim(host, "[]")
 	}
-	return strings.Trim(host, "[]")
+	return bare
 }
 
 // authorize checks one operation: field returns its authorization headers, asked is the Host header of the
 // request or of the connection's upgrade, path and body are what a signature covers.
 func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiError {
 	a.mu.Lock()
-	apiKey, accepted := a.opts.apiKey, a.opts.credentials
+	apiKey := a.opts.apiKey
+	accepted := a.opts.credentials
 	a.mu.Unlock()
 	const refusal = "You are not authorized to make this call."
-	key, header := field("x-api-key"), field("authorization")
+	key := field("x-api-key")
 	if key != "" && apiKey != "" && subtle.ConstantTimeCompare([]byte(key), []byte(apiKey)) == 1 {
 		return nil
 	}
+	header := field("authorization")
 	if key != "" || header == "" {
 		return a.fault("UnauthorizedException", refusal)
 	}
@@ -157,10 +187,12 @@ func (a *eventAPI) authorize(field func(string) string, asked, path string, body
 	return nil
 }
 
-// sigV4 is a parsed Authorization header; scope is DATE/REGION/SERVICE/aws4_request.
+// sigV4 is a parsed Authorization header.
 type sigV4 struct {
-	accessKeyID, scope, signature string
-	signedHeaders                 []string
+	accessKeyID   string
+	scope         string // DATE/REGION/SERVICE/aws4_request
+	signature     string
+	signedHeaders []string
 }
 
 var authorizationHeader = regexp.MustCompile(
@@ -171,7 +203,12 @@ func parseSigV4(header string) (sigV4, error) {
 	if p == nil {
 		return sigV4{}, errors.New("the Authorization header is not a Signature Version 4 signature")
 	}
-	s := sigV4{accessKeyID: p[1], scope: p[2], signature: p[4], signedHeaders: strings.Split(p[3], ";")}
+	s := sigV4{
+		accessKeyID:   p[1],
+		scope:         p[2],
+		signedHeaders: strings.Split(p[3], ";"),
+		signature:     p[4],
+	}
 	if !slices.IsSorted(s.signedHeaders) || !slices.Contains(s.signedHeaders, "host") {
 		return sigV4{}, errors.New("SignedHeaders must be sorted and include host")
 	}
@@ -193,6 +230,20 @@ func (a *eventAPI) verify(
 		return fmt.Errorf(
 			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
 	}
+	headers, err := a.signedHeaders(s, field, asked, len(body))
+	if err != nil {
+		return err
+	}
+	want := c.authorization(a.opts.region, date, path, headers, body)
+	if strings.HasSuffix(want, "Signature="+s.signature) {
+		return nil
+	}
+	return signatureMismatch(path, headers, body)
+}
+
+// signedHeaders returns the values of the headers that a signature covers.
+func (a *eventAPI) signedHeaders(s sigV4, field func(string) string, asked string, size int) (
+	map[string]string, error) {
 	headers := map[string]string{}
 	for _, name := range s.signedHeaders {
 		value := strings.Join(strings.Fields(field(name)), " ")
@@ -200,20 +251,16 @@ func (a *eventAPI) verify(
 		case name == "host":
 			value = cmp.Or(value, asked) // over HTTPS it is the Host header itself
 			if !a.isHost(value, asked) {
-				return errors.New("the signature is for another host")
+				return nil, errors.New("the signature is for another host")
 			}
 		case name == "content-length":
-			value = cmp.Or(value, fmt.Sprint(len(body))) // the service is known to fill it in
+			value = cmp.Or(value, strconv.Itoa(size)) // the service is known to fill it in
 		case value == "":
-			return fmt.Errorf("header %q is signed and not there", name)
+			return nil, fmt.Errorf("header %q is signed and not there", name)
 		}
 		headers[name] = value
 	}
-	want := c.authorization(a.opts.region, date, path, headers, body)
-	if strings.HasSuffix(want, "Signature="+s.signature) {
-		return nil
-	}
-	return signatureMismatch(path, headers, body)
+	return headers, nil
 }
 
 // signatureMismatch quotes the canonical request, token and all, as the service does: a client that logs it

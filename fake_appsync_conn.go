@@ -31,8 +31,9 @@ func webSocketFrame(final bool, opcode byte, payload []byte) []byte {
 	if final {
 		opcode |= 0x80
 	}
+	n := len(payload)
 	var frame []byte
-	switch n := len(payload); {
+	switch {
 	case n < 126:
 		frame = []byte{opcode, byte(n)}
 	case n <= 0xffff:
@@ -43,7 +44,8 @@ func webSocketFrame(final bool, opcode byte, payload []byte) []byte {
 	return slices.Concat(frame, payload)
 }
 
-// hold waits for a delay, then for until where it is not nil; it returns false when stop is or gets closed.
+// hold waits for a delay, then for until if that is not nil. It returns false if stop is closed or gets
+// closed.
 func hold(delay time.Duration, until, stop <-chan struct{}) bool {
 	if delay > 0 {
 		select {
@@ -68,7 +70,10 @@ func hold(delay time.Duration, until, stop <-chan struct{}) bool {
 // realtime upgrades to a WebSocket. Refused credentials are told there, as the service does.
 func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 	var number int
-	a.update(func() { a.counts.connections++; number = a.counts.connections })
+	a.update(func() {
+		a.counts.connections++
+		number = a.counts.connections
+	})
 	v, ok := a.admit(w, r, apiFrame{conn: number, typ: "upgrade"})
 	if !ok {
 		return
@@ -76,12 +81,11 @@ func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 	if v.after != stayOpen {
 		panic(http.ErrAbortHandler)
 	}
-	offered := strings.Fields(
-		strings.ReplaceAll(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",", " "))
 	protocol := "aws-appsync-event-ws"
 	if a.opts.graphql {
 		protocol = "graphql-ws"
 	}
+	offered := offeredProtocols(r)
 	if !slices.Contains(offered, protocol) {
 		http.Error(w, "the sub-protocol "+protocol+" is missing", http.StatusBadRequest)
 		return
@@ -94,9 +98,16 @@ func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 		},
 		Handler: func(ws *websocket.Conn) {
 			ws.MaxPayloadBytes = maxClientMessage
-			newAPIConn(a, number, r.Host, nc, ws).serve(a.authorizeConnect(offered, r.URL.Query(), r.Host))
+			fault := a.authorizeConnect(offered, r.URL.Query(), r.Host)
+			newAPIConn(a, number, r.Host, nc, ws).serve(fault)
 		},
 	}.ServeHTTP(w, r)
+}
+
+// offeredProtocols are the WebSocket sub-protocols that a client names.
+func offeredProtocols(r *http.Request) []string {
+	list := strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ",")
+	return strings.Fields(strings.ReplaceAll(list, ",", " "))
 }
 
 // apiConn is one WebSocket.
@@ -105,9 +116,10 @@ type apiConn struct {
 	number int
 	host   string // its upgrade's Host header
 	nc     net.Conn
-	// nc, or below its TLS, whose Close would say goodbye and wait for a client that takes nothing
+	// below is what is below nc's TLS, whose Close would say goodbye and wait for a client that takes
+	// nothing. Without TLS it is nc.
 	below net.Conn
-	// for reading, and for the pongs that x/net sends while it reads; the writer uses nc
+	// ws is for reading, and for the pongs that x/net sends while it reads. The writer uses nc.
 	ws  *websocket.Conn
 	in  chan apiItem
 	out chan apiItem
@@ -117,11 +129,15 @@ type apiConn struct {
 	end     func()
 	silence func()
 
-	began  bool                       // connection_init has come; the working goroutine's, and what follows
-	recent []time.Time                // publishes of the last second
-	state  apiEnding                  // guarded by api.mu
-	left   bool                       // the client has ended the connection; guarded by api.mu
-	subs   map[string]apiSubscription // by ID; changed by the working goroutine, under api.mu
+	// The working goroutine alone uses these two.
+	began  bool        // connection_init has come
+	recent []time.Time // publishes of the last second
+
+	// api.mu guards the following.
+	state apiEnding
+	left  bool // the client has ended the connection
+	// by ID; the working goroutine alone changes it, and may read it without mu
+	subs map[string]apiSubscription
 }
 
 // apiSubscription is a confirmed subscription.
@@ -143,14 +159,27 @@ var closing = apiItem{verdict: &apiVerdict{replace: dropped, after: closePolitel
 
 func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket.Conn) *apiConn {
 	c := &apiConn{
-		api: a, number: number, host: host, nc: nc, below: nc, ws: ws, subs: map[string]apiSubscription{}}
+		api:    a,
+		number: number,
+		host:   host,
+		nc:     nc,
+		below:  nc,
+		ws:     ws,
+		in:     make(chan apiItem, inQueue),
+		out:    make(chan apiItem, outQueue),
+		done:   make(chan struct{}),
+		mute:   make(chan struct{}),
+		subs:   map[string]apiSubscription{},
+	}
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		c.below = t.NetConn()
 	}
-	c.in, c.out = make(chan apiItem, inQueue), make(chan apiItem, outQueue)
-	c.done, c.mute = make(chan struct{}), make(chan struct{})
 	c.silence = sync.OnceFunc(func() { close(c.mute) })
-	c.end = sync.OnceFunc(func() { c.silence(); close(c.done); c.below.Close() })
+	c.end = sync.OnceFunc(func() {
+		c.silence()
+		close(c.done)
+		c.below.Close()
+	})
 	return c
 }
 
@@ -200,6 +229,7 @@ func (c *apiConn) finish(e apiEnding) {
 // live tells whether anything can still be said to the client; api.mu is held.
 func (c *apiConn) live() bool { return c.state == stayOpen && !c.left }
 
+// ending tells which ending the connection has come to.
 func (c *apiConn) ending() apiEnding {
 	c.api.mu.Lock()
 	defer c.api.mu.Unlock()
@@ -211,18 +241,23 @@ func (c *apiConn) readLoop() error {
 	for {
 		var raw []byte
 		err := websocket.Message.Receive(c.ws, &raw)
-		switch state := c.ending(); {
-		case state == goHalfOpen:
+		state := c.ending()
+		if state == goHalfOpen {
 			<-c.done
 			return nil
-		case err != nil:
+		}
+		if err != nil {
 			return err
-		case state == closePolitely: // what the client sent before it saw the closing frame
+		}
+		if state == closePolitely { // what the client sent before it saw the closing frame
 			continue
 		}
+		item := apiItem{
+			due:   time.Now().Add(c.api.opts.delay),
+			frame: apiFrame{conn: c.number, raw: raw},
+		}
 		select {
-		case c.in <- apiItem{
-			due: time.Now().Add(c.api.opts.delay), frame: apiFrame{conn: c.number, raw: raw}}:
+		case c.in <- item:
 		case <-c.done:
 			return nil
 		}
@@ -234,26 +269,8 @@ func (c *apiConn) readLoop() error {
 func (c *apiConn) workLoop() {
 	defer c.end()
 	for item := range c.in {
-		if !hold(time.Until(item.due), nil, c.done) || c.ending() != stayOpen {
-			continue
-		}
-		m := c.api.parse(item.frame.raw)
-		item.frame.typ, item.frame.id, item.frame.channel, item.frame.events = m.Type, m.ID, m.Channel,
-			m.Events
-		v := c.api.judge(item.frame)
-		if !hold(0, v.until, c.done) {
-			continue
-		}
-		if v.replace == nil {
-			c.handle(m)
-		}
-		for _, raw := range v.replace {
-			c.handle(c.api.parse(raw))
-		}
-		if v.after == closePolitely {
-			c.queue(closing)
-		} else {
-			c.finish(v.after)
+		if hold(time.Until(item.due), nil, c.done) && c.ending() == stayOpen {
+			c.work(item.frame)
 		}
 	}
 	if c.ending() == stayOpen {
@@ -265,10 +282,35 @@ func (c *apiConn) workLoop() {
 	}
 }
 
+// work does with a client's message what the hook says.
+func (c *apiConn) work(frame apiFrame) {
+	m := c.api.parse(frame.raw)
+	frame.typ = m.Type
+	frame.id = m.ID
+	frame.channel = m.Channel
+	frame.events = m.Events
+	v := c.api.judge(frame)
+	if !hold(0, v.until, c.done) {
+		return
+	}
+	if v.replace == nil {
+		c.handle(m)
+	}
+	for _, raw := range v.replace {
+		c.handle(c.api.parse(raw))
+	}
+	if v.after == closePolitely {
+		c.queue(closing)
+	} else {
+		c.finish(v.after)
+	}
+}
+
 // queue hands an item to the writer. A full queue makes whoever publishes wait, as long as it moves.
 func (c *apiConn) queue(item apiItem) {
 	item.due = time.Now().Add(c.api.opts.delay)
-	item.frame.conn, item.frame.out = c.number, true
+	item.frame.conn = c.number
+	item.frame.out = true
 	select {
 	case c.out <- item:
 		return
@@ -285,8 +327,9 @@ func (c *apiConn) queue(item apiItem) {
 
 // writeLoop is the only one that writes messages.
 func (c *apiConn) writeLoop() {
-	ka, life := time.NewTicker(c.api.opts.keepAlive), time.NewTimer(quotaLife)
+	ka := time.NewTicker(c.api.opts.keepAlive)
 	defer ka.Stop()
+	life := time.NewTimer(quotaLife)
 	defer life.Stop()
 	for {
 		var item apiItem
@@ -336,6 +379,7 @@ func (c *apiConn) write(raw []byte, v apiVerdict) error {
 	return nil
 }
 
+// parse reads a client's message.
 func (a *eventAPI) parse(raw []byte) (m clientMessage) {
 	if a.opts.graphql {
 		return graphqlMessage(raw)
@@ -346,6 +390,7 @@ func (a *eventAPI) parse(raw []byte) (m clientMessage) {
 	return m
 }
 
+// reply queues a message that answers the client.
 func (c *apiConn) reply(answer apiAnswer) {
 	raw := mustJSON(answer)
 	if c.api.opts.graphql {
@@ -356,26 +401,14 @@ func (c *apiConn) reply(answer apiAnswer) {
 
 // handle answers one message. A GraphQL API ignores what comes before connection_init.
 func (c *apiConn) handle(m clientMessage) {
-	c.began = c.began || m.Type == "connection_init"
+	if m.Type == "connection_init" {
+		c.began = true
+	}
 	if c.api.opts.graphql && !c.began {
 		return
 	}
-	var fault *apiError
-	operation := map[string]func(clientMessage) *apiError{
-		"subscribe": c.subscribe, "unsubscribe": c.unsubscribe, "publish": c.publish,
-	}[m.Type]
-	switch {
-	case m.fault != nil && operation == nil:
-		fault = c.api.fault(m.fault.ErrorType, m.fault.Message)
-	case m.Type == "connection_init":
-		c.reply(apiAnswer{Type: "connection_ack", ConnectionTimeoutMs: c.api.opts.timeout.Milliseconds()})
-	case operation == nil:
-		fault = c.api.fault("UnsupportedOperation", "Unknown message type")
-	case !operationID.MatchString(m.ID):
-		fault = c.api.fault("BadRequestException", "Invalid id")
-	default:
-		fault = operation(m)
-	}
+	operation := c.operation(m.Type)
+	fault := c.perform(operation, m)
 	if fault == nil {
 		return
 	}
@@ -384,6 +417,35 @@ func (c *apiConn) handle(m clientMessage) {
 		answer.Type = m.Type + "_error"
 	}
 	c.reply(answer)
+}
+
+// operation is what does an operation of that type, or nil.
+func (c *apiConn) operation(typ string) func(clientMessage) *apiError {
+	switch typ {
+	case "subscribe":
+		return c.subscribe
+	case "unsubscribe":
+		return c.unsubscribe
+	case "publish":
+		return c.publish
+	}
+	return nil
+}
+
+// perform does what a message asks for, and returns why not. operation is nil for other messages.
+func (c *apiConn) perform(operation func(clientMessage) *apiError, m clientMessage) *apiError {
+	switch {
+	case m.fault != nil && operation == nil:
+		return c.api.fault(m.fault.ErrorType, m.fault.Message)
+	case m.Type == "connection_init":
+		c.reply(apiAnswer{Type: "connection_ack", ConnectionTimeoutMs: c.api.opts.timeout.Milliseconds()})
+		return nil
+	case operation == nil:
+		return c.api.fault("UnsupportedOperation", "Unknown message type")
+	case !operationID.MatchString(m.ID):
+		return c.api.fault("BadRequestException", "Invalid id")
+	}
+	return operation(m)
 }
 
 func (c *apiConn) subscribe(m clientMessage) *apiError {
@@ -409,7 +471,11 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 	// First the subscription, so that nothing published after subscribe_success is missed; an event may
 	// overtake it.
 	c.api.update(func() {
-		c.subs[m.ID] = apiSubscription{m.Channel, m.selected, time.Now().Add(c.api.opts.activation)}
+		c.subs[m.ID] = apiSubscription{
+			channel:  m.Channel,
+			selected: m.selected,
+			from:     time.Now().Add(c.api.opts.activation),
+		}
 	})
 	c.reply(apiAnswer{Type: "subscribe_success", ID: m.ID})
 	return nil
@@ -425,6 +491,23 @@ func (c *apiConn) unsubscribe(m clientMessage) *apiError {
 }
 
 func (c *apiConn) publish(m clientMessage) *apiError {
+	if !c.mayPublish() {
+		return c.api.fault("LimitExceededError", "Rate limit exceeded")
+	}
+	body := m.encode()
+	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
+		return fault
+	}
+	result, fault := c.api.take(m, len(body))
+	if fault != nil {
+		return fault
+	}
+	c.reply(apiAnswer{Type: "publish_success", ID: m.ID, apiPublished: result})
+	return nil
+}
+
+// mayPublish counts a publish, and tells whether it is within the quota of publishes a second.
+func (c *apiConn) mayPublish() bool {
 	now := time.Now()
 	c.recent = slices.DeleteFunc(c.recent, func(t time.Time) bool { return now.Sub(t) >= time.Second })
 	rate := len(c.recent) + 1
@@ -433,23 +516,8 @@ func (c *apiConn) publish(m clientMessage) *apiError {
 		c.api.counts.busiest = max(c.api.counts.busiest, rate)
 	})
 	if rate > quotaPublishes {
-		return c.api.fault("LimitExceededError", "Rate limit exceeded")
+		return false
 	}
 	c.recent = append(c.recent, now)
-	body := m.encode()
-	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
-		return fault
-	}
-	result, fault := c.api.take(m, len(body))
-	if fault == nil {
-		c.reply(apiAnswer{Type: "publish_success", ID: m.ID, apiPublished: result})
-	}
-	return fault
-}
-
-// matches compares without outer slashes; a wildcard takes any depth below its parent, but not the parent.
-func (s apiSubscription) matches(channel string) bool {
-	prefix, wild := strings.CutSuffix(strings.Trim(s.channel, "/"), "*")
-	channel = strings.Trim(channel, "/")
-	return channel == prefix || wild && strings.HasPrefix(channel, prefix)
+	return true
 }
