@@ -35,7 +35,7 @@ var wrapperScript []byte
 const (
 	demoFunction  = "demo"
 	demoTimeout   = 30 * time.Second        // the function's
-	demoAccept    = 1500 * time.Millisecond // until the deployed code runs where nobody accepts
+	demoAccept    = 1500 * time.Millisecond // until the deployed code runs, if nobody accepts
 	demoGoodbye   = 5 * time.Second         // for the local end to stop, before it is told more firmly
 	demoShown     = 300                     // bytes of an event or answer that are printed
 	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
@@ -148,6 +148,7 @@ type demo struct {
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
+// run starts everything, and either tells the story or takes invocations.
 func (d *demo) run(ctx context.Context, listen string) error {
 	dir, err := os.MkdirTemp("", "live-lambda-demo")
 	if err != nil {
@@ -161,16 +162,22 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if len(d.command) == 0 {
 		d.command = []string{program, "sample", d.handler}
 	}
-	appsync := map[string]string{"events": "AppSync Events", "graphql": "AppSync GraphQL"}[d.protocol]
+	appsync := "AppSync Events"
+	if d.protocol == "graphql" {
+		appsync = "AppSync GraphQL"
+	}
 	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real: the extension, the function's",
 		appsync)
 	d.say("deployed runtime behind it, `live-lambda local` and the handler are processes of their own.")
 	d.say("")
-	settings, err := d.startCloud(ctx, dir, program)
+	settings, err := d.startAppSync()
 	if err != nil {
 		return err
 	}
 	defer d.api.close()
+	if err := d.startFunction(ctx, dir, program, settings); err != nil {
+		return err
+	}
 	defer d.env.close()
 	if err := d.startLocal(ctx, program, settings); err != nil {
 		return err
@@ -182,94 +189,135 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	return d.tell(ctx)
 }
 
-// startCloud starts AppSync and Lambda, with the extension in a directory laid out as the layer's. It returns
-// the variables that the function and the local end share.
-func (d *demo) startCloud(ctx context.Context, dir, program string) (map[string]string, error) {
+// demoRegion is that of the emulated function and of AppSync.
+const demoRegion = "us-east-1"
+
+// demoWrapper is the wrapper script's name in the layer.
+const demoWrapper = "live-lambda-runtime-wrapper.sh"
+
+// demoKeys are the credentials that the emulated AppSync accepts.
+var demoKeys = credentials{
+	accessKeyID:     "AKIDEXAMPLE",
+	secretAccessKey: "demo-secret",
+	sessionToken:    "demo-token",
+}
+
+// startAppSync starts AppSync, where legs watches what passes. It returns the variables that the function and
+// the local end share.
+func (d *demo) startAppSync() (map[string]string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	keys := credentials{"AKIDEXAMPLE", "demo-secret", "demo-token"}
-	d.api = startEventAPI(
-		ln, eventAPIOptions{
-			graphql: d.protocol == "graphql", credentials: []credentials{keys}, region: "us-east-1"})
+	d.api = startEventAPI(ln, eventAPIOptions{
+		graphql:     d.protocol == "graphql",
+		credentials: []credentials{demoKeys},
+		region:      demoRegion,
+	})
 	d.api.intercept(d.legs.watch)
+	return map[string]string{
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol,
+	}, nil
+}
+
+// startFunction starts Lambda, with the extension in a directory laid out as the layer's.
+func (d *demo) startFunction(
+	ctx context.Context, dir, program string, settings map[string]string) error {
 	layer := filepath.Join(dir, "layer")
-	err = errors.Join(
-		os.MkdirAll(filepath.Join(layer, "extensions"), 0o755),
-		os.Symlink(program, filepath.Join(layer, "extensions", "live-lambda-extension")),
-		os.WriteFile(filepath.Join(layer, "live-lambda-runtime-wrapper.sh"), wrapperScript, 0o755))
-	if err != nil {
-		d.api.close()
-		return nil, err
+	if err := demoLayer(layer, program); err != nil {
+		return err
 	}
 	port, err := freePort()
 	if err != nil {
-		d.api.close()
-		return nil, err
+		return err
 	}
-	settings := map[string]string{
-		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
-		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol}
+	environment := map[string]string{
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT": demoAccept.String(),
+		"LRAP_LISTENER_PORT":         port,
+		"AWS_LAMBDA_EXEC_WRAPPER":    filepath.Join(layer, demoWrapper),
+	}
+	for name, value := range settings {
+		environment[name] = value
+	}
 	output := io.Discard
 	if d.verbose {
 		output = os.Stderr
 	}
 	d.env, err = startLambda(ctx, lambdaOptions{
-		functionName: demoFunction, timeout: demoTimeout, region: "us-east-1", layerDir: layer, taskDir: dir,
-		output: output,
+		functionName: demoFunction,
+		timeout:      demoTimeout,
+		region:       demoRegion,
+		layerDir:     layer,
+		taskDir:      dir,
+		output:       output,
 		credentials: lambdaCredentials{
-			accessKeyID: keys.accessKeyID, secretAccessKey: keys.secretAccessKey,
-			sessionToken: keys.sessionToken},
-		runtime: []string{program, "sample", "the deployed code"},
-		environment: map[string]string{
-			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": settings["LIVE_LAMBDA_APPSYNC_HTTP_HOST"],
-			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol,
-			"LIVE_LAMBDA_ACCEPT_TIMEOUT":    demoAccept.String(),
-			"LRAP_LISTENER_PORT":            port,
-			"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(layer, "live-lambda-runtime-wrapper.sh"),
+			accessKeyID:     demoKeys.accessKeyID,
+			secretAccessKey: demoKeys.secretAccessKey,
+			sessionToken:    demoKeys.sessionToken,
 		},
+		runtime:     []string{program, "sample", "the deployed code"},
+		environment: environment,
 	})
-	if err != nil {
-		d.api.close()
-	}
-	settings["AWS_ACCESS_KEY_ID"], settings["AWS_SECRET_ACCESS_KEY"],
-		settings["AWS_SESSION_TOKEN"] = keys.accessKeyID, keys.secretAccessKey, keys.sessionToken
-	settings["AWS_REGION"] = "us-east-1"
-	return settings, err
+	return err
+}
+
+// demoLayer makes a directory that is laid out as the layer is in /opt.
+func demoLayer(layer, program string) error {
+	extensions := filepath.Join(layer, "extensions")
+	return errors.Join(
+		os.MkdirAll(extensions, 0o755),
+		os.Symlink(program, filepath.Join(extensions, "live-lambda-extension")),
+		os.WriteFile(filepath.Join(layer, demoWrapper), wrapperScript, 0o755))
 }
 
 // freePort is a port that was free a moment ago. It is below those that systems give to whoever asks for any,
 // and so to the next connection.
 func freePort() (string, error) {
-	var ln net.Listener
 	err := errors.New("none was tried")
-	var port string
-	for try := 0; try < 100 && err != nil; try++ {
-		port = strconv.Itoa(10_000 + mathrand.IntN(20_000))
+	for range 100 {
+		port := strconv.Itoa(10_000 + mathrand.IntN(20_000))
+		var ln net.Listener
 		ln, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err == nil {
+			return port, ln.Close()
+		}
 	}
-	if err != nil {
-		return "", err
-	}
-	return port, ln.Close()
+	return "", err
 }
 
 // startLocal starts `live-lambda local` and returns when it has subscribed.
 func (d *demo) startLocal(ctx context.Context, program string, settings map[string]string) error {
 	d.local = exec.Command(program, append([]string{"local", "--"}, d.command...)...)
-	d.local.Env = os.Environ()
+	d.local.Env = append(os.Environ(),
+		"AWS_ACCESS_KEY_ID="+demoKeys.accessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+demoKeys.secretAccessKey,
+		"AWS_SESSION_TOKEN="+demoKeys.sessionToken,
+		"AWS_REGION="+demoRegion)
 	for name, value := range settings {
 		d.local.Env = append(d.local.Env, name+"="+value)
 	}
 	d.local.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for this process to pass on
 	lines := &demoLines{out: d.out, prefix: "    local | "}
-	d.local.Stdout, d.local.Stderr = lines, lines
+	d.local.Stdout = lines
+	d.local.Stderr = lines
 	if err := d.local.Start(); err != nil {
 		return fmt.Errorf("start the local end: %w", err)
 	}
 	d.exited = make(chan struct{})
-	go func() { defer close(d.exited); d.local.Wait() }() // stopLocal waits for it
+	go func() { // stopLocal waits for it
+		d.local.Wait()
+		close(d.exited)
+	}()
+	if err := d.awaitLocal(ctx); err != nil {
+		d.stopLocal()
+		return errors.New("the local end did not subscribe")
+	}
+	return nil
+}
+
+// awaitLocal returns when the local end has subscribed, or an error if it does not, or exits.
+func (d *demo) awaitLocal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	go func() { // ends with ctx
@@ -279,11 +327,8 @@ func (d *demo) startLocal(ctx context.Context, program string, settings map[stri
 		case <-ctx.Done():
 		}
 	}()
-	if _, err := d.api.subscribers(ctx, "/live-lambda/requests", 1); err != nil {
-		d.stopLocal()
-		return errors.New("the local end did not subscribe")
-	}
-	return nil
+	_, err := d.api.subscribers(ctx, "/live-lambda/requests", 1)
+	return err
 }
 
 // stopLocal ends the local end: what runs may come to its end, unless that takes long or there is an
@@ -306,15 +351,29 @@ func (d *demo) stopLocal() {
 
 // tell invokes the function with the local end there, and again without it.
 func (d *demo) tell(ctx context.Context) error {
+	if err := d.tellWithLocal(ctx); err != nil {
+		return err
+	}
+	d.stopLocal()
+	d.say("")
+	if err := d.tellWithoutLocal(ctx); err != nil {
+		return err
+	}
+	d.say("")
+	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
+	d.say("live-lambda local -- COMMAND, as the README says.")
+	return nil
+}
+
+func (d *demo) tellWithLocal(ctx context.Context) error {
 	d.say("1. Someone invokes the function %s with %s", demoFunction, demoPreview(d.event))
 	result, err := d.invoke(ctx)
 	if err != nil {
 		return err
 	}
 	d.legs.tell(d)
-	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
-	if compact := asciiJSON(d.event); json.Valid(result.payload) &&
-		bytes.Equal(asciiJSON(result.payload), compact) {
+	d.tellAnswer(result)
+	if json.Valid(result.payload) && bytes.Equal(asciiJSON(result.payload), asciiJSON(d.event)) {
 		d.say("               it equals the event, token for token (%d bytes)", len(result.payload))
 	}
 	if result.functionError != "" {
@@ -323,18 +382,22 @@ func (d *demo) tell(ctx context.Context) error {
 	if !d.legs.answered() {
 		return errors.New("the local handler did not answer; the deployed code did")
 	}
-	d.stopLocal()
-	d.say("")
+	return nil
+}
+
+func (d *demo) tellWithoutLocal(ctx context.Context) error {
 	d.say("2. The local end has gone. Someone invokes the function again; nobody accepts within %s",
 		demoAccept)
-	if result, err = d.invoke(ctx); err != nil {
+	result, err := d.invoke(ctx)
+	if err != nil {
 		return err
 	}
-	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
-	d.say("")
-	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
-	d.say("live-lambda local -- COMMAND, as the README says.")
+	d.tellAnswer(result)
 	return nil
+}
+
+func (d *demo) tellAnswer(result invokeResult) {
+	d.say("   %s  the caller has the answer: %s", d.legs.since(time.Now()), demoPreview(result.payload))
 }
 
 // invoke invokes the function once.
@@ -383,47 +446,70 @@ func demoPreview(b []byte) string {
 	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(string(b[:demoShown/4]), ""), len(b))
 }
 
-// demoLegs sees an invocation pass through AppSync.
+// demoLegs sees an invocation pass through AppSync. A leg that it has not seen is zero.
 type demoLegs struct {
-	mu                          sync.Mutex
-	start                       time.Time
-	request, accepted, response time.Time
+	mu       sync.Mutex // guards the following
+	start    time.Time
+	request  time.Time
+	accepted time.Time
+	response time.Time
 }
 
+// begin starts the clock of one invocation.
 func (l *demoLegs) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.start, l.request, l.accepted, l.response = time.Now(), time.Time{}, time.Time{}, time.Time{}
+	l.start = time.Now()
+	l.request = time.Time{}
+	l.accepted = time.Time{}
+	l.response = time.Time{}
 }
 
-// watch is the emulator's hook: it lets every frame pass.
+// watch is the emulator's hook: it notes the time of what clients publish, and lets every frame pass.
 func (l *demoLegs) watch(f apiFrame) apiVerdict {
-	if f.out || f.typ != "publish" && f.typ != "http_publish" {
-		return apiVerdict{}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	at := &l.response
-	switch p, _ := parsePart(strings.Join(f.events[:min(1, len(f.events))], "")); {
-	case strings.HasPrefix(f.channel, "/live-lambda/requests"):
-		at = &l.request
-	case p != nil && p.Type == "accepted":
-		at = &l.accepted
-	case p != nil && p.Type == "probe":
-		return apiVerdict{}
-	}
-	if at.IsZero() {
-		*at = time.Now()
+	if !f.out && (f.typ == "publish" || f.typ == "http_publish") {
+		l.note(f)
 	}
 	return apiVerdict{}
 }
 
+// note keeps the time of the first message of each leg.
+func (l *demoLegs) note(f apiFrame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	leg := l.leg(f)
+	if leg != nil && leg.IsZero() {
+		*leg = time.Now()
+	}
+}
+
+// leg is the one that a publish belongs to, or nil. l.mu is held.
+func (l *demoLegs) leg(f apiFrame) *time.Time {
+	if strings.HasPrefix(f.channel, "/live-lambda/requests") {
+		return &l.request
+	}
+	message := ""
+	if len(f.events) > 0 {
+		message = f.events[0]
+	}
+	p, _ := parsePart(message)
+	switch {
+	case p != nil && p.Type == "accepted":
+		return &l.accepted
+	case p != nil && p.Type == "probe":
+		return nil
+	}
+	return &l.response
+}
+
+// since is how long after the invocation's begin t is.
 func (l *demoLegs) since(t time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return fmt.Sprintf("%8.1f ms", float64(t.Sub(l.start).Microseconds())/1e3)
 }
 
+// answered tells whether an answer has come through AppSync.
 func (l *demoLegs) answered() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -432,14 +518,15 @@ func (l *demoLegs) answered() bool {
 
 // tell prints the legs in the order of the path.
 func (l *demoLegs) tell(d *demo) {
-	for _, leg := range []struct {
+	legs := []struct {
 		at   time.Time
 		what string
 	}{
-		{l.request, "the extension has sent the event to AppSync, on /live-lambda/requests"},
-		{l.accepted, "the local end has accepted it"},
-		{l.response, "the handler's answer is on its way back through AppSync"},
-	} {
+		{at: l.request, what: "the extension has sent the event to AppSync, on /live-lambda/requests"},
+		{at: l.accepted, what: "the local end has accepted it"},
+		{at: l.response, what: "the handler's answer is on its way back through AppSync"},
+	}
+	for _, leg := range legs {
 		if !leg.at.IsZero() {
 			d.say("   %s  %s", l.since(leg.at), leg.what)
 		}
@@ -450,8 +537,9 @@ func (l *demoLegs) tell(d *demo) {
 type demoLines struct {
 	out    io.Writer
 	prefix string
-	mu     sync.Mutex
-	rest   []byte
+
+	mu   sync.Mutex // guards rest
+	rest []byte     // of a line that has not ended
 }
 
 func (l *demoLines) Write(p []byte) (int, error) {
@@ -509,19 +597,25 @@ func sampleInvocation(base, where string) error {
 	if err != nil {
 		return err
 	}
-	event := body.Bytes()
-	answer := event
-	if where != sampleEcho {
-		if answer, err = json.Marshal(
-			map[string]any{"message": "hello from " + where, "event": json.RawMessage(event)}); err != nil {
-			return err
-		}
+	answer, err := sampleAnswer(body.Bytes(), where)
+	if err != nil {
+		return err
 	}
-	resp, err = http.Post(
-		base+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json",
-		bytes.NewReader(answer))
+	id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+	resp, err = http.Post(base+id+"/response", "application/json", bytes.NewReader(answer))
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// sampleAnswer says hello from where, or is the event.
+func sampleAnswer(event []byte, where string) ([]byte, error) {
+	if where == sampleEcho {
+		return event, nil
+	}
+	return json.Marshal(map[string]any{
+		"message": "hello from " + where,
+		"event":   json.RawMessage(event),
+	})
 }
