@@ -65,7 +65,7 @@ func (l *pipeListener) clientWith(t testing.TB, protocols string) *eventAPIClien
 	}, l.host, protocols)
 }
 
-// post publishes over HTTP, with the API key where header is nil, and returns the status and a digest of the
+// post publishes over HTTP, with the API key if header is nil, and returns the status and a digest of the
 // answer.
 func (l *pipeListener) post(t *testing.T, header http.Header, body string) string {
 	t.Helper()
@@ -88,7 +88,8 @@ func (l *pipeListener) postTo(t *testing.T, path string, header http.Header, bod
 	if err != nil {
 		t.Fatal(err)
 	}
-	if req.Header = header; header == nil {
+	req.Header = header
+	if header == nil {
 		req.Header = http.Header{"X-Api-Key": {"da2-key"}}
 	}
 	resp, err := client.Do(req)
@@ -287,20 +288,24 @@ func (c *eventAPIClient) publish(id, channel, event string) {
 
 // apiDigest is a message in one line: type, ID and what else matters in it.
 func apiDigest(raw []byte) string {
+	type digestedError struct{ ErrorType string }
+	type digestedEvent struct {
+		Index int
+		Code  string
+	}
 	var m struct {
-		Type, ID            string
+		Type                string
+		ID                  string
 		ConnectionTimeoutMs int
 		Event               any
-		Errors              []struct{ ErrorType string }
+		Errors              []digestedError
 		Payload             struct {
 			ConnectionTimeoutMs int
 			Data                any
-			Errors              []struct{ ErrorType string }
+			Errors              []digestedError
 		}
-		Successful, Failed []struct {
-			Identifier, Code string
-			Index            int
-		}
+		Successful []digestedEvent
+		Failed     []digestedEvent
 	}
 	if json.Unmarshal(raw, &m) != nil {
 		return "not JSON"
