@@ -38,7 +38,8 @@ func graphqlStart(id, operation, auth string) string {
 func graphqlTest(
 	t *testing.T, name string, opts eventAPIOptions, test func(*testing.T, *eventAPI, *pipeListener)) {
 	t.Helper()
-	opts.graphql, opts.apiKey = true, "da2-key"
+	opts.graphql = true
+	opts.apiKey = "da2-key"
 	eventAPITest(t, name, opts, test)
 }
 
@@ -63,11 +64,14 @@ func graphqlHeader(auth string) string {
 	return "header-" + base64.RawURLEncoding.EncodeToString([]byte(auth))
 }
 
-func TestGraphQLAnswers(t *testing.T) {
+// graphqlSubscriptionToA subscribes to /a.
+var graphqlSubscriptionToA = strings.Replace(graphqlSubscription, "NAME", "/a", 1)
+
+func TestGraphQLAPIAcceptsOrRefusesMessages(t *testing.T) {
 	operation := func(query, variables string) string {
 		return graphqlStart("s", `{"query":`+apiQuote(query)+`,"variables":`+variables+`}`, apiKeyAuth)
 	}
-	subscription := strings.Replace(graphqlSubscription, "NAME", "/a", 1)
+	subscription := graphqlSubscriptionToA
 	tests := []struct{ name, send, want string }{
 		{name: "start", send: graphqlStart("s", subscription, apiKeyAuth), want: "start_ack s"},
 		{name: "with a name, an alias and commas",
@@ -134,8 +138,12 @@ func TestGraphQLAnswers(t *testing.T) {
 			c.want(tt.want)
 		})
 	}
-	graphqlTest(t, "subscriptions", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+}
+
+func TestGraphQLAPILimitsSubscriptionsOfAConnection(t *testing.T) {
+	graphqlTest(t, "", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 		c := ln.graphqlReady(t)
+		subscription := graphqlSubscriptionToA
 		for i := range 200 {
 			c.send(graphqlStart(fmt.Sprint(i), subscription, apiKeyAuth))
 			c.want(fmt.Sprint("start_ack ", i))
@@ -149,19 +157,24 @@ func TestGraphQLAnswers(t *testing.T) {
 		c.send(graphqlStart("200", subscription, apiKeyAuth))
 		c.want("start_ack 200")
 	})
-	graphqlTest(t, "keep-alive", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
+}
+
+func TestGraphQLAPIIgnoresWhatComesBeforeInit(t *testing.T) {
+	graphqlTest(t, "", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+graphqlHeader(apiKeyAuth))
-		c.send(graphqlStart("s", subscription, apiKeyAuth)) // ignored before connection_init
+		c.send(graphqlStart("s", graphqlSubscriptionToA, apiKeyAuth))
 		c.want("ka")
 		c.send(`{"type":"connection_init"}`)
 		c.want("connection_ack 300000")
 	})
 }
 
-// A subscriber gets what the mutation has selected, where it has selected the name that is subscribed to.
-func TestGraphQLDelivers(t *testing.T) {
-	const named, unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`,
-		`mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
+// A subscriber gets what the mutation has selected, if it has selected the name that is subscribed to.
+func TestGraphQLAPIDeliversWhatTheMutationSelects(t *testing.T) {
+	const (
+		named   = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`
+		unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
+	)
 	publish := func(query, name, data string) string {
 		return `{"query":` + apiQuote(query) + `,"variables":{"n":` + apiQuote(name) + `,"d":` +
 			apiQuote(data) + `}}`
@@ -188,7 +201,7 @@ func TestGraphQLDelivers(t *testing.T) {
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.graphqlReady(t)
-			c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
+			c.send(graphqlStart("s", graphqlSubscriptionToA, apiKeyAuth))
 			c.want("start_ack s")
 			status, raw := ln.postTo(t, "/graphql", http.Header{"X-Api-Key": {"da2-key"}}, tt.publish)
 			var result struct {
@@ -207,10 +220,13 @@ func TestGraphQLDelivers(t *testing.T) {
 			c.want(want...)
 		})
 	}
-	graphqlTest(t, "AWSJSON encoded twice", eventAPIOptions{otherData: true},
+}
+
+func TestGraphQLAPIEncodesAWSJSONTwiceIfAsked(t *testing.T) {
+	graphqlTest(t, "", eventAPIOptions{otherData: true},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.graphqlReady(t)
-			c.send(graphqlStart("s", strings.Replace(graphqlSubscription, "NAME", "/a", 1), apiKeyAuth))
+			c.send(graphqlStart("s", graphqlSubscriptionToA, apiKeyAuth))
 			c.want("start_ack s")
 			api.publish("/a", `{"a":"b"}`)
 			c.want(`data s {"subscribe":{"data":"\"{\\\"a\\\":\\\"b\\\"}\"","name":"/a"}}`)
@@ -218,7 +234,7 @@ func TestGraphQLDelivers(t *testing.T) {
 }
 
 // A mutation's errors come in a 200, those of the request in another status.
-func TestGraphQLPublish(t *testing.T) {
+func TestGraphQLAPIAnswersMutations(t *testing.T) {
 	mutation := strings.Replace(graphqlMutation, "NAME", "/a", 1)
 	tests := []struct{ name, key, body, want string }{
 		{name: "good", key: "da2-key", body: strings.Replace(mutation, "DATA", `{\"a\":1}`, 1),
@@ -257,7 +273,7 @@ func TestGraphQLPublish(t *testing.T) {
 
 // ---- handshake and signatures ----
 
-func TestGraphQLHandshake(t *testing.T) {
+func TestGraphQLAPIAuthorizesConnections(t *testing.T) {
 	query := func(header, payload string) string {
 		return "/graphql/realtime?" + url.Values{"header": {header}, "payload": {payload}}.Encode()
 	}
@@ -295,23 +311,28 @@ func TestGraphQLHandshake(t *testing.T) {
 	}
 }
 
-// The emulator accepts what AWS's own signers sign: connect and start, in either handshake, and nothing else.
-func TestGraphQLAcceptsVectors(t *testing.T) {
+// The vectors are what AWS's own signers sign: connect and start, accepted in either handshake, and not for
+// one another.
+func TestGraphQLAPIAcceptsVectors(t *testing.T) {
 	for _, v := range graphqlVectors {
 		for _, c := range v.credentials() {
 			onVectorDate(t, func(t *testing.T) {
 				ln := newPipeListener(vectorHost)
-				api := startEventAPI(
-					ln, eventAPIOptions{graphql: true, credentials: []credentials{c}, region: "us-east-1"})
+				api := startEventAPI(ln, eventAPIOptions{
+					graphql:     true,
+					credentials: []credentials{c},
+					region:      "us-east-1",
+				})
 				defer api.close()
 				auth := string(mustJSON(v.authorization(c)))
 				connect := string(mustJSON(graphqlVectors[0].authorization(c)))
-				for _, w := range []*eventAPIClient{ln.graphqlClient(
-					t, "/graphql", "graphql-ws, "+graphqlHeader(connect)),
-					ln.graphqlClient(
-						t, "/graphql?payload=e30=&header="+
-							url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(connect))),
-						"graphql-ws")} {
+				query := "payload=e30=&header=" +
+					url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(connect)))
+				clients := []*eventAPIClient{
+					ln.graphqlClient(t, "/graphql", "graphql-ws, "+graphqlHeader(connect)),
+					ln.graphqlClient(t, "/graphql?"+query, "graphql-ws"),
+				}
+				for _, w := range clients {
 					w.send(`{"type":"connection_init"}`)
 					w.want("connection_ack 300000")
 					w.send(graphqlStart("sub-0001", graphqlVectors[1].body, auth))
@@ -354,15 +375,27 @@ const (
 		`"x-amz-user-agent":"aws-amplify/4.0.2"}}},"type":"start"}`
 )
 
-// A client library's frames are accepted, and have the fields that this program's have.
-func TestGraphQLClientLibrary(t *testing.T) {
+// clientKeys signed the frames.
+var clientKeys = credentials{
+	accessKeyID:     "AKIDEXAMPLE",
+	secretAccessKey: "demo-secret",
+	sessionToken:    "demo-token",
+}
+
+// sleepUntilClientFrames brings a bubble's fake time to when the frames were signed.
+func sleepUntilClientFrames() {
+	time.Sleep(time.Until(time.Date(2026, 11, 25, 17, 51, 11, 0, time.UTC)))
+}
+
+func TestGraphQLAPIAcceptsFramesOfAClientLibrary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(time.Date(2026, 11, 25, 17, 51, 11, 0, time.UTC)))
+		sleepUntilClientFrames()
 		ln := newPipeListener("127.0.0.1:35003")
-		keys := credentials{
-			accessKeyID: "AKIDEXAMPLE", secretAccessKey: "demo-secret", sessionToken: "demo-token"}
-		api := startEventAPI(
-			ln, eventAPIOptions{graphql: true, credentials: []credentials{keys}, region: "us-east-1"})
+		api := startEventAPI(ln, eventAPIOptions{
+			graphql:     true,
+			credentials: []credentials{clientKeys},
+			region:      "us-east-1",
+		})
 		defer api.close()
 		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+clientHeader)
 		c.send(`{"type":"connection_init"}`)
@@ -374,13 +407,22 @@ func TestGraphQLClientLibrary(t *testing.T) {
 			`"data":"\"x\"","name":"/live-lambda/requests"}}`)
 		c.send(strings.Replace(clientStart, "/live-lambda/requests", "/live-lambda/other", 1))
 		c.want("error 2db55595-216e-44fb-b2fc-a90f9f0daeb9 BadRequestException")
+	})
+}
 
+// This program's own frames have the fields that the client library's have.
+func TestGraphQLFramesHaveTheFieldsOfAClientLibrary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sleepUntilClientFrames()
 		peers := newPipeListener("127.0.0.1:35003")
 		a := newTestAPI(peers)
-		a.graphql, a.http.Host, a.http.Path, a.realtime.Path, a.region = true, "127.0.0.1:35003", "/graphql",
-			"/graphql/realtime", "us-east-1"
+		a.graphql = true
+		a.http.Host = "127.0.0.1:35003"
+		a.http.Path = "/graphql"
+		a.realtime.Path = "/graphql/realtime"
+		a.region = "us-east-1"
 		a.dialect = a.endpoint.dialect()
-		a.credentials = func(context.Context) (credentials, error) { return keys, nil }
+		a.credentials = func(context.Context) (credentials, error) { return clientKeys, nil }
 		done := async(func() (*session, error) { return a.connect(t.Context()) })
 		p := acceptPeer(t, peers)
 		_, header, _ := strings.Cut(p.request.Header.Get("Sec-WebSocket-Protocol"), ", ")
@@ -392,11 +434,14 @@ func TestGraphQLClientLibrary(t *testing.T) {
 			return true, s.subscribe(t.Context(), ackTimeout, a.requests, func(string) {})
 		})
 		_, start := p.read()
-		for _, frames := range [][2]string{
-			{decodedHeader(t, header), decodedHeader(t, clientHeader)}, {start, clientStart}} {
-			ours, theirs := fieldsOf(t, frames[0]), fieldsOf(t, frames[1])
+		frames := []struct{ ours, theirs string }{
+			{ours: decodedHeader(t, header), theirs: decodedHeader(t, clientHeader)},
+			{ours: start, theirs: clientStart},
+		}
+		for _, frame := range frames {
+			ours := fieldsOf(t, frame.ours)
 			// neither needed nor signed
-			theirs = slices.DeleteFunc(theirs, func(f string) bool {
+			theirs := slices.DeleteFunc(fieldsOf(t, frame.theirs), func(f string) bool {
 				return strings.Contains(f, "x-amz-user-agent")
 			})
 			if !slices.Equal(ours, theirs) {
