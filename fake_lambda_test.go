@@ -25,12 +25,16 @@ import (
 
 // ---- the Runtime API, played in process ----
 
-func TestLambdaInvocationRoundTrip(t *testing.T) {
+func TestLambdaNextGivesTheEventAndItsContext(t *testing.T) {
 	p := playLambda(t, lambdaOptions{functionName: "orders", region: "eu-west-1", version: "7"})
-	invoked := p.invoke(invokeRequest{
-		payload: []byte(`{"n":1.0}`), requestID: "req-1", qualifier: "live", traceID: "Root=1-2-3",
+	p.invoke(invokeRequest{
+		payload:         []byte(`{"n":1.0}`),
+		requestID:       "req-1",
+		qualifier:       "live",
+		traceID:         "Root=1-2-3",
 		clientContext:   `{"a":1}`,
-		cognitoIdentity: `{"cognitoIdentityId":"x"}`, tenantID: "blue",
+		cognitoIdentity: `{"cognitoIdentityId":"x"}`,
+		tenantID:        "blue",
 	})
 	before := time.Now()
 	event := p.next()
@@ -38,7 +42,8 @@ func TestLambdaInvocationRoundTrip(t *testing.T) {
 		t.Errorf("event %q", event.body)
 	}
 	want := map[string]string{
-		"Lambda-Runtime-Aws-Request-Id": "req-1", "Lambda-Runtime-Trace-Id": "Root=1-2-3",
+		"Lambda-Runtime-Aws-Request-Id":       "req-1",
+		"Lambda-Runtime-Trace-Id":             "Root=1-2-3",
 		"Content-Type":                        "application/json",
 		"Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:123456789012:function:orders:live",
 		"Lambda-Runtime-Client-Context":       `{"a":1}`,
@@ -51,13 +56,18 @@ func TestLambdaInvocationRoundTrip(t *testing.T) {
 		}
 	}
 	deadline, err := strconv.ParseInt(event.header.Get("Lambda-Runtime-Deadline-Ms"), 10, 64)
-	if left := time.UnixMilli(deadline).Sub(before); err != nil || left <= 0 ||
-		left > lambdaMaxTimeout+time.Minute {
+	left := time.UnixMilli(deadline).Sub(before)
+	if err != nil || left <= 0 || left > lambdaMaxTimeout+time.Minute {
 		t.Errorf("deadline %q leaves %v", event.header.Get("Lambda-Runtime-Deadline-Ms"), left)
 	}
-	p.want(p.respond(
-		"req-1", "fine", "Content-Type", "text/x", lambdaAttemptHeader,
-		event.header.Get(lambdaAttemptHeader)), 202, "")
+}
+
+func TestLambdaResponseIsTheResult(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	invoked := p.invoke(invokeRequest{requestID: "req-1"})
+	attempt := p.next().header.Get(lambdaAttemptHeader)
+	response := p.respond("req-1", "fine", "Content-Type", "text/x", lambdaAttemptHeader, attempt)
+	p.want(response, 202, "")
 	result := <-invoked
 	if string(result.payload) != "fine" || result.contentType != "text/x" || result.functionError != "" ||
 		result.requestID != "req-1" {
@@ -79,13 +89,18 @@ func TestLambdaEmptyValuesAreLeftOut(t *testing.T) {
 			t.Errorf("%s: %q", name, v)
 		}
 	}
-	if id := event.header.Get("Lambda-Runtime-Trace-Id"); !strings.HasPrefix(id, "Root=1-") {
+}
+
+func TestLambdaGivesATraceIDToEachInvocation(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	p.invoke(invokeRequest{})
+	if id := p.next().header.Get("Lambda-Runtime-Trace-Id"); !strings.HasPrefix(id, "Root=1-") {
 		t.Errorf("trace ID %q", id)
 	}
 }
 
-// Each row posts to an invocation that is running, as request ID "now".
-func TestLambdaAnswersRefused(t *testing.T) {
+// Each row posts to an invocation that is running, as request ID "now". In every case the runtime goes on.
+func TestLambdaRefusesWrongAnswers(t *testing.T) {
 	for name, row := range map[string]struct {
 		id, call string
 		header   []string
@@ -142,30 +157,49 @@ func TestLambdaAnswersRefused(t *testing.T) {
 					t.Errorf("result %+v", result)
 				}
 			}
-			p.holdNext() // in every case the runtime goes on
+			p.holdNext()
 			p.await("invoke end", "")
 		})
 	}
 }
 
-func TestLambdaRuntimeStates(t *testing.T) {
+func TestLambdaKnowsNoInvocationBeforeNext(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
-	p.want(p.respond("now", ""), 400, "InvalidRequestID") // before next
-	p.want(p.get("/2018-06-01/runtime/restore/next"), 404, "")
-	p.want(p.get("/2018-06-01/ping"), 200, "")
+	p.want(p.respond("now", ""), 400, "InvalidRequestID")
+}
 
-	invoked := p.invoke(invokeRequest{requestID: "now", payload: []byte("event")})
+func TestLambdaRestoresNothingWithoutSnapStart(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	p.want(p.get("/2018-06-01/runtime/restore/next"), 404, "")
+}
+
+func TestLambdaAnswersPings(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	p.want(p.get("/2018-06-01/ping"), 200, "")
+}
+
+func TestLambdaNextGivesARunningEventAgain(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	p.invoke(invokeRequest{requestID: "now", payload: []byte("event")})
 	first := p.next()
-	again := p.next() // while it runs: the same event at once
+	again := p.next()
 	if again.body != "event" ||
 		again.header.Get(lambdaAttemptHeader) != first.header.Get(lambdaAttemptHeader) {
 		t.Errorf("second next: %+v", again)
 	}
 	p.want(p.post("/2018-06-01/runtime/init/error", ""), 403, "InvalidStateTransition")
+}
 
-	body, send := io.Pipe() // an answer in progress
-	answered := make(chan played, 1)
-	go func() { answered <- p.call("POST", "/2018-06-01/runtime/invocation/now/response", body) }()
+// While an answer is under way, no other call of the runtime is allowed.
+func TestLambdaTakesOneAnswer(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	p.want(p.respond("now", ""), 400, "InvalidRequestID")
+	invoked := p.invoke(invokeRequest{requestID: "now"})
+	p.next()
+	body, send := io.Pipe()
+	answered := p.hold(func() played {
+		return p.call("POST", "/2018-06-01/runtime/invocation/now/response", body)
+	})
 	_, _ = send.Write([]byte("sl"))
 	p.await("answer begun", "runtime")
 	p.want(p.respond("now", "second"), 403, "InvalidStateTransition")
@@ -178,7 +212,7 @@ func TestLambdaRuntimeStates(t *testing.T) {
 		t.Errorf("result %+v", result)
 	}
 	p.want(p.respond("now", "late"), 400, "InvalidRequestID")
-	statuses := []int{}
+	var statuses []int
 	for _, c := range p.env.completions("now") {
 		statuses = append(statuses, c.status)
 	}
@@ -187,7 +221,7 @@ func TestLambdaRuntimeStates(t *testing.T) {
 	}
 }
 
-func TestLambdaErrors(t *testing.T) {
+func TestLambdaNormalisesErrorTypes(t *testing.T) {
 	cause := `{"working_directory":"/","exceptions":[]}`
 	for name, row := range map[string]struct {
 		header  []string
@@ -231,7 +265,7 @@ func TestLambdaErrors(t *testing.T) {
 	}
 }
 
-func TestLambdaTruncatedResponse(t *testing.T) {
+func TestLambdaTruncatedResponseIsAnError(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	invoked := p.invoke(invokeRequest{requestID: "now"})
 	p.next()
@@ -255,7 +289,7 @@ func TestLambdaTruncatedResponse(t *testing.T) {
 	p.await("invoke end", "")
 }
 
-func TestLambdaStreamedResponse(t *testing.T) {
+func TestLambdaStreamsOrBuffersResponses(t *testing.T) {
 	for name, row := range map[string]struct {
 		mode      string
 		streaming bool // the invoker's wish
@@ -293,8 +327,7 @@ func TestLambdaStreamedResponse(t *testing.T) {
 				post.Header.Set(lambdaModeHeader, row.mode)
 			}
 			post.Trailer = http.Header{lambdaErrorTypeHeader: nil, lambdaErrorBodyHeader: nil}
-			answered := make(chan played, 1)
-			go func() { answered <- p.do(post) }()
+			answered := p.hold(func() played { return p.do(post) })
 			for _, part := range []string{"one", "two"} {
 				_, _ = io.WriteString(send, part)
 				if row.streaming { // each part arrives before the next one is sent
@@ -318,7 +351,11 @@ func TestLambdaStreamedResponse(t *testing.T) {
 			if row.fails && result.trailer.Get(lambdaErrorBodyHeader) != errorBody {
 				t.Errorf("trailer %v", result.trailer)
 			}
-			if want := map[bool]string{false: "onetwo"}[row.streaming]; string(result.payload) != want {
+			want := "onetwo"
+			if row.streaming {
+				want = ""
+			}
+			if string(result.payload) != want {
 				t.Errorf("payload %q, want %q", result.payload, want)
 			}
 		})
@@ -326,7 +363,7 @@ func TestLambdaStreamedResponse(t *testing.T) {
 }
 
 // A deadline in the middle of an answer breaks the runtime's connection off and takes the writer back.
-func TestLambdaTimeoutWhileStreaming(t *testing.T) {
+func TestLambdaTimeoutBreaksOffAStream(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	arrived := make(chan string)
 	expire := make(chan struct{})
@@ -355,7 +392,7 @@ func TestLambdaTimeoutWhileStreaming(t *testing.T) {
 	}
 }
 
-func TestLambdaTimeoutAndReset(t *testing.T) {
+func TestLambdaTimeoutResetsTheEnvironment(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	expire := make(chan struct{})
 	invoked := p.invoke(invokeRequest{requestID: "now", timeout: 90 * time.Second, expire: expire})
@@ -399,7 +436,7 @@ func TestLambdaInitErrorIsTheAnswer(t *testing.T) {
 	}
 }
 
-func TestLambdaFaults(t *testing.T) {
+func TestLambdaRepliesWithInjectedFaults(t *testing.T) {
 	var faults []lambdaFault // for the next calls to /response
 	var mu sync.Mutex
 	p := playLambda(t, lambdaOptions{fault: func(r *http.Request) (f lambdaFault) {
@@ -457,7 +494,7 @@ func TestLambdaFaults(t *testing.T) {
 
 // ---- the Extensions API, played in process ----
 
-func TestLambdaRegistrationRefused(t *testing.T) {
+func TestLambdaRegistersOrRefusesExtensions(t *testing.T) {
 	invoke, both := `{"events":["INVOKE"]}`, `{"events":["INVOKE","SHUTDOWN"]}`
 	for name, row := range map[string]struct {
 		options lambdaOptions
@@ -484,7 +521,7 @@ func TestLambdaRegistrationRefused(t *testing.T) {
 			names: []string{"ours", "ours"}, body: both, errType: "Extension.InvalidExtensionState"},
 		"internal twice": {
 			names: []string{"inner", "inner"}, body: invoke, errType: "Extension.InvalidExtensionState"},
-		"INVOKE where it is not": {
+		"INVOKE with Managed Instances": {
 			options: lambdaOptions{maxConcurrency: 2}, names: []string{"ours"}, body: both,
 			errType: "Extension.InvalidEventType"},
 		"eleventh": {
@@ -517,11 +554,14 @@ func TestLambdaRegistrationRefused(t *testing.T) {
 	}
 }
 
-func TestLambdaExtensionCallsRefused(t *testing.T) {
+func TestLambdaRefusesExtensionCallsOutOfTurn(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
 	id := p.register("ours", "INVOKE", "SHUTDOWN")
-	next, initError, exitError := "/2020-01-01/extension/event/next", "/2020-01-01/extension/init/error",
-		"/2020-01-01/extension/exit/error"
+	const (
+		next      = "/2020-01-01/extension/event/next"
+		initError = "/2020-01-01/extension/init/error"
+		exitError = "/2020-01-01/extension/exit/error"
+	)
 	p.want(p.get(next), 403, "Extension.MissingExtensionIdentifier")
 	p.want(p.get(next, lambdaExtensionHeader, "x"), 403, "Extension.InvalidExtensionIdentifier")
 	p.want(p.get(next, lambdaExtensionHeader, lambdaUUID()), 403, "Extension.UnknownExtensionIdentifier")
@@ -542,7 +582,7 @@ func TestLambdaExtensionCallsRefused(t *testing.T) {
 	}
 }
 
-func TestLambdaExtensionInitError(t *testing.T) {
+func TestLambdaExtensionInitErrorFailsTheInit(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
 	id := p.register("ours")
 	p.want(p.post(
@@ -555,7 +595,7 @@ func TestLambdaExtensionInitError(t *testing.T) {
 
 // The runtime waits for external extensions; init and each phase wait for everyone's next; then comes the
 // freeze.
-func TestLambdaPhases(t *testing.T) {
+func TestLambdaPhasesWaitForEveryNext(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours", "quiet"}})
 	p.await("init start", "")
 	quiet := p.register("quiet")
@@ -624,13 +664,13 @@ func TestLambdaExtensionHoldsThePhaseOpen(t *testing.T) {
 		"Extension.UnknownExtensionIdentifier")
 }
 
-func TestLambdaTelemetryNotSupported(t *testing.T) {
+func TestLambdaSupportsNeitherTelemetryNorLogs(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	p.want(p.call("PUT", "/2022-07-01/telemetry", nil), 202, "Telemetry.NotSupported")
 	p.want(p.call("PUT", "/2020-08-15/logs", nil), 202, "Logs.NotSupported")
 }
 
-func TestLambdaCloseDuringInvocation(t *testing.T) {
+func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}, shutdownTimeout: time.Minute})
 	id := p.register("ours", "SHUTDOWN")
 	event := p.holdExtensionNext(id)
@@ -649,7 +689,8 @@ func TestLambdaCloseDuringInvocation(t *testing.T) {
 	var stacks []byte
 	for range 10_000 { // net/http's goroutines of closed connections may be on their last lines
 		stacks = make([]byte, 1<<20)
-		if stacks = stacks[:runtime.Stack(stacks, true)]; !bytes.Contains(stacks, []byte("(*lambdaEnv)")) {
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		if !bytes.Contains(stacks, []byte("(*lambdaEnv)")) {
 			return
 		}
 		runtime.Gosched()
@@ -659,7 +700,7 @@ func TestLambdaCloseDuringInvocation(t *testing.T) {
 
 // ---- Managed Instances, SnapStart ----
 
-func TestLambdaManagedInstances(t *testing.T) {
+func TestLambdaManagedInstancesRunInvocationsAtOnce(t *testing.T) {
 	p := playLambda(t, lambdaOptions{maxConcurrency: 2, external: []string{"ours"}})
 	p.holdExtensionNext(p.register("ours", "SHUTDOWN"))
 	results := []<-chan invokeResult{
@@ -676,6 +717,15 @@ func TestLambdaManagedInstances(t *testing.T) {
 			t.Errorf("invocation %d got %q", i, got)
 		}
 	}
+}
+
+func TestLambdaManagedInstancesGoOnAfterATimeout(t *testing.T) {
+	p := playLambda(t, lambdaOptions{maxConcurrency: 2, external: []string{"ours"}})
+	p.holdExtensionNext(p.register("ours", "SHUTDOWN"))
+	first := p.invoke(invokeRequest{requestID: "first"}) // brings the init
+	p.next()
+	p.want(p.respond("first", "fine"), 202, "")
+	<-first
 	expire := make(chan struct{})
 	slow := p.invoke(invokeRequest{requestID: "slow", expire: expire})
 	p.next()
@@ -692,13 +742,9 @@ func TestLambdaManagedInstances(t *testing.T) {
 	}
 }
 
-func TestLambdaSnapStart(t *testing.T) {
-	expires := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	p := playLambda(t, lambdaOptions{snapStart: true,
-		credentials: lambdaCredentials{
-			accessKeyID: "A", secretAccessKey: "B", sessionToken: "C", expiration: expires}})
-	restored := make(chan played, 1)
-	go func() { restored <- p.get("/2018-06-01/runtime/restore/next") }()
+func TestLambdaSnapStartRestoresBeforeTheFirstInvocation(t *testing.T) {
+	p := playLambda(t, lambdaOptions{snapStart: true})
+	restored := p.hold(func() played { return p.get("/2018-06-01/runtime/restore/next") })
 	p.await("init done", "")
 	p.want(p.get("/2018-06-01/runtime/restore/next"), 403, "InvalidStateTransition")
 	p.want(p.post("/2018-06-01/runtime/restore/error", ""), 403, "InvalidStateTransition")
@@ -711,16 +757,30 @@ func TestLambdaSnapStart(t *testing.T) {
 	if result := <-invoked; result.restore == 0 || string(result.payload) != "fine" {
 		t.Errorf("result %+v", result)
 	}
+}
 
+func TestLambdaSnapStartGivesCredentialsByAnEndpoint(t *testing.T) {
+	expires := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	p := playLambda(t, lambdaOptions{
+		snapStart: true,
+		credentials: lambdaCredentials{
+			accessKeyID: "A", secretAccessKey: "B", sessionToken: "C", expiration: expires},
+	})
 	p.want(p.get(lambdaCredentialsPath, "Authorization", "x"), 404, "")
 	p.env.setCredentials(
 		lambdaCredentials{accessKeyID: "D", secretAccessKey: "E", sessionToken: "F", expiration: expires})
 	got := p.get(lambdaCredentialsPath, "Authorization", p.env.token)
-	if want := `{"AccessKeyId":"D","Expiration":"2030-01-02T03:04:05Z","SecretAccessKey":"E","Token":"F"}` +
-		"\n"; got.body != want {
+	want := `{"AccessKeyId":"D","Expiration":"2030-01-02T03:04:05Z","SecretAccessKey":"E","Token":"F"}` + "\n"
+	if got.body != want {
 		t.Errorf("credentials %s", got.body)
 	}
+}
+
+func TestLambdaSnapStartGivesNoCredentialsInVariables(t *testing.T) {
+	p := playLambda(t, lambdaOptions{snapStart: true})
+	p.env.mu.Lock()
 	variables := strings.Join(p.env.variables(true), "\n") + "\n"
+	p.env.mu.Unlock()
 	if !strings.Contains(variables, "AWS_CONTAINER_AUTHORIZATION_TOKEN="+p.env.token+"\n") ||
 		strings.Contains(variables, "AWS_ACCESS_KEY_ID") ||
 		!strings.Contains(variables, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start\n") ||
@@ -729,10 +789,9 @@ func TestLambdaSnapStart(t *testing.T) {
 	}
 }
 
-func TestLambdaRestoreError(t *testing.T) {
+func TestLambdaRestoreErrorIsTheAnswer(t *testing.T) {
 	p := playLambda(t, lambdaOptions{snapStart: true})
-	restored := make(chan played, 1)
-	go func() { restored <- p.get("/2018-06-01/runtime/restore/next") }()
+	restored := p.hold(func() played { return p.get("/2018-06-01/runtime/restore/next") })
 	p.await("init done", "")
 	invoked := p.invoke(invokeRequest{})
 	<-restored
@@ -745,7 +804,7 @@ func TestLambdaRestoreError(t *testing.T) {
 	}
 }
 
-func TestLambdaOptionsRefused(t *testing.T) {
+func TestLambdaRefusesTimeoutsOutOfRange(t *testing.T) {
 	for name, o := range map[string]lambdaOptions{
 		"too long": {timeout: 901 * time.Second},
 		"negative": {timeout: -1},
