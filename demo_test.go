@@ -34,12 +34,14 @@ func runDemo(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func TestDemo(t *testing.T) {
+func TestDemoEmulatesAnEventAPIByDefault(t *testing.T) {
 	if out := runDemo(t); !strings.Contains(out, "AppSync Events, on loopback") {
 		t.Errorf("without a flag:\n%s", out)
 	}
-	overBoth(t, testDemo)
 }
+
+// First the local handler answers, then, without it, the deployed code.
+func TestDemoShowsAnswersOfBothHandlers(t *testing.T) { overBoth(t, testDemo) }
 
 func testDemo(t *testing.T, over eventAPIOptions) {
 	out := runDemo(t, "--protocol", over.protocol())
@@ -61,14 +63,14 @@ while event=$(curl -sS -D "$headers" "$api/next"); do
 	curl -sS -o /dev/null -d "{\"shell\":$event}" "$api/$id/response"
 done`
 
-func TestDemoShellRuntime(t *testing.T) {
+func TestDemoRunsARuntimeThatIsAShellScript(t *testing.T) {
 	needCurl(t)
 	if out := runDemo(t, "--", "sh", "-c", shellRuntime); !strings.Contains(out, `{"shell":{"name":"you"}}`) {
 		t.Errorf("the shell runtime did not answer:\n%s", out)
 	}
 }
 
-func TestDemoLargeEvent(t *testing.T) { overBoth(t, testDemoLargeEvent) }
+func TestDemoReturnsALargeEvent(t *testing.T) { overBoth(t, testDemoLargeEvent) }
 
 func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	file := filepath.Join(t.TempDir(), "event.json")
@@ -76,13 +78,13 @@ func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	if err := os.WriteFile(file, event, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := runDemo(t, "--protocol", over.protocol(), "--event", file); !strings.Contains(
-		out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
+	out := runDemo(t, "--protocol", over.protocol(), "--event", file)
+	if !strings.Contains(out, fmt.Sprintf("equals the event, token for token (%d bytes)", len(event))) {
 		t.Errorf("the event did not come back:\n%s", out)
 	}
 }
 
-// listeningDemo is `demo --listen`, with handler where it is given.
+// listeningDemo is `demo --listen`, with a handler if one is given.
 type listeningDemo struct {
 	*exec.Cmd
 	url string
@@ -107,7 +109,9 @@ func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Stdout, d.Stderr, d.out = w, w, bufio.NewReader(r)
+	d.Stdout = w
+	d.Stderr = w
+	d.out = bufio.NewReader(r)
 	err = d.Start()
 	w.Close()
 	t.Cleanup(func() { r.Close() })
@@ -143,7 +147,7 @@ func (d *listeningDemo) end(t *testing.T) {
 	}
 }
 
-func TestDemoListen(t *testing.T) {
+func TestDemoTakesInvocations(t *testing.T) {
 	d := startListeningDemo(t)
 	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))
 	if err != nil {
@@ -158,8 +162,7 @@ func TestDemoListen(t *testing.T) {
 	d.end(t)
 }
 
-// An interrupt leaves an invocation the time to be answered.
-func TestDemoInterruptedOnce(t *testing.T) {
+func TestDemoAnswersAfterOneInterrupt(t *testing.T) {
 	needCurl(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
@@ -195,8 +198,8 @@ id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Run
 	}
 }
 
-// A second interrupt reaches the local end, which ends a handler that would not come to its end.
-func TestDemoInterruptedTwice(t *testing.T) {
+// The second interrupt reaches the local end, which ends a handler that would not come to its end.
+func TestDemoEndsItsHandlerAfterTwoInterrupts(t *testing.T) {
 	needCurl(t)
 	d := startListeningDemo(
 		t, "--", "sh", "-c",

@@ -17,10 +17,16 @@ import (
 	"testing"
 )
 
-func TestServeInvoke(t *testing.T) {
-	p := playLambda(t, lambdaOptions{functionName: "orders", version: "7"})
+// ordersARN is the function's in these tests.
+const ordersARN = "arn:aws:lambda:us-east-1:123456789012:function:orders"
+
+// startInvokeAPI serves Invoke for the function orders. Its runtime returns the event, the client context and
+// the ARN, or an error if the event is "fail".
+func startInvokeAPI(t *testing.T) (p *lambdaPlayer, url string) {
+	t.Helper()
+	p = playLambda(t, lambdaOptions{functionName: "orders", version: "7"})
 	server := httptest.NewServer(serveInvoke(p.env))
-	defer server.Close()
+	t.Cleanup(server.Close)
 	go p.serve(func(event played) (string, string, []string) {
 		if event.body == `"fail"` {
 			return "error", `{"errorMessage":"no"}`, nil
@@ -29,63 +35,26 @@ func TestServeInvoke(t *testing.T) {
 			event.body + event.header.Get("Lambda-Runtime-Client-Context") +
 				event.header.Get("Lambda-Runtime-Invoked-Function-Arn"), nil
 	})
-	arn := "arn:aws:lambda:us-east-1:123456789012:function:orders"
-	large := strings.Repeat(" ", lambdaMaxRequest)
-	for name, row := range map[string]struct {
-		function, body string
-		header         []string
-		status         int
-		want           string
-		errType        string // X-Amzn-Errortype
-		failed         string // X-Amz-Function-Error
-	}{
-		"answer":    {function: "orders", body: `{"a":1}`, status: 200, want: `{"a":1}` + arn},
-		"no body":   {function: "orders", status: 200, want: `{}` + arn},
-		"qualifier": {function: "orders:live", body: `1`, status: 200, want: `1` + arn + `:live`},
-		"ARN":       {function: arn, body: `1`, status: 200, want: `1` + arn},
-		"qualifier apart": {
-			function: "orders/invocations?Qualifier=blue", body: `1`, status: 200, want: `1` + arn + `:blue`},
-		"error": {
-			function: "orders", body: `"fail"`, status: 200, want: `{"errorMessage":"no"}`,
-			failed: "Unhandled"},
-		"client context": {
-			function: "orders", body: `1`,
-			header: []string{
-				"X-Amz-Client-Context", base64.StdEncoding.EncodeToString([]byte("{\n\"c\": 1}"))},
-			status: 200, want: `1{"c":1}` + arn},
-		"bad context": {
-			function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400,
-			errType: "InvalidRequestContentException"},
-		"not JSON": {
-			function: "orders", body: `{`, status: 400, errType: "InvalidRequestContentException"},
-		"too large": {
-			function: "orders", body: large + "1", status: 413, errType: "RequestTooLargeException"},
-		"too large, async": {
-			function: "orders", body: large[:lambdaMaxAsync] + "1",
-			header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413,
-			errType: "RequestTooLargeException"},
-		"unknown": {
-			function: "other", body: `1`, status: 404, errType: "ResourceNotFoundException"},
-		"dry run": {
-			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
-		"unknown type": {
-			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "Later"}, status: 400,
-			errType: "InvalidParameterValueException"},
-		"another host": {
-			function: "orders", body: `1`, header: []string{"Host", "evil.example"}, status: 403},
-		"loopback by name": {
-			function: "orders", body: `1`, header: []string{"Host", "localhost:9000"}, status: 200,
-			want: `1` + arn},
-		"IPv6": {
-			function: "orders", body: `1`, header: []string{"Host", "[::1]:9000"}, status: 200,
-			want: `1` + arn},
-		"a web page": {
-			function: "orders", body: `1`, header: []string{"Origin", "http://127.0.0.1:9000"}, status: 403},
-		"a browser's image": {
-			function: "orders", body: `1`, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403},
-	} {
+	return p, server.URL + "/2015-03-31/functions/"
+}
+
+// invokeCase is a call of Invoke and what comes back.
+type invokeCase struct {
+	function string
+	body     string
+	header   []string
+	status   int
+	want     string // the body; not looked at if empty
+	errType  string // X-Amzn-Errortype
+	failed   string // X-Amz-Function-Error
+}
+
+func wantInvokes(t *testing.T, cases map[string]invokeCase) {
+	t.Helper()
+	p, functions := startInvokeAPI(t)
+	for name, row := range cases {
 		t.Run(name, func(t *testing.T) {
-			url := server.URL + "/2015-03-31/functions/" + row.function
+			url := functions + row.function
 			if !strings.Contains(url, "/invocations") {
 				url += "/invocations"
 			}
@@ -104,20 +73,91 @@ func TestServeInvoke(t *testing.T) {
 			}
 		})
 	}
-	got := p.call(
-		"POST", server.URL+"/2015-03-31/functions/orders/invocations", strings.NewReader(`"later"`),
+}
+
+func TestInvokeAPIAnswers(t *testing.T) {
+	arn := ordersARN
+	wantInvokes(t, map[string]invokeCase{
+		"answer":    {function: "orders", body: `{"a":1}`, status: 200, want: `{"a":1}` + arn},
+		"no body":   {function: "orders", status: 200, want: `{}` + arn},
+		"qualifier": {function: "orders:live", body: `1`, status: 200, want: `1` + arn + `:live`},
+		"ARN":       {function: arn, body: `1`, status: 200, want: `1` + arn},
+		"qualifier apart": {
+			function: "orders/invocations?Qualifier=blue", body: `1`, status: 200, want: `1` + arn + `:blue`},
+		"error": {
+			function: "orders", body: `"fail"`, status: 200, want: `{"errorMessage":"no"}`,
+			failed: "Unhandled"},
+		"client context": {
+			function: "orders", body: `1`,
+			header: []string{
+				"X-Amz-Client-Context", base64.StdEncoding.EncodeToString([]byte("{\n\"c\": 1}"))},
+			status: 200, want: `1{"c":1}` + arn},
+	})
+}
+
+func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
+	large := strings.Repeat(" ", lambdaMaxRequest)
+	wantInvokes(t, map[string]invokeCase{
+		"bad context": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400,
+			errType: "InvalidRequestContentException"},
+		"not JSON": {
+			function: "orders", body: `{`, status: 400, errType: "InvalidRequestContentException"},
+		"too large": {
+			function: "orders", body: large + "1", status: 413, errType: "RequestTooLargeException"},
+		"too large, async": {
+			function: "orders", body: large[:lambdaMaxAsync] + "1",
+			header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413,
+			errType: "RequestTooLargeException"},
+		"unknown": {
+			function: "other", body: `1`, status: 404, errType: "ResourceNotFoundException"},
+		"unknown type": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "Later"}, status: 400,
+			errType: "InvalidParameterValueException"},
+	})
+}
+
+func TestInvokeAPIInvokesNothingInADryRun(t *testing.T) {
+	wantInvokes(t, map[string]invokeCase{
+		"dry run": {
+			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
+	})
+}
+
+func TestInvokeAPIServesLoopbackNamesAndNoBrowsers(t *testing.T) {
+	arn := ordersARN
+	wantInvokes(t, map[string]invokeCase{
+		"another host": {
+			function: "orders", body: `1`, header: []string{"Host", "evil.example"}, status: 403},
+		"loopback by name": {
+			function: "orders", body: `1`, header: []string{"Host", "localhost:9000"}, status: 200,
+			want: `1` + arn},
+		"IPv6": {
+			function: "orders", body: `1`, header: []string{"Host", "[::1]:9000"}, status: 200,
+			want: `1` + arn},
+		"a web page": {
+			function: "orders", body: `1`, header: []string{"Origin", "http://127.0.0.1:9000"}, status: 403},
+		"a browser's image": {
+			function: "orders", body: `1`, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403},
+	})
+}
+
+func TestInvokeAPIAcceptsAsynchronousInvocations(t *testing.T) {
+	p, functions := startInvokeAPI(t)
+	got := p.call("POST", functions+"orders/invocations", strings.NewReader(`"later"`),
 		"X-Amz-Invocation-Type", "Event")
 	if got.status != 202 || got.body != "" {
 		t.Errorf("async: %+v", got)
 	}
-	if _, err := p.env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
+	_, err := p.env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
 		return ev.name == "answer" && ev.requestID == got.header.Get("X-Amzn-Requestid")
-	}); err != nil {
+	})
+	if err != nil {
 		t.Error(err)
 	}
 }
 
-func TestServeInvokeStreams(t *testing.T) {
+func TestInvokeAPIStreamsAnswers(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	server := httptest.NewServer(serveInvoke(p.env))
 	defer server.Close()
@@ -140,15 +180,16 @@ func TestServeInvokeStreams(t *testing.T) {
 	}
 	defer response.Body.Close()
 	lines := bufio.NewReader(response.Body)
-	if line, _ := lines.ReadString('\n'); line != "one\n" ||
-		response.Header.Get("Content-Type") != "text/plain" {
+	line, _ := lines.ReadString('\n')
+	if line != "one\n" || response.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("first line %q, header %v", line, response.Header)
 	}
 	_, _ = io.WriteString(send, "two\n") // only now
 	trailer.Set(lambdaErrorTypeHeader, "Function.Broke")
 	trailer.Set(lambdaErrorBodyHeader, "e30=")
 	send.Close()
-	if rest, err := io.ReadAll(lines); string(rest) != "two\n" || err != nil {
+	rest, err := io.ReadAll(lines)
+	if string(rest) != "two\n" || err != nil {
 		t.Errorf("rest %q, %v", rest, err)
 	}
 	if response.Trailer.Get("X-Amz-Function-Error") != "Unhandled" ||
@@ -158,8 +199,8 @@ func TestServeInvokeStreams(t *testing.T) {
 	}
 }
 
-// One invocation at a time, the others wait; each gets its own answer, once.
-func TestLambdaManyInvocations(t *testing.T) {
+// The others wait; each gets its own answer, once.
+func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	go p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
 	var wg sync.WaitGroup
@@ -189,8 +230,7 @@ func TestLambdaManyInvocations(t *testing.T) {
 	}
 }
 
-// A caller that gives up does not stop the function.
-func TestLambdaInvokeCancelled(t *testing.T) {
+func TestLambdaCallerThatGivesUpDoesNotStopTheFunction(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)

@@ -17,45 +17,29 @@ import (
 	"time"
 )
 
-func TestLambdaProcesses(t *testing.T) {
+// One life of an environment with two extensions, from the init to the shutdown. What holds for each phase is
+// in a function of its own: starting processes takes time.
+func TestLambdaProcessesFromInitToShutdown(t *testing.T) {
 	var output lockedBuffer
-	layer := lambdaLayer(t, "20-second", "10-first")
-	env := launchLambda(
-		t, lambdaOptions{
-			layerDir: layer, output: &output, environment: map[string]string{"GREETING": "hello"}})
+	env := launchLambda(t, lambdaOptions{
+		layerDir:    lambdaLayer(t, "20-second", "10-first"),
+		output:      &output,
+		environment: map[string]string{"GREETING": "hello"},
+	})
 	if err := env.ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, ev := range env.events() {
-		names = append(names, strings.TrimSpace(ev.name+" "+ev.who))
-	}
-	order(t, names, "extension launched 10-first", "extension launched 20-second", "runtime started",
-		"runtime next runtime", "init done")
-	order(t, names, "extension registered 10-first", "runtime started")
-	order(t, names, "extension registered 20-second", "runtime started")
-
+	wantInitInOrder(t, env)
 	waitStopped(t, env) // frozen until there is something to do
-	got := invokeLambda(t, env, "env")
-	for name, want := range map[string]string{
-		"GREETING": "hello", "_HANDLER": "index.handler", "AWS_LAMBDA_FUNCTION_NAME": "function",
-		"AWS_REGION":             "us-east-1",
-		"AWS_LAMBDA_RUNTIME_API": env.addr, "LAMBDA_TASK_ROOT": env.taskDir,
-		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-		"AWS_ACCESS_KEY_ID":              "ASIAEMULATEDLAMBDA00", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
-		"HOME": "",
-	} {
-		if value := variable(string(got.payload), name); value != want {
-			t.Errorf("%s=%q, want %q", name, value, want)
-		}
-	}
+	wantRuntimeVariables(t, env, string(invokeLambda(t, env, "env").payload))
 	frozen := 0
-	if _, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
+	_, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
 		if ev.name == "frozen" {
 			frozen++
 		}
 		return frozen == 2
-	}); err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	waitStopped(t, env)
@@ -79,14 +63,50 @@ func TestLambdaProcesses(t *testing.T) {
 	}
 }
 
-func TestLambdaProcessFailures(t *testing.T) {
+// wantInitInOrder expects extensions to start in the order of their names, and the runtime when they have
+// registered.
+func wantInitInOrder(t *testing.T, env *lambdaEnv) {
+	t.Helper()
+	var names []string
+	for _, ev := range env.events() {
+		names = append(names, strings.TrimSpace(ev.name+" "+ev.who))
+	}
+	order(t, names, "extension launched 10-first", "extension launched 20-second", "runtime started",
+		"runtime next runtime", "init done")
+	order(t, names, "extension registered 10-first", "runtime started")
+	order(t, names, "extension registered 20-second", "runtime started")
+}
+
+// wantRuntimeVariables looks into what a runtime says of its environment.
+func wantRuntimeVariables(t *testing.T, env *lambdaEnv, variables string) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"GREETING":                        "hello",
+		"_HANDLER":                        "index.handler",
+		"AWS_LAMBDA_FUNCTION_NAME":        "function",
+		"AWS_REGION":                      "us-east-1",
+		"AWS_LAMBDA_RUNTIME_API":          env.addr,
+		"LAMBDA_TASK_ROOT":                env.taskDir,
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
+		"AWS_ACCESS_KEY_ID":               "ASIAEMULATEDLAMBDA00",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+		"HOME":                            "",
+	} {
+		if value := variable(variables, name); value != want {
+			t.Errorf("%s=%q, want %q", name, value, want)
+		}
+	}
+}
+
+// A process that exits, or hangs, fails the invocation that runs, and the next one finds a new environment.
+func TestLambdaProcessFailureFailsOneInvocation(t *testing.T) {
 	for name, row := range map[string]struct {
-		do     string
-		id     string
-		layer  []string
-		want   string
+		do     string   // what the runtime does with the event
+		id     string   // what the extension does with INVOKE
+		layer  []string // extensions
+		want   string   // error type
 		says   string
-		reason string
+		reason string // of the shutdown
 	}{
 		"runtime exits": {
 			do: "exit 0", want: "Runtime.ExitError", says: "Runtime exited without providing a reason",
@@ -136,8 +156,8 @@ func TestLambdaProcessFailures(t *testing.T) {
 	}
 }
 
-// A runtime that dies while nothing runs fails the invocation that meets it, and no more.
-func TestLambdaRuntimeKilledWhileFrozen(t *testing.T) {
+// It fails the invocation that meets it, and no more.
+func TestLambdaRuntimeKilledWhileFrozenFailsOneInvocation(t *testing.T) {
 	env := launchLambda(t, lambdaOptions{})
 	if err := env.ready(t.Context()); err != nil {
 		t.Fatal(err)
@@ -152,7 +172,7 @@ func TestLambdaRuntimeKilledWhileFrozen(t *testing.T) {
 	}
 }
 
-func TestLambdaInitFailures(t *testing.T) {
+func TestLambdaInitSaysWhyItFails(t *testing.T) {
 	write := func(dir, name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
 		writeScript(t, path, text, mode)
@@ -217,12 +237,12 @@ func TestLambdaInitFailures(t *testing.T) {
 	}
 }
 
-func TestLambdaExecWrapperAndBootstrap(t *testing.T) {
+func TestLambdaRunsExecWrapperOrBootstrap(t *testing.T) {
 	wrapper := "#!/bin/sh\nexport WRAPPED=yes\nexec \"$@\"\n"
 	bootstrap := "#!/bin/sh\nexport WRAPPED=bootstrap\nexec " + strings.Join(lambdaHelper(), " ") + "\n"
 	for name, row := range map[string]struct {
 		osOnly    bool
-		bootstrap string // where it is
+		bootstrap string // the directory that has it
 		wrapper   string
 		want      string
 	}{
@@ -236,8 +256,11 @@ func TestLambdaExecWrapperAndBootstrap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			o := lambdaOptions{
-				layerDir: filepath.Join(dir, "layer"), taskDir: filepath.Join(dir, "task"),
-				osOnly: row.osOnly, environment: map[string]string{}}
+				layerDir:    filepath.Join(dir, "layer"),
+				taskDir:     filepath.Join(dir, "task"),
+				osOnly:      row.osOnly,
+				environment: map[string]string{},
+			}
 			writeScript(t, filepath.Join(dir, "layer", "wrapper"), wrapper, 0o755)
 			writeScript(t, filepath.Join(dir, "task", "unused"), "", 0o644)
 			if row.bootstrap != "" {
@@ -254,8 +277,8 @@ func TestLambdaExecWrapperAndBootstrap(t *testing.T) {
 	}
 }
 
-// At the end of the time what has not exited is killed, with all that it started.
-func TestLambdaShutdownKills(t *testing.T) {
+// That is at the end of the time, and with all that it started.
+func TestLambdaShutdownKillsWhatDoesNotExit(t *testing.T) {
 	dir := t.TempDir()
 	writeScript(
 		t, filepath.Join(dir, "extensions", "ours"),
@@ -272,7 +295,7 @@ func TestLambdaShutdownKills(t *testing.T) {
 	}
 }
 
-func TestLambdaCloseWhileProcessesWork(t *testing.T) {
+func TestLambdaCloseLetsWorkingProcessesExit(t *testing.T) {
 	var output lockedBuffer
 	env := launchLambda(t, lambdaOptions{layerDir: lambdaLayer(t, "ours"), output: &output})
 	failed := make(chan invokeResult, 1)
@@ -281,9 +304,10 @@ func TestLambdaCloseWhileProcessesWork(t *testing.T) {
 		failed <- result
 	}()
 	for _, who := range []string{"runtime", "ours"} {
-		if _, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
+		_, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
 			return ev.name == "event delivered" && ev.who == who
-		}); err != nil {
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -55,14 +55,19 @@ func startTestLambda(t *testing.T, o lambdaOptions) *lambdaEnv {
 // playLambda starts an environment without processes.
 func playLambda(t *testing.T, o lambdaOptions) *lambdaPlayer {
 	t.Helper()
-	o.timeout, o.initTimeout = lambdaMaxTimeout, cmp.Or(o.initTimeout, time.Hour)
+	o.timeout = lambdaMaxTimeout
+	o.initTimeout = cmp.Or(o.initTimeout, time.Hour)
 	if o.shutdownTimeout == 0 {
 		o.shutdownTimeout = 50 * time.Millisecond // nobody fetches SHUTDOWN
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &lambdaPlayer{
-		t: t, env: startTestLambda(t, o), client: &http.Client{Transport: transport}, seen: map[string]int{}}
+		t:      t,
+		env:    startTestLambda(t, o),
+		client: &http.Client{Transport: transport},
+		seen:   map[string]int{},
+	}
 }
 
 func (p *lambdaPlayer) do(req *http.Request) played {
@@ -235,7 +240,8 @@ func launchLambda(t *testing.T, o lambdaOptions) *lambdaEnv {
 	if !o.osOnly {
 		o.runtime = lambdaHelper()
 	}
-	o.timeout, o.initTimeout = lambdaMaxTimeout, time.Hour
+	o.timeout = lambdaMaxTimeout
+	o.initTimeout = time.Hour
 	if o.shutdownTimeout == 0 {
 		o.shutdownTimeout = time.Hour // everyone exits by itself
 	}
@@ -287,8 +293,8 @@ func waitStopped(t *testing.T, env *lambdaEnv) {
 	for _, p := range env.current().processes {
 		var status syscall.WaitStatus
 		for !status.Stopped() {
-			if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil &&
-				err != syscall.EINTR {
+			_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+			if err != nil && err != syscall.EINTR {
 				t.Fatal(err)
 			}
 		}
@@ -330,15 +336,17 @@ func helperRuntime() int {
 			return 9
 		}
 		event, _ := io.ReadAll(response.Body)
-		answer := "did " + string(event)
-		switch do := string(event); {
+		do := string(event)
+		answer := "did " + do
+		switch {
 		case do == "env":
 			answer = strings.Join(os.Environ(), "\n")
 		case do == "hang":
 			helperBlock()
 		case do == "child": // that outlives it, with the output open
 			child := exec.Command("tail", "-f", "/dev/null")
-			child.Stdout, child.Stderr = os.Stdout, os.Stderr
+			child.Stdout = os.Stdout
+			child.Stderr = os.Stderr
 			if child.Start() != nil {
 				return 8
 			}
