@@ -6,14 +6,11 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -197,53 +194,4 @@ func TestInvokeAPIStreamsAnswers(t *testing.T) {
 		response.Trailer.Get(lambdaErrorBodyHeader) != "e30=" {
 		t.Errorf("trailer %v", response.Trailer)
 	}
-}
-
-// The others wait; each gets its own answer, once.
-func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
-	p := playLambda(t, lambdaOptions{})
-	go p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
-	var wg sync.WaitGroup
-	for worker := range 4 {
-		wg.Go(func() {
-			for i := range 50 {
-				id := fmt.Sprintf("%d-%d", worker, i)
-				result, err := p.env.invoke(t.Context(), invokeRequest{requestID: id, payload: []byte(id)})
-				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" ||
-					len(attempts) != 1 || attempts[0].status != 202 {
-					t.Errorf("%s: %q, %v, completions %+v", id, result.payload, err, attempts)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	running := ""
-	for _, ev := range p.env.events() {
-		switch {
-		case ev.name == "invoke start" && running != "":
-			t.Errorf("%s began before %s had ended", ev.requestID, running)
-		case ev.name == "invoke start":
-			running = ev.requestID
-		case ev.name == "invoke end":
-			running = ""
-		}
-	}
-}
-
-func TestLambdaCallerThatGivesUpDoesNotStopTheFunction(t *testing.T) {
-	p := playLambda(t, lambdaOptions{})
-	ctx, cancel := context.WithCancel(t.Context())
-	gone := make(chan error, 1)
-	go func() {
-		_, err := p.env.invoke(ctx, invokeRequest{requestID: "now"})
-		gone <- err
-	}()
-	p.next()
-	cancel()
-	if err := <-gone; err == nil {
-		t.Error("no error")
-	}
-	p.want(p.respond("now", "fine"), 202, "")
-	p.holdNext()
-	p.await("invoke end", "")
 }

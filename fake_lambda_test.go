@@ -2,11 +2,12 @@
 
 package main
 
-// fake_lambda_test.go plays a runtime and extensions in process against the emulated Lambda.
+// fake_lambda_test.go plays a runtime, and extensions if need be, in process against the emulated Lambda.
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -492,106 +493,7 @@ func TestLambdaRepliesWithInjectedFaults(t *testing.T) {
 	}
 }
 
-// ---- the Extensions API, played in process ----
-
-func TestLambdaRegistersOrRefusesExtensions(t *testing.T) {
-	invoke, both := `{"events":["INVOKE"]}`, `{"events":["INVOKE","SHUTDOWN"]}`
-	for name, row := range map[string]struct {
-		options lambdaOptions
-		names   []string // registered one after another; the last is the one that counts
-		body    string
-		ready   bool // only after the runtime's next
-		errType string
-	}{
-		"external":  {names: []string{"ours"}, body: both},
-		"no events": {names: []string{"ours"}, body: `{}`},
-		"no name": {
-			names: []string{""}, body: both, errType: "Extension.InvalidExtensionName"},
-		"empty body": {names: []string{"ours"}, body: ``, errType: "InvalidRequestFormat"},
-		"configuration keys": {
-			names: []string{"ours"}, body: `{"configurationKeys":["x"]}`, errType: "InvalidRequestFormat"},
-		"unknown event": {
-			names: []string{"ours"}, body: `{"events":["FREEZE"]}`, errType: "Extension.InvalidEventType"},
-		"internal": {names: []string{"inner"}, body: invoke},
-		"internal and SHUTDOWN": {
-			names: []string{"inner"}, body: both, errType: "Extension.InvalidEventType"},
-		"internal, too late": {
-			names: []string{"inner"}, body: invoke, ready: true, errType: "Extension.RegistrationClosed"},
-		"twice": {
-			names: []string{"ours", "ours"}, body: both, errType: "Extension.InvalidExtensionState"},
-		"internal twice": {
-			names: []string{"inner", "inner"}, body: invoke, errType: "Extension.InvalidExtensionState"},
-		"INVOKE with Managed Instances": {
-			options: lambdaOptions{maxConcurrency: 2}, names: []string{"ours"}, body: both,
-			errType: "Extension.InvalidEventType"},
-		"eleventh": {
-			names: []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"}, body: invoke,
-			errType: "Extension.TooManyExtensions"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			row.options.external = []string{"ours"}
-			p := playLambda(t, row.options)
-			if row.ready {
-				p.holdNext()
-				p.await("runtime next", "runtime")
-			}
-			var got played
-			for _, name := range row.names {
-				got = p.post(
-					"/2020-01-01/extension/register", row.body, "Lambda-Extension-Name", name,
-					"Lambda-Extension-Accept-Feature", "x, accountId")
-			}
-			if row.errType != "" {
-				p.want(got, 403, row.errType)
-				return
-			}
-			p.want(got, 200, "")
-			if want := `{"accountId":"123456789012","functionName":"function","functionVersion":"$LATEST",` +
-				`"handler":"index.handler"}` + "\n"; got.body != want {
-				t.Errorf("got %s, want %s", got.body, want)
-			}
-		})
-	}
-}
-
-func TestLambdaRefusesExtensionCallsOutOfTurn(t *testing.T) {
-	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
-	id := p.register("ours", "INVOKE", "SHUTDOWN")
-	const (
-		next      = "/2020-01-01/extension/event/next"
-		initError = "/2020-01-01/extension/init/error"
-		exitError = "/2020-01-01/extension/exit/error"
-	)
-	p.want(p.get(next), 403, "Extension.MissingExtensionIdentifier")
-	p.want(p.get(next, lambdaExtensionHeader, "x"), 403, "Extension.InvalidExtensionIdentifier")
-	p.want(p.get(next, lambdaExtensionHeader, lambdaUUID()), 403, "Extension.UnknownExtensionIdentifier")
-	p.want(p.post(initError, "", lambdaExtensionHeader, id), 403, "Extension.MissingHeader")
-	p.want(p.post(exitError, "", lambdaExtensionHeader, lambdaUUID()), 403,
-		"Extension.UnknownExtensionIdentifier")
-	p.holdExtensionNext(id)
-	p.await("extension next", "ours")
-	p.want(p.get(next, lambdaExtensionHeader, id), 403, "Extension.InvalidExtensionState") // one at a time
-	p.want(p.post(
-		initError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 403,
-		"Extension.InvalidExtensionState")
-	p.want(p.post(
-		exitError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 202,
-		"")
-	if err := p.env.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Extension.ExitError") {
-		t.Errorf("ready: %v", err)
-	}
-}
-
-func TestLambdaExtensionInitErrorFailsTheInit(t *testing.T) {
-	p := playLambda(t, lambdaOptions{external: []string{"ours"}})
-	id := p.register("ours")
-	p.want(p.post(
-		"/2020-01-01/extension/init/error", "", lambdaExtensionHeader, id,
-		"Lambda-Extension-Function-Error-Type", "Extension.X"), 202, "")
-	if err := p.env.ready(t.Context()); err == nil || err.Error() != "Extension.InitError: Extension.X" {
-		t.Errorf("ready: %v", err)
-	}
-}
+// ---- phases ----
 
 // The runtime waits for external extensions; init and each phase wait for everyone's next; then comes the
 // freeze.
@@ -637,39 +539,6 @@ func TestLambdaPhasesWaitForEveryNext(t *testing.T) {
 	order(t, names, "invoke start", "event delivered ours", "extension next ours", "frozen")
 }
 
-func TestLambdaExtensionHoldsThePhaseOpen(t *testing.T) {
-	p := playLambda(t, lambdaOptions{external: []string{"ours"}, shutdownTimeout: time.Minute})
-	id := p.register("ours", "INVOKE", "SHUTDOWN")
-	event := p.holdExtensionNext(id)
-	expire := make(chan struct{})
-	invoked := p.invoke(invokeRequest{requestID: "now", expire: expire})
-	p.next()
-	<-event
-	p.want(p.respond("now", "fine"), 202, "")
-	if result := <-invoked; string(result.payload) != "fine" {
-		t.Errorf("result %+v", result)
-	}
-	p.holdNext()
-	close(expire)
-	if ev := p.await("invoke failed", ""); ev.detail != "Sandbox.Timedout" { // never called next
-		t.Errorf("event %+v", ev)
-	}
-	var shutdown struct{ EventType, ShutdownReason string }
-	_ = json.Unmarshal([]byte((<-p.holdExtensionNext(id)).body), &shutdown)
-	if shutdown.EventType != "SHUTDOWN" || shutdown.ShutdownReason != "timeout" {
-		t.Errorf("got %+v", shutdown)
-	}
-	p.await("shutdown done", "")
-	p.want(p.get("/2020-01-01/extension/event/next", lambdaExtensionHeader, id), 403,
-		"Extension.UnknownExtensionIdentifier")
-}
-
-func TestLambdaSupportsNeitherTelemetryNorLogs(t *testing.T) {
-	p := playLambda(t, lambdaOptions{})
-	p.want(p.call("PUT", "/2022-07-01/telemetry", nil), 202, "Telemetry.NotSupported")
-	p.want(p.call("PUT", "/2020-08-15/logs", nil), 202, "Logs.NotSupported")
-}
-
 func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 	p := playLambda(t, lambdaOptions{external: []string{"ours"}, shutdownTimeout: time.Minute})
 	id := p.register("ours", "SHUTDOWN")
@@ -696,6 +565,55 @@ func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 		runtime.Gosched()
 	}
 	t.Errorf("goroutines left behind:\n%s", stacks)
+}
+
+// The others wait; each gets its own answer, once.
+func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	go p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				id := fmt.Sprintf("%d-%d", worker, i)
+				result, err := p.env.invoke(t.Context(), invokeRequest{requestID: id, payload: []byte(id)})
+				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" ||
+					len(attempts) != 1 || attempts[0].status != 202 {
+					t.Errorf("%s: %q, %v, completions %+v", id, result.payload, err, attempts)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	running := ""
+	for _, ev := range p.env.events() {
+		switch {
+		case ev.name == "invoke start" && running != "":
+			t.Errorf("%s began before %s had ended", ev.requestID, running)
+		case ev.name == "invoke start":
+			running = ev.requestID
+		case ev.name == "invoke end":
+			running = ""
+		}
+	}
+}
+
+func TestLambdaCallerThatGivesUpDoesNotStopTheFunction(t *testing.T) {
+	p := playLambda(t, lambdaOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		_, err := p.env.invoke(ctx, invokeRequest{requestID: "now"})
+		gone <- err
+	}()
+	p.next()
+	cancel()
+	if err := <-gone; err == nil {
+		t.Error("no error")
+	}
+	p.want(p.respond("now", "fine"), 202, "")
+	p.holdNext()
+	p.await("invoke end", "")
 }
 
 // ---- Managed Instances, SnapStart ----
