@@ -534,20 +534,8 @@ func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiError {
 
 // take checks an authorized publish of so many bytes and delivers its events.
 func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
-	if m.fault != nil {
-		return nil, a.fault(m.fault.ErrorType, m.fault.Message)
-	}
-	if fault := a.checkChannel(m.Channel, false); fault != nil {
+	if fault := a.checkPublish(m, size); fault != nil {
 		return nil, fault
-	}
-	if len(m.Events) < 1 || len(m.Events) > quotaEvents {
-		return nil, a.fault("InvalidInputError", "A publish takes one to five events")
-	}
-	if size > quotaPublishBytes {
-		return nil, a.fault("BadRequestException", "The publish payload is too large")
-	}
-	if slices.ContainsFunc(m.Events, func(text string) bool { return !json.Valid([]byte(text)) }) {
-		return nil, a.fault("BadRequestException", "An event is not valid JSON")
 	}
 	result := &apiPublished{Successful: []apiEvent{}, Failed: []apiEvent{}}
 	for i, text := range m.Events {
@@ -563,6 +551,28 @@ func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
 		a.deliver(m.Channel, text, m.selected)
 	}
 	return result, nil
+}
+
+// checkPublish refuses a publish as a whole.
+func (a *eventAPI) checkPublish(m clientMessage, size int) *apiError {
+	if m.fault != nil {
+		return a.fault(m.fault.ErrorType, m.fault.Message)
+	}
+	if fault := a.checkChannel(m.Channel, false); fault != nil {
+		return fault
+	}
+	if len(m.Events) < 1 || len(m.Events) > quotaEvents {
+		return a.fault("InvalidInputError", "A publish takes one to five events")
+	}
+	if size > quotaPublishBytes {
+		return a.fault("BadRequestException", "The publish payload is too large")
+	}
+	for _, text := range m.Events {
+		if !json.Valid([]byte(text)) {
+			return a.fault("BadRequestException", "An event is not valid JSON")
+		}
+	}
+	return nil
 }
 
 // apiDelivery is an event's way to one subscription.

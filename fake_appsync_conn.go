@@ -456,17 +456,8 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
 		return fault
 	}
-	if m.fault != nil {
-		return c.api.fault(m.fault.ErrorType, m.fault.Message)
-	}
-	if fault := c.api.checkChannel(m.Channel, wildcardChannel.MatchString(m.Channel)); fault != nil {
+	if fault := c.checkSubscription(m); fault != nil {
 		return fault
-	}
-	if _, taken := c.subs[m.ID]; taken {
-		return c.api.fault("DuplicatedOperationError", "The subscription id is in use")
-	}
-	if len(c.subs) >= quotaSubscriptions {
-		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
 	}
 	// First the subscription, so that nothing published after subscribe_success is missed; an event may
 	// overtake it.
@@ -478,6 +469,24 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 		}
 	})
 	c.reply(apiAnswer{Type: "subscribe_success", ID: m.ID})
+	return nil
+}
+
+// checkSubscription refuses an authorized subscription.
+func (c *apiConn) checkSubscription(m clientMessage) *apiError {
+	if m.fault != nil {
+		return c.api.fault(m.fault.ErrorType, m.fault.Message)
+	}
+	wildcard := wildcardChannel.MatchString(m.Channel)
+	if fault := c.api.checkChannel(m.Channel, wildcard); fault != nil {
+		return fault
+	}
+	if _, taken := c.subs[m.ID]; taken {
+		return c.api.fault("DuplicatedOperationError", "The subscription id is in use")
+	}
+	if len(c.subs) >= quotaSubscriptions {
+		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
+	}
 	return nil
 }
 

@@ -145,18 +145,12 @@ func lambdaClientContext(header string) (string, error) {
 
 // serveAnswer invokes the function and sends its answer.
 func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invokeRequest) {
-	control := http.NewResponseController(w)
 	w.Header().Set("X-Amz-Executed-Version", e.version)
 	req.onResponse = func(h http.Header) io.Writer {
 		if h.Get(lambdaModeHeader) != "streaming" {
 			return nil
 		}
-		w.Header().Set("Content-Type", cmp.Or(h.Get("Content-Type"), "application/octet-stream"))
-		w.Header().Set("Trailer", "X-Amz-Function-Error, "+lambdaErrorTypeHeader+", "+lambdaErrorBodyHeader)
-		// a caller that does not read must not hold the function
-		_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
-		_ = control.Flush()
-		return lambdaFlusher{w: w, control: control}
+		return e.beginStream(w, h)
 	}
 	result, err := e.invoke(r.Context(), req)
 	if errors.Is(err, errLambdaClosed) {
@@ -171,11 +165,22 @@ func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invo
 	}
 	if result.streamed {
 		result.setTrailer(w.Header())
-		_ = control.SetWriteDeadline(time.Time{})
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		return
 	}
 	w.Header().Set("Content-Type", cmp.Or(result.contentType, "application/json"))
 	_, _ = w.Write(result.payload)
+}
+
+// beginStream sends the headers of a streamed answer, and returns the writer of what follows. A caller that
+// does not read must not hold the function, so there is a deadline.
+func (e *lambdaEnv) beginStream(w http.ResponseWriter, h http.Header) io.Writer {
+	w.Header().Set("Content-Type", cmp.Or(h.Get("Content-Type"), "application/octet-stream"))
+	w.Header().Set("Trailer", "X-Amz-Function-Error, "+lambdaErrorTypeHeader+", "+lambdaErrorBodyHeader)
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
+	_ = control.Flush()
+	return lambdaFlusher{w: w, control: control}
 }
 
 // setTrailer says behind a streamed answer how the function failed, if it did.
