@@ -268,6 +268,7 @@ func (a *eventAPI) signedHeaders(s sigV4, field func(string) string, asked strin
 // https://github.com/aws-amplify/amplify-js/issues/14001
 func signatureMismatch(path string, headers map[string]string, body []byte) error {
 	canonical, _ := canonicalRequest(path, headers, body)
+	//lint:ignore ST1005 AppSync's own words
 	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
 		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+
 		"should have been\n'%s'\n", canonical)

@@ -2,6 +2,8 @@
 
 package main
 
+//lint:file-ignore ST1005 errors are AppSync's own words
+
 // fake_graphql.go is what the emulated AppSync does differently if it is a GraphQL API: the real-time
 // messages, the mutation, and as much of GraphQL as they take. The schema is AWS's own for generic publish
 // and subscribe (graphqlSchema), resolved without a data source. In: what clients send. Out: the same in

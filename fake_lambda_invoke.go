@@ -100,6 +100,7 @@ func lambdaInvokeRequest(r *http.Request, payload []byte, qualifier string) (inv
 		payload = []byte("{}")
 	}
 	if !json.Valid(payload) {
+		//lint:ignore ST1005 Lambda's own words
 		return invokeRequest{}, errors.New("Could not parse request body into json")
 	}
 	return invokeRequest{
@@ -128,6 +129,7 @@ func (e *lambdaEnv) serveAsync(w http.ResponseWriter, req invokeRequest) {
 
 // lambdaClientContext decodes the header into one line of JSON.
 func lambdaClientContext(header string) (string, error) {
+	//lint:ignore ST1005 Lambda's own words
 	errInvalid := errors.New("Client context must be a valid Base64-encoded JSON object")
 	raw, err := base64.StdEncoding.DecodeString(header)
 	if err != nil {
