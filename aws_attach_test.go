@@ -483,56 +483,15 @@ var withUnreadableVariables = map[string]any{
 const unreadableVariables = "its variables cannot be read (AccessDeniedException), and an update would " +
 	"lose them; it takes kms:Decrypt on the function's key"
 
-func TestAttachRefusesWhatWouldNotWork(t *testing.T) {
-	big := map[string]any{
-		"Environment": map[string]any{"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}}}
-	tests := []struct {
-		name string
-		kind map[string]any
-		args string
-		want string
-	}{
-		{name: "image", kind: map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil},
-			want: "it is a container image, and images take no layers: copy the layer's files into the " +
-				"image, as " +
-				"docs/DEPLOY.md shows under Container images"},
-		{name: "old runtime", kind: map[string]any{"Runtime": "python3.7"},
-			want: "its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function " +
-				"would not " +
-				"use the proxy: choose a newer runtime first"},
-		{name: "unknown architecture", kind: map[string]any{"Architectures": []any{"riscv64"}},
-			want: "its architecture riscv64 is neither x86_64 nor arm64, " +
-				"and the layer has binaries for these only"},
-		{name: "a layer of another architecture", kind: map[string]any{"Architectures": []any{"x86_64"}},
-			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
-			want: "its architecture is x86_64, and layer " +
-				"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one " +
-				"with `live-lambda publish-layer x86_64`"},
-		{name: "no layer of the architecture", kind: map[string]any{}, args: "--layer live-lambda-amd64",
-			want: "there is no layer live-lambda-amd64 for arm64: " +
-				"publish it with `live-lambda publish-layer arm64`"},
-		{name: "no such layer version", kind: map[string]any{},
-			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
-			want: "aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you " +
-				"requested " +
-				"does not exist."},
-		{name: "five layers",
-			kind: map[string]any{
-				"Layers": []any{
-					layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3"),
-					layerRef("insights:38")}},
-			want: "it has 5 layers, and Lambda allows no more than 5: take one off, or merge two"},
-		{name: "4 KB of variables", kind: big,
-			want: "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some " +
-				"by 134"},
-		{name: "unreadable variables", kind: withUnreadableVariables, want: unreadableVariables},
-		{name: "damaged memory",
-			kind: map[string]any{
-				"Environment": map[string]any{
-					"Variables": map[string]any{memoryVariable: "{" + secretValue}}},
-			want: "its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the " +
-				"wrapper and the LIVE_LAMBDA variables out by hand"},
-	}
+// attachRefusal is a function, what attach is asked for besides, and why it does not do it.
+type attachRefusal struct {
+	name string
+	kind map[string]any
+	args string
+	want string
+}
+
+func testRefusals(t *testing.T, tests []attachRefusal) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
@@ -547,6 +506,98 @@ func TestAttachRefusesWhatWouldNotWork(t *testing.T) {
 	}
 }
 
+func TestAttachRefusesFunctionsThatCannotRunTheLayer(t *testing.T) {
+	testRefusals(t, []attachRefusal{
+		{
+			name: "image",
+			kind: map[string]any{"PackageType": "Image", "Runtime": nil, "Handler": nil},
+			want: "it is a container image, and images take no layers: copy the layer's files into the " +
+				"image, as docs/DEPLOY.md shows under Container images",
+		},
+		{
+			name: "old runtime",
+			kind: map[string]any{"Runtime": "python3.7"},
+			want: "its runtime python3.7 starts no wrapper (AWS_LAMBDA_EXEC_WRAPPER), so the function " +
+				"would not use the proxy: choose a newer runtime first",
+		},
+		{
+			name: "unknown architecture",
+			kind: map[string]any{"Architectures": []any{"riscv64"}},
+			want: "its architecture riscv64 is neither x86_64 nor arm64, " +
+				"and the layer has binaries for these only",
+		},
+	})
+}
+
+func TestAttachRefusesLayersThatAreNotThere(t *testing.T) {
+	testRefusals(t, []attachRefusal{
+		{
+			name: "a layer of another architecture",
+			kind: map[string]any{"Architectures": []any{"x86_64"}},
+			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
+			want: "its architecture is x86_64, and layer " +
+				"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1 is for arm64: publish one " +
+				"with `live-lambda publish-layer x86_64`",
+		},
+		{
+			name: "no layer of the architecture",
+			kind: map[string]any{},
+			args: "--layer live-lambda-amd64",
+			want: "there is no layer live-lambda-amd64 for arm64: " +
+				"publish it with `live-lambda publish-layer arm64`",
+		},
+		{
+			name: "no such layer version",
+			kind: map[string]any{},
+			args: "--layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:9",
+			want: "aws lambda get-layer-version-by-arn: ResourceNotFoundException: The resource you " +
+				"requested does not exist.",
+		},
+	})
+}
+
+func TestAttachRefusesWhatIsOverLambdasLimits(t *testing.T) {
+	testRefusals(t, []attachRefusal{
+		{
+			name: "five layers",
+			kind: map[string]any{
+				"Layers": []any{
+					layerRef("own:3"), layerRef("own2:3"), layerRef("own3:3"), layerRef("own4:3"),
+					layerRef("insights:38")},
+			},
+			want: "it has 5 layers, and Lambda allows no more than 5: take one off, or merge two",
+		},
+		{
+			name: "4 KB of variables",
+			kind: map[string]any{
+				"Environment": map[string]any{
+					"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}},
+			},
+			want: "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some " +
+				"by 134",
+		},
+	})
+}
+
+func TestAttachRefusesVariablesThatItCannotRead(t *testing.T) {
+	testRefusals(t, []attachRefusal{
+		{
+			name: "unreadable variables",
+			kind: withUnreadableVariables,
+			want: unreadableVariables,
+		},
+		{
+			name: "damaged memory",
+			kind: map[string]any{
+				"Environment": map[string]any{
+					"Variables": map[string]any{memoryVariable: "{" + secretValue}},
+			},
+			want: "its variable LIVE_LAMBDA_ATTACHED, which attach wrote, is damaged: take the layer, the " +
+				"wrapper and the LIVE_LAMBDA variables out by hand",
+		},
+	})
+}
+
 // An update would lose variables that cannot be read.
 func TestDetachRefusesUnreadableVariables(t *testing.T) {
 	f := newFakeAWS(t)
@@ -557,72 +608,25 @@ func TestDetachRefusesUnreadableVariables(t *testing.T) {
 	}
 }
 
-func TestAttachNotesWhatItCannotDo(t *testing.T) {
-	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set " +
-		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
-	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam " +
-		"attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
-	tests := []struct {
-		name string
-		kind map[string]any
-		args string
-		want []string
-	}{
-		{name: "usual", kind: map[string]any{}, want: []string{wait, hint}},
-		{name: "no wait", kind: map[string]any{}, args: "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=0s",
-			want: []string{wait}},
-		{name: "API key", kind: map[string]any{}, args: "--api-key da2-x"},
-		{name: "policy", kind: map[string]any{}, args: "--attach-policy"},
-		{name: "OS-only", kind: map[string]any{"Runtime": "provided.al2023", "Handler": "main"},
-			args: "--attach-policy",
-			want: []string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if ` +
-				`the ` +
-				`package has no bootstrap of its own`}},
-		{name: "OS-only with bootstrap",
-			kind: map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"},
-			args: "--attach-policy",
-			want: []string{"provided.al2 starts the package's own bootstrap: name it otherwise and make " +
-				"that " +
-				"name the handler, or have it start through /opt/live-lambda-runtime-wrapper.sh"}},
-		{name: "SnapStart", kind: functionKinds["SnapStart"], args: "--attach-policy",
-			want: []string{
-				"SnapStart is for published versions: publish a new one for the layer to be in it"}},
-		{name: "Managed Instances",
-			kind: map[string]any{
-				"CapacityProviderConfig": map[string]any{
-					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}}},
-			args: "--attach-policy",
-			want: []string{"Managed Instances run published versions: " +
-				"publish a new one for the layer to be in it"}},
-		{name: "Lambda Web Adapter",
-			kind: map[string]any{
-				"Layers": []any{
-					map[string]any{
-						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerArm64:27"}}},
-			args: "--attach-policy",
-			want: []string{"Lambda Web Adapter is its runtime and goes past the proxy without --set " +
-				"AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"}},
-		{name: "Lambda Web Adapter with its variable",
-			kind: map[string]any{
-				"Layers": []any{
-					map[string]any{
-						"Arn": "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayerX86:27"}}},
-			args: "--attach-policy --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"},
-		{name: "off", kind: map[string]any{
-			"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}},
-			args: "--attach-policy",
-			want: []string{"its variable LIVE_LAMBDA is off, so the layer does nothing"}},
-	}
+// noteCase is a function, what attach is asked for besides, and what it notes.
+type noteCase struct {
+	name string
+	kind map[string]any
+	args string
+	want []string
+}
+
+// noteLine is how notes are printed.
+var noteLine = regexp.MustCompile(`(?m)^  note: (.*)$`)
+
+func testNotes(t *testing.T, tests []noteCase) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
 			f.function("orders", tt.kind)
-			if tt.want == nil || tt.want[0] != wait {
-				tt.args += " --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s"
-			}
 			r := f.run("attach", append(strings.Fields(tt.args), "orders", "--stack", "dev", "--yes")...)
 			var got []string
-			for _, m := range regexp.MustCompile(`(?m)^  note: (.*)$`).FindAllStringSubmatch(r.out, -1) {
+			for _, m := range noteLine.FindAllStringSubmatch(r.out, -1) {
 				got = append(got, m[1])
 			}
 			if r.status != 0 || !slices.Equal(got, tt.want) {
@@ -630,6 +634,107 @@ func TestAttachNotesWhatItCannotDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutNotes are flags with which attach notes nothing of a usual function.
+const withoutNotes = "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s"
+
+func TestAttachNotesThatCallersWaitAndPolicyIsNeeded(t *testing.T) {
+	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set " +
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers"
+	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam " +
+		"attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
+	testNotes(t, []noteCase{
+		{name: "usual", kind: map[string]any{}, args: "", want: []string{wait, hint}},
+		{
+			name: "no wait",
+			kind: map[string]any{},
+			args: "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=0s",
+			want: []string{wait},
+		},
+		{
+			name: "API key",
+			kind: map[string]any{},
+			args: "--api-key da2-x --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s",
+			want: nil,
+		},
+		{name: "policy", kind: map[string]any{}, args: withoutNotes, want: nil},
+	})
+}
+
+func TestAttachNotesWhatAnOSOnlyRuntimeStarts(t *testing.T) {
+	testNotes(t, []noteCase{
+		{
+			name: "OS-only",
+			kind: map[string]any{"Runtime": "provided.al2023", "Handler": "main"},
+			args: withoutNotes,
+			want: []string{`provided.al2023 starts the layer's /opt/bootstrap, which runs "main", only if ` +
+				`the package has no bootstrap of its own`},
+		},
+		{
+			name: "OS-only with bootstrap",
+			kind: map[string]any{"Runtime": "provided.al2", "Handler": "bootstrap"},
+			args: withoutNotes,
+			want: []string{"provided.al2 starts the package's own bootstrap: name it otherwise and make " +
+				"that name the handler, or have it start through /opt/live-lambda-runtime-wrapper.sh"},
+		},
+	})
+}
+
+func TestAttachNotesThatAPublishedVersionRuns(t *testing.T) {
+	testNotes(t, []noteCase{
+		{
+			name: "SnapStart",
+			kind: functionKinds["SnapStart"],
+			args: withoutNotes,
+			want: []string{
+				"SnapStart is for published versions: publish a new one for the layer to be in it"},
+		},
+		{
+			name: "Managed Instances",
+			kind: map[string]any{
+				"CapacityProviderConfig": map[string]any{
+					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}},
+			},
+			args: withoutNotes,
+			want: []string{"Managed Instances run published versions: " +
+				"publish a new one for the layer to be in it"},
+		},
+	})
+}
+
+// withAdapter is a function that has Lambda Web Adapter's layer for an architecture.
+func withAdapter(arch string) map[string]any {
+	arn := "arn:aws:lambda:eu-west-1:753240598075:layer:LambdaAdapterLayer" + arch + ":27"
+	return map[string]any{"Layers": []any{map[string]any{"Arn": arn}}}
+}
+
+func TestAttachNotesWhatLambdaWebAdapterNeeds(t *testing.T) {
+	testNotes(t, []noteCase{
+		{
+			name: "Lambda Web Adapter",
+			kind: withAdapter("Arm64"),
+			args: withoutNotes,
+			want: []string{"Lambda Web Adapter is its runtime and goes past the proxy without --set " +
+				"AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"},
+		},
+		{
+			name: "Lambda Web Adapter with its variable",
+			kind: withAdapter("X86"),
+			args: withoutNotes + " --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082",
+			want: nil,
+		},
+	})
+}
+
+func TestAttachNotesThatTheLayerIsOff(t *testing.T) {
+	testNotes(t, []noteCase{{
+		name: "off",
+		kind: map[string]any{
+			"Environment": map[string]any{"Variables": map[string]any{"LIVE_LAMBDA": "off"}}},
+		args: withoutNotes,
+		want: []string{"its variable LIVE_LAMBDA is off, so the layer does nothing"},
+	}})
 }
 
 func TestDetachNotesWhatAttachHasNotAttached(t *testing.T) {
