@@ -663,7 +663,7 @@ func TestDoctorSaysWhyTLSFails(t *testing.T) {
 	}
 }
 
-// connectProxy is a proxy that knows CONNECT alone, for one user where user is not empty.
+// connectProxy is a proxy that knows CONNECT alone. Unless user is empty, it serves that user alone.
 func connectProxy(user string, dial func(context.Context, string, string) (net.Conn, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user != "" &&
