@@ -80,7 +80,8 @@ func checkLayout(t *testing.T, dir string) {
 			t.Errorf("%s is not %s", to, from)
 		}
 	}
-	if hash := string(readFile(t, dir, "dist/go_extension.sha256")); len(hash) != 65 ||
+	hash := string(readFile(t, dir, "dist/go_extension.sha256"))
+	if len(hash) != 65 ||
 		strings.Trim(hash, "0123456789abcdef") != "\n" {
 		t.Errorf("go_extension.sha256 is %q, want one SHA-256", hash)
 	}
@@ -89,7 +90,9 @@ func checkLayout(t *testing.T, dir string) {
 
 func checkBinaries(t *testing.T, dir string) {
 	for file, machine := range map[string]elf.Machine{
-		amd64Binary: elf.EM_X86_64, arm64Binary: elf.EM_AARCH64} {
+		amd64Binary: elf.EM_X86_64,
+		arm64Binary: elf.EM_AARCH64,
+	} {
 		path := filepath.Join(dir, "dist", file)
 		binary, err := elf.Open(path)
 		if err != nil {
@@ -116,8 +119,9 @@ func checkBinaries(t *testing.T, dir string) {
 			settings["CGO_ENABLED"] != "0" || settings["vcs"] != "" {
 			t.Errorf("%s was built with %v", file, settings)
 		}
-		if pinned := "toolchain " + info.GoVersion +
-			"\n"; !strings.Contains(string(readFile(t, dir, "go.mod")), pinned) {
+		pinned := "toolchain " + info.GoVersion +
+			"\n"
+		if !strings.Contains(string(readFile(t, dir, "go.mod")), pinned) {
 			t.Errorf("%s was built by %s, which go.mod does not pin", file, info.GoVersion)
 		}
 	}
@@ -128,16 +132,22 @@ func checkZips(t *testing.T, dir string) {
 	// the entries of each zip in their order, and the files in dist that they are
 	for name, want := range map[string][][2]string{
 		"live-lambda-layer.zip": {
-			{"bootstrap", bootstrap}, {amd64Binary, "layer/extension/" + amd64Binary},
+			{"bootstrap", bootstrap},
+			{amd64Binary, "layer/extension/" + amd64Binary},
 			{arm64Binary, "layer/extension/" + arm64Binary},
-			{launcherFile, "layer/extension/" + launcherFile}, {"live-lambda-runtime-wrapper.sh", wrapper},
+			{launcherFile, "layer/extension/" + launcherFile},
+			{"live-lambda-runtime-wrapper.sh", wrapper},
 		},
 		"live-lambda-layer-amd64.zip": {
-			{"bootstrap", bootstrap}, {launcherFile, amd64Binary},
-			{"live-lambda-runtime-wrapper.sh", wrapper}},
+			{"bootstrap", bootstrap},
+			{launcherFile, amd64Binary},
+			{"live-lambda-runtime-wrapper.sh", wrapper},
+		},
 		"live-lambda-layer-arm64.zip": {
-			{"bootstrap", bootstrap}, {launcherFile, arm64Binary},
-			{"live-lambda-runtime-wrapper.sh", wrapper}},
+			{"bootstrap", bootstrap},
+			{launcherFile, arm64Binary},
+			{"live-lambda-runtime-wrapper.sh", wrapper},
+		},
 	} {
 		path := filepath.Join(dir, "dist", name)
 		if out, err := exec.CommandContext(t.Context(), "unzip", "-tqq", path).CombinedOutput(); err != nil {
@@ -163,7 +173,8 @@ func checkSums(t *testing.T, dir string) {
 	var want strings.Builder
 	for _, name := range []string{
 		amd64Binary, arm64Binary, "live-lambda-layer-amd64.zip", "live-lambda-layer-arm64.zip",
-		"live-lambda-layer.zip"} {
+		"live-lambda-layer.zip",
+	} {
 		fmt.Fprintf(&want, "%x  %s\n", sha256.Sum256(readFile(t, dir, "dist/"+name)), name)
 	}
 	if got := string(readFile(t, dir, "dist/SHA256SUMS")); got != want.String() {
@@ -192,7 +203,9 @@ func checkReproducible(t *testing.T, dir string) {
 	}
 	elsewhere := t.TempDir()
 	for link, target := range map[string]string{
-		"first": "second", "second": filepath.Join(other, "build.sh")} {
+		"first":  "second",
+		"second": filepath.Join(other, "build.sh"),
+	} {
 		if err := os.Symlink(target, filepath.Join(elsewhere, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -239,31 +252,62 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 		{name: "first build", change: func() {}, compile: true},
 		{name: "nothing changed", change: func() {}},
 		{name: "a binary removed", change: func() { remove(t, dir, "dist/"+arm64Binary) }, compile: true},
-		{name: "the hash removed", change: func() {
-			remove(t, dir, "dist/go_extension.sha256")
-		}, compile: true},
-		{name: "a binary damaged", change: func() {
-			writeFile(t, dir, "dist/"+amd64Binary, "not a binary")
-		}, compile: true},
-		{name: "a source changed", change: func() {
-			writeFile(t, dir, "main.go", emptyProgram+"// more\n")
-		}, compile: true},
-		{name: "a file renamed", change: func() {
-			rename(t, dir, "main_test.go", "more_test.go")
-		}, compile: true},
-		{name: "go.mod changed", change: func() {
-			writeFile(t, dir, "go.mod", string(readFile(t, dir, "go.mod"))+"\n// more\n")
-		}, compile: true},
-		{name: "go.sum changed", change: func() {
-			writeFile(t, dir, "go.sum", string(readFile(t, dir, "go.sum"))+"\n")
-		}, compile: true},
-		{name: "another flag", change: func() {
-			writeFile(t, dir, "build.sh",
-				strings.Replace(string(readFile(t, dir, "build.sh")), tags, tags+",more", 1))
-		}, compile: true},
-		{name: "a wrapper changed", change: func() {
-			writeFile(t, dir, "wrapper.sh", "#!/bin/sh\nexec \"$@\"\n")
-		}},
+		{
+			name: "the hash removed",
+			change: func() {
+				remove(t, dir, "dist/go_extension.sha256")
+			},
+			compile: true,
+		},
+		{
+			name: "a binary damaged",
+			change: func() {
+				writeFile(t, dir, "dist/"+amd64Binary, "not a binary")
+			},
+			compile: true,
+		},
+		{
+			name: "a source changed",
+			change: func() {
+				writeFile(t, dir, "main.go", emptyProgram+"// more\n")
+			},
+			compile: true,
+		},
+		{
+			name: "a file renamed",
+			change: func() {
+				rename(t, dir, "main_test.go", "more_test.go")
+			},
+			compile: true,
+		},
+		{
+			name: "go.mod changed",
+			change: func() {
+				writeFile(t, dir, "go.mod", string(readFile(t, dir, "go.mod"))+"\n// more\n")
+			},
+			compile: true,
+		},
+		{
+			name: "go.sum changed",
+			change: func() {
+				writeFile(t, dir, "go.sum", string(readFile(t, dir, "go.sum"))+"\n")
+			},
+			compile: true,
+		},
+		{
+			name: "another flag",
+			change: func() {
+				writeFile(t, dir, "build.sh",
+					strings.Replace(string(readFile(t, dir, "build.sh")), tags, tags+",more", 1))
+			},
+			compile: true,
+		},
+		{
+			name: "a wrapper changed",
+			change: func() {
+				writeFile(t, dir, "wrapper.sh", "#!/bin/sh\nexec \"$@\"\n")
+			},
+		},
 		{name: "the sums removed", change: func() { remove(t, dir, "dist/SHA256SUMS") }},
 	}
 	for _, step := range steps {
@@ -306,21 +350,34 @@ func TestFailedBuild(t *testing.T) {
 		env        []string
 		want       string
 	}{
-		{name: "one architecture does not compile",
+		{
+			name:  "one architecture does not compile",
 			files: map[string]string{"only_arm64.go": "package main\n\nvar x int = nothing\n"},
-			want:  "build.sh: compiling linux/arm64 failed"},
+			want:  "build.sh: compiling linux/arm64 failed",
+		},
 		{name: "zip fails", path: broken + ":" + os.Getenv("PATH"), want: "zip: disk full"},
-		{name: "no zip", path: toolsWithout(t, "zip"),
-			want: "build.sh: zip is not installed; install it (apt-get install zip"},
+		{
+			name: "no zip",
+			path: toolsWithout(t, "zip"),
+			want: "build.sh: zip is not installed; install it (apt-get install zip",
+		},
 		{name: "no go", path: toolsWithout(t, "go"), want: "build.sh: go is not on PATH; install go1."},
-		{name: "no toolchain", files: map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"},
-			want: "build.sh: go.mod pins no toolchain"},
-		{name: "a toolchain that cannot be had",
+		{
+			name:  "no toolchain",
+			files: map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n"},
+			want:  "build.sh: go.mod pins no toolchain",
+		},
+		{
+			name:  "a toolchain that cannot be had",
 			files: map[string]string{"go.mod": "module live-lambda\n\ngo 1.26.0\n\ntoolchain go1.26.999\n"},
 			env:   []string{"GOPROXY=off"},
-			want:  "build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched"},
-		{name: "unknown type", env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"},
-			want: "build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node"},
+			want:  "build.sh: go.mod pins go1.26.999, which is neither installed nor could be fetched",
+		},
+		{
+			name: "unknown type",
+			env:  []string{"LIVE_LAMBDA_EXTENSION_TYPE=rust"},
+			want: "build.sh: LIVE_LAMBDA_EXTENSION_TYPE is rust; want go or node",
+		},
 	}
 	for _, before := range []string{"without a dist", "with a dist"} {
 		if before == "with a dist" {
@@ -405,8 +462,10 @@ func TestBuildNodeLayer(t *testing.T) {
 		"my entry.mjs": "",
 	} {
 		out, code := runScript(
-			t, script{dir: caller,
-				env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + name}}, build)
+			t, script{
+				dir: caller,
+				env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + name},
+			}, build)
 		if want == "" && code != 0 || want != "" && (code == 0 || !strings.Contains(out, want)) {
 			t.Errorf("entry %q: exit status %d, want %q in\n%s", name, code, want, out)
 		}
@@ -466,43 +525,60 @@ func TestVerify(t *testing.T) {
 		want []string // said, with exit status 1; none: the zip is as it should be
 	}{
 		{name: "both", zip: func() []byte { return readFile(t, both, "") }},
-		{name: "changed entries", zip: func() []byte {
-			var changed []zipEntry
-			for _, e := range zipEntries(t, both) {
-				switch e.Name {
-				case "bootstrap":
-					changed = append(changed, e) // twice: which of them counts is up to who unpacks
-				case amd64Binary:
-					e.data[len(e.data)/2] ^= 1
-				case arm64Binary:
-					continue
-				case launcherFile:
-					e.SetMode(0o777)
+		{
+			name: "changed entries",
+			zip: func() []byte {
+				var changed []zipEntry
+				for _, e := range zipEntries(t, both) {
+					switch e.Name {
+					case "bootstrap":
+						changed = append(changed, e) // twice: which of them counts is up to who unpacks
+					case amd64Binary:
+						e.data[len(e.data)/2] ^= 1
+					case arm64Binary:
+						continue
+					case launcherFile:
+						e.SetMode(0o777)
+					}
+					changed = append(changed, e)
 				}
-				changed = append(changed, e)
-			}
-			return zipOf(
-				t, append(changed,
-					zipEntry{FileHeader: zip.FileHeader{Name: "extensions/another-extension"}}))
-		}, want: []string{
-			"     differs  bootstrap\n", "     differs  " + amd64Binary + "\n",
-			"     missing  " + arm64Binary + "\n",
-			"  other mode  " + launcherFile + "\n", "        same  live-lambda-runtime-wrapper.sh\n",
-			"not expected  extensions/another-extension\n", "not expected  bootstrap\n",
-		}},
-		{name: "a byte of the binary of one architecture", zip: func() []byte {
-			changed := zipEntries(t, arm64)
-			changed[1].data[len(changed[1].data)/2] ^= 1
-			return zipOf(t, changed)
-		}, want: []string{
-			"comparing with live-lambda-layer-arm64.zip\n", "     differs  " + launcherFile + "\n",
-			"entries that differ: 1\n"}},
-		{name: "packed by another program", zip: func() []byte {
-			return zipOf(t, zipEntries(t, both))
-		}, want: []string{"every entry of", "but the zip itself is not"}},
-		{name: "no zip", zip: func() []byte {
-			return []byte("PK, or not")
-		}, want: []string{"is not a zip that unzip can list"}},
+				return zipOf(
+					t, append(changed,
+						zipEntry{FileHeader: zip.FileHeader{Name: "extensions/another-extension"}}))
+			},
+			want: []string{
+				"     differs  bootstrap\n", "     differs  " + amd64Binary + "\n",
+				"     missing  " + arm64Binary + "\n",
+				"  other mode  " + launcherFile + "\n", "        same  live-lambda-runtime-wrapper.sh\n",
+				"not expected  extensions/another-extension\n", "not expected  bootstrap\n",
+			},
+		},
+		{
+			name: "a byte of the binary of one architecture",
+			zip: func() []byte {
+				changed := zipEntries(t, arm64)
+				changed[1].data[len(changed[1].data)/2] ^= 1
+				return zipOf(t, changed)
+			},
+			want: []string{
+				"comparing with live-lambda-layer-arm64.zip\n", "     differs  " + launcherFile + "\n",
+				"entries that differ: 1\n",
+			},
+		},
+		{
+			name: "packed by another program",
+			zip: func() []byte {
+				return zipOf(t, zipEntries(t, both))
+			},
+			want: []string{"every entry of", "but the zip itself is not"},
+		},
+		{
+			name: "no zip",
+			zip: func() []byte {
+				return []byte("PK, or not")
+			},
+			want: []string{"is not a zip that unzip can list"},
+		},
 	}
 	dist := digests(t, filepath.Join(dir, "dist"))
 	for _, c := range cases {
@@ -537,9 +613,11 @@ func TestBuildUsage(t *testing.T) {
 		args []string
 		code int
 	}{
-		{args: []string{"--help"}}, {args: []string{"--verify"}, code: 2},
+		{args: []string{"--help"}},
+		{args: []string{"--verify"}, code: 2},
 		{args: []string{"--verify", "a", "b"}, code: 2},
-		{args: []string{"all"}, code: 2}, {args: []string{""}, code: 2},
+		{args: []string{"all"}, code: 2},
+		{args: []string{""}, code: 2},
 	} {
 		out, code := runScript(t, script{dir: dir}, "./build.sh", c.args...)
 		if code != c.code || !strings.HasPrefix(out, "usage: ./build.sh") {
@@ -649,8 +727,11 @@ func zipOf(t *testing.T, entries []zipEntry) []byte {
 	archive := zip.NewWriter(&out)
 	for _, entry := range entries {
 		header := zip.FileHeader{
-			Name: entry.Name, Method: zip.Deflate, CreatorVersion: entry.CreatorVersion,
-			ExternalAttrs: entry.ExternalAttrs}
+			Name:           entry.Name,
+			Method:         zip.Deflate,
+			CreatorVersion: entry.CreatorVersion,
+			ExternalAttrs:  entry.ExternalAttrs,
+		}
 		file, err := archive.CreateHeader(&header)
 		if err != nil {
 			t.Fatal(err)

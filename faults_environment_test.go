@@ -40,7 +40,9 @@ func TestFrozen(t *testing.T) {
 		}
 		for _, real := range []bool{false, true} {
 			opts := rigOptions{
-				env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}, local: &localEnd{real: real}}
+				env:   map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"},
+				local: &localEnd{real: real},
+			}
 			rigTest(t, fmt.Sprint(ending, " real ", real), opts, frozen)
 		}
 	}
@@ -91,8 +93,10 @@ func TestCredentialsChange(t *testing.T) {
 	first, second := credentials{accessKeyID: "AKIDONE", secretAccessKey: "one", sessionToken: "token-1"},
 		credentials{accessKeyID: "AKIDTWO", secretAccessKey: "two", sessionToken: "token-2"}
 	opts := rigOptions{
-		env: map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""}, credentials: first,
-		api: eventAPIOptions{credentials: []credentials{first}, region: "us-east-1"}}
+		env:         map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""},
+		credentials: first,
+		api:         eventAPIOptions{credentials: []credentials{first}, region: "us-east-1"},
+	}
 	rigTest(t, "in time", opts, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		r.api.accept("da2-key", second)
@@ -172,8 +176,14 @@ func TestShutdownDuringAnInvocation(t *testing.T) {
 func TestRunUntilShutdown(t *testing.T) {
 	for _, concurrency := range []int{1, 2} {
 		t.Run(fmt.Sprint("concurrency ", concurrency), func(t *testing.T) {
-			r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{},
-				handled: map[string]int{}, concurrency: concurrency}
+			r := &rig{
+				t:           t,
+				ctx:         t.Context(),
+				net:         &pipeNetwork{real: true},
+				log:         &logBook{},
+				handled:     map[string]int{},
+				concurrency: concurrency,
+			}
 			defer r.close()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -193,8 +203,10 @@ func TestRunUntilShutdown(t *testing.T) {
 			r.lambda, err = startLambda(
 				t.Context(),
 				lambdaOptions{
-					external: []string{"live-lambda-extension"}, maxConcurrency: concurrency,
-					timeout: time.Minute})
+					external:       []string{"live-lambda-extension"},
+					maxConcurrency: concurrency,
+					timeout:        time.Minute,
+				})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,8 +250,13 @@ func TestRunUntilShutdown(t *testing.T) {
 // has an error. The emulated environment fails such an invocation itself, so this one gives SHUTDOWN and
 // takes what comes.
 func TestRunTellsOfShutdown(t *testing.T) {
-	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{real: true}, log: &logBook{},
-		handled: map[string]int{}}
+	r := &rig{
+		t:       t,
+		ctx:     t.Context(),
+		net:     &pipeNetwork{real: true},
+		log:     &logBook{},
+		handled: map[string]int{},
+	}
 	defer r.close()
 	ln := listen(t)
 	r.url = "http://" + ln.Addr().String()
@@ -284,7 +301,9 @@ func TestRunTellsOfShutdown(t *testing.T) {
 	}
 	cfg := r.config(
 		map[string]string{
-			"AWS_LAMBDA_RUNTIME_API": lambda.Listener.Addr().String(), "LRAP_LISTENER_PORT": port})
+			"AWS_LAMBDA_RUNTIME_API": lambda.Listener.Addr().String(),
+			"LRAP_LISTENER_PORT":     port,
+		})
 	ended := async(func() (bool, error) { return true, run(r.ctx, cfg, newLogger(cfg, r.log)) })
 	select {
 	case <-registered:
@@ -325,8 +344,9 @@ func TestLambdaTimesOut(t *testing.T) {
 			}
 			return respond(`{"by":"local"}`)
 		}
-		if o := r.invokeRequest(
-			invokeRequest{payload: []byte(`1`), expire: expire}); o.what != "Sandbox.Timedout" {
+		o := r.invokeRequest(
+			invokeRequest{payload: []byte(`1`), expire: expire})
+		if o.what != "Sandbox.Timedout" {
 			r.t.Errorf("got %s", o.what)
 		}
 		r.want(r.invoke(`2`), "local")

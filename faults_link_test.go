@@ -105,10 +105,12 @@ func TestLinkEndsAtEveryStep(t *testing.T) {
 		{step: "extension data accepted 0", event: `1`},
 		{step: "local publish response 0", event: `1`},
 		{step: "local publish_success response 0", event: `1`},
-		{step: "extension data response 0", event: `1`}, {step: "extension data response 1", event: `1`},
+		{step: "extension data response 0", event: `1`},
+		{step: "extension data response 1", event: `1`},
 		{step: "extension data response 2", event: `1`},
 		{step: "extension publish done 0", event: `1`},
-		{step: "extension publish request 0", event: large}, {step: "local data request 0", event: large},
+		{step: "extension publish request 0", event: large},
+		{step: "local data request 0", event: large},
 		{step: "local data request 1", event: large},
 	}
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
@@ -169,73 +171,162 @@ func TestLinkFaults(t *testing.T) {
 		log  string // has to be in the log
 	}{
 		// While there is no link: the deployed code, at once where AppSync refuses, else after five seconds.
-		{name: "nobody listens",
+		{
+			name: "nobody listens",
 			opts: rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }},
-			want: "deployed", took: 5 * s, log: "connection refused"},
-		{name: "the name does not resolve",
+			want: "deployed",
+			took: 5 * s,
+			log:  "connection refused",
+		},
+		{
+			name: "the name does not resolve",
 			opts: rigOptions{before: func(r *rig) {
 				r.net.fail(rigAppSync, &net.DNSError{Err: "no such host", Name: "localhost"})
-			}}, want: "deployed", took: 5 * s, log: "no such host"},
-		{name: "the dial hangs", opts: rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, nil) }},
+			}},
 			want: "deployed",
-			took: 5 * s, log: "still connecting"},
-		{name: "401 at the upgrade", opts: at("extension upgrade", status(401)), want: "deployed",
-			log: "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID"},
-		{name: "403 at the upgrade", opts: at("extension upgrade", status(403)), want: "deployed",
-			log: "grant appsync:EventConnect"},
-		{name: "500 at the upgrade", opts: at("extension upgrade", status(500)), want: "deployed",
 			took: 5 * s,
-			log:  "500 Internal Server Error"},
-		{name: "429 at the upgrade", opts: at("extension upgrade", status(429)), want: "deployed",
-			took: 5 * s, log: "Too Many Requests"},
-		{name: "no answer to the upgrade", opts: at("extension upgrade", hang), want: "deployed", took: 5 * s,
-			log: "still connecting"},
-		{name: "cut off at the upgrade", opts: at("extension upgrade", drop), want: "deployed", took: 5 * s,
-			log: "EOF"},
-		{name: "connection_error",
+			log:  "no such host",
+		},
+		{
+			name: "the dial hangs",
+			opts: rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, nil) }},
+			want: "deployed",
+			took: 5 * s,
+			log:  "still connecting",
+		},
+		{
+			name: "401 at the upgrade",
+			opts: at("extension upgrade", status(401)),
+			want: "deployed",
+			log:  "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID",
+		},
+		{
+			name: "403 at the upgrade",
+			opts: at("extension upgrade", status(403)),
+			want: "deployed",
+			log:  "grant appsync:EventConnect",
+		},
+		{
+			name: "500 at the upgrade",
+			opts: at("extension upgrade", status(500)),
+			want: "deployed",
+			took: 5 * s,
+			log:  "500 Internal Server Error",
+		},
+		{
+			name: "429 at the upgrade",
+			opts: at("extension upgrade", status(429)),
+			want: "deployed",
+			took: 5 * s,
+			log:  "Too Many Requests",
+		},
+		{
+			name: "no answer to the upgrade",
+			opts: at("extension upgrade", hang),
+			want: "deployed",
+			took: 5 * s,
+			log:  "still connecting",
+		},
+		{
+			name: "cut off at the upgrade",
+			opts: at("extension upgrade", drop),
+			want: "deployed",
+			took: 5 * s,
+			log:  "EOF",
+		},
+		{
+			name: "connection_error",
 			opts: at("extension connection_ack",
 				instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`,
-					closePolitely)), want: "deployed", log: "grant appsync:EventConnect"},
-		{name: "no connection_ack", opts: at("extension connection_ack", drop), want: "deployed", took: 5 * s,
-			log: "still connecting"},
-		{name: "closed before connection_ack",
-			opts: at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)), want: "deployed",
+					closePolitely)),
+			want: "deployed",
+			log:  "grant appsync:EventConnect",
+		},
+		{
+			name: "no connection_ack",
+			opts: at("extension connection_ack", drop),
+			want: "deployed",
 			took: 5 * s,
-			log:  "the connection ended: EOF"},
-		{name: "no subscribe_success", opts: at("extension subscribe_success", drop), want: "deployed",
+			log:  "still connecting",
+		},
+		{
+			name: "closed before connection_ack",
+			opts: at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)),
+			want: "deployed",
 			took: 5 * s,
-			log:  "still connecting"},
-		{name: "subscribe_error", opts: at("extension subscribe", reject("Unauthorized")), want: "deployed",
+			log:  "the connection ended: EOF",
+		},
+		{
+			name: "no subscribe_success",
+			opts: at("extension subscribe_success", drop),
+			want: "deployed",
+			took: 5 * s,
+			log:  "still connecting",
+		},
+		{
+			name: "subscribe_error",
+			opts: at("extension subscribe", reject("Unauthorized")),
+			want: "deployed",
 			log: "grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
-				"channelNamespace/live-lambda"},
-		{name: "subscribe_error that passes",
+				"channelNamespace/live-lambda",
+		},
+		{
+			name: "subscribe_error that passes",
 			opts: at("extension subscribe", reject("SubscriptionProcessingError")),
-			want: "deployed", took: 5 * s, log: "SubscriptionProcessingError"},
-		{name: "may not publish", opts: at("extension publish probe 0", reject("UnauthorizedException")),
+			want: "deployed",
+			took: 5 * s,
+			log:  "SubscriptionProcessingError",
+		},
+		{
+			name: "may not publish",
+			opts: at("extension publish probe 0", reject("UnauthorizedException")),
 			want: "deployed",
 			log: "grant appsync:EventPublish on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
 				"channelNamespace/" +
-				"live-lambda"},
-		{name: "the subscription never delivers", opts: at("extension data probe 0", drop), want: "deployed",
+				"live-lambda",
+		},
+		{
+			name: "the subscription never delivers",
+			opts: at("extension data probe 0", drop),
+			want: "deployed",
 			took: 5 * s,
-			log:  "still connecting"},
-		{name: "a certificate for another name", opts: rigOptions{tls: "example.com"}, want: "deployed",
+			log:  "still connecting",
+		},
+		{
+			name: "a certificate for another name",
+			opts: rigOptions{tls: "example.com"},
+			want: "deployed",
 			took: 5 * s,
-			log:  "certificate is valid for example.com, not localhost"},
-		{name: "a certificate of nobody", opts: rigOptions{tls: "localhost", noRoots: true}, want: "deployed",
+			log:  "certificate is valid for example.com, not localhost",
+		},
+		{
+			name: "a certificate of nobody",
+			opts: rigOptions{tls: "localhost", noRoots: true},
+			want: "deployed",
 			took: 5 * s,
-			log:  "certificate signed by unknown authority"},
-		{name: "an HTTPS proxy that refuses", opts: rigOptions{tls: "localhost", connect: 407},
-			want: "deployed", took: 5 * s,
-			log: "Proxy Authentication Required"},
+			log:  "certificate signed by unknown authority",
+		},
+		{
+			name: "an HTTPS proxy that refuses",
+			opts: rigOptions{tls: "localhost", connect: 407},
+			want: "deployed",
+			took: 5 * s,
+			log:  "Proxy Authentication Required",
+		},
 		{name: "an HTTPS proxy that works", opts: rigOptions{tls: "localhost", connect: 200}, want: "local"},
 
-		{name: "confirmed two seconds before it delivers",
+		{
+			name: "confirmed two seconds before it delivers",
 			opts: rigOptions{api: eventAPIOptions{activation: 2 * s}},
-			want: "local", took: 2 * s},
-		{name: "every frame takes 25 ms",
-			opts: rigOptions{api: eventAPIOptions{delay: 25 * time.Millisecond}}, want: "local",
-			took: anyTime},
+			want: "local",
+			took: 2 * s,
+		},
+		{
+			name: "every frame takes 25 ms",
+			opts: rigOptions{api: eventAPIOptions{delay: 25 * time.Millisecond}},
+			want: "local",
+			took: anyTime,
+		},
 	}
 	for _, tt := range tests {
 		tt.opts.noLink = true
@@ -277,59 +368,128 @@ func TestLinkFaultsLater(t *testing.T) {
 		took time.Duration
 		log  string
 	}{
-		{name: "the request is refused", opts: at(request, reject("UnauthorizedException")), want: "deployed",
-			log: "grant appsync:EventPublish"},
-		{name: "the request is malformed", opts: at(request, reject("BadRequestException")), want: "deployed",
-			log: "BadRequestException"},
-		{name: "no capacity at all", opts: at(request, reject("LimitExceededError")), want: "deployed",
+		{
+			name: "the request is refused",
+			opts: at(request, reject("UnauthorizedException")),
+			want: "deployed",
+			log:  "grant appsync:EventPublish",
+		},
+		{
+			name: "the request is malformed",
+			opts: at(request, reject("BadRequestException")),
+			want: "deployed",
+			log:  "BadRequestException",
+		},
+		{
+			name: "no capacity at all",
+			opts: at(request, reject("LimitExceededError")),
+			want: "deployed",
 			took: 5 * s,
-			log:  "LimitExceededError"},
-		{name: "no capacity, three times", opts: at(request, times(3, reject("LimitExceededError"))),
-			want: "local", took: 3 * s / 2,
-			log: "LimitExceededError"},
-		{name: "an error without a type", opts: at(request, times(1, reject(""))), want: "local", took: s / 2,
-			log: "no error type"},
-		{name: "the event fails",
+			log:  "LimitExceededError",
+		},
+		{
+			name: "no capacity, three times",
+			opts: at(request, times(3, reject("LimitExceededError"))),
+			want: "local",
+			took: 3 * s / 2,
+			log:  "LimitExceededError",
+		},
+		{
+			name: "an error without a type",
+			opts: at(request, times(1, reject(""))),
+			want: "local",
+			took: s / 2,
+			log:  "no error type",
+		},
+		{
+			name: "the event fails",
 			opts: both(at("extension publish_success request 0", failed("EventTooLargeException")),
-				at("local data request 0", drop)), want: "deployed", took: 5 * s,
-			log: "EventTooLargeException"},
-		{name: "the event fails for now",
+				at("local data request 0", drop)),
+			want: "deployed",
+			took: 5 * s,
+			log:  "EventTooLargeException",
+		},
+		{
+			name: "the event fails for now",
 			opts: both(at("extension publish_success request 0", failed("InternalFailure")),
-				at("local data request 0", times(2, drop))), want: "local", took: s, log: "InternalFailure"},
+				at("local data request 0", times(2, drop))),
+			want: "local",
+			took: s,
+			log:  "InternalFailure",
+		},
 		{name: "no publish_success", opts: at("extension publish_success request 0", drop), want: "local"},
-		{name: "the event is lost", opts: at("local data request 0", times(2, drop)), want: "local",
-			took: 4 * s},
-		{name: "no publish_success and the event is lost",
+		{
+			name: "the event is lost",
+			opts: at("local data request 0", times(2, drop)),
+			want: "local",
+			took: 4 * s,
+		},
+		{
+			name: "no publish_success and the event is lost",
 			opts: both(at("extension publish_success request 0", times(1, drop)),
-				at("local data request 0", times(1, drop))), want: "local", took: anyTime,
-			log: "no publish_success within 2"},
-		{name: "the publish is lost", opts: at(request, times(1, drop)), want: "local", took: anyTime,
-			log: "no publish_success within 2"},
+				at("local data request 0", times(1, drop))),
+			want: "local",
+			took: anyTime,
+			log:  "no publish_success within 2",
+		},
+		{
+			name: "the publish is lost",
+			opts: at(request, times(1, drop)),
+			want: "local",
+			took: anyTime,
+			log:  "no publish_success within 2",
+		},
 		{name: "accepted is lost", opts: at("extension data accepted 0", drop), want: "local"},
-		{name: "the answer is lost, twice", opts: at("extension data response 0", times(2, drop)),
-			want: "local", took: 4 * s},
-		{name: "every event comes twice", opts: rigOptions{fault: func(_ *rig, f rigFrame) (v apiVerdict) {
-			if f.typ == "data" {
-				v.replace = [][]byte{f.raw, f.raw}
-			}
-			return v
-		}}, want: "local"},
+		{
+			name: "the answer is lost, twice",
+			opts: at("extension data response 0", times(2, drop)),
+			want: "local",
+			took: 4 * s,
+		},
+		{
+			name: "every event comes twice",
+			opts: rigOptions{fault: func(_ *rig, f rigFrame) (v apiVerdict) {
+				if f.typ == "data" {
+					v.replace = [][]byte{f.raw, f.raw}
+				}
+				return v
+			}},
+			want: "local",
+		},
 		{name: "done is lost", opts: at("local data done 0", drop), want: "local"},
 
 		{name: "continuation frames and pings", opts: rigOptions{fault: inPieces}, want: "local"},
 		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{otherData: true}}, want: "local"},
-		{name: "what nobody asked for", opts: rigOptions{fault: withNoise}, want: "local",
-			log: "is not valid"},
-		{name: "what is not JSON",
+		{
+			name: "what nobody asked for",
+			opts: rigOptions{fault: withNoise},
+			want: "local",
+			log:  "is not valid",
+		},
+		{
+			name: "what is not JSON",
 			opts: at("extension data accepted 0", times(1, instead(`{"type":`, stayOpen))),
-			want: "local", took: anyTime, log: "invalid character"},
-		{name: "a message of 3 MB",
+			want: "local",
+			took: anyTime,
+			log:  "invalid character",
+		},
+		{
+			name: "a message of 3 MB",
 			opts: at("extension data accepted 0",
-				instead(`{"type":"data","event":"`+strings.Repeat("x", 3<<20)+`"}`, stayOpen)), want: "local",
-			took: anyTime, log: "incoming message larger than 2097152 bytes"},
-		{name: "a binary message", opts: at("extension data accepted 0", func(*rig, rigFrame) apiVerdict {
-			return apiVerdict{wire: webSocketFrame(true, 2, []byte{0xff, 0})}
-		}), want: "local", took: anyTime, log: "invalid character"},
+				instead(`{"type":"data","event":"`+strings.Repeat("x", 3<<20)+`"}`, stayOpen)),
+			want: "local",
+			took: anyTime,
+			log:  "incoming message larger than 2097152 bytes",
+		},
+		{
+			name: "a binary message",
+			opts: at("extension data accepted 0", func(*rig, rigFrame) apiVerdict {
+				return apiVerdict{wire: webSocketFrame(true, 2, []byte{0xff, 0})}
+			}),
+			want: "local",
+			took: anyTime,
+			log:  "invalid character",
+		},
 	}
 	for _, tt := range tests {
 		f := tt.opts.fault
@@ -370,7 +530,8 @@ func (r *rig) wantLogged(text string) {
 		if strings.HasPrefix(text, "grant ") {
 			text = map[bool]string{
 				false: "/types/Subscription/fields/subscribe,",
-				true:  "/types/Mutation/fields/publish,"}[strings.Contains(text, "Publish")]
+				true:  "/types/Mutation/fields/publish,",
+			}[strings.Contains(text, "Publish")]
 			text = "grant appsync:GraphQL on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID" + text
 		}
 	}
@@ -395,13 +556,15 @@ func inPieces(_ *rig, f rigFrame) (v apiVerdict) {
 // withNoise has messages of all kinds that mean nothing precede each to the extension.
 func withNoise(_ *rig, f rigFrame) (v apiVerdict) {
 	if f.out && strings.HasPrefix(f.step, "extension ") {
-		for _, noise := range []string{`{"type":"greetings","id":"1"}`,
+		for _, noise := range []string{
+			`{"type":"greetings","id":"1"}`,
 			`{"type":"data","id":"77","event":"null"}`, `{"type":"publish_success","id":"77"}`,
 			`{"type":"data","id":"1","event":[]}`, `{"type":"data","id":"1","event":["{\"live_lambda\":1}"]}`,
 			`{"type":"data","id":"1","event":7}`, `null`, `[]`, ``,
 			`{"type":"broadcast_error","id":"1","errors":[{"errorType":"MessageProcessingError"}]}`,
 			`{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"one\ntwo"}]}`,
-			`{"type":"ka"}`} {
+			`{"type":"ka"}`,
+		} {
 			v.replace = append(v.replace, []byte(noise))
 		}
 		v.replace = append(v.replace, f.raw)
@@ -485,8 +648,10 @@ func TestLinkLives(t *testing.T) {
 		{name: "429", fault: times(5, status(429))},
 		{name: "500", fault: times(5, status(500))},
 		{name: "cut off", fault: times(5, drop)},
-		{name: "taken, and the answer lost",
-			fault: times(5, func(*rig, rigFrame) apiVerdict { return apiVerdict{after: resetConnection} })},
+		{
+			name:  "taken, and the answer lost",
+			fault: times(5, func(*rig, rigFrame) apiVerdict { return apiVerdict{after: resetConnection} }),
+		},
 	} {
 		rigTest(t, "more than a connection may publish, over HTTPS: "+tt.name, rigOptions{}, func(r *rig) {
 			r.intercept(func(f rigFrame) apiVerdict {
@@ -532,7 +697,8 @@ func instead(message string, after apiEnding) fault {
 	return func(r *rig, f rigFrame) apiVerdict {
 		return apiVerdict{
 			replace: [][]byte{r.message(f, strings.Replace(message, "{", fmt.Sprintf(`{"id":%q,`, f.id), 1))},
-			after:   after}
+			after:   after,
+		}
 	}
 }
 
@@ -556,9 +722,12 @@ func (r *rig) message(f rigFrame, text string) []byte {
 	case m.Type == "data":
 		return mustJSON(
 			map[string]any{
-				"type": "data", "id": m.ID,
+				"type": "data",
+				"id":   m.ID,
 				"payload": map[string]any{
-					"data": map[string]any{"subscribe": map[string]any{"data": m.Event}}}})
+					"data": map[string]any{"subscribe": map[string]any{"data": m.Event}},
+				},
+			})
 	}
 	return graphqlAnswer(m.apiAnswer)
 }

@@ -38,44 +38,94 @@ func TestLocalEndGoes(t *testing.T) {
 		next    time.Duration
 	}{
 		// it was heard after 10 s
-		{name: "in the middle, for good", then: func(r *rig) {
-			r.local.leave()
-		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
-		{name: "in the middle, and starts again", then: func(r *rig) {
-			r.local.leave()
-			again(r)
-		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
-		{name: "in the middle, starts again, and the link is new", then: func(r *rig) {
-			r.local.leave()
-			again(r)
-			time.Sleep(s)
-			_, conn := r.link()
-			r.api.do(conn, apiVerdict{after: resetConnection})
-		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s},
-		{name: "in the middle, the deadline near", then: func(r *rig) {
-			r.local.leave()
-		}, timeout: 20 * s, want: "LiveLambda.NoAnswer", took: 19 * s},
+		{
+			name: "in the middle, for good",
+			then: func(r *rig) {
+				r.local.leave()
+			},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    25 * s,
+		},
+		{
+			name: "in the middle, and starts again",
+			then: func(r *rig) {
+				r.local.leave()
+				again(r)
+			},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    25 * s,
+		},
+		{
+			name: "in the middle, starts again, and the link is new",
+			then: func(r *rig) {
+				r.local.leave()
+				again(r)
+				time.Sleep(s)
+				_, conn := r.link()
+				r.api.do(conn, apiVerdict{after: resetConnection})
+			},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    25 * s,
+		},
+		{
+			name: "in the middle, the deadline near",
+			then: func(r *rig) {
+				r.local.leave()
+			},
+			timeout: 20 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    19 * s,
+		},
 		// the request goes out every two seconds
-		{name: "before it accepted, and comes back", first: func(r *rig) {
-			r.local.stop()
-		}, then: again, timeout: 900 * s, want: "local", took: 12 * s},
-		{name: "its connection resets", then: func(r *rig) {
-			connections(r, resetConnection)
-		}, timeout: 900 * s, want: "local", took: 40 * s},
-		{name: "its connection dies", then: func(r *rig) {
-			connections(r, goHalfOpen)
-		}, timeout: 900 * s, want: "local", took: 40 * s},
-		{name: "asleep for an hour", then: func(r *rig) {
-			connections(r, goHalfOpen)
-			awake := make(chan struct{})
-			time.AfterFunc(time.Hour, func() { close(awake) })
-			r.intercept(func(f rigFrame) (v apiVerdict) {
-				if f.typ == "upgrade" || strings.HasPrefix(f.step, "local publish") {
-					v.until = awake
-				}
-				return v
-			})
-		}, timeout: 900 * s, want: "LiveLambda.Gone", took: 25 * s, next: 2 * time.Hour},
+		{
+			name: "before it accepted, and comes back",
+			first: func(r *rig) {
+				r.local.stop()
+			},
+			then:    again,
+			timeout: 900 * s,
+			want:    "local",
+			took:    12 * s,
+		},
+		{
+			name: "its connection resets",
+			then: func(r *rig) {
+				connections(r, resetConnection)
+			},
+			timeout: 900 * s,
+			want:    "local",
+			took:    40 * s,
+		},
+		{
+			name: "its connection dies",
+			then: func(r *rig) {
+				connections(r, goHalfOpen)
+			},
+			timeout: 900 * s,
+			want:    "local",
+			took:    40 * s,
+		},
+		{
+			name: "asleep for an hour",
+			then: func(r *rig) {
+				connections(r, goHalfOpen)
+				awake := make(chan struct{})
+				time.AfterFunc(time.Hour, func() { close(awake) })
+				r.intercept(func(f rigFrame) (v apiVerdict) {
+					if f.typ == "upgrade" || strings.HasPrefix(f.step, "local publish") {
+						v.until = awake
+					}
+					return v
+				})
+			},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    25 * s,
+			next:    2 * time.Hour,
+		},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{local: &localEnd{handle: slow}}, func(r *rig) {
@@ -148,50 +198,122 @@ func TestAcceptTimeout(t *testing.T) {
 		took   time.Duration // 0: any
 		delay  time.Duration // of every frame
 	}{
-		{name: "nobody is there", accept: "3s", first: true, fault: func(r *rig) {
-			r.local.stop()
-		}, want: "deployed", took: 3 * s},
-		{name: "nobody is there, and nobody was", accept: "1500ms", fault: func(r *rig) {
-			r.local.stop()
-		}, want: "deployed", took: 1500 * time.Millisecond},
-		{name: "accepted is lost", accept: "3s", fault: once("extension data accepted 0", drop),
-			want: "local", took: 4 * s},
-		{name: "accepted is lost, not the first one", accept: "3s", first: true,
-			fault: once("extension data accepted 0", drop), want: "local",
-			took: 4 * s},
-		{name: "AppSync has no capacity for accepted", accept: "3s",
-			fault: once("local publish accepted 0", reject("LimitExceededError")), want: "local",
-			took: 4 * s},
-		{name: "accepted dies with its connection", accept: "3s", fault: func(r *rig) {
-			r.endAt("local publish accepted 0", goHalfOpen, true)
-		}, want: "local"},
-		{name: "the link dies with the request", accept: "3s", first: true,
-			fault: atLink("extension publish request 0"), want: "local"},
-		{name: "the link dies behind the request", accept: "3s", first: true,
-			fault: atLink("extension publish_success request 0"),
-			want:  "local"},
-		{name: "the link dies behind accepted", accept: "3s", first: true,
-			fault: atLink("extension data accepted 0"), want: "local"},
-		{name: "the link died while frozen for 10 seconds", accept: "1500ms", first: true,
-			fault: lastFrame(10 * s), want: "local"},
-		{name: "the link died while frozen for 80 seconds", accept: "1500ms", first: true,
-			fault: lastFrame(80 * s), want: "local"},
-		{name: "the link died, and the clock is set back", accept: "3s", first: true,
-			fault: lastFrame(-300 * s), want: "local"},
-		{name: "the link died, and the clock is set back, without a timeout", accept: "0", first: true,
-			fault: lastFrame(-300 * s),
-			want:  "local"},
-		{name: "accepted is on its way", accept: "3s",
+		{
+			name:   "nobody is there",
+			accept: "3s",
+			first:  true,
+			fault: func(r *rig) {
+				r.local.stop()
+			},
+			want: "deployed",
+			took: 3 * s,
+		},
+		{
+			name:   "nobody is there, and nobody was",
+			accept: "1500ms",
+			fault: func(r *rig) {
+				r.local.stop()
+			},
+			want: "deployed",
+			took: 1500 * time.Millisecond,
+		},
+		{
+			name:   "accepted is lost",
+			accept: "3s",
+			fault:  once("extension data accepted 0", drop),
+			want:   "local",
+			took:   4 * s,
+		},
+		{
+			name:   "accepted is lost, not the first one",
+			accept: "3s",
+			first:  true,
+			fault:  once("extension data accepted 0", drop),
+			want:   "local",
+			took:   4 * s,
+		},
+		{
+			name:   "AppSync has no capacity for accepted",
+			accept: "3s",
+			fault:  once("local publish accepted 0", reject("LimitExceededError")),
+			want:   "local",
+			took:   4 * s,
+		},
+		{
+			name:   "accepted dies with its connection",
+			accept: "3s",
+			fault: func(r *rig) {
+				r.endAt("local publish accepted 0", goHalfOpen, true)
+			},
+			want: "local",
+		},
+		{
+			name:   "the link dies with the request",
+			accept: "3s",
+			first:  true,
+			fault:  atLink("extension publish request 0"),
+			want:   "local",
+		},
+		{
+			name:   "the link dies behind the request",
+			accept: "3s",
+			first:  true,
+			fault:  atLink("extension publish_success request 0"),
+			want:   "local",
+		},
+		{
+			name:   "the link dies behind accepted",
+			accept: "3s",
+			first:  true,
+			fault:  atLink("extension data accepted 0"),
+			want:   "local",
+		},
+		{
+			name:   "the link died while frozen for 10 seconds",
+			accept: "1500ms",
+			first:  true,
+			fault:  lastFrame(10 * s),
+			want:   "local",
+		},
+		{
+			name:   "the link died while frozen for 80 seconds",
+			accept: "1500ms",
+			first:  true,
+			fault:  lastFrame(80 * s),
+			want:   "local",
+		},
+		{
+			name:   "the link died, and the clock is set back",
+			accept: "3s",
+			first:  true,
+			fault:  lastFrame(-300 * s),
+			want:   "local",
+		},
+		{
+			name:   "the link died, and the clock is set back, without a timeout",
+			accept: "0",
+			first:  true,
+			fault:  lastFrame(-300 * s),
+			want:   "local",
+		},
+		{
+			name:   "accepted is on its way",
+			accept: "3s",
 			fault: once("local data request 0", func(*rig, rigFrame) apiVerdict {
 				late := make(chan struct{})
 				time.AfterFunc(2960*time.Millisecond, func() { close(late) })
 				return apiVerdict{until: late}
-			}), want: "local", delay: 25 * time.Millisecond},
+			}),
+			want:  "local",
+			delay: 25 * time.Millisecond,
+		},
 	}
 	for _, tt := range tests {
 		opts := rigOptions{
-			env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept},
-			api: eventAPIOptions{delay: tt.delay}, local: &localEnd{real: true}}
+			env:   map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": tt.accept},
+			api:   eventAPIOptions{delay: tt.delay},
+			local: &localEnd{real: true},
+		}
 		rigTest(t, tt.name, opts, func(r *rig) {
 			handled := 0
 			if tt.first {
@@ -224,20 +346,34 @@ func TestAcceptTimeout(t *testing.T) {
 func TestTwoLocalEnds(t *testing.T) {
 	const s = time.Second
 	answers := func(by string, after time.Duration) *localEnd {
-		return &localEnd{name: by, pieces: 5, handle: func(*delivery) localReply {
-			time.Sleep(after)
-			return respond(`{"by":"` + by + `"}`)
-		}}
+		return &localEnd{
+			name:   by,
+			pieces: 5,
+			handle: func(*delivery) localReply {
+				time.Sleep(after)
+				return respond(`{"by":"` + by + `"}`)
+			},
+		}
 	}
-	accepts := &localEnd{name: "accepts", script: func(d *delivery) {
-		d.say(localReply{part: part{Type: "accepted"}})
-	}}
-	begins := &localEnd{name: "begins", script: func(d *delivery) {
-		d.publish(part{Type: "response", RequestID: d.requestID(), Sender: "begins"}.encode([]byte(`{"by":`)))
-	}}
-	fails := &localEnd{name: "fails", handle: func(*delivery) localReply {
-		return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte(`{}`)}
-	}}
+	accepts := &localEnd{
+		name: "accepts",
+		script: func(d *delivery) {
+			d.say(localReply{part: part{Type: "accepted"}})
+		},
+	}
+	begins := &localEnd{
+		name: "begins",
+		script: func(d *delivery) {
+			d.publish(part{
+				Type: "response", RequestID: d.requestID(), Sender: "begins"}.encode([]byte(`{"by":`)))
+		},
+	}
+	fails := &localEnd{
+		name: "fails",
+		handle: func(*delivery) localReply {
+			return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte(`{}`)}
+		},
+	}
 	tests := []struct {
 		name   string
 		locals []*localEnd
@@ -247,8 +383,11 @@ func TestTwoLocalEnds(t *testing.T) {
 		{name: "one never answers", locals: []*localEnd{accepts, answers("b", 30*s)}, want: "b"},
 		{name: "one begins to answer and goes", locals: []*localEnd{begins, answers("b", s)}, want: "b"},
 		{name: "one fails at once", locals: []*localEnd{fails, answers("b", s)}, want: "Runtime.MyError"},
-		{name: "three", locals: []*localEnd{answers("a", 3*s), answers("b", 2*s), answers("c", s)},
-			want: "c"},
+		{
+			name:   "three",
+			locals: []*localEnd{answers("a", 3*s), answers("b", 2*s), answers("c", s)},
+			want:   "c",
+		},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{noLocal: true}, func(r *rig) {
@@ -287,43 +426,67 @@ func TestStrayAnswers(t *testing.T) {
 		name   string
 		script func(*delivery)
 	}{
-		{name: "twice", script: func(d *delivery) {
-			d.say(respond(`{"by":"local"}`))
-			d.say(respond(`{"by":"twice"}`))
-		}},
-		{name: "a hundred times", script: func(d *delivery) {
-			for range 100 {
+		{
+			name: "twice",
+			script: func(d *delivery) {
 				d.say(respond(`{"by":"local"}`))
-			}
-		}},
-		{name: "a response and an error", script: func(d *delivery) {
-			d.say(respond(`{"by":"local"}`))
-			d.say(localReply{part: part{Type: "error", ErrorType: "E"}, body: []byte(`{}`)})
-		}},
-		{name: "the one before, again", script: func(d *delivery) {
-			if id := last.Swap(d.requestID()); id != nil {
-				d.publish(part{
-					Type: "response", RequestID: id.(string), Last: true, Sender: "local"}.encode(
-					[]byte(`{"by":"the one before"}`)))
-			}
-			d.say(respond(`{"by":"local"}`))
-		}},
-		{name: "to another's channel", script: func(d *delivery) {
-			for _, id := range []string{
-				link(d) + "/99", link(d) + "/0", link(d) + "/probe", link(d) + "/18446744073709551616",
-				"0123456789abcdef01234567/1", link(d)} {
-				d.local.publishTo(d.ctx, id, other(d, id).event())
-			}
-			d.say(respond(`{"by":"local"}`))
-		}},
-		{name: "with another's ID on its own channel", script: func(d *delivery) {
-			for _, id := range []string{
-				link(d) + "/99", link(d) + "/", "/", "", "..", link(d) + "/1/2", "x/1", link(d) + "/-1",
-				link(d) + "/+1"} {
-				d.publish(other(d, id).event())
-			}
-			d.say(respond(`{"by":"local"}`))
-		}},
+				d.say(respond(`{"by":"twice"}`))
+			},
+		},
+		{
+			name: "a hundred times",
+			script: func(d *delivery) {
+				for range 100 {
+					d.say(respond(`{"by":"local"}`))
+				}
+			},
+		},
+		{
+			name: "a response and an error",
+			script: func(d *delivery) {
+				d.say(respond(`{"by":"local"}`))
+				d.say(localReply{part: part{Type: "error", ErrorType: "E"}, body: []byte(`{}`)})
+			},
+		},
+		{
+			name: "the one before, again",
+			script: func(d *delivery) {
+				if id := last.Swap(d.requestID()); id != nil {
+					d.publish(part{
+						Type:      "response",
+						RequestID: id.(string),
+						Last:      true,
+						Sender:    "local",
+					}.encode(
+						[]byte(`{"by":"the one before"}`)))
+				}
+				d.say(respond(`{"by":"local"}`))
+			},
+		},
+		{
+			name: "to another's channel",
+			script: func(d *delivery) {
+				for _, id := range []string{
+					link(d) + "/99", link(d) + "/0", link(d) + "/probe", link(d) + "/18446744073709551616",
+					"0123456789abcdef01234567/1", link(d),
+				} {
+					d.local.publishTo(d.ctx, id, other(d, id).event())
+				}
+				d.say(respond(`{"by":"local"}`))
+			},
+		},
+		{
+			name: "with another's ID on its own channel",
+			script: func(d *delivery) {
+				for _, id := range []string{
+					link(d) + "/99", link(d) + "/", "/", "", "..", link(d) + "/1/2", "x/1", link(d) + "/-1",
+					link(d) + "/+1",
+				} {
+					d.publish(other(d, id).event())
+				}
+				d.say(respond(`{"by":"local"}`))
+			},
+		},
 	}
 	for _, tt := range tests {
 		last = atomic.Value{}

@@ -30,96 +30,166 @@ func TestPassThrough(t *testing.T) {
 		name, request, response string
 		lost                    string // lines that do not arrive, and a - before each
 	}{
-		{name: "next", request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+		{
+			name:    "next",
+			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
 			response: "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\nContent-Type: application/" +
-				"json\r\nContent-Length: 2\r\n\r\n{}"},
-		{name: "next, chunked and with trailers", request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+				"json\r\nContent-Length: 2\r\n\r\n{}",
+		},
+		{
+			name:    "next, chunked and with trailers",
+			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
 			response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n{}" +
 				"\r\n0\r\nA: " +
-				"1\r\nB: 2\r\n\r\n"},
-		{name: "next refused", request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
+				"1\r\nB: 2\r\n\r\n",
+		},
+		{
+			name:    "next refused",
+			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
 			response: "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: " +
-				"36\r\n\r\n{\"errorType\":\"InvalidStateTransition"},
-		{name: "response",
+				"36\r\n\r\n{\"errorType\":\"InvalidStateTransition",
+		},
+		{
+			name: "response",
 			request: post +
 				"Content-Length: 5\r\nContent-Type: text/plain\r\nLambda-Runtime-Invocation-Id: " +
 				"i\r\n\r\nhello",
 			response: ok +
-				"Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n"},
+				"Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n",
+		},
 		{name: "no body at all", request: post + "\r\n", response: empty, lost: "+Content-Length: [0]"},
 		{name: "an empty body", request: post + "Content-Length: 0\r\n\r\n", response: empty},
-		{name: "chunked",
+		{
+			name:     "chunked",
 			request:  post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
-			response: empty},
-		{name: "chunked, nothing in it", request: post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			response: empty},
-		{name: "a stream with trailers",
+			response: empty,
+		},
+		{
+			name:     "chunked, nothing in it",
+			request:  post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			response: empty,
+		},
+		{
+			name: "a stream with trailers",
 			request: post + "Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: " +
 				"streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, " +
 				"Lambda-Runtime-Function-Error-Body\r\n" +
 				"\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: " +
-				"E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n", response: empty},
-		{name: "trailers declared and not sent",
+				"E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n",
+			response: empty,
+		},
+		{
+			name: "trailers declared and not sent",
 			request: post + "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n" +
-				"\r\n1\r\na\r\n0\r\n\r\n", response: empty},
-		{name: "trailers sent and not declared",
+				"\r\n1\r\na\r\n0\r\n\r\n",
+			response: empty,
+		},
+		{
+			name:     "trailers sent and not declared",
 			request:  post + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n",
-			response: ok + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n"},
-		{name: "gzip stays gzip",
+			response: ok + "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Late: 1\r\n\r\n",
+		},
+		{
+			name: "gzip stays gzip",
 			request: post +
 				"Accept-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
-			response: ok + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08"},
-		{name: "all that proxies like to add",
+			response: ok + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08",
+		},
+		{
+			name: "all that proxies like to add",
 			request: post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: " +
 				"https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\nContent-Length: 0\r\n\r\n",
 			response: ok + "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nServer: s\r\nVia: 1.1 y\r\n" +
-				"Content-Length: 0\r\n\r\n"},
-		{name: "headers more than once",
+				"Content-Length: 0\r\n\r\n",
+		},
+		{
+			name:     "headers more than once",
 			request:  post + "X-A: 1\r\nX-A: 2\r\nCookie: a\r\nCookie: b\r\nContent-Length: 0\r\n\r\n",
-			response: ok + "Set-Cookie: a\r\nSet-Cookie: b\r\nX-A: \r\nContent-Length: 0\r\n\r\n"},
-		{name: "hop by hop",
+			response: ok + "Set-Cookie: a\r\nSet-Cookie: b\r\nX-A: \r\nContent-Length: 0\r\n\r\n",
+		},
+		{
+			name: "hop by hop",
 			request: post +
 				"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: " +
 				"x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n",
 			response: ok + "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n",
-			lost:     "-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]"},
-		{name: "escapes in the path", request: "GET /a%2Fb//c/../d/%7e/%E9?x HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: empty},
+			lost:     "-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]",
+		},
+		{
+			name:     "escapes in the path",
+			request:  "GET /a%2Fb//c/../d/%7e/%E9?x HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: empty,
+		},
 		{name: "a path of slashes", request: "GET //host//path HTTP/1.1\r\nHost: h\r\n\r\n", response: empty},
-		{name: "odd queries", request: "GET /x?a;b=%zz&c=%&d=a+b&&=?%2F HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: empty},
+		{
+			name:     "odd queries",
+			request:  "GET /x?a;b=%zz&c=%&d=a+b&&=?%2F HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: empty,
+		},
 		{name: "an empty query", request: "GET /x? HTTP/1.1\r\nHost: h\r\n\r\n", response: empty},
-		{name: "PUT to telemetry",
+		{
+			name: "PUT to telemetry",
 			request: "PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\nLambda-Extension-Identifier: " +
 				"i\r\nContent-Length: 2\r\n\r\n{}",
-			response: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"},
-		{name: "a method of one's own", request: "FROB /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
-			response: "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"},
-		{name: "HEAD", request: "HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n"},
+			response: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK",
+		},
+		{
+			name:     "a method of one's own",
+			request:  "FROB /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			response: "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n",
+		},
+		{
+			name:     "HEAD",
+			request:  "HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: "HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n",
+		},
 		{name: "OPTIONS *", request: "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", response: empty},
-		{name: "DELETE with a body", request: "DELETE /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
-			response: "HTTP/1.1 204 No Content\r\n\r\n"},
-		{name: "not modified", request: "GET /x HTTP/1.1\r\nHost: h\r\nIf-None-Match: a\r\n\r\n",
-			response: "HTTP/1.1 304 Not Modified\r\nEtag: a\r\n\r\n"},
-		{name: "until the end of the connection", request: "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 200 OK\r\n\r\nhello", lost: `-[] -1 "hello" +[chunked] -1 "hello"`},
-		{name: "early hints", request: "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+		{
+			name:     "DELETE with a body",
+			request:  "DELETE /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+			response: "HTTP/1.1 204 No Content\r\n\r\n",
+		},
+		{
+			name:     "not modified",
+			request:  "GET /x HTTP/1.1\r\nHost: h\r\nIf-None-Match: a\r\n\r\n",
+			response: "HTTP/1.1 304 Not Modified\r\nEtag: a\r\n\r\n",
+		},
+		{
+			name:     "until the end of the connection",
+			request:  "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: "HTTP/1.1 200 OK\r\n\r\nhello",
+			lost:     `-[] -1 "hello" +[chunked] -1 "hello"`,
+		},
+		{
+			name:    "early hints",
+			request: "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
 			response: "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 " +
 				"200 " +
-				"OK\r\nContent-Length: 0\r\n\r\n", lost: "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]"},
-		{name: "a redirect", request: "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n"},
-		{name: "an absolute URL", request: "GET http://example.com/x?y HTTP/1.1\r\nHost: example.com\r\n\r\n",
+				"OK\r\nContent-Length: 0\r\n\r\n",
+			lost: "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]",
+		},
+		{
+			name:     "a redirect",
+			request:  "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n",
+		},
+		{
+			name:     "an absolute URL",
+			request:  "GET http://example.com/x?y HTTP/1.1\r\nHost: example.com\r\n\r\n",
 			response: empty,
-			lost:     "-GET http://example.com/x?y +GET /x?y"},
-		{name: "an absolute URL of next",
+			lost:     "-GET http://example.com/x?y +GET /x?y",
+		},
+		{
+			name:     "an absolute URL of next",
 			request:  "GET http://example.com" + nextPath + " HTTP/1.1\r\nHost: example.org\r\n\r\n",
 			response: empty,
-			lost:     "-GET http://example.com" + nextPath + " +GET " + nextPath},
-		{name: "a header of 200 KB",
+			lost:     "-GET http://example.com" + nextPath + " +GET " + nextPath,
+		},
+		{
+			name:     "a header of 200 KB",
 			request:  "GET /x HTTP/1.1\r\nHost: h\r\nX-Big: " + strings.Repeat("x", 200<<10) + "\r\n\r\n",
-			response: empty},
+			response: empty,
+		},
 	}
 	for _, link := range []bool{false, true} {
 		for _, tt := range tests {
@@ -236,22 +306,46 @@ func TestPassThroughContinue(t *testing.T) {
 func TestPassThroughBreaks(t *testing.T) {
 	const post = "POST " + invocationPath + "id/response HTTP/1.1\r\nHost: h\r\n"
 	for _, tt := range []struct{ name, request, response, arrives, comes string }{
-		{name: "a chunked request", request: post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
-			arrives: "unexpected EOF"},
+		{
+			name:    "a chunked request",
+			request: post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
+			arrives: "unexpected EOF",
+		},
 		{name: "a request", request: post + "Content-Length: 5\r\n\r\nhe", arrives: "unexpected EOF"},
-		{name: "a response", request: post + "Content-Length: 1\r\n\r\na",
+		{
+			name:     "a response",
+			request:  post + "Content-Length: 1\r\n\r\na",
 			response: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe",
-			arrives:  `"a"`, comes: "unexpected EOF"},
-		{name: "a chunked response", request: post + "Content-Length: 1\r\n\r\na",
-			response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe", arrives: `"a"`,
-			comes: "unexpected EOF"},
-		{name: "no response", request: post + "Content-Length: 1\r\n\r\na", arrives: `"a"`,
-			comes: "502 Bad Gateway"},
-		{name: "half a response's head", request: post + "Content-Length: 1\r\n\r\na",
+			arrives:  `"a"`,
+			comes:    "unexpected EOF",
+		},
+		{
+			name:     "a chunked response",
+			request:  post + "Content-Length: 1\r\n\r\na",
+			response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+			arrives:  `"a"`,
+			comes:    "unexpected EOF",
+		},
+		{
+			name:    "no response",
+			request: post + "Content-Length: 1\r\n\r\na",
+			arrives: `"a"`,
+			comes:   "502 Bad Gateway",
+		},
+		{
+			name:     "half a response's head",
+			request:  post + "Content-Length: 1\r\n\r\na",
 			response: "HTTP/1.1 200 OK\r\nContent-Le",
-			arrives:  `"a"`, comes: "502 Bad Gateway"},
-		{name: "no HTTP", request: post + "Content-Length: 1\r\n\r\na", response: "SSH-2.0\r\n",
-			arrives: `"a"`, comes: "502 Bad Gateway"},
+			arrives:  `"a"`,
+			comes:    "502 Bad Gateway",
+		},
+		{
+			name:     "no HTTP",
+			request:  post + "Content-Length: 1\r\n\r\na",
+			response: "SSH-2.0\r\n",
+			arrives:  `"a"`,
+			comes:    "502 Bad Gateway",
+		},
 	} {
 		passTest(t, tt.name, true, func(r *rig, ln *pipeListener) {
 			arrived := make(chan string, 1)
@@ -276,7 +370,8 @@ func TestPassThroughBreaks(t *testing.T) {
 		ln.Close()
 		client, in := r.connect8082()
 		io.WriteString(client, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
-		if got := digestResponse(in, "GET "); !strings.Contains(got, "502 Bad Gateway") ||
+		got := digestResponse(in, "GET ")
+		if !strings.Contains(got, "502 Bad Gateway") ||
 			!strings.Contains(got, `LiveLambda.RuntimeAPI`) ||
 			!strings.Contains(r.log.String(), "cannot reach the Runtime API") {
 			r.t.Errorf("the runtime got %q, the log has %s", got, r.log)

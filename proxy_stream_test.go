@@ -17,8 +17,14 @@ import (
 
 // streamed is a part of a streamed answer.
 func streamed(d *delivery, index int, last bool, data string, trailers map[string]string) []byte {
-	p := part{Type: "response", RequestID: d.requestID(), Sender: d.local.name, Index: index, Last: last,
-		Trailers: trailers}
+	p := part{
+		Type:      "response",
+		RequestID: d.requestID(),
+		Sender:    d.local.name,
+		Index:     index,
+		Last:      last,
+		Trailers:  trailers,
+	}
 	if index == 0 {
 		p.Headers = map[string]string{"Content-Type": "text/event-stream", modeHeader: "streaming"}
 	}
@@ -28,8 +34,11 @@ func streamed(d *delivery, index int, last bool, data string, trailers map[strin
 func TestStreams(t *testing.T) {
 	const s = time.Second
 	broken := map[string]string{
-		typeHeader: "Runtime.Oops", bodyHeader: "eyJlcnJvclR5cGUiOiJ4In0=", "X-Evil": "1",
-		"Content-Length": "7"}
+		typeHeader:       "Runtime.Oops",
+		bodyHeader:       "eyJlcnJvclR5cGUiOiJ4In0=",
+		"X-Evil":         "1",
+		"Content-Length": "7",
+	}
 	tests := []struct {
 		name    string
 		timeout time.Duration
@@ -38,57 +47,124 @@ func TestStreams(t *testing.T) {
 		fails   string // with this error, in trailers
 		told    string
 	}{
-		{name: "as it comes", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil))
-			time.Sleep(s)
-			d.publish(streamed(d, 1, false, "b", nil), streamed(d, 2, false, "", nil))
-			time.Sleep(s)
-			d.publish(streamed(d, 3, true, "c", nil))
-		}, want: "0s:a 1s:b 2s:c", told: "answered"},
-		{name: "at once", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, true, "abc", nil))
-		}, want: "0s:abc", told: "answered"},
-		{name: "empty", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, true, "", nil))
-		}, told: "answered"},
-		{name: "out of order and twice", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
-				streamed(d, 2, false, "c", nil))
-			time.Sleep(s)
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
-				streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
-		}, want: "0s:a 1s:b 1s:c 1s:d", told: "answered"},
-		{name: "broken by the handler", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
-		}, want: "0s:a", fails: "Runtime.Oops", told: "answered"},
-		{name: "broken with what is no header", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(
-				d, 0, true, "a",
-				map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
-		}, want: "0s:a", told: "answered"},
-		{name: "not ended, and silence", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil))
-		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
-		{name: "not ended, and silence after a sign of life", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil))
-			time.Sleep(10 * s)
-			d.say(localReply{part: part{Type: "accepted"}})
-		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
-		{name: "a part that never comes", timeout: 60 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
-		}, want: "0s:a", fails: "LiveLambda.Gone", told: "timeout"},
-		{name: "not ended by the deadline", timeout: 5 * s, script: func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil))
-		}, want: "0s:a", fails: "LiveLambda.NoAnswer", told: "timeout"},
+		{
+			name:    "as it comes",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil))
+				time.Sleep(s)
+				d.publish(streamed(d, 1, false, "b", nil), streamed(d, 2, false, "", nil))
+				time.Sleep(s)
+				d.publish(streamed(d, 3, true, "c", nil))
+			},
+			want: "0s:a 1s:b 2s:c",
+			told: "answered",
+		},
+		{
+			name:    "at once",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, true, "abc", nil))
+			},
+			want: "0s:abc",
+			told: "answered",
+		},
+		{
+			name:    "empty",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, true, "", nil))
+			},
+			told: "answered",
+		},
+		{
+			name:    "out of order and twice",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
+					streamed(d, 2, false, "c", nil))
+				time.Sleep(s)
+				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
+					streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
+			},
+			want: "0s:a 1s:b 1s:c 1s:d",
+			told: "answered",
+		},
+		{
+			name:    "broken by the handler",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
+			},
+			want:  "0s:a",
+			fails: "Runtime.Oops",
+			told:  "answered",
+		},
+		{
+			name:    "broken with what is no header",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(
+					d, 0, true, "a",
+					map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
+			},
+			want: "0s:a",
+			told: "answered",
+		},
+		{
+			name:    "not ended, and silence",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil))
+			},
+			want:  "0s:a",
+			fails: "LiveLambda.Gone",
+			told:  "timeout",
+		},
+		{
+			name:    "not ended, and silence after a sign of life",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil))
+				time.Sleep(10 * s)
+				d.say(localReply{part: part{Type: "accepted"}})
+			},
+			want:  "0s:a",
+			fails: "LiveLambda.Gone",
+			told:  "timeout",
+		},
+		{
+			name:    "a part that never comes",
+			timeout: 60 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
+			},
+			want:  "0s:a",
+			fails: "LiveLambda.Gone",
+			told:  "timeout",
+		},
+		{
+			name:    "not ended by the deadline",
+			timeout: 5 * s,
+			script: func(d *delivery) {
+				d.publish(streamed(d, 0, false, "a", nil))
+			},
+			want:  "0s:a",
+			fails: "LiveLambda.NoAnswer",
+			told:  "timeout",
+		},
 	}
 	for _, tt := range tests {
 		rigTest(t, tt.name, rigOptions{local: &localEnd{script: tt.script}}, func(r *rig) {
 			w := &pieces{start: time.Now()}
-			o := r.invokeRequest(invokeRequest{payload: []byte(`1`), timeout: tt.timeout,
+			o := r.invokeRequest(invokeRequest{
+				payload: []byte(`1`),
+				timeout: tt.timeout,
 				onResponse: func(h http.Header) io.Writer {
 					w.header = h.Clone()
 					return w
-				}})
+				},
+			})
 			if got := strings.Join(w.got, " "); got != tt.want {
 				r.t.Errorf("the caller got %q, want %q", got, tt.want)
 			}
@@ -146,7 +222,8 @@ func TestLinkEndsInAStream(t *testing.T) {
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
 		for _, step := range []string{
 			"extension data response 0", "extension data response 1", "extension data response 2",
-			"local publish response 0", "local publish response 1", "local publish response 2"} {
+			"local publish response 0", "local publish response 1", "local publish response 2",
+		} {
 			for _, before := range []bool{true, false} {
 				rigTest(t, fmt.Sprint(ending, before, step), rigOptions{}, func(r *rig) {
 					r.want(r.invoke(`0`), "local")
@@ -154,9 +231,12 @@ func TestLinkEndsInAStream(t *testing.T) {
 					r.endAt(step, ending, before)
 					w := &pieces{start: time.Now()}
 					o := r.invokeRequest(
-						invokeRequest{payload: []byte(`1`), onResponse: func(http.Header) io.Writer {
-							return w
-						}})
+						invokeRequest{
+							payload: []byte(`1`),
+							onResponse: func(http.Header) io.Writer {
+								return w
+							},
+						})
 					var all strings.Builder
 					for _, p := range w.got {
 						_, piece, _ := strings.Cut(p, ":")
@@ -198,16 +278,25 @@ func TestRuntimeAPIEndsStreams(t *testing.T) {
 		end  func(w http.ResponseWriter, r *http.Request)
 	}{
 		{name: "closed", end: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{name: "413", end: func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusRequestEntityTooLarge)
-		}},
-		{name: "500", end: func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusInternalServerError)
-		}},
-		{name: "no answer", end: func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body)
-			<-r.Context().Done()
-		}},
+		{
+			name: "413",
+			end: func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			},
+		},
+		{
+			name: "500",
+			end: func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusInternalServerError)
+			},
+		},
+		{
+			name: "no answer",
+			end: func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+			},
+		},
 	} {
 		api := &streamEndAPI{end: tt.end}
 		script := func(d *delivery) {

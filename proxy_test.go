@@ -2,24 +2,19 @@
 
 package main
 
-// proxy_test.go tests proxy.go in the rig: what becomes of one invocation, and of a Runtime API and
-// runtimes with faults. What a caller of the function gets is always Lambda's word, not the extension's.
+// proxy_test.go tests proxy.go in the rig: what becomes of one invocation. What a caller of the function gets
+// is always Lambda's word, not the extension's.
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"regexp"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -44,71 +39,142 @@ func TestAnswers(t *testing.T) {
 		body string
 		want string
 	}{
-		{name: "JSON", part: text(map[string]string{"Content-Type": "application/json"}), body: object,
-			want: `response Content-Type="application/json" ` + object},
+		{
+			name: "JSON",
+			part: text(map[string]string{"Content-Type": "application/json"}),
+			body: object,
+			want: `response Content-Type="application/json" ` + object,
+		},
 		{name: "text", part: plain, body: "hello", want: `response Content-Type="text/plain" hello`},
-		{name: "all bytes", part: plain, body: string(all),
-			want: `response Content-Type="text/plain" ` + string(all)},
+		{
+			name: "all bytes",
+			part: plain,
+			body: string(all),
+			want: `response Content-Type="text/plain" ` + string(all),
+		},
 		{name: "no bytes", part: plain, want: `response Content-Type="text/plain" `},
 		{name: "no content type", part: text(nil), body: "hello", want: "response hello"},
-		{name: "many bytes", part: plain, body: strings.Repeat("x", 1<<20),
-			want: `response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20)},
-		{name: "a content type with a line end",
+		{
+			name: "many bytes",
+			part: plain,
+			body: strings.Repeat("x", 1<<20),
+			want: `response Content-Type="text/plain" ` + strings.Repeat("x", 1<<20),
+		},
+		{
+			name: "a content type with a line end",
 			part: text(map[string]string{"Content-Type": "text/plain\r\nX-Evil: 1"}),
-			body: "hello", want: "response hello"},
-		{name: "a content type with a control character",
+			body: "hello",
+			want: "response hello",
+		},
+		{
+			name: "a content type with a control character",
 			part: text(map[string]string{"Content-Type": "text/\x00plain"}),
-			body: "hello", want: "response hello"},
-		{name: "a content type in Greek", part: text(map[string]string{"Content-Type": "κείμενο"}),
 			body: "hello",
-			want: "response hello"},
-		{name: "a long content type",
-			part: text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}), body: "hello",
-			want: "response hello"},
-		{name: "other headers",
+			want: "response hello",
+		},
+		{
+			name: "a content type in Greek",
+			part: text(map[string]string{"Content-Type": "κείμενο"}),
+			body: "hello",
+			want: "response hello",
+		},
+		{
+			name: "a long content type",
+			part: text(map[string]string{"Content-Type": strings.Repeat("x", 70<<10)}),
+			body: "hello",
+			want: "response hello",
+		},
+		{
+			name: "other headers",
 			part: text(map[string]string{
-				"Content-Type": "a/b", "Lambda-Runtime-Invocation-Id": "x", "Host": "evil", "X-Evil": "1"}),
-			body: "hello", want: `response Content-Type="a/b" hello`},
-		{name: "a mode that is none", part: text(map[string]string{modeHeader: "buffered"}), body: "hello",
-			want: "response hello"},
-		{name: "not even a type", part: part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"},
+				"Content-Type":                 "a/b",
+				"Lambda-Runtime-Invocation-Id": "x",
+				"Host":                         "evil",
+				"X-Evil":                       "1",
+			}),
 			body: "hello",
-			want: "response hello"},
+			want: `response Content-Type="a/b" hello`,
+		},
+		{
+			name: "a mode that is none",
+			part: text(map[string]string{modeHeader: "buffered"}),
+			body: "hello",
+			want: "response hello",
+		},
+		{
+			name: "not even a type",
+			part: part{Type: "response", ErrorType: "My.Error", Outcome: "deployed"},
+			body: "hello",
+			want: "response hello",
+		},
 
-		{name: "error", part: failure, body: `{"errorType":"x"}`,
+		{
+			name: "error",
+			part: failure,
+			body: `{"errorType":"x"}`,
 			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
-				`{"errorType":"x"}`},
-		{name: "error without a body", part: failure,
-			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `},
-		{name: "error that is not JSON", part: failure, body: "\xff",
+				`{"errorType":"x"}`,
+		},
+		{
+			name: "error without a body",
+			part: failure,
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" `,
+		},
+		{
+			name: "error that is not JSON",
+			part: failure,
+			body: "\xff",
 			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="My.Error" ` +
-				"\xff"},
-		{name: "error without a type", part: part{Type: "error"}, body: "{}",
-			want: `error Content-Type="application/json" ` +
-				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{name: "error type with a line end", part: part{Type: "error", ErrorType: "My\nX-Evil: 1"},
+				"\xff",
+		},
+		{
+			name: "error without a type",
+			part: part{Type: "error"},
 			body: "{}",
 			want: `error Content-Type="application/json" ` +
-				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{name: "error type in Greek", part: part{Type: "error", ErrorType: "Σφάλμα"}, body: "{}",
-			want: `error Content-Type="application/json" ` +
-				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{name: "a long error type", part: part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)},
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`,
+		},
+		{
+			name: "error type with a line end",
+			part: part{Type: "error", ErrorType: "My\nX-Evil: 1"},
 			body: "{}",
 			want: `error Content-Type="application/json" ` +
-				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`},
-		{name: "X-Ray cause",
-			part: part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"}, body: "{}",
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`,
+		},
+		{
+			name: "error type in Greek",
+			part: part{Type: "error", ErrorType: "Σφάλμα"},
+			body: "{}",
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`,
+		},
+		{
+			name: "a long error type",
+			part: part{Type: "error", ErrorType: strings.Repeat("E", 70<<10)},
+			body: "{}",
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="Runtime.Unknown" {}`,
+		},
+		{
+			name: "X-Ray cause",
+			part: part{Type: "error", ErrorType: "E", XRayCause: "{\n\"message\": \"é\\n<\"}"},
+			body: "{}",
 			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" ` +
-				`Lambda-Runtime-Function-Xray-Error-Cause="{\"message\":\"\\u00e9\\n\\u003c\"}" {}`},
-		{name: "X-Ray cause that is not JSON",
+				`Lambda-Runtime-Function-Xray-Error-Cause="{\"message\":\"\\u00e9\\n\\u003c\"}" {}`,
+		},
+		{
+			name: "X-Ray cause that is not JSON",
 			part: part{Type: "error", ErrorType: "E", XRayCause: "{}\r\nX-Evil: 1"},
-			body: "{}", want: `error Content-Type="application/json" ` +
-				`Lambda-Runtime-Function-Error-Type="E" {}`},
-		{name: "a long X-Ray cause",
+			body: "{}",
+			want: `error Content-Type="application/json" ` +
+				`Lambda-Runtime-Function-Error-Type="E" {}`,
+		},
+		{
+			name: "a long X-Ray cause",
 			part: part{Type: "error", ErrorType: "E", XRayCause: `"` + strings.Repeat("x", 64<<10) + `"`},
 			body: "{}",
-			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`},
+			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`,
+		},
 	}
 	for _, tt := range tests {
 		answer := func(d *delivery) localReply {
@@ -123,9 +189,10 @@ func TestAnswers(t *testing.T) {
 			}
 			r.wantHandled(1)
 			r.local.wantTold("answered")
-			if n := strings.Count(
+			n := strings.Count(
 				r.log.String(),
-				"msg=invocation source=live-lambda request_id="+o.requestID+" outcome="); n != 1 {
+				"msg=invocation source=live-lambda request_id="+o.requestID+" outcome=")
+			if n != 1 {
 				r.t.Errorf("%d lines in the log: %s", n, r.log)
 			}
 		})
@@ -191,70 +258,18 @@ func TestLogNamesTheOutcome(t *testing.T) {
 	}
 }
 
-// What the local end is told of an invocation.
-// The runtime asks for next just when the environment shuts down; the race detector watches.
-func TestProxyAskedAtShutdown(t *testing.T) {
-	for range 1000 {
-		refuse := transportFunc(func(*http.Request) (*http.Response, error) {
-			return nil, errors.New("refused")
-		})
-		p := newProxy(
-			t.Context(), proxyOptions{offlineError: true}, refuse, nil, slog.New(slog.DiscardHandler))
-		handler := p.handler()
-		ctx, gone := context.WithCancel(t.Context())
-		asked := async(func() (bool, error) {
-			handler.ServeHTTP(
-				httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
-			return true, nil
-		})
-		runtime.Gosched()
-		p.stop()
-		gone()
-		<-asked
-	}
-}
-
-// What is for the runtime is not lost if the runtime goes away in the instant in which it comes: its next
-// call gets it. The rounds differ in which of two ready channels is drawn.
-func TestNextOutlivesTheCallThatGoes(t *testing.T) {
-	for range 30 {
-		synctest.Test(t, func(t *testing.T) {
-			asked := 0
-			api := transportFunc(func(*http.Request) (*http.Response, error) {
-				asked++
-				return httpAnswer(http.StatusInternalServerError, fmt.Sprint(asked)), nil
-			})
-			p := newProxy(
-				t.Context(), proxyOptions{offlineError: true}, api, nil, slog.New(slog.DiscardHandler))
-			gone, cancel := context.WithCancel(t.Context())
-			cancel()
-			next := func(ctx context.Context) (*http.Response, error) {
-				synctest.Wait()
-				return p.RoundTrip(httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
-			}
-			for range 2 { // the second time both channels are ready
-				if resp, err := next(gone); err == nil {
-					t.Fatalf("a call that has gone got %v", resp)
-				}
-			}
-			resp, err := next(t.Context())
-			if err != nil || readAll(resp.Body) != "1" || asked != 1 {
-				t.Errorf("got %v, %v; the Runtime API was asked %d times, want once", resp, err, asked)
-			}
-			p.stop()
-		})
-	}
-}
-
 // Where the credentials cannot be read, the environment that is sent has none, instead of empty ones.
 func TestRequestContextWithoutCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
 	o := proxyOptions{
-		function: map[string]any{"environment": map[string]string{"A": "b"}}, addKeys: a.addKeys}
+		function: map[string]any{"environment": map[string]string{"A": "b"}},
+		addKeys:  a.addKeys,
+	}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
-	if got := string(
-		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}}))); !strings.Contains(
+	got := string(
+		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}})))
+	if !strings.Contains(
 		got, `"environment":{"A":"b"}`) {
 		t.Errorf("got %s", got)
 	}
@@ -262,33 +277,54 @@ func TestRequestContextWithoutCredentials(t *testing.T) {
 
 func TestRequestContext(t *testing.T) {
 	env := map[string]string{
-		"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "7",
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_REGION": "us-east-1", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
-		"AWS_LAMBDA_LOG_STREAM_NAME": "s"}
+		"AWS_LAMBDA_FUNCTION_NAME":        "f",
+		"AWS_LAMBDA_FUNCTION_VERSION":     "7",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+		"AWS_REGION":                      "us-east-1",
+		"AWS_LAMBDA_LOG_GROUP_NAME":       "g",
+		"AWS_LAMBDA_LOG_STREAM_NAME":      "s",
+	}
 	rigTest(t, "", rigOptions{env: env}, func(r *rig) {
 		r.proxy.function["handler"] = "index.handler"
 		var got eventContext
 		r.local.handle = func(d *delivery) localReply { got = d.context; return respond(`{"by":"local"}`) }
 		for _, tt := range []struct{ client, identity, wantClient, wantIdentity string }{
-			{client: `{"custom":{"é":"<1>"}}`, identity: ` {"cognitoIdentityId":"i"}`,
+			{
+				client:       `{"custom":{"é":"<1>"}}`,
+				identity:     ` {"cognitoIdentityId":"i"}`,
 				wantClient:   `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
-				wantIdentity: `{"cognitoIdentityId":"i"}`},
+				wantIdentity: `{"cognitoIdentityId":"i"}`,
+			},
 			{client: `[1]`, identity: `"text"`},
 			{client: `{"a":`, identity: "{}}"},
 			{client: "", identity: "", wantClient: "", wantIdentity: ""},
 		} {
 			o := r.invokeRequest(
 				invokeRequest{
-					payload: []byte(`1`), timeout: time.Minute, qualifier: "alias", traceID: "Root=1",
-					tenantID: "t", clientContext: tt.client, cognitoIdentity: tt.identity})
+					payload:         []byte(`1`),
+					timeout:         time.Minute,
+					qualifier:       "alias",
+					traceID:         "Root=1",
+					tenantID:        "t",
+					clientContext:   tt.client,
+					cognitoIdentity: tt.identity,
+				})
 			r.want(o, "local")
 			synctest.Wait()
-			want := eventContext{RequestID: o.requestID, FunctionName: "f", FunctionVersion: "7",
+			want := eventContext{
+				RequestID:          o.requestID,
+				FunctionName:       "f",
+				FunctionVersion:    "7",
 				InvokedFunctionARN: "arn:aws:lambda:us-east-1:123456789012:function:function:alias",
 				MemorySizeMB:       256,
-				Region:             "us-east-1", DeadlineMs: time.Now().Add(time.Minute).UnixMilli(),
-				TraceID: "Root=1",
-				Handler: "index.handler", LogGroupName: "g", LogStreamName: "s", TenantID: "t"}
+				Region:             "us-east-1",
+				DeadlineMs:         time.Now().Add(time.Minute).UnixMilli(),
+				TraceID:            "Root=1",
+				Handler:            "index.handler",
+				LogGroupName:       "g",
+				LogStreamName:      "s",
+				TenantID:           "t",
+			}
 			if tt.wantClient != "" {
 				want.ClientContext, want.Identity = json.RawMessage(tt.wantClient),
 					json.RawMessage(tt.wantIdentity)
@@ -306,8 +342,11 @@ func TestRequestContext(t *testing.T) {
 		r.want(r.invoke(`1`), "local")
 		synctest.Wait()
 		if want := map[string]string{
-			"A": "é", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret",
-			"AWS_SESSION_TOKEN": "token"}; !maps.Equal(got.Environment, want) {
+			"A":                     "é",
+			"AWS_ACCESS_KEY_ID":     "AKID",
+			"AWS_SECRET_ACCESS_KEY": "secret",
+			"AWS_SESSION_TOKEN":     "token",
+		}; !maps.Equal(got.Environment, want) {
 			r.t.Errorf("environment %v, want %v", got.Environment, want)
 		}
 		if log := r.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "custom") {
@@ -345,58 +384,144 @@ func TestNoAnswer(t *testing.T) {
 		says    string // in the error, or in the log line
 		told    string // to the local end
 	}{
-		{name: "nobody there", opts: rigOptions{noLocal: true, env: threeSeconds}, timeout: 900 * s,
-			want: "deployed", took: 3 * s,
-			says: "no local end accepted within 3s"},
-		{name: "nobody there, as an error", opts: rigOptions{noLocal: true, env: both}, timeout: 900 * s,
-			want: "LiveLambda.Offline",
-			took: 3 * s / 2, says: "no local end is there to answer: no local end accepted within 1.5s"},
-		{name: "nobody there, no limit", opts: rigOptions{noLocal: true}, timeout: 60 * s,
-			want: "LiveLambda.NoAnswer", took: 59 * s,
-			says: "no local end (is `live-lambda local` running?) accepted the invocation within 59s"},
-		{name: "nobody there, a later limit", opts: rigOptions{noLocal: true, env: threeSeconds},
-			timeout: 3 * s,
-			want:    "LiveLambda.NoAnswer", took: 2700 * time.Millisecond,
-			says: "is `live-lambda local` running?"},
-		{name: "margin of a quarter", opts: rigOptions{noLocal: true}, timeout: 1 * s,
-			want: "LiveLambda.NoAnswer",
-			took: 750 * time.Millisecond, says: "shortly before its deadline"},
-		{name: "margin of a tenth", opts: rigOptions{noLocal: true}, timeout: 5 * s,
-			want: "LiveLambda.NoAnswer",
-			took: 4500 * time.Millisecond, says: "within 4.5s"},
-		{name: "margin of a second", opts: rigOptions{noLocal: true}, timeout: 900 * s,
-			want: "LiveLambda.NoAnswer", took: 899 * s,
-			says: "within 14m59s"},
-		{name: "accepted, and silence", opts: rigOptions{local: &localEnd{script: accepts}}, timeout: 900 * s,
-			want: "LiveLambda.Gone",
-			took: 15 * s, says: "accepted the invocation and then was not heard of for 15s", told: "timeout"},
-		{name: "accepted again, and silence", opts: rigOptions{local: &localEnd{script: acceptsTwice}},
+		{
+			name:    "nobody there",
+			opts:    rigOptions{noLocal: true, env: threeSeconds},
 			timeout: 900 * s,
-			want:    "LiveLambda.Gone", took: 20 * s, says: "for 15s", told: "timeout"},
-		{name: "accepted, and silence until the deadline",
-			opts: rigOptions{local: &localEnd{script: accepts}}, timeout: 10 * s,
-			want: "LiveLambda.NoAnswer", took: 9 * s,
-			says: "accepted the invocation but did not answer within 9s", told: "timeout"},
-		{name: "busy until the deadline", opts: rigOptions{local: &localEnd{script: busy}, env: both},
+			want:    "deployed",
+			took:    3 * s,
+			says:    "no local end accepted within 3s",
+		},
+		{
+			name:    "nobody there, as an error",
+			opts:    rigOptions{noLocal: true, env: both},
+			timeout: 900 * s,
+			want:    "LiveLambda.Offline",
+			took:    3 * s / 2,
+			says:    "no local end is there to answer: no local end accepted within 1.5s",
+		},
+		{
+			name:    "nobody there, no limit",
+			opts:    rigOptions{noLocal: true},
+			timeout: 60 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    59 * s,
+			says:    "no local end (is `live-lambda local` running?) accepted the invocation within 59s",
+		},
+		{
+			name:    "nobody there, a later limit",
+			opts:    rigOptions{noLocal: true, env: threeSeconds},
+			timeout: 3 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    2700 * time.Millisecond,
+			says:    "is `live-lambda local` running?",
+		},
+		{
+			name:    "margin of a quarter",
+			opts:    rigOptions{noLocal: true},
+			timeout: 1 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    750 * time.Millisecond,
+			says:    "shortly before its deadline",
+		},
+		{
+			name:    "margin of a tenth",
+			opts:    rigOptions{noLocal: true},
+			timeout: 5 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    4500 * time.Millisecond,
+			says:    "within 4.5s",
+		},
+		{
+			name:    "margin of a second",
+			opts:    rigOptions{noLocal: true},
+			timeout: 900 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    899 * s,
+			says:    "within 14m59s",
+		},
+		{
+			name:    "accepted, and silence",
+			opts:    rigOptions{local: &localEnd{script: accepts}},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    15 * s,
+			says:    "accepted the invocation and then was not heard of for 15s",
+			told:    "timeout",
+		},
+		{
+			name:    "accepted again, and silence",
+			opts:    rigOptions{local: &localEnd{script: acceptsTwice}},
+			timeout: 900 * s,
+			want:    "LiveLambda.Gone",
+			took:    20 * s,
+			says:    "for 15s",
+			told:    "timeout",
+		},
+		{
+			name:    "accepted, and silence until the deadline",
+			opts:    rigOptions{local: &localEnd{script: accepts}},
+			timeout: 10 * s,
+			want:    "LiveLambda.NoAnswer",
+			took:    9 * s,
+			says:    "accepted the invocation but did not answer within 9s",
+			told:    "timeout",
+		},
+		{
+			name:    "busy until the deadline",
+			opts:    rigOptions{local: &localEnd{script: busy}, env: both},
 			timeout: 300 * s,
-			want:    "LiveLambda.NoAnswer", took: 299 * s, says: "accepted the invocation but did not answer",
-			told: "timeout"},
-		{name: "no link", opts: rigOptions{before: unplug}, timeout: 900 * s, want: "deployed", took: 5 * s,
-			says: "no connection to AppSync within 5s"},
-		{name: "no link, a shorter timeout", opts: rigOptions{before: unplug}, timeout: 8 * s,
-			want: "deployed", took: 4 * s,
-			says: "no connection to AppSync within 4s"},
-		{name: "no link, a short timeout", opts: rigOptions{before: unplug}, timeout: 1 * s, want: "deployed",
-			took: s / 2,
-			says: "no connection to AppSync within 500ms"},
-		{name: "no link, as an error", opts: rigOptions{before: unplug, env: offlineErrors}, timeout: 900 * s,
-			want: "LiveLambda.Offline", took: 5 * s, says: "connection refused"},
-		{name: "refused, as an error",
+			want:    "LiveLambda.NoAnswer",
+			took:    299 * s,
+			says:    "accepted the invocation but did not answer",
+			told:    "timeout",
+		},
+		{
+			name:    "no link",
+			opts:    rigOptions{before: unplug},
+			timeout: 900 * s,
+			want:    "deployed",
+			took:    5 * s,
+			says:    "no connection to AppSync within 5s",
+		},
+		{
+			name:    "no link, a shorter timeout",
+			opts:    rigOptions{before: unplug},
+			timeout: 8 * s,
+			want:    "deployed",
+			took:    4 * s,
+			says:    "no connection to AppSync within 4s",
+		},
+		{
+			name:    "no link, a short timeout",
+			opts:    rigOptions{before: unplug},
+			timeout: 1 * s,
+			want:    "deployed",
+			took:    s / 2,
+			says:    "no connection to AppSync within 500ms",
+		},
+		{
+			name:    "no link, as an error",
+			opts:    rigOptions{before: unplug, env: offlineErrors},
+			timeout: 900 * s,
+			want:    "LiveLambda.Offline",
+			took:    5 * s,
+			says:    "connection refused",
+		},
+		{
+			name:    "refused, as an error",
 			opts:    rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors},
 			timeout: 900 * s,
-			want:    "LiveLambda.Offline", says: "appsync:EventConnect"},
-		{name: "not configured, as an error", opts: rigOptions{env: unconfigured}, timeout: 900 * s,
-			want: "LiveLambda.Offline", says: "LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set"},
+			want:    "LiveLambda.Offline",
+			says:    "appsync:EventConnect",
+		},
+		{
+			name:    "not configured, as an error",
+			opts:    rigOptions{env: unconfigured},
+			timeout: 900 * s,
+			want:    "LiveLambda.Offline",
+			says:    "LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set",
+		},
 	}
 	for _, tt := range tests {
 		tt.opts.noLink = tt.opts.before != nil || tt.opts.fault != nil
@@ -451,28 +576,47 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 		script func(*delivery)
 		want   string // what the runtime got, or the error
 	}{
-		{name: "a response", handle: func(*delivery) localReply {
-			return localReply{part: part{Type: "response"}, body: []byte("not JSON")}
-		}, want: "not JSON"},
-		{name: "an empty response", handle: func(*delivery) localReply {
-			return localReply{part: part{Type: "response"}}
-		}},
-		{name: "a stream", handle: func(*delivery) localReply {
-			return localReply{
-				part: part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
-				body: []byte("streamed")}
-		}, want: "streamed"},
+		{
+			name: "a response",
+			handle: func(*delivery) localReply {
+				return localReply{part: part{Type: "response"}, body: []byte("not JSON")}
+			},
+			want: "not JSON",
+		},
+		{
+			name: "an empty response",
+			handle: func(*delivery) localReply {
+				return localReply{part: part{Type: "response"}}
+			},
+		},
+		{
+			name: "a stream",
+			handle: func(*delivery) localReply {
+				return localReply{
+					part: part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
+					body: []byte("streamed"),
+				}
+			},
+			want: "streamed",
+		},
 		{name: "a bare result", script: func(d *delivery) { d.publish([]byte(`[null]`)) }, want: "[null]"},
-		{name: "an error", handle: func(*delivery) localReply {
-			return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
-		}, want: "error Runtime.MyError"},
+		{
+			name: "an error",
+			handle: func(*delivery) localReply {
+				return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
+			},
+			want: "error Runtime.MyError",
+		},
 	}
 	for _, tt := range tests {
 		opts.local, opts.events = &localEnd{handle: tt.handle, script: tt.script}, tt.script != nil
 		rigTest(t, tt.name, opts, func(r *rig) {
 			o := r.invokeRequest(
 				invokeRequest{
-					payload: []byte(`{"n":1}`), contentType: "application/x-event", clientContext: `{"c":1}`})
+					payload:       []byte(`{"n":1}`),
+					contentType:   "application/x-event",
+					clientContext: `{"c":1}`,
+				})
 			got := "error " + o.what
 			if o.functionError == "" {
 				r.want(o, "deployed")
@@ -481,7 +625,8 @@ func TestDeliveryToTheRuntime(t *testing.T) {
 			if got != tt.want {
 				r.t.Errorf("the runtime got %q, want %q", got, tt.want)
 			}
-			if h := r.runtime.headers(); o.functionError == "" &&
+			h := r.runtime.headers()
+			if o.functionError == "" &&
 				(h[0].Get("Content-Type") != "application/x-event" ||
 					h[0].Get("Lambda-Runtime-Client-Context") != `{"c":1}` ||
 					h[0].Get("Content-Length") != fmt.Sprint(len(got))) {
@@ -499,9 +644,12 @@ func TestEvents(t *testing.T) {
 	for _, tt := range []struct{ event, want, local string }{
 		{want: "local", local: `null`},
 		{event: " \n", want: "local", local: `null`},
-		{event: `{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`, want: "local",
+		{
+			event: `{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`,
+			want:  "local",
 			local: `{"a":1,"a":2,"big":1E400,"n":0.10,` +
-				`"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`},
+				`"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`,
+		},
 		{event: `not JSON`, want: "deployed"},
 		{event: `{"a":1} x`, want: "deployed"},
 		{event: "\"\xff\"", want: "deployed"},
@@ -520,319 +668,12 @@ func TestEvents(t *testing.T) {
 			defer r.local.mu.Unlock()
 			for _, d := range r.local.known {
 				// in parts it travels as it is
-				if got := string(d.event); got != tt.local &&
+				got := string(d.event)
+				if got != tt.local &&
 					!(r.api.opts.graphql && string(asciiJSON(d.event)) == tt.local) {
 					r.t.Errorf("the local end got %s, want %s", got, tt.local)
 				}
 			}
-		})
-	}
-}
-
-// What the Runtime API may say of an event, deadlines above all. It answers next once, then holds it.
-func TestNextHeaders(t *testing.T) {
-	ms := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).UnixMilli()) }
-	tests := []struct {
-		name     string
-		deadline func() string
-		id       string
-		local    bool // there is one
-		want     string
-		took     time.Duration
-	}{
-		{name: "to come", deadline: func() string {
-			return ms(10 * time.Second)
-		}, id: "id-1", local: true, want: "POST id-1/response"},
-		{name: "to come, nobody there", deadline: func() string {
-			return ms(10 * time.Second)
-		}, id: "id-1", want: "POST id-1/error LiveLambda.NoAnswer", took: 9 * time.Second},
-		{name: "past", deadline: func() string {
-			return ms(-time.Hour)
-		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
-		{name: "now", deadline: func() string {
-			return ms(0)
-		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
-		{name: "within the margin", deadline: func() string {
-			return ms(200 * time.Millisecond)
-		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
-		{name: "negative", deadline: func() string {
-			return "-1"
-		}, id: "id-1", local: true, want: "POST id-1/error LiveLambda.NoAnswer"},
-		{name: "missing", deadline: func() string {
-			return ""
-		}, id: "id-1", local: true, want: "POST id-1/response"},
-		{name: "missing, nobody there", deadline: func() string {
-			return ""
-		}, id: "id-1", want: "POST id-1/error LiveLambda.NoAnswer", took: 15*time.Minute - time.Second},
-		{name: "not a number", deadline: func() string {
-			return "soon"
-		}, id: "id-1", local: true, want: "POST id-1/response"},
-		{name: "beyond numbers", deadline: func() string {
-			return "99999999999999999999"
-		}, id: "id-1", local: true, want: "POST id-1/response"},
-		{name: "in a far future", deadline: func() string {
-			return "9223372036854775807"
-		}, id: "id-1", local: true, want: "POST id-1/response"},
-		{name: "an ID like a path", deadline: func() string {
-			return ""
-		}, id: "../a/b?c=d#e%2F", local: true, want: "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response"},
-		{name: "no ID", deadline: func() string { return "" }, local: true, want: "POST /response"},
-	}
-	for _, tt := range tests {
-		api := &onceAPI{id: tt.id}
-		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noLocal: !tt.local, noRuntime: true}, func(r *rig) {
-			api.given, api.deadline, api.told = false, tt.deadline(), make(chan string, 9)
-			start := time.Now()
-			r.runtime = r.startRuntime()
-			got := <-api.told
-			if took := time.Since(start); got != tt.want || took.Round(10*time.Millisecond) != tt.took {
-				r.t.Errorf("the Runtime API was told %q after %v, want %q after %v", got, took, tt.want,
-					tt.took)
-			}
-			synctest.Wait()
-			if n := len(api.told); n > 0 {
-				r.t.Errorf("and was told %q", <-api.told)
-			}
-		})
-	}
-}
-
-// onceAPI is a Runtime API with one event.
-type onceAPI struct {
-	id, deadline string
-	told         chan string
-	given        bool
-}
-
-func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case r.Method == http.MethodPost:
-		io.Copy(io.Discard, r.Body)
-		w.WriteHeader(http.StatusAccepted)
-		a.told <- strings.TrimSpace(
-			"POST " + strings.TrimPrefix(r.URL.EscapedPath(), invocationPath) + " " +
-				r.Header.Get(typeHeader))
-	case !a.given:
-		a.given = true
-		if a.id != "" {
-			w.Header().Set("Lambda-Runtime-Aws-Request-Id", a.id)
-		}
-		if a.deadline != "" {
-			w.Header().Set("Lambda-Runtime-Deadline-Ms", a.deadline)
-		}
-		io.WriteString(w, `{}`)
-	default:
-		<-r.Context().Done()
-	}
-}
-
-// ---- faults of the Runtime API and the runtime ----
-
-// The Runtime API does not take an answer. The extension lives on; the caller gets an error, or what the
-// Runtime API had taken before its own answer was lost.
-func TestRuntimeAPIFaults(t *testing.T) {
-	for _, kind := range []string{"buffered", "streamed", "error"} {
-		for _, tt := range []struct {
-			name  string
-			fault lambdaFault
-			want  string
-			tries int // attempts to complete the invocation
-		}{
-			{name: "400", fault: lambdaFault{status: 400, errorType: "InvalidRequestID"},
-				want: "LiveLambda.AnswerRefused", tries: 2},
-			{name: "403", fault: lambdaFault{status: 403, errorType: "InvalidStateTransition"},
-				want:  "LiveLambda.AnswerRefused",
-				tries: 2},
-			{name: "413", fault: lambdaFault{status: 413, errorType: "RequestEntityTooLarge"},
-				want:  "LiveLambda.AnswerRefused",
-				tries: 2},
-			{name: "500", fault: lambdaFault{status: 500}, want: "LiveLambda.AnswerRefused", tries: 2},
-			{name: "closed", fault: lambdaFault{drop: true}, want: "LiveLambda.AnswerRefused", tries: 2},
-			{name: "500, but taken", fault: lambdaFault{status: 500, late: true}, want: "local", tries: 1},
-			{name: "closed, but taken", fault: lambdaFault{drop: true, late: true}, want: "local", tries: 1},
-		} {
-			var opts rigOptions
-			var faults atomic.Int32
-			opts.lambda.fault = func(r *http.Request) lambdaFault {
-				if r.Method == http.MethodPost && faults.Add(-1) == 0 {
-					return tt.fault
-				}
-				return lambdaFault{}
-			}
-			want := tt.want
-			if kind == "error" && want == "local" {
-				want = "Runtime.MyError"
-			}
-			opts.local = &localEnd{handle: func(d *delivery) localReply {
-				m := respond(`{"by":"local"}`)
-				if kind == "streamed" {
-					m.part.Headers[modeHeader] = "streaming"
-				} else if kind == "error" && string(d.event) == "1" {
-					m.part.Type, m.part.ErrorType = "error", "Runtime.MyError"
-				}
-				return m
-			}}
-			rigTest(t, kind+" "+tt.name, opts, func(r *rig) {
-				faults.Store(1)
-				o := r.invoke(`1`)
-				if n := len(r.lambda.completions(o.requestID)); o.what != want || n != tt.tries {
-					r.t.Errorf("got %s (%s), the Runtime API was told %d times; want %s, %d times", o.what,
-						o.payload, n, want, tt.tries)
-				}
-				synctest.Wait() // the caller has its answer before the extension hears of it
-				if !strings.Contains(r.log.String(), "did not take the answer") {
-					r.t.Errorf("nothing of it in the log: %s", r.log)
-				}
-				faults.Store(1)
-				if o := r.invokeRequest(
-					invokeRequest{payload: []byte(`2`), timeout: time.Second}); o.what != want &&
-					o.what != "local" {
-					r.t.Errorf("with a timeout of a second: %s", o.what)
-				}
-				r.want(r.invoke(`3`), "local")
-				r.wantHandled(3)
-				if len(r.runtime.got()) > 0 {
-					r.t.Errorf("the deployed code got %q, which the local end had accepted", r.runtime.got())
-				}
-			})
-		}
-	}
-}
-
-// A runtime that is killed while its call of next is held, and started again, gets what the first one would
-// have got.
-func TestRuntimeStartsAgain(t *testing.T) {
-	const s = time.Second
-	slow := &localEnd{handle: func(d *delivery) localReply {
-		time.Sleep(10 * s)
-		return respond(`{"by":"local"}`)
-	}}
-	tests := []struct {
-		name    string
-		opts    rigOptions
-		down    time.Duration // from a second after the invocation began
-		want    string
-		events  int // that the second runtime gets
-		handled int
-	}{
-		{name: "while the local end works", opts: rigOptions{local: slow}, want: "local", handled: 1},
-		{name: "and is down while the local end answers", opts: rigOptions{local: slow}, down: 20 * s,
-			want: "local", handled: 1},
-		{name: "before the deployed code has to answer",
-			opts: rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
-			want: "deployed", events: 1},
-		{name: "and is down when the deployed code has to answer",
-			opts: rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
-			down: 20 * s,
-			want: "deployed", events: 1},
-		{name: "and is down when nobody answers",
-			opts: rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}},
-			down: 20 * s, want: "LiveLambda.NoAnswer"},
-	}
-	for _, tt := range tests {
-		rigTest(t, tt.name, tt.opts, func(r *rig) {
-			first := r.runtime
-			restarted := after(s, func() {
-				first.stop()
-				time.Sleep(tt.down)
-				r.runtime = r.startRuntime()
-			})
-			r.want(r.invoke(`1`), tt.want)
-			<-restarted
-			time.Sleep(30 * s)
-			if n := len(r.runtime.got()); n != tt.events || len(first.got()) > 0 {
-				r.t.Errorf("the runtimes got %d and %d events, want 0 and %d", len(first.got()), n, tt.events)
-			}
-			r.wantHandled(tt.handled)
-			next := map[bool]string{true: tt.want, false: "local"}[tt.opts.noLocal]
-			r.want(r.invoke(`2`), next)
-		})
-	}
-	// The Runtime API did not take the answer of a local end, and hands the event out again to the next
-	// runtime.
-	var refuse atomic.Bool
-	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}
-	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
-		if r.Method == http.MethodPost && refuse.Load() {
-			f.status = 500
-		}
-		return f
-	}
-	opts.local = &localEnd{handle: func(*delivery) localReply {
-		time.Sleep(2 * s)
-		return respond(`{"by":"local"}`)
-	}}
-	rigTest(t, "after an answer that was not taken", opts, func(r *rig) {
-		refuse.Store(true)
-		restarted := after(s, func() {
-			r.runtime.stop()
-			time.Sleep(4 * s)
-			r.local.stop()
-			refuse.Store(false)
-			r.runtime = r.startRuntime()
-		})
-		o := r.invoke(`1`)
-		<-restarted
-		if o.what != "LiveLambda.AnswerRefused" || len(r.runtime.got()) > 0 {
-			r.t.Errorf("got %s, and the deployed code ran %d times; want LiveLambda.AnswerRefused and 0",
-				o.what, len(r.runtime.got()))
-		}
-	})
-	// Both calls of next get the event from the Runtime API.
-	rigTest(t, "without the first one ending",
-		rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}, func(r *rig) {
-			r.startRuntime()
-			synctest.Wait()
-			if o := r.invoke(`1`); o.what != "deployed" {
-				r.t.Errorf("got %s, want deployed", o.what)
-			}
-		})
-	rigTest(t, "without the first one ending, a local end there", rigOptions{}, func(r *rig) {
-		r.startRuntime()
-		synctest.Wait()
-		for range 20 {
-			r.want(r.invoke(`1`), "local")
-		}
-		r.wantHandled(20)
-	})
-	// What a local end has accepted, and then says nothing of for a while, is not deployed for the other
-	// call's sake.
-	silent := &localEnd{script: func(d *delivery) {
-		d.say(localReply{part: part{Type: "accepted"}})
-		time.Sleep(10 * s)
-		d.say(respond(`{"by":"local"}`))
-	}, again: func(*delivery) {}}
-	rigTest(t, "without the first one ending, a local end there that hears the request once",
-		rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}, func(r *rig) {
-			second := r.startRuntime()
-			synctest.Wait()
-			r.want(r.invoke(`1`), "local")
-			if n := len(r.runtime.got()) + len(second.got()); n > 0 {
-				r.t.Errorf("the deployed code ran %d times", n)
-			}
-		})
-}
-
-// A runtime's next may have a body, which is of no use to the calls that follow from it.
-func TestNextWithBody(t *testing.T) {
-	for _, body := range []string{
-		"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"} {
-		rigTest(t, body, rigOptions{noRuntime: true}, func(r *rig) {
-			conn, in := r.connect8082()
-			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\n%s", nextPath, body)
-			if err := r.lambda.ready(r.ctx); err != nil {
-				r.t.Fatal(err)
-			}
-			for range 3 {
-				r.want(r.invoke(`1`), "local")
-			}
-			conn.Close()
-			if _, err := in.ReadByte(); err == nil {
-				r.t.Error("the runtime got an answer to next")
-			}
-			r.runtime = r.startRuntime()
-			r.want(r.invoke(`2`), "local")
 		})
 	}
 }

@@ -114,8 +114,13 @@ func rigTest(t *testing.T, name string, opts rigOptions, test func(*rig)) {
 
 func newRig(t *testing.T, opts rigOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, ctx: t.Context(), net: &pipeNetwork{hosts: map[string]*pipeListener{}}, log: &logBook{},
-		handled: map[string]int{}}
+	r := &rig{
+		t:       t,
+		ctx:     t.Context(),
+		net:     &pipeNetwork{hosts: map[string]*pipeListener{}},
+		log:     &logBook{},
+		handled: map[string]int{},
+	}
 	opts.api.apiKey = cmp.Or(opts.api.apiKey, "da2-key")
 	r.api = startEventAPI(r.listenAppSync(opts), opts.api)
 	r.stops = append(r.stops, r.api.close)
@@ -228,10 +233,15 @@ func (r *rig) useCertificate(name string) {
 		r.t.Fatal(err)
 	}
 	template := &x509.
-		Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		DNSNames:  []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true}
+		Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: name},
+		DNSNames:              []string{name},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
 	der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
 	if err != nil {
 		r.t.Fatal(err)
@@ -280,11 +290,15 @@ func (r *rig) appSyncURL() string {
 // config is the extension's configuration, changed by env.
 func (r *rig) config(env map[string]string) config {
 	all := map[string]string{
-		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key",
-		"SSL_CERT_FILE": cmp.Or(r.roots, "/none"), "SSL_CERT_DIR": "/none",
-		"AWS_LAMBDA_RUNTIME_API": rigLambda, "AWS_LAMBDA_FUNCTION_NAME": "function",
-		"AWS_REGION": "us-east-1", "LIVE_LAMBDA_LOG_LEVEL": "debug",
-		"LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol(),
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(),
+		"LIVE_LAMBDA_APPSYNC_API_KEY":   "da2-key",
+		"SSL_CERT_FILE":                 cmp.Or(r.roots, "/none"),
+		"SSL_CERT_DIR":                  "/none",
+		"AWS_LAMBDA_RUNTIME_API":        rigLambda,
+		"AWS_LAMBDA_FUNCTION_NAME":      "function",
+		"AWS_REGION":                    "us-east-1",
+		"LIVE_LAMBDA_LOG_LEVEL":         "debug",
+		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  r.api.opts.protocol(),
 	}
 	maps.Copy(all, env)
 	cfg, problems := readConfig(func(name string) string { return all[name] })
@@ -300,9 +314,12 @@ func (r *rig) startExtension(opts rigOptions) {
 	lambda := r.net.transport()
 	log := newLogger(cfg, r.log)
 	o := proxyOptions{
-		runtimeAPI: cfg.runtimeAPI, offlineError: cfg.offlineError, toRuntime: cfg.toRuntime,
-		accept:   cfg.accept,
-		function: cfg.function}
+		runtimeAPI:   cfg.runtimeAPI,
+		offlineError: cfg.offlineError,
+		toRuntime:    cfg.toRuntime,
+		accept:       cfg.accept,
+		function:     cfg.function,
+	}
 	var wg sync.WaitGroup
 	linkCtx, stopLink := context.WithCancel(context.Background())
 	var tn *tunnel
@@ -327,8 +344,11 @@ func (r *rig) startExtension(opts rigOptions) {
 	}
 	p := newProxy(linkCtx, o, lambda, tn, log)
 	server := &http.Server{
-		Handler: p.handler(), MaxHeaderBytes: 2 << 20, DisableGeneralOptionsHandler: true,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		Handler:                      p.handler(),
+		MaxHeaderBytes:               2 << 20,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	ln := r.net.listen(rigProxy)
 	r.proxyAddr = rigProxy
 	wg.Go(func() { server.Serve(ln) })
@@ -541,7 +561,8 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 		}
 		if r.api.opts.graphql && strings.HasPrefix(f.typ, "http_") { // the steps are the same
 			typ = map[string]string{"http_publish": "publish", "http_published": "publish_success"}[f.typ]
-			if kind, _, _ := strings.Cut(what, " "); slices.Contains(
+			kind, _, _ := strings.Cut(what, " ")
+			if slices.Contains(
 				[]string{"accepted", "response", "error"}, kind) {
 				end = "local"
 			}
@@ -597,14 +618,25 @@ type delivery struct {
 // startLocal starts a local end like l.
 func (r *rig) startLocal(l *localEnd) *localEnd {
 	r.t.Helper()
-	l = &localEnd{rig: r, name: cmp.Or(l.name, "local"), real: l.real, handle: l.handle, script: l.script,
-		again: l.again, pieces: l.pieces,
-		up: make(chan struct{}, 1), parts: map[string][]*part{}, known: map[string]*delivery{},
-		done: map[string]string{}}
+	l = &localEnd{
+		rig:    r,
+		name:   cmp.Or(l.name, "local"),
+		real:   l.real,
+		handle: l.handle,
+		script: l.script,
+		again:  l.again,
+		pieces: l.pieces,
+		up:     make(chan struct{}, 1),
+		parts:  map[string][]*part{},
+		known:  map[string]*delivery{},
+		done:   map[string]string{},
+	}
 	cfg, _ := readConfig(func(name string) string {
 		return map[string]string{
-			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(), "LIVE_LAMBDA_APPSYNC_API_KEY": "da2-key",
-			"LIVE_LAMBDA_APPSYNC_PROTOCOL": r.api.opts.protocol()}[name]
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(),
+			"LIVE_LAMBDA_APPSYNC_API_KEY":   "da2-key",
+			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  r.api.opts.protocol(),
+		}[name]
 	})
 	transport := r.net.transport()
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
@@ -650,9 +682,14 @@ func (l *localEnd) run(ctx context.Context, a *appsync) {
 // debugger, and asks over the rig's network, whose connections have no address to be known for this machine's
 // (guarded).
 func (l *localEnd) runReal(ctx context.Context, a *appsync) {
-	term := &terminal{out: l, errors: l, columns: func() int {
-		return 0
-	}, chunks: make(chan chunk, waitingLines)}
+	term := &terminal{
+		out:    l,
+		errors: l,
+		columns: func() int {
+			return 0
+		},
+		chunks: make(chan chunk, waitingLines),
+	}
 	term.start()
 	defer term.close()
 	a.log = term.logger(slog.LevelDebug)
@@ -665,8 +702,10 @@ func (l *localEnd) runReal(ctx context.Context, a *appsync) {
 	l.wg.Go(func() {
 		runRuntime(ctx, transport, ln.host, func(header http.Header, event []byte) string {
 			d := &delivery{
-				local: l, event: event,
-				context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")}}
+				local:   l,
+				event:   event,
+				context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")},
+			}
 			return string(d.run().body)
 		})
 	})
@@ -740,9 +779,16 @@ func (l *localEnd) receive(ctx context.Context, event string) {
 		}
 		return
 	}
-	d := &delivery{local: l, id: request.RequestID, event: request.EventPayload, context: request.Context,
-		raw:   event,
-		again: make(chan struct{}, 1), over: make(chan struct{}), ctx: ctx}
+	d := &delivery{
+		local:   l,
+		id:      request.RequestID,
+		event:   request.EventPayload,
+		context: request.Context,
+		raw:     event,
+		again:   make(chan struct{}, 1),
+		over:    make(chan struct{}),
+		ctx:     ctx,
+	}
 	l.known[key] = d
 	l.wg.Go(d.serve)
 }
@@ -796,7 +842,8 @@ type localReply struct {
 func respond(body string) localReply {
 	return localReply{
 		part: part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}},
-		body: []byte(body)}
+		body: []byte(body),
+	}
 }
 
 // serve accepts, runs the handler, and answers until the extension says that it knows.

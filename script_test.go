@@ -147,9 +147,10 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 			}
 		}
 	}
-	if _, code := runScript(
+	_, code := runScript(
 		t, script{env: []string{"AWS_LAMBDA_RUNTIME_API=" + real}}, wrapper, "sh", "-c",
-		"exit 42"); code != 42 {
+		"exit 42")
+	if code != 42 {
 		t.Errorf("the runtime's exit status 42 became %d", code)
 	}
 }
@@ -220,8 +221,10 @@ func TestBootstrapStartsTheHandler(t *testing.T) {
 	}
 	env := func(handler string, more ...string) []string {
 		return append(
-			[]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LAMBDA_TASK_ROOT=" + task,
-				"LAMBDA_RUNTIME_DIR=" + image, "_HANDLER=" + handler}, more...)
+			[]string{
+				"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LAMBDA_TASK_ROOT=" + task,
+				"LAMBDA_RUNTIME_DIR=" + image, "_HANDLER=" + handler,
+			}, more...)
 	}
 	for _, shell := range shells(t) {
 		command := append(slices.Clone(shell), filepath.Join(opt, "bootstrap"))

@@ -238,16 +238,20 @@ func (s *soak) draw() (undo func()) {
 		step = []string{"extension publish request 0", "local publish response 0"}[s.rng.IntN(2)]
 		return once(
 			"rejected", reject(
-				[]string{"LimitExceededError", "UnauthorizedException",
-					"MessageProcessingError"}[s.rng.IntN(3)]))
+				[]string{
+					"LimitExceededError", "UnauthorizedException",
+					"MessageProcessingError",
+				}[s.rng.IntN(3)]))
 	case 9:
 		return idle("an idle connection ends", apiEnding(s.rng.IntN(3)+1))
 	case 10:
 		s.fault = "the Runtime API does not take the answer"
 		s.apiFault.Store(
 			&lambdaFault{
-				status: []int{400, 403, 413, 500}[s.rng.IntN(4)], late: s.rng.IntN(2) == 0,
-				drop: s.rng.IntN(2) == 0})
+				status: []int{400, 403, 413, 500}[s.rng.IntN(4)],
+				late:   s.rng.IntN(2) == 0,
+				drop:   s.rng.IntN(2) == 0,
+			})
 	case 11:
 		s.fault = "the runtime starts again"
 		done := after(pause/10, func() {
