@@ -20,151 +20,113 @@ import (
 	"time"
 )
 
-// What the Runtime API may say of an event, deadlines above all. It answers next once, then holds it.
-func TestNextHeaders(t *testing.T) {
-	ms := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).UnixMilli()) }
-	tests := []struct {
-		name     string
-		deadline func() string
-		id       string
-		local    bool // there is one
-		want     string
-		took     time.Duration
-	}{
+// nextTest is what the Runtime API says of an event in the headers of next, and what it is told then.
+type nextTest struct {
+	name     string
+	deadline func() string // nil: none
+	id       string
+	noLocal  bool
+	want     string
+	took     time.Duration
+}
+
+// run runs one invocation of a Runtime API that answers next once, then holds it.
+func (test nextTest) run(t *testing.T) {
+	t.Helper()
+	api := &onceAPI{id: test.id}
+	opts := rigOptions{runtimeAPI: api, noLocal: test.noLocal, noRuntime: true}
+	rigTest(t, test.name, opts, func(r *rig) {
+		api.given = false
+		api.deadline = ""
+		if test.deadline != nil {
+			api.deadline = test.deadline()
+		}
+		api.told = make(chan string, 9)
+		start := time.Now()
+		r.runtime = r.startRuntime()
+		got := <-api.told
+		took := time.Since(start)
+		if got != test.want || took.Round(10*time.Millisecond) != test.took {
+			r.t.Errorf("the Runtime API was told %q after %v, want %q after %v", got, took, test.want,
+				test.took)
+		}
+		synctest.Wait()
+		if len(api.told) > 0 {
+			r.t.Errorf("and was told %q", <-api.told)
+		}
+	})
+}
+
+// deadlineIn is a deadline so long from when the runtime asks.
+func deadlineIn(d time.Duration) func() string {
+	return func() string { return fmt.Sprint(time.Now().Add(d).UnixMilli()) }
+}
+
+// deadlineText is what the Runtime API may say instead.
+func deadlineText(text string) func() string {
+	return func() string { return text }
+}
+
+func TestDeadlineOfAnInvocationIsKept(t *testing.T) {
+	const answered, noAnswer = "POST id-1/response", "POST id-1/error LiveLambda.NoAnswer"
+	for _, test := range []nextTest{
+		{name: "to come", deadline: deadlineIn(10 * time.Second), want: answered},
 		{
-			name: "to come",
-			deadline: func() string {
-				return ms(10 * time.Second)
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/response",
+			name:     "to come, nobody there",
+			deadline: deadlineIn(10 * time.Second),
+			noLocal:  true,
+			want:     noAnswer,
+			took:     9 * time.Second,
 		},
+		{name: "past", deadline: deadlineIn(-time.Hour), want: noAnswer},
+		{name: "now", deadline: deadlineIn(0), want: noAnswer},
+		{name: "within the margin", deadline: deadlineIn(200 * time.Millisecond), want: noAnswer},
+		{name: "negative", deadline: deadlineText("-1"), want: noAnswer},
+	} {
+		test.id = "id-1"
+		test.run(t)
+	}
+}
+
+// Without a usable deadline an invocation has as long as Lambda gives at the most.
+func TestInvocationWithoutADeadlineHasLambdasMaximum(t *testing.T) {
+	const answered, noAnswer = "POST id-1/response", "POST id-1/error LiveLambda.NoAnswer"
+	for _, test := range []nextTest{
+		{name: "missing", want: answered},
 		{
-			name: "to come, nobody there",
-			deadline: func() string {
-				return ms(10 * time.Second)
-			},
-			id:   "id-1",
-			want: "POST id-1/error LiveLambda.NoAnswer",
-			took: 9 * time.Second,
+			name:    "missing, nobody there",
+			noLocal: true,
+			want:    noAnswer,
+			took:    15*time.Minute - time.Second,
 		},
-		{
-			name: "past",
-			deadline: func() string {
-				return ms(-time.Hour)
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/error LiveLambda.NoAnswer",
-		},
-		{
-			name: "now",
-			deadline: func() string {
-				return ms(0)
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/error LiveLambda.NoAnswer",
-		},
-		{
-			name: "within the margin",
-			deadline: func() string {
-				return ms(200 * time.Millisecond)
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/error LiveLambda.NoAnswer",
-		},
-		{
-			name: "negative",
-			deadline: func() string {
-				return "-1"
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/error LiveLambda.NoAnswer",
-		},
-		{
-			name: "missing",
-			deadline: func() string {
-				return ""
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/response",
-		},
-		{
-			name: "missing, nobody there",
-			deadline: func() string {
-				return ""
-			},
-			id:   "id-1",
-			want: "POST id-1/error LiveLambda.NoAnswer",
-			took: 15*time.Minute - time.Second,
-		},
-		{
-			name: "not a number",
-			deadline: func() string {
-				return "soon"
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/response",
-		},
-		{
-			name: "beyond numbers",
-			deadline: func() string {
-				return "99999999999999999999"
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/response",
-		},
-		{
-			name: "in a far future",
-			deadline: func() string {
-				return "9223372036854775807"
-			},
-			id:    "id-1",
-			local: true,
-			want:  "POST id-1/response",
-		},
+		{name: "not a number", deadline: deadlineText("soon"), want: answered},
+		{name: "beyond numbers", deadline: deadlineText("99999999999999999999"), want: answered},
+		{name: "in a far future", deadline: deadlineText("9223372036854775807"), want: answered},
+	} {
+		test.id = "id-1"
+		test.run(t)
+	}
+}
+
+func TestRequestIDIsEscapedInThePath(t *testing.T) {
+	for _, test := range []nextTest{
 		{
 			name: "an ID like a path",
-			deadline: func() string {
-				return ""
-			},
-			id:    "../a/b?c=d#e%2F",
-			local: true,
-			want:  "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response",
+			id:   "../a/b?c=d#e%2F",
+			want: "POST ..%2Fa%2Fb%3Fc=d%23e%252F/response",
 		},
-		{name: "no ID", deadline: func() string { return "" }, local: true, want: "POST /response"},
-	}
-	for _, tt := range tests {
-		api := &onceAPI{id: tt.id}
-		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noLocal: !tt.local, noRuntime: true}, func(r *rig) {
-			api.given, api.deadline, api.told = false, tt.deadline(), make(chan string, 9)
-			start := time.Now()
-			r.runtime = r.startRuntime()
-			got := <-api.told
-			if took := time.Since(start); got != tt.want || took.Round(10*time.Millisecond) != tt.took {
-				r.t.Errorf("the Runtime API was told %q after %v, want %q after %v", got, took, tt.want,
-					tt.took)
-			}
-			synctest.Wait()
-			if n := len(api.told); n > 0 {
-				r.t.Errorf("and was told %q", <-api.told)
-			}
-		})
+		{name: "no ID", want: "POST /response"},
+	} {
+		test.run(t)
 	}
 }
 
 // onceAPI is a Runtime API with one event.
 type onceAPI struct {
-	id, deadline string
-	told         chan string
-	given        bool
+	id       string
+	deadline string
+	told     chan string
+	given    bool
 }
 
 func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -172,9 +134,8 @@ func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusAccepted)
-		a.told <- strings.TrimSpace(
-			"POST " + strings.TrimPrefix(r.URL.EscapedPath(), invocationPath) + " " +
-				r.Header.Get(typeHeader))
+		path := strings.TrimPrefix(r.URL.EscapedPath(), invocationPath)
+		a.told <- strings.TrimSpace("POST " + path + " " + r.Header.Get(typeHeader))
 	case !a.given:
 		a.given = true
 		if a.id != "" {
@@ -190,22 +151,25 @@ func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // A runtime's next may have a body, which is of no use to the calls that follow from it.
-func TestNextWithBody(t *testing.T) {
+func TestNextMayHaveABody(t *testing.T) {
 	for _, body := range []string{
-		"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"Content-Length: 2\r\n\r\n{}",
+		"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
 	} {
 		rigTest(t, body, rigOptions{noRuntime: true}, func(r *rig) {
 			conn, in := r.connect8082()
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: h\r\n%s", nextPath, body)
-			if err := r.lambda.ready(r.ctx); err != nil {
+			err := r.lambda.ready(r.ctx)
+			if err != nil {
 				r.t.Fatal(err)
 			}
 			for range 3 {
 				r.want(r.invoke(`1`), "local")
 			}
 			conn.Close()
-			if _, err := in.ReadByte(); err == nil {
+			_, err = in.ReadByte()
+			if err == nil {
 				r.t.Error("the runtime got an answer to next")
 			}
 			r.runtime = r.startRuntime()
@@ -233,7 +197,8 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 				return p.RoundTrip(httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
 			}
 			for range 2 { // the second time both channels are ready
-				if resp, err := next(gone); err == nil {
+				resp, err := next(gone)
+				if err == nil {
 					t.Fatalf("a call that has gone got %v", resp)
 				}
 			}
@@ -246,8 +211,8 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 	}
 }
 
-// The runtime asks for next just when the environment shuts down; the race detector watches.
-func TestProxyAskedAtShutdown(t *testing.T) {
+// The runtime asks for next just when the environment shuts down. The race detector watches.
+func TestNextMayComeAtShutdown(t *testing.T) {
 	for range 1000 {
 		refuse := transportFunc(func(*http.Request) (*http.Response, error) {
 			return nil, errors.New("refused")
@@ -257,8 +222,8 @@ func TestProxyAskedAtShutdown(t *testing.T) {
 		handler := p.handler()
 		ctx, gone := context.WithCancel(t.Context())
 		asked := async(func() (bool, error) {
-			handler.ServeHTTP(
-				httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil))
+			request := httptest.NewRequestWithContext(ctx, http.MethodGet, nextPath, nil)
+			handler.ServeHTTP(httptest.NewRecorder(), request)
 			return true, nil
 		})
 		runtime.Gosched()
@@ -268,91 +233,91 @@ func TestProxyAskedAtShutdown(t *testing.T) {
 	}
 }
 
-// The Runtime API does not take an answer. The extension lives on; the caller gets an error, or what the
-// Runtime API had taken before its own answer was lost.
-func TestRuntimeAPIFaults(t *testing.T) {
-	for _, kind := range []string{"buffered", "streamed", "error"} {
-		for _, tt := range []struct {
-			name  string
-			fault lambdaFault
-			want  string
-			tries int // attempts to complete the invocation
-		}{
-			{
-				name:  "400",
-				fault: lambdaFault{status: 400, errorType: "InvalidRequestID"},
-				want:  "LiveLambda.AnswerRefused",
-				tries: 2,
-			},
-			{
-				name:  "403",
-				fault: lambdaFault{status: 403, errorType: "InvalidStateTransition"},
-				want:  "LiveLambda.AnswerRefused",
-				tries: 2,
-			},
-			{
-				name:  "413",
-				fault: lambdaFault{status: 413, errorType: "RequestEntityTooLarge"},
-				want:  "LiveLambda.AnswerRefused",
-				tries: 2,
-			},
-			{name: "500", fault: lambdaFault{status: 500}, want: "LiveLambda.AnswerRefused", tries: 2},
-			{name: "closed", fault: lambdaFault{drop: true}, want: "LiveLambda.AnswerRefused", tries: 2},
-			{name: "500, but taken", fault: lambdaFault{status: 500, late: true}, want: "local", tries: 1},
-			{name: "closed, but taken", fault: lambdaFault{drop: true, late: true}, want: "local", tries: 1},
-		} {
-			var opts rigOptions
-			var faults atomic.Int32
-			opts.lambda.fault = func(r *http.Request) lambdaFault {
-				if r.Method == http.MethodPost && faults.Add(-1) == 0 {
-					return tt.fault
-				}
-				return lambdaFault{}
-			}
-			want := tt.want
-			if kind == "error" && want == "local" {
-				want = "Runtime.MyError"
-			}
-			opts.local = &localEnd{handle: func(d *delivery) localReply {
-				m := respond(`{"by":"local"}`)
-				if kind == "streamed" {
-					m.part.Headers[modeHeader] = "streaming"
-				} else if kind == "error" && string(d.event) == "1" {
-					m.part.Type, m.part.ErrorType = "error", "Runtime.MyError"
-				}
-				return m
-			}}
-			rigTest(t, kind+" "+tt.name, opts, func(r *rig) {
-				faults.Store(1)
-				o := r.invoke(`1`)
-				if n := len(r.lambda.completions(o.requestID)); o.what != want || n != tt.tries {
-					r.t.Errorf("got %s (%s), the Runtime API was told %d times; want %s, %d times", o.what,
-						o.payload, n, want, tt.tries)
-				}
-				synctest.Wait() // the caller has its answer before the extension hears of it
-				if !strings.Contains(r.log.String(), "did not take the answer") {
-					r.t.Errorf("nothing of it in the log: %s", r.log)
-				}
-				faults.Store(1)
-				if o := r.invokeRequest(
-					invokeRequest{payload: []byte(`2`), timeout: time.Second}); o.what != want &&
-					o.what != "local" {
-					r.t.Errorf("with a timeout of a second: %s", o.what)
-				}
-				r.want(r.invoke(`3`), "local")
-				r.wantHandled(3)
-				if len(r.runtime.got()) > 0 {
-					r.t.Errorf("the deployed code got %q, which the local end had accepted", r.runtime.got())
-				}
-			})
-		}
+// refusal is a fault of the Runtime API when an invocation is completed, and what its caller gets of it.
+type refusal struct {
+	name  string
+	fault lambdaFault
+	taken bool // the answer, before the Runtime API's own reply was lost
+}
+
+var refusals = []refusal{
+	{name: "400", fault: lambdaFault{status: 400, errorType: "InvalidRequestID"}},
+	{name: "403", fault: lambdaFault{status: 403, errorType: "InvalidStateTransition"}},
+	{name: "413", fault: lambdaFault{status: 413, errorType: "RequestEntityTooLarge"}},
+	{name: "500", fault: lambdaFault{status: 500}},
+	{name: "closed", fault: lambdaFault{drop: true}},
+	{name: "500, but taken", fault: lambdaFault{status: 500, late: true}, taken: true},
+	{name: "closed, but taken", fault: lambdaFault{drop: true, late: true}, taken: true},
+}
+
+// The Runtime API does not take an answer. The extension lives on, and the caller gets an error, unless the
+// Runtime API had taken the answer.
+func TestAnswerThatTheRuntimeAPIRefusesIsAnError(t *testing.T) {
+	response := respond(`{"by":"local"}`)
+	stream := respond(`{"by":"local"}`)
+	stream.part.Headers[modeHeader] = "streaming"
+	failure := respond(`{"by":"local"}`)
+	failure.part.Type = "error"
+	failure.part.ErrorType = "Runtime.MyError"
+	for _, refused := range refusals {
+		refused.run(t, "buffered", response, response, "local")
+		refused.run(t, "streamed", stream, stream, "local")
+		refused.run(t, "error", failure, response, "Runtime.MyError")
 	}
+}
+
+// run has the answer to the first invocation refused, then the answer to one with a short timeout. The local
+// end answers the first one with first, and the others with then. answer is what first is for the caller.
+func (refused refusal) run(t *testing.T, kind string, first, then localReply, answer string) {
+	t.Helper()
+	want, attempts := "LiveLambda.AnswerRefused", 2
+	if refused.taken {
+		want, attempts = answer, 1
+	}
+	var opts rigOptions
+	var posts atomic.Int32 // until the one with the fault
+	opts.lambda.fault = func(r *http.Request) lambdaFault {
+		if r.Method == http.MethodPost && posts.Add(-1) == 0 {
+			return refused.fault
+		}
+		return lambdaFault{}
+	}
+	opts.local = &localEnd{handle: func(d *delivery) localReply {
+		if string(d.event) == "1" {
+			return first
+		}
+		return then
+	}}
+	rigTest(t, kind+" "+refused.name, opts, func(r *rig) {
+		posts.Store(1)
+		o := r.invoke(`1`)
+		n := len(r.lambda.completions(o.requestID))
+		if o.what != want || n != attempts {
+			r.t.Errorf("got %s (%s), the Runtime API was told %d times; want %s, %d times", o.what,
+				o.payload, n, want, attempts)
+		}
+		synctest.Wait() // the caller has its answer before the extension hears of it
+		if !strings.Contains(r.log.String(), "did not take the answer") {
+			r.t.Errorf("nothing of it in the log: %s", r.log)
+		}
+		posts.Store(1)
+		o = r.invokeRequest(invokeRequest{payload: []byte(`2`), timeout: time.Second})
+		if o.what != want && o.what != "local" {
+			r.t.Errorf("with a timeout of a second: %s", o.what)
+		}
+		r.want(r.invoke(`3`), "local")
+		r.wantHandled(3)
+		if len(r.runtime.got()) > 0 {
+			r.t.Errorf("the deployed code got %q, which the local end had accepted", r.runtime.got())
+		}
+	})
 }
 
 // A runtime that is killed while its call of next is held, and started again, gets what the first one would
 // have got.
-func TestRuntimeStartsAgain(t *testing.T) {
+func TestRestartedRuntimeGetsWhatTheFirstOneWould(t *testing.T) {
 	const s = time.Second
+	soon := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}
 	slow := &localEnd{handle: func(d *delivery) localReply {
 		time.Sleep(10 * s)
 		return respond(`{"by":"local"}`)
@@ -362,28 +327,38 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		opts    rigOptions
 		down    time.Duration // from a second after the invocation began
 		want    string
-		events  int // that the second runtime gets
+		next    string // of the invocation after it
+		events  int    // that the second runtime gets
 		handled int
 	}{
-		{name: "while the local end works", opts: rigOptions{local: slow}, want: "local", handled: 1},
+		{
+			name:    "while the local end works",
+			opts:    rigOptions{local: slow},
+			want:    "local",
+			next:    "local",
+			handled: 1,
+		},
 		{
 			name:    "and is down while the local end answers",
 			opts:    rigOptions{local: slow},
 			down:    20 * s,
 			want:    "local",
+			next:    "local",
 			handled: 1,
 		},
 		{
 			name:   "before the deployed code has to answer",
-			opts:   rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
+			opts:   rigOptions{noLocal: true, env: soon},
 			want:   "deployed",
+			next:   "deployed",
 			events: 1,
 		},
 		{
 			name:   "and is down when the deployed code has to answer",
-			opts:   rigOptions{noLocal: true, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}},
+			opts:   rigOptions{noLocal: true, env: soon},
 			down:   20 * s,
 			want:   "deployed",
+			next:   "deployed",
 			events: 1,
 		},
 		{
@@ -391,42 +366,48 @@ func TestRuntimeStartsAgain(t *testing.T) {
 			opts: rigOptions{noLocal: true, lambda: lambdaOptions{timeout: 10 * s}},
 			down: 20 * s,
 			want: "LiveLambda.NoAnswer",
+			next: "LiveLambda.NoAnswer",
 		},
 	}
-	for _, tt := range tests {
-		rigTest(t, tt.name, tt.opts, func(r *rig) {
+	for _, test := range tests {
+		rigTest(t, test.name, test.opts, func(r *rig) {
 			first := r.runtime
 			restarted := after(s, func() {
 				first.stop()
-				time.Sleep(tt.down)
+				time.Sleep(test.down)
 				r.runtime = r.startRuntime()
 			})
-			r.want(r.invoke(`1`), tt.want)
+			r.want(r.invoke(`1`), test.want)
 			<-restarted
 			time.Sleep(30 * s)
-			if n := len(r.runtime.got()); n != tt.events || len(first.got()) > 0 {
-				r.t.Errorf("the runtimes got %d and %d events, want 0 and %d", len(first.got()), n, tt.events)
+			events := len(r.runtime.got())
+			if events != test.events || len(first.got()) > 0 {
+				r.t.Errorf("the runtimes got %d and %d events, want 0 and %d", len(first.got()), events,
+					test.events)
 			}
-			r.wantHandled(tt.handled)
-			next := map[bool]string{true: tt.want, false: "local"}[tt.opts.noLocal]
-			r.want(r.invoke(`2`), next)
+			r.wantHandled(test.handled)
+			r.want(r.invoke(`2`), test.next)
 		})
 	}
-	// The Runtime API did not take the answer of a local end, and hands the event out again to the next
-	// runtime.
+}
+
+// The Runtime API does not take the answer of a local end, and hands the event out again to the runtime that
+// starts next. Nobody is there by then, but a local end has run for the event: the deployed code may not.
+func TestEventThatIsHandedOutAgainDoesNotRunDeployedCode(t *testing.T) {
+	const s = time.Second
 	var refuse atomic.Bool
 	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}
-	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
+	opts.lambda.fault = func(r *http.Request) lambdaFault {
 		if r.Method == http.MethodPost && refuse.Load() {
-			f.status = 500
+			return lambdaFault{status: 500}
 		}
-		return f
+		return lambdaFault{}
 	}
 	opts.local = &localEnd{handle: func(*delivery) localReply {
 		time.Sleep(2 * s)
 		return respond(`{"by":"local"}`)
 	}}
-	rigTest(t, "after an answer that was not taken", opts, func(r *rig) {
+	rigTest(t, "", opts, func(r *rig) {
 		refuse.Store(true)
 		restarted := after(s, func() {
 			r.runtime.stop()
@@ -442,16 +423,21 @@ func TestRuntimeStartsAgain(t *testing.T) {
 				o.what, len(r.runtime.got()))
 		}
 	})
-	// Both calls of next get the event from the Runtime API.
-	rigTest(t, "without the first one ending",
-		rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}, func(r *rig) {
-			r.startRuntime()
-			synctest.Wait()
-			if o := r.invoke(`1`); o.what != "deployed" {
-				r.t.Errorf("got %s, want deployed", o.what)
-			}
-		})
-	rigTest(t, "without the first one ending, a local end there", rigOptions{}, func(r *rig) {
+}
+
+// A second runtime starts without the first one ending, and both calls of next get the event from the Runtime
+// API.
+func TestTwoCallsOfNextGetOneAnswer(t *testing.T) {
+	nobody := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}
+	rigTest(t, "nobody there", nobody, func(r *rig) {
+		r.startRuntime()
+		synctest.Wait()
+		o := r.invoke(`1`)
+		if o.what != "deployed" {
+			r.t.Errorf("got %s, want deployed", o.what)
+		}
+	})
+	rigTest(t, "a local end there", rigOptions{}, func(r *rig) {
 		r.startRuntime()
 		synctest.Wait()
 		for range 20 {
@@ -459,23 +445,27 @@ func TestRuntimeStartsAgain(t *testing.T) {
 		}
 		r.wantHandled(20)
 	})
-	// What a local end has accepted, and then says nothing of for a while, is not deployed for the other
-	// call's sake.
+}
+
+// What a local end has accepted, and then says nothing of for a while, is not deployed for the sake of the
+// other call, whose request that local end does not answer.
+func TestTwoCallsOfNextDoNotRunDeployedCode(t *testing.T) {
 	silent := &localEnd{
 		script: func(d *delivery) {
 			d.say(localReply{part: part{Type: "accepted"}})
-			time.Sleep(10 * s)
+			time.Sleep(10 * time.Second)
 			d.say(respond(`{"by":"local"}`))
 		},
 		again: func(*delivery) {},
 	}
-	rigTest(t, "without the first one ending, a local end there that hears the request once",
-		rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}, func(r *rig) {
-			second := r.startRuntime()
-			synctest.Wait()
-			r.want(r.invoke(`1`), "local")
-			if n := len(r.runtime.got()) + len(second.got()); n > 0 {
-				r.t.Errorf("the deployed code ran %d times", n)
-			}
-		})
+	opts := rigOptions{local: silent, env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}
+	rigTest(t, "", opts, func(r *rig) {
+		second := r.startRuntime()
+		synctest.Wait()
+		r.want(r.invoke(`1`), "local")
+		n := len(r.runtime.got()) + len(second.got())
+		if n > 0 {
+			r.t.Errorf("the deployed code ran %d times", n)
+		}
+	})
 }

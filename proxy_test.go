@@ -21,29 +21,54 @@ import (
 	"time"
 )
 
-// What a local end answers, and what the Runtime API is told.
-func TestAnswers(t *testing.T) {
-	const (
-		object = `{"a":1, "big":12345678901234567890.00, "<é😀>":"\ud800"}`
-	)
+// oddJSON is an object with a number, a key and a text that a program may easily change.
+const oddJSON = `{"a":1, "big":12345678901234567890.00, "<é😀>":"\ud800"}`
+
+// answerTest is what a local end answers, and what the Runtime API is told.
+type answerTest struct {
+	name string
+	part part
+	body string
+	want string
+}
+
+// run answers an invocation so, over a link of its own.
+func (test answerTest) run(t *testing.T) {
+	t.Helper()
+	answer := func(d *delivery) localReply {
+		reply := localReply{part: test.part}
+		reply.body, reply.part.Encoding = compress([]byte(test.body))
+		return reply
+	}
+	rigTest(t, test.name, rigOptions{local: &localEnd{handle: answer}}, func(r *rig) {
+		o := r.invoke(oddJSON)
+		got := r.told(o)
+		if got != test.want {
+			r.t.Errorf("the Runtime API was told\n%.300q, want\n%.300q", got, test.want)
+		}
+		r.wantHandled(1)
+		r.local.wantTold("answered")
+		line := "msg=invocation source=live-lambda request_id=" + o.requestID + " outcome="
+		n := strings.Count(r.log.String(), line)
+		if n != 1 {
+			r.t.Errorf("%d lines in the log: %s", n, r.log)
+		}
+	})
+}
+
+func TestResponseReachesTheRuntimeAPI(t *testing.T) {
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)
 	}
 	text := func(headers map[string]string) part { return part{Type: "response", Headers: headers} }
 	plain := text(map[string]string{"Content-Type": "text/plain"})
-	failure := part{Type: "error", ErrorType: "My.Error"}
-	tests := []struct {
-		name string
-		part part
-		body string
-		want string
-	}{
+	for _, test := range []answerTest{
 		{
 			name: "JSON",
 			part: text(map[string]string{"Content-Type": "application/json"}),
-			body: object,
-			want: `response Content-Type="application/json" ` + object,
+			body: oddJSON,
+			want: `response Content-Type="application/json" ` + oddJSON,
 		},
 		{name: "text", part: plain, body: "hello", want: `response Content-Type="text/plain" hello`},
 		{
@@ -107,7 +132,14 @@ func TestAnswers(t *testing.T) {
 			body: "hello",
 			want: "response hello",
 		},
+	} {
+		test.run(t)
+	}
+}
 
+func TestErrorReachesTheRuntimeAPI(t *testing.T) {
+	failure := part{Type: "error", ErrorType: "My.Error"}
+	for _, test := range []answerTest{
 		{
 			name: "error",
 			part: failure,
@@ -175,27 +207,8 @@ func TestAnswers(t *testing.T) {
 			body: "{}",
 			want: `error Content-Type="application/json" Lambda-Runtime-Function-Error-Type="E" {}`,
 		},
-	}
-	for _, tt := range tests {
-		answer := func(d *delivery) localReply {
-			body, encoding := compress([]byte(tt.body))
-			tt.part.Encoding = encoding
-			return localReply{part: tt.part, body: body}
-		}
-		rigTest(t, tt.name, rigOptions{local: &localEnd{handle: answer}}, func(r *rig) {
-			o := r.invoke(object)
-			if got := r.told(o); got != tt.want {
-				r.t.Errorf("the Runtime API was told\n%.300q, want\n%.300q", got, tt.want)
-			}
-			r.wantHandled(1)
-			r.local.wantTold("answered")
-			n := strings.Count(
-				r.log.String(),
-				"msg=invocation source=live-lambda request_id="+o.requestID+" outcome=")
-			if n != 1 {
-				r.t.Errorf("%d lines in the log: %s", n, r.log)
-			}
-		})
+	} {
+		test.run(t)
 	}
 }
 
@@ -258,8 +271,8 @@ func TestLogNamesTheOutcome(t *testing.T) {
 	}
 }
 
-// Where the credentials cannot be read, the environment that is sent has none, instead of empty ones.
-func TestRequestContextWithoutCredentials(t *testing.T) {
+// If the credentials cannot be read, the environment that is sent has none, instead of empty ones.
+func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
 	o := proxyOptions{
@@ -267,15 +280,13 @@ func TestRequestContextWithoutCredentials(t *testing.T) {
 		addKeys:  a.addKeys,
 	}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
-	got := string(
-		p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}})))
-	if !strings.Contains(
-		got, `"environment":{"A":"b"}`) {
+	got := string(p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}})))
+	if !strings.Contains(got, `"environment":{"A":"b"}`) {
 		t.Errorf("got %s", got)
 	}
 }
 
-func TestRequestContext(t *testing.T) {
+func TestRequestContextSaysWhatLambdaSaysOfTheInvocation(t *testing.T) {
 	env := map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":        "f",
 		"AWS_LAMBDA_FUNCTION_VERSION":     "7",
@@ -284,31 +295,39 @@ func TestRequestContext(t *testing.T) {
 		"AWS_LAMBDA_LOG_GROUP_NAME":       "g",
 		"AWS_LAMBDA_LOG_STREAM_NAME":      "s",
 	}
+	tests := []struct {
+		client       string
+		identity     string
+		wantClient   string
+		wantIdentity string
+	}{
+		{
+			client:       `{"custom":{"é":"<1>"}}`,
+			identity:     ` {"cognitoIdentityId":"i"}`,
+			wantClient:   `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
+			wantIdentity: `{"cognitoIdentityId":"i"}`,
+		},
+		{client: `[1]`, identity: `"text"`},
+		{client: `{"a":`, identity: "{}}"},
+		{client: "", identity: "", wantClient: "", wantIdentity: ""},
+	}
 	rigTest(t, "", rigOptions{env: env}, func(r *rig) {
 		r.proxy.function["handler"] = "index.handler"
 		var got eventContext
-		r.local.handle = func(d *delivery) localReply { got = d.context; return respond(`{"by":"local"}`) }
-		for _, tt := range []struct{ client, identity, wantClient, wantIdentity string }{
-			{
-				client:       `{"custom":{"é":"<1>"}}`,
-				identity:     ` {"cognitoIdentityId":"i"}`,
-				wantClient:   `{"custom":{"\u00e9":"\u003c1\u003e"}}`,
-				wantIdentity: `{"cognitoIdentityId":"i"}`,
-			},
-			{client: `[1]`, identity: `"text"`},
-			{client: `{"a":`, identity: "{}}"},
-			{client: "", identity: "", wantClient: "", wantIdentity: ""},
-		} {
-			o := r.invokeRequest(
-				invokeRequest{
-					payload:         []byte(`1`),
-					timeout:         time.Minute,
-					qualifier:       "alias",
-					traceID:         "Root=1",
-					tenantID:        "t",
-					clientContext:   tt.client,
-					cognitoIdentity: tt.identity,
-				})
+		r.local.handle = func(d *delivery) localReply {
+			got = d.context
+			return respond(`{"by":"local"}`)
+		}
+		for _, test := range tests {
+			o := r.invokeRequest(invokeRequest{
+				payload:         []byte(`1`),
+				timeout:         time.Minute,
+				qualifier:       "alias",
+				traceID:         "Root=1",
+				tenantID:        "t",
+				clientContext:   test.client,
+				cognitoIdentity: test.identity,
+			})
 			r.want(o, "local")
 			synctest.Wait()
 			want := eventContext{
@@ -325,9 +344,9 @@ func TestRequestContext(t *testing.T) {
 				LogStreamName:      "s",
 				TenantID:           "t",
 			}
-			if tt.wantClient != "" {
-				want.ClientContext, want.Identity = json.RawMessage(tt.wantClient),
-					json.RawMessage(tt.wantIdentity)
+			if test.wantClient != "" {
+				want.ClientContext = json.RawMessage(test.wantClient)
+				want.Identity = json.RawMessage(test.wantIdentity)
 			}
 			if r.api.opts.graphql && got.ClientContext != nil { // in parts it travels as it is
 				got.ClientContext = asciiJSON(got.ClientContext)
@@ -336,54 +355,93 @@ func TestRequestContext(t *testing.T) {
 				r.t.Errorf("got %+v, want %+v", got, want)
 			}
 		}
-		r.proxy.function["environment"] = map[string]string{"A": "é"} // as under SnapStart, without keys
-		r.credentials.Store(
-			&credentials{accessKeyID: "AKID", secretAccessKey: "secret", sessionToken: "token"})
-		r.want(r.invoke(`1`), "local")
-		synctest.Wait()
-		if want := map[string]string{
-			"A":                     "é",
-			"AWS_ACCESS_KEY_ID":     "AKID",
-			"AWS_SECRET_ACCESS_KEY": "secret",
-			"AWS_SESSION_TOKEN":     "token",
-		}; !maps.Equal(got.Environment, want) {
-			r.t.Errorf("environment %v, want %v", got.Environment, want)
-		}
-		if log := r.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "custom") {
-			r.t.Errorf("the log has %s", log)
+		if strings.Contains(r.log.String(), "custom") {
+			r.t.Errorf("the log has %s", r.log)
 		}
 	})
 }
 
-// When nobody answers: what the caller gets instead, and when.
-func TestNoAnswer(t *testing.T) {
-	const s = time.Second
-	accepts := func(d *delivery) { d.say(localReply{part: part{Type: "accepted"}}) }
-	acceptsTwice := func(d *delivery) {
-		accepts(d)
-		time.Sleep(5 * s)
-		accepts(d)
-	}
-	busy := func(d *delivery) {
-		for range 1000 {
-			accepts(d)
-			time.Sleep(5 * s)
+// As under SnapStart the extension's own environment has no keys: they come from the credentials.
+func TestRequestContextHasTheEnvironmentWithCredentials(t *testing.T) {
+	rigTest(t, "", rigOptions{}, func(r *rig) {
+		var got eventContext
+		r.local.handle = func(d *delivery) localReply {
+			got = d.context
+			return respond(`{"by":"local"}`)
 		}
-	}
-	unplug := func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }
-	unconfigured := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "error"}
-	offlineErrors, threeSeconds := map[string]string{"LIVE_LAMBDA_OFFLINE": "error"},
-		map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}
-	both := map[string]string{"LIVE_LAMBDA_OFFLINE": "error", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "1500ms"}
-	tests := []struct {
-		name    string
-		opts    rigOptions
-		timeout time.Duration // of the function
-		want    string
-		took    time.Duration
-		says    string // in the error, or in the log line
-		told    string // to the local end
-	}{
+		r.proxy.function["environment"] = map[string]string{"A": "é"}
+		r.credentials.Store(
+			&credentials{accessKeyID: "AKID", secretAccessKey: "secret", sessionToken: "token"})
+		r.want(r.invoke(`1`), "local")
+		synctest.Wait()
+		want := map[string]string{
+			"A":                     "é",
+			"AWS_ACCESS_KEY_ID":     "AKID",
+			"AWS_SECRET_ACCESS_KEY": "secret",
+			"AWS_SESSION_TOKEN":     "token",
+		}
+		if !maps.Equal(got.Environment, want) {
+			r.t.Errorf("environment %v, want %v", got.Environment, want)
+		}
+		if strings.Contains(r.log.String(), "secret") {
+			r.t.Errorf("the log has %s", r.log)
+		}
+	})
+}
+
+// noAnswerTest is an invocation that nobody answers: what its caller gets instead, and when.
+type noAnswerTest struct {
+	name    string
+	opts    rigOptions
+	timeout time.Duration // of the function
+	want    string
+	took    time.Duration
+	says    string // in the error, or in the log line
+	told    string // to the local end
+}
+
+// run invokes the function in a rig of its own.
+func (test noAnswerTest) run(t *testing.T) {
+	t.Helper()
+	test.opts.noLink = test.opts.before != nil || test.opts.fault != nil
+	rigTest(t, test.name, test.opts, func(r *rig) {
+		event := []byte(` {"n": 1.0} `)
+		o := r.invokeRequest(invokeRequest{payload: event, timeout: test.timeout})
+		r.want(o, test.want)
+		if o.took.Round(10*time.Millisecond) != test.took {
+			r.t.Errorf("it took %v, want %v", o.took, test.took)
+		}
+		says := test.says
+		if r.api.opts.graphql {
+			says = strings.Replace(says, "appsync:EventConnect", "appsync:GraphQL on ", 1)
+		}
+		said := string(o.payload) + r.log.String()
+		if !strings.Contains(said, says) {
+			r.t.Errorf("nothing says %q: %s", says, said)
+		}
+		if r.local != nil {
+			r.local.wantTold(strings.Fields(test.told)...)
+		}
+		if test.want == "deployed" || test.want == "LiveLambda.Offline" {
+			r.wantAtOnce(test.want, test.took)
+		}
+		got := r.runtime.got()
+		if test.want == "deployed" && got[0] != string(event) {
+			r.t.Errorf("the deployed code got %q, want %q", got[0], event)
+		}
+		if test.want != "deployed" && len(got) > 0 {
+			r.t.Errorf("the deployed code got %q", got)
+		}
+	})
+}
+
+// The deployed code runs, or the caller gets an error, when LIVE_LAMBDA_ACCEPT_TIMEOUT is over or shortly
+// before Lambda's own timeout, whichever comes first.
+func TestInvocationDoesNotWaitForeverForALocalEnd(t *testing.T) {
+	const s = time.Second
+	threeSeconds := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}
+	asAnError := map[string]string{"LIVE_LAMBDA_OFFLINE": "error", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "1500ms"}
+	for _, test := range []noAnswerTest{
 		{
 			name:    "nobody there",
 			opts:    rigOptions{noLocal: true, env: threeSeconds},
@@ -394,7 +452,7 @@ func TestNoAnswer(t *testing.T) {
 		},
 		{
 			name:    "nobody there, as an error",
-			opts:    rigOptions{noLocal: true, env: both},
+			opts:    rigOptions{noLocal: true, env: asAnError},
 			timeout: 900 * s,
 			want:    "LiveLambda.Offline",
 			took:    3 * s / 2,
@@ -440,6 +498,28 @@ func TestNoAnswer(t *testing.T) {
 			took:    899 * s,
 			says:    "within 14m59s",
 		},
+	} {
+		test.run(t)
+	}
+}
+
+// Once a local end has accepted, the deployed code does not run.
+func TestAcceptedInvocationFailsIfItIsNotAnswered(t *testing.T) {
+	const s = time.Second
+	accepts := func(d *delivery) { d.say(localReply{part: part{Type: "accepted"}}) }
+	acceptsTwice := func(d *delivery) {
+		accepts(d)
+		time.Sleep(5 * s)
+		accepts(d)
+	}
+	busy := func(d *delivery) {
+		for range 1000 {
+			accepts(d)
+			time.Sleep(5 * s)
+		}
+	}
+	asAnError := map[string]string{"LIVE_LAMBDA_OFFLINE": "error", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "1500ms"}
+	for _, test := range []noAnswerTest{
 		{
 			name:    "accepted, and silence",
 			opts:    rigOptions{local: &localEnd{script: accepts}},
@@ -469,13 +549,26 @@ func TestNoAnswer(t *testing.T) {
 		},
 		{
 			name:    "busy until the deadline",
-			opts:    rigOptions{local: &localEnd{script: busy}, env: both},
+			opts:    rigOptions{local: &localEnd{script: busy}, env: asAnError},
 			timeout: 300 * s,
 			want:    "LiveLambda.NoAnswer",
 			took:    299 * s,
 			says:    "accepted the invocation but did not answer",
 			told:    "timeout",
 		},
+	} {
+		test.run(t)
+	}
+}
+
+// Without a link an invocation waits for five seconds, or for half of a shorter timeout. It does not wait if
+// AppSync refuses, or if there is no API at all.
+func TestInvocationWithoutALinkIsOfflineSoon(t *testing.T) {
+	const s = time.Second
+	unplug := func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }
+	asAnError := map[string]string{"LIVE_LAMBDA_OFFLINE": "error"}
+	unconfigured := map[string]string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "", "LIVE_LAMBDA_OFFLINE": "error"}
+	for _, test := range []noAnswerTest{
 		{
 			name:    "no link",
 			opts:    rigOptions{before: unplug},
@@ -502,7 +595,7 @@ func TestNoAnswer(t *testing.T) {
 		},
 		{
 			name:    "no link, as an error",
-			opts:    rigOptions{before: unplug, env: offlineErrors},
+			opts:    rigOptions{before: unplug, env: asAnError},
 			timeout: 900 * s,
 			want:    "LiveLambda.Offline",
 			took:    5 * s,
@@ -510,7 +603,7 @@ func TestNoAnswer(t *testing.T) {
 		},
 		{
 			name:    "refused, as an error",
-			opts:    rigOptions{fault: at("extension upgrade", status(403)).fault, env: offlineErrors},
+			opts:    rigOptions{fault: at("extension upgrade", status(403)).fault, env: asAnError},
 			timeout: 900 * s,
 			want:    "LiveLambda.Offline",
 			says:    "appsync:EventConnect",
@@ -522,158 +615,139 @@ func TestNoAnswer(t *testing.T) {
 			want:    "LiveLambda.Offline",
 			says:    "LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set",
 		},
-	}
-	for _, tt := range tests {
-		tt.opts.noLink = tt.opts.before != nil || tt.opts.fault != nil
-		rigTest(t, tt.name, tt.opts, func(r *rig) {
-			event := []byte(` {"n": 1.0} `)
-			o := r.invokeRequest(invokeRequest{payload: event, timeout: tt.timeout})
-			r.want(o, tt.want)
-			if o.took.Round(s/100) != tt.took {
-				r.t.Errorf("it took %v, want %v", o.took, tt.took)
-			}
-			says := tt.says
-			if r.api.opts.graphql {
-				says = strings.Replace(says, "appsync:EventConnect", "appsync:GraphQL on ", 1)
-			}
-			if said := string(o.payload) + r.log.String(); !strings.Contains(said, says) {
-				r.t.Errorf("nothing says %q: %s", says, said)
-			}
-			if r.local != nil {
-				r.local.wantTold(strings.Fields(tt.told)...)
-			}
-			if tt.want == "deployed" || tt.want == "LiveLambda.Offline" {
-				r.wantAtOnce(tt.want, tt.took)
-			}
-			if got := r.runtime.got(); tt.want == "deployed" && got[0] != string(event) {
-				r.t.Errorf("the deployed code got %q, want %q", got[0], event)
-			} else if tt.want != "deployed" && len(got) > 0 {
-				r.t.Errorf("the deployed code got %q", got)
-			}
-		})
+	} {
+		test.run(t)
 	}
 }
 
-// wantAtOnce checks that invocations do not wait for ten seconds after one has waited in vain, and then do.
+// wantAtOnce checks that after an invocation that has waited in vain the next ones do not wait, for ten
+// seconds, and that then one waits again, if there is anything to wait for.
 func (r *rig) wantAtOnce(want string, took time.Duration) {
 	r.t.Helper()
 	time.Sleep(missTimeout - time.Millisecond)
-	if o := r.invoke(`2`); o.what != want || o.took != 0 {
+	o := r.invoke(`2`)
+	if o.what != want || o.took != 0 {
 		r.t.Errorf("within ten seconds: %s after %v, want %s at once", o.what, o.took, want)
 	}
 	time.Sleep(time.Millisecond)
-	if o := r.invokeRequest(invokeRequest{payload: []byte(`3`)}); o.what != want || took > 0 && o.took == 0 {
+	o = r.invoke(`3`)
+	if o.what != want || took > 0 && o.took == 0 {
 		r.t.Errorf("after ten seconds: %s after %v, want %s", o.what, o.took, want)
 	}
 }
 
 // With LIVE_LAMBDA_DELIVERY=runtime the deployed code gets the answer as its event, with the event's headers.
-func TestDeliveryToTheRuntime(t *testing.T) {
-	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_DELIVERY": "runtime"}}
+func TestRuntimeGetsTheAnswerAsItsEvent(t *testing.T) {
+	streamed := part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}}
 	tests := []struct {
 		name   string
-		handle func(*delivery) localReply
-		script func(*delivery)
-		want   string // what the runtime got, or the error
+		answer localReply
+		want   string
 	}{
 		{
-			name: "a response",
-			handle: func(*delivery) localReply {
-				return localReply{part: part{Type: "response"}, body: []byte("not JSON")}
-			},
-			want: "not JSON",
+			name:   "a response",
+			answer: localReply{part: part{Type: "response"}, body: []byte("not JSON")},
+			want:   "not JSON",
 		},
+		{name: "an empty response", answer: localReply{part: part{Type: "response"}}},
+		{name: "a stream", answer: localReply{part: streamed, body: []byte("streamed")}, want: "streamed"},
+	}
+	for _, test := range tests {
+		local := &localEnd{handle: func(*delivery) localReply { return test.answer }}
+		rigTest(t, test.name, deliversToTheRuntime(local), func(r *rig) {
+			r.wantAsEvent(test.want)
+			r.local.wantTold("answered")
+		})
+	}
+}
+
+// What servers of another make answer goes to the runtime as well.
+func TestRuntimeGetsABareResultAsItsEvent(t *testing.T) {
+	opts := deliversToTheRuntime(&localEnd{script: func(d *delivery) { d.publish([]byte(`[null]`)) }})
+	opts.events = true
+	rigTest(t, "", opts, func(r *rig) { r.wantAsEvent(`[null]`) })
+}
+
+// An error is for the caller, as without LIVE_LAMBDA_DELIVERY.
+func TestErrorIsNotDeliveredToTheRuntime(t *testing.T) {
+	fails := localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
+	local := &localEnd{handle: func(*delivery) localReply { return fails }}
+	rigTest(t, "", deliversToTheRuntime(local), func(r *rig) {
+		o := r.invoke(`{"n":1}`)
+		if o.functionError == "" || o.what != "Runtime.MyError" {
+			r.t.Errorf("got %s, want Runtime.MyError", o.what)
+		}
+		r.local.wantTold("answered")
+	})
+}
+
+// deliversToTheRuntime are the options of a rig with LIVE_LAMBDA_DELIVERY=runtime.
+func deliversToTheRuntime(local *localEnd) rigOptions {
+	return rigOptions{env: map[string]string{"LIVE_LAMBDA_DELIVERY": "runtime"}, local: local}
+}
+
+// wantAsEvent invokes and checks the event that the deployed code gets instead of the invocation's own.
+func (r *rig) wantAsEvent(want string) {
+	r.t.Helper()
+	o := r.invokeRequest(invokeRequest{
+		payload:       []byte(`{"n":1}`),
+		contentType:   "application/x-event",
+		clientContext: `{"c":1}`,
+	})
+	r.want(o, "deployed")
+	got := r.runtime.got()[0]
+	if got != want {
+		r.t.Errorf("the runtime got %q, want %q", got, want)
+	}
+	header := r.runtime.headers()[0]
+	if header.Get("Content-Type") != "application/x-event" ||
+		header.Get("Lambda-Runtime-Client-Context") != `{"c":1}` ||
+		header.Get("Content-Length") != fmt.Sprint(len(want)) {
+		r.t.Errorf("the runtime got the headers %v", header)
+	}
+}
+
+func TestEventReachesTheLocalEndAsJSON(t *testing.T) {
+	tests := []struct {
+		event string
+		want  string
+	}{
+		{event: "", want: `null`},
+		{event: " \n", want: `null`},
 		{
-			name: "an empty response",
-			handle: func(*delivery) localReply {
-				return localReply{part: part{Type: "response"}}
-			},
-		},
-		{
-			name: "a stream",
-			handle: func(*delivery) localReply {
-				return localReply{
-					part: part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}},
-					body: []byte("streamed"),
-				}
-			},
-			want: "streamed",
-		},
-		{name: "a bare result", script: func(d *delivery) { d.publish([]byte(`[null]`)) }, want: "[null]"},
-		{
-			name: "an error",
-			handle: func(*delivery) localReply {
-				return localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
-			},
-			want: "error Runtime.MyError",
+			event: `{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`,
+			want: `{"a":1,"a":2,"big":1E400,"n":0.10,` +
+				`"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`,
 		},
 	}
-	for _, tt := range tests {
-		opts.local, opts.events = &localEnd{handle: tt.handle, script: tt.script}, tt.script != nil
-		rigTest(t, tt.name, opts, func(r *rig) {
-			o := r.invokeRequest(
-				invokeRequest{
-					payload:       []byte(`{"n":1}`),
-					contentType:   "application/x-event",
-					clientContext: `{"c":1}`,
-				})
-			got := "error " + o.what
-			if o.functionError == "" {
-				r.want(o, "deployed")
-				got = r.runtime.got()[0]
-			}
-			if got != tt.want {
-				r.t.Errorf("the runtime got %q, want %q", got, tt.want)
-			}
-			h := r.runtime.headers()
-			if o.functionError == "" &&
-				(h[0].Get("Content-Type") != "application/x-event" ||
-					h[0].Get("Lambda-Runtime-Client-Context") != `{"c":1}` ||
-					h[0].Get("Content-Length") != fmt.Sprint(len(got))) {
-				r.t.Errorf("the runtime got the headers %v", h[0])
-			}
-			if tt.script == nil {
-				r.local.wantTold("answered")
+	for _, test := range tests {
+		rigTest(t, fmt.Sprintf("%q", test.event), rigOptions{}, func(r *rig) {
+			r.want(r.invoke(test.event), "local")
+			r.local.mu.Lock()
+			defer r.local.mu.Unlock()
+			for _, d := range r.local.known {
+				got := string(d.event)
+				if r.api.opts.graphql && got != test.want { // in parts it travels as it is
+					got = string(asciiJSON(d.event))
+				}
+				if got != test.want {
+					r.t.Errorf("the local end got %s, want %s", got, test.want)
+				}
 			}
 		})
 	}
 }
 
-// What is not JSON cannot travel in a message.
-func TestEvents(t *testing.T) {
-	for _, tt := range []struct{ event, want, local string }{
-		{want: "local", local: `null`},
-		{event: " \n", want: "local", local: `null`},
-		{
-			event: `{"a":1,"a":2, "big": 1E400, "n": 0.10, "s": "\ud800\u0041é😀<>&"}`,
-			want:  "local",
-			local: `{"a":1,"a":2,"big":1E400,"n":0.10,` +
-				`"s":"\ud800\u0041\u00e9\ud83d\ude00\u003c\u003e\u0026"}`,
-		},
-		{event: `not JSON`, want: "deployed"},
-		{event: `{"a":1} x`, want: "deployed"},
-		{event: "\"\xff\"", want: "deployed"},
-		{event: "\xef\xbb\xbf{}", want: "deployed"},
-	} {
-		rigTest(t, fmt.Sprintf("%q", tt.event), rigOptions{}, func(r *rig) {
-			r.want(r.invoke(tt.event), tt.want)
-			if tt.want == "deployed" {
-				if got := r.runtime.got(); len(got) != 1 || got[0] != tt.event {
-					r.t.Errorf("the deployed code got %q, want %q", got, tt.event)
-				}
-				r.want(r.invoke(`1`), "local") // this does not count as a local end that is not there
-				return
+// What is not JSON cannot travel in a message. It does not count as a local end that is not there.
+func TestEventThatIsNotJSONRunsDeployedCode(t *testing.T) {
+	for _, event := range []string{`not JSON`, `{"a":1} x`, "\"\xff\"", "\xef\xbb\xbf{}"} {
+		rigTest(t, fmt.Sprintf("%q", event), rigOptions{}, func(r *rig) {
+			r.want(r.invoke(event), "deployed")
+			got := r.runtime.got()
+			if len(got) != 1 || got[0] != event {
+				r.t.Errorf("the deployed code got %q, want %q", got, event)
 			}
-			r.local.mu.Lock()
-			defer r.local.mu.Unlock()
-			for _, d := range r.local.known {
-				// in parts it travels as it is
-				got := string(d.event)
-				if got != tt.local &&
-					!(r.api.opts.graphql && string(asciiJSON(d.event)) == tt.local) {
-					r.t.Errorf("the local end got %s, want %s", got, tt.local)
-				}
-			}
+			r.want(r.invoke(`1`), "local")
 		})
 	}
 }
