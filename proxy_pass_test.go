@@ -19,41 +19,75 @@ import (
 	"time"
 )
 
-// What passes through is told by parsing it at both ends: what the runtime wrote and what the Runtime API
-// read are the same request, and the other way round for the response. lost and gained are the lines of the
-// difference.
-func TestPassThrough(t *testing.T) {
-	const post, ok = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n",
-		"HTTP/1.1 202 Accepted\r\n"
+// exchangeTest is a request of the runtime, and the Runtime API's response.
+type exchangeTest struct {
+	name     string
+	request  string
+	response string
+	lost     string // the lines that arrive on one side only, as differ tells them
+}
+
+// run parses both at both ends: what the runtime wrote and what the Runtime API read are the same request,
+// and the other way round for the response.
+func (test exchangeTest) run(t *testing.T, link bool) {
+	t.Helper()
+	passTest(t, fmt.Sprint(test.name, ", link ", link), link, func(r *rig, upstream *pipeListener) {
+		arrived := make(chan string, 1)
+		r.upstream(upstream, func(conn net.Conn, in *bufio.Reader) {
+			arrived <- digestRequest(in)
+			io.WriteString(conn, test.response)
+		})
+		client, in := r.connect8082()
+		io.WriteString(client, test.request)
+		response := digestResponse(in, test.request)
+		request := "nothing"
+		select {
+		case request = <-arrived:
+		default:
+		}
+		wantRequest := digestRequest(bufio.NewReader(strings.NewReader(test.request)))
+		wantResponse := digestResponse(bufio.NewReader(strings.NewReader(test.response)), test.request)
+		diff := append(differ(wantRequest, request), differ(wantResponse, response)...)
+		lost := strings.Join(diff, " ")
+		if lost != test.lost {
+			r.t.Errorf("the difference is %.300q, want %q", lost, test.lost)
+		}
+	})
+}
+
+// isEvent tells whether the response has an event, which goes to AppSync if there is a link.
+func (test exchangeTest) isEvent() bool {
+	return strings.Contains(test.request, nextPath) && strings.Contains(test.response, " 200 ")
+}
+
+func TestOtherRequestsPassThroughUnchanged(t *testing.T) {
+	const post = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n"
+	const ok = "HTTP/1.1 202 Accepted\r\n"
 	const empty = ok + "Content-Length: 0\r\n\r\n"
-	tests := []struct {
-		name, request, response string
-		lost                    string // lines that do not arrive, and a - before each
-	}{
+	tests := []exchangeTest{
 		{
 			name:    "next",
 			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\nContent-Type: application/" +
-				"json\r\nContent-Length: 2\r\n\r\n{}",
+			response: "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: x\r\n" +
+				"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
 		},
 		{
 			name:    "next, chunked and with trailers",
 			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n{}" +
-				"\r\n0\r\nA: " +
-				"1\r\nB: 2\r\n\r\n",
+			response: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, B\r\n\r\n2\r\n" +
+				"{}\r\n0\r\nA: 1\r\nB: 2\r\n\r\n",
 		},
 		{
 			name:    "next refused",
 			request: "GET " + nextPath + " HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: " +
-				"36\r\n\r\n{\"errorType\":\"InvalidStateTransition",
+			response: "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\n" +
+				"Content-Length: 36\r\n\r\n{\"errorType\":\"InvalidStateTransition",
 		},
 		{
 			name: "response",
 			request: post +
-				"Content-Length: 5\r\nContent-Type: text/plain\r\nLambda-Runtime-Invocation-Id: " +
-				"i\r\n\r\nhello",
+				"Content-Length: 5\r\nContent-Type: text/plain\r\n" +
+				"Lambda-Runtime-Invocation-Id: i\r\n\r\nhello",
 			response: ok +
 				"Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n",
 		},
@@ -71,17 +105,17 @@ func TestPassThrough(t *testing.T) {
 		},
 		{
 			name: "a stream with trailers",
-			request: post + "Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: " +
-				"streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, " +
-				"Lambda-Runtime-Function-Error-Body\r\n" +
-				"\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: " +
-				"E\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n",
+			request: post + "Transfer-Encoding: chunked\r\n" +
+				"Lambda-Runtime-Function-Response-Mode: streaming\r\n" +
+				"Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n" +
+				"1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: E\r\n" +
+				"Lambda-Runtime-Function-Error-Body: e30=\r\n\r\n",
 			response: empty,
 		},
 		{
 			name: "trailers declared and not sent",
-			request: post + "Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n" +
-				"\r\n1\r\na\r\n0\r\n\r\n",
+			request: post + "Transfer-Encoding: chunked\r\n" +
+				"Trailer: Lambda-Runtime-Function-Error-Type\r\n\r\n1\r\na\r\n0\r\n\r\n",
 			response: empty,
 		},
 		{
@@ -97,8 +131,9 @@ func TestPassThrough(t *testing.T) {
 		},
 		{
 			name: "all that proxies like to add",
-			request: post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: " +
-				"https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\nContent-Length: 0\r\n\r\n",
+			request: post + "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: a\r\n" +
+				"X-Forwarded-Proto: https\r\nForwarded: for=1\r\nVia: 1.1 x\r\nUser-Agent: me\r\n" +
+				"Content-Length: 0\r\n\r\n",
 			response: ok + "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nServer: s\r\nVia: 1.1 y\r\n" +
 				"Content-Length: 0\r\n\r\n",
 		},
@@ -110,8 +145,8 @@ func TestPassThrough(t *testing.T) {
 		{
 			name: "hop by hop",
 			request: post +
-				"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: " +
-				"x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n",
+				"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n" +
+				"Proxy-Authorization: x\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n",
 			response: ok + "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n",
 			lost:     "-Connection: [X-Hop] -Keep-Alive: [5] -X-Hop: [1]",
 		},
@@ -120,7 +155,11 @@ func TestPassThrough(t *testing.T) {
 			request:  "GET /a%2Fb//c/../d/%7e/%E9?x HTTP/1.1\r\nHost: h\r\n\r\n",
 			response: empty,
 		},
-		{name: "a path of slashes", request: "GET //host//path HTTP/1.1\r\nHost: h\r\n\r\n", response: empty},
+		{
+			name:     "a path of slashes",
+			request:  "GET //host//path HTTP/1.1\r\nHost: h\r\n\r\n",
+			response: empty,
+		},
 		{
 			name:     "odd queries",
 			request:  "GET /x?a;b=%zz&c=%&d=a+b&&=?%2F HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -129,8 +168,8 @@ func TestPassThrough(t *testing.T) {
 		{name: "an empty query", request: "GET /x? HTTP/1.1\r\nHost: h\r\n\r\n", response: empty},
 		{
 			name: "PUT to telemetry",
-			request: "PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\nLambda-Extension-Identifier: " +
-				"i\r\nContent-Length: 2\r\n\r\n{}",
+			request: "PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: h\r\n" +
+				"Lambda-Extension-Identifier: i\r\nContent-Length: 2\r\n\r\n{}",
 			response: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK",
 		},
 		{
@@ -163,9 +202,8 @@ func TestPassThrough(t *testing.T) {
 		{
 			name:    "early hints",
 			request: "GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
-			response: "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 " +
-				"200 " +
-				"OK\r\nContent-Length: 0\r\n\r\n",
+			response: "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" +
+				"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 			lost: "+Date: [Sat, 01 Jan 2000 00:00:00 GMT]",
 		},
 		{
@@ -191,39 +229,16 @@ func TestPassThrough(t *testing.T) {
 			response: empty,
 		},
 	}
-	for _, link := range []bool{false, true} {
-		for _, tt := range tests {
-			if link && strings.Contains(tt.request, nextPath) && strings.Contains(tt.response, " 200 ") {
-				continue // an event for AppSync
-			}
-			passTest(t, fmt.Sprint(tt.name, ", link ", link), link, func(r *rig, upstream *pipeListener) {
-				arrived := make(chan string, 1)
-				r.upstream(upstream, func(conn net.Conn, in *bufio.Reader) {
-					arrived <- digestRequest(in)
-					io.WriteString(conn, tt.response)
-				})
-				client, in := r.connect8082()
-				io.WriteString(client, tt.request)
-				got := digestResponse(in, tt.request)
-				request := "nothing"
-				select {
-				case request = <-arrived:
-				default:
-				}
-				diff := differ(digestRequest(bufio.NewReader(strings.NewReader(tt.request))), request)
-				diff = append(
-					diff, differ(
-						digestResponse(bufio.NewReader(strings.NewReader(tt.response)), tt.request), got)...)
-				if d := strings.Join(diff, " "); d != tt.lost {
-					r.t.Errorf("the difference is %.300q, want %q", d, tt.lost)
-				}
-			})
+	for _, test := range tests {
+		test.run(t, false)
+		if !test.isEvent() {
+			test.run(t, true)
 		}
 	}
 }
 
-// Nothing waits for the end of a body, in either direction; nothing is timed out.
-func TestPassThroughStreams(t *testing.T) {
+// Nothing waits for the end of a body, in either direction, and nothing is timed out.
+func TestBodiesPassThroughAsTheyCome(t *testing.T) {
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		heard := make(chan string)
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
@@ -250,7 +265,8 @@ func TestPassThroughStreams(t *testing.T) {
 		for _, c := range []string{"a", "b", "c"} {
 			time.Sleep(time.Hour)
 			io.WriteString(client, "1\r\n"+c+"\r\n")
-			if got := <-heard; got != c {
+			got := <-heard
+			if got != c {
 				r.t.Errorf("the Runtime API got %q, want %q", got, c)
 			}
 		}
@@ -263,17 +279,19 @@ func TestPassThroughStreams(t *testing.T) {
 			time.Sleep(time.Hour)
 			heard <- c
 			b := make([]byte, 9)
-			if n, err := resp.Body.Read(b); string(b[:n]) != c || err != nil {
+			n, err := resp.Body.Read(b)
+			if string(b[:n]) != c || err != nil {
 				r.t.Errorf("the runtime got %q, %v, want %q", b[:n], err, c)
 			}
 		}
-		if _, err := resp.Body.Read(make([]byte, 1)); err != io.EOF {
+		_, err = resp.Body.Read(make([]byte, 1))
+		if err != io.EOF {
 			r.t.Errorf("the response ended with %v", err)
 		}
 	})
 }
 
-func TestPassThroughContinue(t *testing.T) {
+func TestContinuePassesThroughBeforeTheBody(t *testing.T) {
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		arrived := make(chan string, 1)
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
@@ -286,26 +304,34 @@ func TestPassThroughContinue(t *testing.T) {
 		io.WriteString(
 			client, "POST "+invocationPath+
 				"id/response HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-		if line, err := in.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" || err != nil {
+		line, err := in.ReadString('\n')
+		if line != "HTTP/1.1 100 Continue\r\n" || err != nil {
 			r.t.Fatalf("got %q, %v before the body was sent", line, err)
 		}
 		in.ReadString('\n')
 		io.WriteString(client, "hello")
 		// net/http adds the date after a 1xx
 		want := "202 Accepted\nContent-Length: [0]\nDate: [Sat, 01 Jan 2000 00:00:00 GMT]\n[] 0 \"\"\n"
-		if got := digestResponse(in, "POST "); strings.TrimPrefix(got, "100 Continue\n[] 0 \"\"\n") != want {
-			r.t.Errorf("got %q, want %q", got, want)
+		response := digestResponse(in, "POST ")
+		if strings.TrimPrefix(response, "100 Continue\n[] 0 \"\"\n") != want {
+			r.t.Errorf("got %q, want %q", response, want)
 		}
-		if got := <-arrived; !strings.HasSuffix(got, "[] 5 \"hello\"\n") {
-			r.t.Errorf("the Runtime API got %q", got)
+		request := <-arrived
+		if !strings.HasSuffix(request, "[] 5 \"hello\"\n") {
+			r.t.Errorf("the Runtime API got %q", request)
 		}
 	})
 }
 
-// What breaks on one side breaks on the other.
-func TestPassThroughBreaks(t *testing.T) {
+func TestWhatBreaksOnOneSideBreaksOnTheOther(t *testing.T) {
 	const post = "POST " + invocationPath + "id/response HTTP/1.1\r\nHost: h\r\n"
-	for _, tt := range []struct{ name, request, response, arrives, comes string }{
+	tests := []struct {
+		name     string
+		request  string
+		response string
+		arrives  string // at the Runtime API
+		comes    string // to the runtime; empty: it closes its connection
+	}{
 		{
 			name:    "a chunked request",
 			request: post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
@@ -346,27 +372,35 @@ func TestPassThroughBreaks(t *testing.T) {
 			arrives:  `"a"`,
 			comes:    "502 Bad Gateway",
 		},
-	} {
-		passTest(t, tt.name, true, func(r *rig, ln *pipeListener) {
+	}
+	for _, test := range tests {
+		passTest(t, test.name, true, func(r *rig, ln *pipeListener) {
 			arrived := make(chan string, 1)
 			r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
 				arrived <- digestRequest(in)
-				io.WriteString(conn, tt.response)
+				io.WriteString(conn, test.response)
 			})
 			client, in := r.connect8082()
-			io.WriteString(client, tt.request)
+			io.WriteString(client, test.request)
 			synctest.Wait()
-			if tt.comes == "" {
+			if test.comes == "" {
 				client.Close()
-			} else if got := digestResponse(in, "POST "); !strings.Contains(got, tt.comes) {
-				r.t.Errorf("the runtime got %q, want %q", got, tt.comes)
+			} else {
+				response := digestResponse(in, "POST ")
+				if !strings.Contains(response, test.comes) {
+					r.t.Errorf("the runtime got %q, want %q", response, test.comes)
+				}
 			}
-			if got := <-arrived; !strings.Contains(got, tt.arrives) {
-				r.t.Errorf("the Runtime API got %q, want %q", got, tt.arrives)
+			request := <-arrived
+			if !strings.Contains(request, test.arrives) {
+				r.t.Errorf("the Runtime API got %q, want %q", request, test.arrives)
 			}
 		})
 	}
-	passTest(t, "nobody listens", true, func(r *rig, ln *pipeListener) {
+}
+
+func TestUnreachableRuntimeAPIIsABadGateway(t *testing.T) {
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		ln.Close()
 		client, in := r.connect8082()
 		io.WriteString(client, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -377,8 +411,14 @@ func TestPassThroughBreaks(t *testing.T) {
 			r.t.Errorf("the runtime got %q, the log has %s", got, r.log)
 		}
 	})
-	passTest(t, "the runtime goes while its next is held", true, func(r *rig, ln *pipeListener) {
-		asked, event := make(chan bool, 2), make(chan bool)
+}
+
+// A runtime goes while its call of next is held, and another one asks: the Runtime API is asked once, and the
+// second runtime gets what it says.
+func TestNextThatIsHeldIsForTheRuntimeThatAsksAgain(t *testing.T) {
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
+		asked := make(chan bool, 2)
+		event := make(chan bool)
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
 			http.ReadRequest(in)
 			asked <- true
@@ -396,8 +436,8 @@ func TestPassThroughBreaks(t *testing.T) {
 		io.WriteString(second, "GET "+nextPath+" HTTP/1.1\r\nHost: h\r\n\r\n")
 		synctest.Wait()
 		close(event)
-		// the Runtime API was asked once
-		if got := digestResponse(in, "GET "); !strings.Contains(got, "200 OK") || len(asked) != 1 {
+		got := digestResponse(in, "GET ")
+		if !strings.Contains(got, "200 OK") || len(asked) != 1 {
 			r.t.Errorf("the second runtime got %q, the Runtime API was asked %d times", got, len(asked))
 		}
 		if strings.Contains(r.log.String(), "ERROR") {
@@ -406,11 +446,12 @@ func TestPassThroughBreaks(t *testing.T) {
 	})
 }
 
-// An upgrade passes too: nothing on the way knows what is spoken then.
-func TestPassThroughUpgrade(t *testing.T) {
+// Nothing on the way knows what is spoken after an upgrade.
+func TestUpgradePassesThrough(t *testing.T) {
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
-			if got := digestRequest(in); !strings.Contains(got, "Upgrade: [any]") {
+			got := digestRequest(in)
+			if !strings.Contains(got, "Upgrade: [any]") {
 				r.t.Errorf("the Runtime API got %q", got)
 			}
 			io.WriteString(
@@ -420,11 +461,13 @@ func TestPassThroughUpgrade(t *testing.T) {
 		})
 		client, in := r.connect8082()
 		io.WriteString(client, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
-		if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 101 {
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil || resp.StatusCode != 101 {
 			r.t.Fatalf("got %v, %v", resp, err)
 		}
 		io.WriteString(client, "hello\n")
-		if line, err := in.ReadString('\n'); line != "echo hello\n" {
+		line, err := in.ReadString('\n')
+		if line != "echo hello\n" {
 			r.t.Errorf("got %q, %v", line, err)
 		}
 	})
@@ -482,9 +525,11 @@ func digestRequest(in *bufio.Reader) string {
 }
 
 // digestResponse reads a response to a request, with the informational ones before it.
-func digestResponse(in *bufio.Reader, request string) (lines string) {
+func digestResponse(in *bufio.Reader, request string) string {
+	method, _, _ := strings.Cut(request, " ")
+	lines := ""
 	for {
-		r, err := http.ReadResponse(in, &http.Request{Method: request[:strings.Index(request, " ")]})
+		r, err := http.ReadResponse(in, &http.Request{Method: method})
 		if err != nil {
 			return lines + err.Error()
 		}
@@ -496,6 +541,7 @@ func digestResponse(in *bufio.Reader, request string) (lines string) {
 	}
 }
 
+// digest lists what matters in a request or response, whose first line and parts are given.
 func digest(
 	first string, header http.Header, encoding []string, length int64, body []byte, trailer http.Header,
 	err error) string {
@@ -515,14 +561,15 @@ func digest(
 
 // differ lists the lines that only a has, with a -, then those that only b has, with a +.
 func differ(a, b string) (diff []string) {
-	of := func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
-	for _, line := range of(a) {
-		if !slices.Contains(of(b), line) {
+	ofA := strings.Split(strings.TrimSuffix(a, "\n"), "\n")
+	ofB := strings.Split(strings.TrimSuffix(b, "\n"), "\n")
+	for _, line := range ofA {
+		if !slices.Contains(ofB, line) {
 			diff = append(diff, "-"+line)
 		}
 	}
-	for _, line := range of(b) {
-		if !slices.Contains(of(a), line) {
+	for _, line := range ofB {
+		if !slices.Contains(ofA, line) {
 			diff = append(diff, "+"+line)
 		}
 	}

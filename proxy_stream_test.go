@@ -5,6 +5,7 @@ package main
 // proxy_stream_test.go tests streamed answers, and streams that end early.
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -31,38 +32,62 @@ func streamed(d *delivery, index int, last bool, data string, trailers map[strin
 	return p.encode([]byte(data))
 }
 
-func TestStreams(t *testing.T) {
-	const s = time.Second
-	broken := map[string]string{
-		typeHeader:       "Runtime.Oops",
-		bodyHeader:       "eyJlcnJvclR5cGUiOiJ4In0=",
-		"X-Evil":         "1",
-		"Content-Length": "7",
-	}
-	tests := []struct {
-		name    string
-		timeout time.Duration
-		script  func(*delivery)
-		want    string // the stream's pieces, with the seconds that they came after
-		fails   string // with this error, in trailers
-		told    string
-	}{
+// streamTest is an answer in parts, and what the caller gets of it.
+type streamTest struct {
+	name    string
+	timeout time.Duration // of the function, if not a minute
+	script  func(*delivery)
+	want    string // the stream's pieces, with the seconds that they came after
+	fails   string // with this error, in trailers
+	told    string // to the local end
+}
+
+// run has the answer come in a rig of its own.
+func (test streamTest) run(t *testing.T) {
+	t.Helper()
+	rigTest(t, test.name, rigOptions{local: &localEnd{script: test.script}}, func(r *rig) {
+		w := &pieces{start: time.Now()}
+		o := r.invokeRequest(invokeRequest{
+			payload: []byte(`1`),
+			timeout: cmp.Or(test.timeout, time.Minute),
+			onResponse: func(h http.Header) io.Writer {
+				w.header = h.Clone()
+				return w
+			},
+		})
+		got := strings.Join(w.got, " ")
+		if got != test.want {
+			r.t.Errorf("the caller got %q, want %q", got, test.want)
+		}
+		r.wantTrailer(o, test.fails)
+		if w.header.Get("Content-Type") != "text/event-stream" ||
+			w.header.Get(modeHeader) != "streaming" ||
+			w.header.Get("Content-Length") != "" ||
+			w.header.Get("X-Evil") != "" {
+			r.t.Errorf("headers %v", w.header)
+		}
+		r.local.wantTold(test.told)
+		r.local.script = nil
+		r.want(r.invoke(`2`), "local")
+	})
+}
+
+func TestStreamReachesTheCallerAsItComes(t *testing.T) {
+	for _, test := range []streamTest{
 		{
-			name:    "as it comes",
-			timeout: 60 * s,
+			name: "as it comes",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil))
-				time.Sleep(s)
+				time.Sleep(time.Second)
 				d.publish(streamed(d, 1, false, "b", nil), streamed(d, 2, false, "", nil))
-				time.Sleep(s)
+				time.Sleep(time.Second)
 				d.publish(streamed(d, 3, true, "c", nil))
 			},
 			want: "0s:a 1s:b 2s:c",
 			told: "answered",
 		},
 		{
-			name:    "at once",
-			timeout: 60 * s,
+			name: "at once",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, true, "abc", nil))
 			},
@@ -70,50 +95,65 @@ func TestStreams(t *testing.T) {
 			told: "answered",
 		},
 		{
-			name:    "empty",
-			timeout: 60 * s,
+			name: "empty",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, true, "", nil))
 			},
 			told: "answered",
 		},
 		{
-			name:    "out of order and twice",
-			timeout: 60 * s,
+			name: "out of order and twice",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, false, "c", nil),
 					streamed(d, 2, false, "c", nil))
-				time.Sleep(s)
+				time.Sleep(time.Second)
 				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, false, "b", nil),
 					streamed(d, 3, true, "d", nil), streamed(d, 3, true, "d", nil))
 			},
 			want: "0s:a 1s:b 1s:c 1s:d",
 			told: "answered",
 		},
+	} {
+		test.run(t)
+	}
+}
+
+// What a handler says in trailers reaches the caller, but for what can be no header.
+func TestStreamThatTheHandlerBreaksEndsWithItsError(t *testing.T) {
+	trailers := map[string]string{
+		typeHeader:       "Runtime.Oops",
+		bodyHeader:       "eyJlcnJvclR5cGUiOiJ4In0=",
+		"X-Evil":         "1",
+		"Content-Length": "7",
+	}
+	noHeaders := map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}
+	for _, test := range []streamTest{
 		{
-			name:    "broken by the handler",
-			timeout: 60 * s,
+			name: "broken by the handler",
 			script: func(d *delivery) {
-				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", broken))
+				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 1, true, "", trailers))
 			},
 			want:  "0s:a",
 			fails: "Runtime.Oops",
 			told:  "answered",
 		},
 		{
-			name:    "broken with what is no header",
-			timeout: 60 * s,
+			name: "broken with what is no header",
 			script: func(d *delivery) {
-				d.publish(streamed(
-					d, 0, true, "a",
-					map[string]string{typeHeader: "Runtime.Oops\r\nX-Evil: 1", bodyHeader: "\x00"}))
+				d.publish(streamed(d, 0, true, "a", noHeaders))
 			},
 			want: "0s:a",
 			told: "answered",
 		},
+	} {
+		test.run(t)
+	}
+}
+
+func TestStreamThatDoesNotEndFails(t *testing.T) {
+	for _, test := range []streamTest{
 		{
-			name:    "not ended, and silence",
-			timeout: 60 * s,
+			name: "not ended, and silence",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil))
 			},
@@ -122,11 +162,10 @@ func TestStreams(t *testing.T) {
 			told:  "timeout",
 		},
 		{
-			name:    "not ended, and silence after a sign of life",
-			timeout: 60 * s,
+			name: "not ended, and silence after a sign of life",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil))
-				time.Sleep(10 * s)
+				time.Sleep(10 * time.Second)
 				d.say(localReply{part: part{Type: "accepted"}})
 			},
 			want:  "0s:a",
@@ -134,8 +173,7 @@ func TestStreams(t *testing.T) {
 			told:  "timeout",
 		},
 		{
-			name:    "a part that never comes",
-			timeout: 60 * s,
+			name: "a part that never comes",
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil), streamed(d, 2, true, "c", nil))
 			},
@@ -145,7 +183,7 @@ func TestStreams(t *testing.T) {
 		},
 		{
 			name:    "not ended by the deadline",
-			timeout: 5 * s,
+			timeout: 5 * time.Second,
 			script: func(d *delivery) {
 				d.publish(streamed(d, 0, false, "a", nil))
 			},
@@ -153,41 +191,19 @@ func TestStreams(t *testing.T) {
 			fails: "LiveLambda.NoAnswer",
 			told:  "timeout",
 		},
-	}
-	for _, tt := range tests {
-		rigTest(t, tt.name, rigOptions{local: &localEnd{script: tt.script}}, func(r *rig) {
-			w := &pieces{start: time.Now()}
-			o := r.invokeRequest(invokeRequest{
-				payload: []byte(`1`),
-				timeout: tt.timeout,
-				onResponse: func(h http.Header) io.Writer {
-					w.header = h.Clone()
-					return w
-				},
-			})
-			if got := strings.Join(w.got, " "); got != tt.want {
-				r.t.Errorf("the caller got %q, want %q", got, tt.want)
-			}
-			r.wantTrailer(o, tt.fails)
-			if w.header.Get("Content-Type") != "text/event-stream" ||
-				w.header.Get(modeHeader) != "streaming" || w.header.Get("Content-Length") != "" ||
-				w.header.Get("X-Evil") != "" {
-				r.t.Errorf("headers %v", w.header)
-			}
-			r.local.wantTold(tt.told)
-			r.local.script = nil
-			r.want(r.invoke(`2`), "local")
-		})
+	} {
+		test.run(t)
 	}
 }
 
 // wantTrailer checks that an answer has ended with an error of a type in its trailers, or without one.
 func (r *rig) wantTrailer(o invoked, errorType string) {
 	r.t.Helper()
-	if n := r.lambda.completions(o.requestID); len(n) != 1 || n[0].status != http.StatusAccepted {
-		r.t.Fatalf("the Runtime API was told %d times: %v", len(n), n)
+	told := r.lambda.completions(o.requestID)
+	if len(told) != 1 || told[0].status != http.StatusAccepted {
+		r.t.Fatalf("the Runtime API was told %d times: %v", len(told), told)
 	}
-	if got := o.trailer.Get(typeHeader); got != errorType {
+	if o.trailer.Get(typeHeader) != errorType {
 		r.t.Errorf("trailers %v, want an error of type %q", o.trailer, errorType)
 	}
 	for name := range o.trailer {
@@ -218,40 +234,46 @@ func (w *pieces) Write(p []byte) (int, error) {
 }
 
 // The link ends in the middle of a stream: at each part of it, before or after.
-func TestLinkEndsInAStream(t *testing.T) {
+func TestStreamOutlivesTheEndOfALink(t *testing.T) {
+	steps := []string{
+		"extension data response 0",
+		"extension data response 1",
+		"extension data response 2",
+		"local publish response 0",
+		"local publish response 1",
+		"local publish response 2",
+	}
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
-		for _, step := range []string{
-			"extension data response 0", "extension data response 1", "extension data response 2",
-			"local publish response 0", "local publish response 1", "local publish response 2",
-		} {
+		for _, step := range steps {
 			for _, before := range []bool{true, false} {
-				rigTest(t, fmt.Sprint(ending, before, step), rigOptions{}, func(r *rig) {
-					r.want(r.invoke(`0`), "local")
-					r.local.script = streamsSlowly
-					r.endAt(step, ending, before)
-					w := &pieces{start: time.Now()}
-					o := r.invokeRequest(
-						invokeRequest{
-							payload: []byte(`1`),
-							onResponse: func(http.Header) io.Writer {
-								return w
-							},
-						})
-					var all strings.Builder
-					for _, p := range w.got {
-						_, piece, _ := strings.Cut(p, ":")
-						all.WriteString(piece)
-					}
-					if all.String() != "abc" {
-						r.t.Errorf("the caller got %q, want abc", w.got)
-					}
-					r.wantTrailer(o, "")
-					r.local.script = nil
-					r.want(r.invoke(`2`), "local")
-				})
+				name := fmt.Sprint(ending, before, step)
+				rigTest(t, name, rigOptions{}, func(r *rig) { endInAStream(r, step, ending, before) })
 			}
 		}
 	}
+}
+
+// endInAStream ends a link at a step of a stream, and checks that the caller gets all of it.
+func endInAStream(r *rig, step string, ending apiEnding, before bool) {
+	r.want(r.invoke(`0`), "local")
+	r.local.script = streamsSlowly
+	r.endAt(step, ending, before)
+	w := &pieces{start: time.Now()}
+	o := r.invokeRequest(invokeRequest{
+		payload:    []byte(`1`),
+		onResponse: func(http.Header) io.Writer { return w },
+	})
+	var all strings.Builder
+	for _, p := range w.got {
+		_, piece, _ := strings.Cut(p, ":")
+		all.WriteString(piece)
+	}
+	if all.String() != "abc" {
+		r.t.Errorf("the caller got %q, want abc", w.got)
+	}
+	r.wantTrailer(o, "")
+	r.local.script = nil
+	r.want(r.invoke(`2`), "local")
 }
 
 // streamsSlowly streams three parts, a second apart, and repeats those it has until done.
@@ -271,25 +293,16 @@ func streamsSlowly(d *delivery) {
 	}
 }
 
-// The Runtime API ends, or refuses, a stream in the middle of it.
-func TestRuntimeAPIEndsStreams(t *testing.T) {
-	for _, tt := range []struct {
+// The Runtime API ends, or refuses, a stream in the middle of it: the extension gives it up, and asks for the
+// next event before the deadline is over.
+func TestStreamThatTheRuntimeAPIEndsIsGivenUp(t *testing.T) {
+	tests := []struct {
 		name string
 		end  func(w http.ResponseWriter, r *http.Request)
 	}{
 		{name: "closed", end: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{
-			name: "413",
-			end: func(w http.ResponseWriter, r *http.Request) {
-				w.WriteHeader(http.StatusRequestEntityTooLarge)
-			},
-		},
-		{
-			name: "500",
-			end: func(w http.ResponseWriter, r *http.Request) {
-				w.WriteHeader(http.StatusInternalServerError)
-			},
-		},
+		{name: "413", end: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }},
+		{name: "500", end: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }},
 		{
 			name: "no answer",
 			end: func(w http.ResponseWriter, r *http.Request) {
@@ -297,30 +310,35 @@ func TestRuntimeAPIEndsStreams(t *testing.T) {
 				<-r.Context().Done()
 			},
 		},
-	} {
-		api := &streamEndAPI{end: tt.end}
-		script := func(d *delivery) {
-			d.publish(streamed(d, 0, false, "a", nil))
-			for i := 1; i < 120; i++ {
-				time.Sleep(time.Second)
-				d.publish(streamed(d, i, false, "b", nil))
-			}
+	}
+	long := &localEnd{script: func(d *delivery) {
+		d.publish(streamed(d, 0, false, "a", nil))
+		for i := 1; i < 120; i++ {
+			time.Sleep(time.Second)
+			d.publish(streamed(d, i, false, "b", nil))
 		}
-		rigTest(t, tt.name, rigOptions{runtimeAPI: api, noRuntime: true, local: &localEnd{script: script}},
-			func(r *rig) {
-				api.calls, api.deadline, api.again = 0, time.Now().Add(time.Minute), make(chan struct{})
-				r.runtime = r.startRuntime()
-				<-api.again // the extension asks for the next event
-				if got := len(r.runtime.got()); got != 0 {
-					r.t.Errorf("the deployed code got %d events", got)
-				}
-				if !strings.Contains(r.log.String(), "did not take the answer") {
-					r.t.Errorf("nothing of it in the log: %s", r.log)
-				}
-				if time.Since(api.deadline) > 0 {
-					r.t.Errorf("the next event was asked for %v after the deadline", time.Since(api.deadline))
-				}
-			})
+	}}
+	for _, test := range tests {
+		api := &streamEndAPI{end: test.end}
+		opts := rigOptions{runtimeAPI: api, noRuntime: true, local: long}
+		rigTest(t, test.name, opts, func(r *rig) {
+			api.calls = 0
+			api.deadline = time.Now().Add(time.Minute)
+			api.again = make(chan struct{})
+			r.runtime = r.startRuntime()
+			<-api.again // the extension asks for the next event
+			got := len(r.runtime.got())
+			if got != 0 {
+				r.t.Errorf("the deployed code got %d events", got)
+			}
+			if !strings.Contains(r.log.String(), "did not take the answer") {
+				r.t.Errorf("nothing of it in the log: %s", r.log)
+			}
+			late := time.Since(api.deadline)
+			if late > 0 {
+				r.t.Errorf("the next event was asked for %v after the deadline", late)
+			}
+		})
 	}
 }
 
@@ -338,7 +356,8 @@ func (a *streamEndAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.end(w, r)
 		return
 	}
-	if a.calls++; a.calls == 1 {
+	a.calls++
+	if a.calls == 1 {
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "id-1")
 		w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(a.deadline.UnixMilli()))
 		io.WriteString(w, `{}`)
