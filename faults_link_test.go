@@ -23,9 +23,9 @@ import (
 	"time"
 )
 
-// A request that nobody accepts goes out every two seconds where it is repeated at all, and meanwhile a link
-// that is quiet has to show that it delivers.
-func TestRequestsAreRepeated(t *testing.T) {
+// If it is repeated at all, a request that nobody accepts goes out every two seconds. Meanwhile a link that
+// is quiet has to show that it delivers.
+func TestUnacceptedRequestIsRepeated(t *testing.T) {
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		time.Sleep(50 * time.Second) // the link is quiet: a keep-alive comes every minute
 		var requests, probes int
@@ -76,9 +76,10 @@ func (r *rig) told(o invoked) string {
 	if len(attempts) != 1 || attempts[0].status != http.StatusAccepted {
 		r.t.Fatalf("the Runtime API was told %d times: %v", len(attempts), attempts)
 	}
+	header := attempts[0].header
 	words := []string{attempts[0].kind}
-	for _, name := range slices.Sorted(maps.Keys(attempts[0].header)) {
-		value := attempts[0].header.Get(name)
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		value := header.Get(name)
 		switch {
 		case name == idHeader && value == o.invocationID, name == "User-Agent", name == "Accept-Encoding",
 			name == "Content-Length", name == "Transfer-Encoding", name == "Trailer":
@@ -86,56 +87,66 @@ func (r *rig) told(o invoked) string {
 			words = append(words, fmt.Sprintf("%s=%q", name, value))
 		}
 	}
-	if attempts[0].header.Get(idHeader) == "" {
+	if header.Get(idHeader) == "" {
 		words = append(words, "without the invocation's ID")
 	}
 	return strings.Join(append(words, string(o.payload)), " ")
 }
 
-// Every step of an invocation, at either end's connection, with the connection ending right before or after
-// it.
-func TestLinkEndsAtEveryStep(t *testing.T) {
-	large := incompressible(230_000)
-	steps := []struct{ step, event string }{
-		{step: "extension publish request 0", event: `1`},
-		{step: "extension publish_success request 0", event: `1`},
-		{step: "local data request 0", event: `1`},
-		{step: "local publish accepted 0", event: `1`},
-		{step: "local publish_success accepted 0", event: `1`},
-		{step: "extension data accepted 0", event: `1`},
-		{step: "local publish response 0", event: `1`},
-		{step: "local publish_success response 0", event: `1`},
-		{step: "extension data response 0", event: `1`},
-		{step: "extension data response 1", event: `1`},
-		{step: "extension data response 2", event: `1`},
-		{step: "extension publish done 0", event: `1`},
-		{step: "extension publish request 0", event: large},
-		{step: "local data request 0", event: large},
-		{step: "local data request 1", event: large},
+// An invocation is answered if a connection ends at any step of it, at either end, right before or after.
+func TestLinkMayEndAtEveryStep(t *testing.T) {
+	steps := []string{
+		"extension publish request 0",
+		"extension publish_success request 0",
+		"local data request 0",
+		"local publish accepted 0",
+		"local publish_success accepted 0",
+		"extension data accepted 0",
+		"local publish response 0",
+		"local publish_success response 0",
+		"extension data response 0",
+		"extension data response 1",
+		"extension data response 2",
+		"extension publish done 0",
 	}
+	names := map[apiEnding]string{closePolitely: "closed", resetConnection: "reset", goHalfOpen: "half-open"}
 	for _, ending := range []apiEnding{closePolitely, resetConnection, goHalfOpen} {
 		for _, when := range []string{"before", "after"} {
-			for _, s := range steps {
-				if len(s.event) > 1 && (ending != resetConnection || when == "after") {
-					continue // what is large takes long, and is no different
-				}
-				name := fmt.Sprintf(
-					"%s %s %s of %d bytes", []string{"", "closed", "reset", "half-open"}[ending], when,
-					s.step, len(s.event))
-				test := func(r *rig) { endAtStep(r, ending, when == "before", s.step, s.event) }
-				// each answer has three
-				rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, test)
-				// it has one
-				if s.step != "extension data response 1" && s.step != "extension data response 2" {
-					rigTest(t, name+" (real)", rigOptions{local: &localEnd{real: true}}, test)
-				}
+			for _, step := range steps {
+				name := names[ending] + " " + when + " " + step
+				linkEndsAt(t, name, ending, when == "before", step, `1`)
 			}
 		}
 	}
 }
 
+// What is large takes long, and is no different with the other endings.
+func TestLinkMayEndBeforeEveryStepOfALargeRequest(t *testing.T) {
+	large := incompressible(230_000)
+	for _, step := range []string{
+		"extension publish request 0",
+		"local data request 0",
+		"local data request 1",
+	} {
+		linkEndsAt(t, step, resetConnection, true, step, large)
+	}
+}
+
+// linkEndsAt ends the link in a rig whose local end answers in three parts, and in one whose local end is the
+// program's own, which answers in one.
+func linkEndsAt(t *testing.T, name string, ending apiEnding, before bool, step, event string) {
+	t.Helper()
+	test := func(r *rig) { endAtStep(r, ending, before, step, event) }
+	rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}}, test)
+	if step != "extension data response 1" && step != "extension data response 2" {
+		rigTest(t, name+" (real)", rigOptions{local: &localEnd{real: true}}, test)
+	}
+}
+
+// endAtStep ends the link in the second of three invocations. A request is repeated only if a local end of
+// version 1 has been heard, as in the first one.
 func endAtStep(r *rig, ending apiEnding, before bool, step, event string) {
-	r.want(r.invoke(`0`), "local") // a request is repeated where a local end of version 1 has been heard
+	r.want(r.invoke(`0`), "local")
 	hit := r.endAt(step, ending, before)
 	r.want(r.invoke(event), "local")
 	r.want(r.invoke(`2`), "local")
@@ -160,21 +171,52 @@ func (r *rig) endAt(step string, ending apiEnding, before bool) (hit *atomic.Boo
 	return hit
 }
 
-// Faults that are there when the extension dials, or that its first invocation meets.
-func TestLinkFaults(t *testing.T) {
-	const s, anyTime = time.Second, time.Duration(-1)
-	tests := []struct {
-		name string
-		opts rigOptions
-		want string
-		took time.Duration
-		log  string // has to be in the log
-	}{
-		// While there is no link: the deployed code, at once where AppSync refuses, else after five seconds.
+// dialTest is a fault that is there when the extension dials, or that its first invocation meets.
+type dialTest struct {
+	name string
+	opts rigOptions
+	want string
+	took time.Duration // anyTime: any
+	log  string        // has to be in the log
+}
+
+// anyTime is a time that a test does not check.
+const anyTime = time.Duration(-1)
+
+// run invokes at once, in a rig of its own, then mends the fault.
+func (test dialTest) run(t *testing.T) {
+	t.Helper()
+	test.opts.noLink = true
+	rigTest(t, test.name, test.opts, func(r *rig) {
+		o := r.invoke(`1`)
+		r.want(o, test.want)
+		if test.took != anyTime && o.took.Round(100*time.Millisecond) != test.took {
+			r.t.Errorf("it took %v, want %v", o.took, test.took)
+		}
+		r.wantLogged(test.log)
+		handled := 2
+		if test.want == "deployed" {
+			handled = 1
+			o := r.invoke(`2`)
+			if o.what != "deployed" || o.took != 0 {
+				r.t.Errorf("the next invocation: %s after %v, want deployed at once", o.what, o.took)
+			}
+		}
+		r.mend()
+		time.Sleep(missTimeout)
+		r.ready()
+		r.want(r.invoke(`3`), "local")
+		r.wantHandled(handled)
+	})
+}
+
+// While there is no link the deployed code runs: at once if AppSync refuses, else after five seconds.
+func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
+	const s = time.Second
+	for _, test := range []dialTest{
 		{
 			name: "nobody listens",
 			opts: rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }},
-			want: "deployed",
 			took: 5 * s,
 			log:  "connection refused",
 		},
@@ -183,54 +225,46 @@ func TestLinkFaults(t *testing.T) {
 			opts: rigOptions{before: func(r *rig) {
 				r.net.fail(rigAppSync, &net.DNSError{Err: "no such host", Name: "localhost"})
 			}},
-			want: "deployed",
 			took: 5 * s,
 			log:  "no such host",
 		},
 		{
 			name: "the dial hangs",
 			opts: rigOptions{before: func(r *rig) { r.net.fail(rigAppSync, nil) }},
-			want: "deployed",
 			took: 5 * s,
 			log:  "still connecting",
 		},
 		{
 			name: "401 at the upgrade",
 			opts: at("extension upgrade", status(401)),
-			want: "deployed",
 			log:  "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID",
 		},
 		{
 			name: "403 at the upgrade",
 			opts: at("extension upgrade", status(403)),
-			want: "deployed",
 			log:  "grant appsync:EventConnect",
 		},
 		{
 			name: "500 at the upgrade",
 			opts: at("extension upgrade", status(500)),
-			want: "deployed",
 			took: 5 * s,
 			log:  "500 Internal Server Error",
 		},
 		{
 			name: "429 at the upgrade",
 			opts: at("extension upgrade", status(429)),
-			want: "deployed",
 			took: 5 * s,
 			log:  "Too Many Requests",
 		},
 		{
 			name: "no answer to the upgrade",
 			opts: at("extension upgrade", hang),
-			want: "deployed",
 			took: 5 * s,
 			log:  "still connecting",
 		},
 		{
 			name: "cut off at the upgrade",
 			opts: at("extension upgrade", drop),
-			want: "deployed",
 			took: 5 * s,
 			log:  "EOF",
 		},
@@ -239,48 +273,41 @@ func TestLinkFaults(t *testing.T) {
 			opts: at("extension connection_ack",
 				instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`,
 					closePolitely)),
-			want: "deployed",
-			log:  "grant appsync:EventConnect",
+			log: "grant appsync:EventConnect",
 		},
 		{
 			name: "no connection_ack",
 			opts: at("extension connection_ack", drop),
-			want: "deployed",
 			took: 5 * s,
 			log:  "still connecting",
 		},
 		{
 			name: "closed before connection_ack",
 			opts: at("extension connection_ack", instead(`{"type":"ka"}`, closePolitely)),
-			want: "deployed",
 			took: 5 * s,
 			log:  "the connection ended: EOF",
 		},
 		{
 			name: "no subscribe_success",
 			opts: at("extension subscribe_success", drop),
-			want: "deployed",
 			took: 5 * s,
 			log:  "still connecting",
 		},
 		{
 			name: "subscribe_error",
 			opts: at("extension subscribe", reject("Unauthorized")),
-			want: "deployed",
 			log: "grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
 				"channelNamespace/live-lambda",
 		},
 		{
 			name: "subscribe_error that passes",
 			opts: at("extension subscribe", reject("SubscriptionProcessingError")),
-			want: "deployed",
 			took: 5 * s,
 			log:  "SubscriptionProcessingError",
 		},
 		{
 			name: "may not publish",
 			opts: at("extension publish probe 0", reject("UnauthorizedException")),
-			want: "deployed",
 			log: "grant appsync:EventPublish on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
 				"channelNamespace/" +
 				"live-lambda",
@@ -288,162 +315,187 @@ func TestLinkFaults(t *testing.T) {
 		{
 			name: "the subscription never delivers",
 			opts: at("extension data probe 0", drop),
-			want: "deployed",
 			took: 5 * s,
 			log:  "still connecting",
 		},
 		{
 			name: "a certificate for another name",
 			opts: rigOptions{tls: "example.com"},
-			want: "deployed",
 			took: 5 * s,
 			log:  "certificate is valid for example.com, not localhost",
 		},
 		{
 			name: "a certificate of nobody",
 			opts: rigOptions{tls: "localhost", noRoots: true},
-			want: "deployed",
 			took: 5 * s,
 			log:  "certificate signed by unknown authority",
 		},
 		{
 			name: "an HTTPS proxy that refuses",
 			opts: rigOptions{tls: "localhost", connect: 407},
-			want: "deployed",
 			took: 5 * s,
 			log:  "Proxy Authentication Required",
 		},
-		{name: "an HTTPS proxy that works", opts: rigOptions{tls: "localhost", connect: 200}, want: "local"},
+	} {
+		test.want = "deployed"
+		test.run(t)
+	}
+}
 
+// What takes a while, or a detour, is a link all the same.
+func TestInvocationWaitsForASlowLink(t *testing.T) {
+	const s = time.Second
+	for _, test := range []dialTest{
+		{name: "an HTTPS proxy that works", opts: rigOptions{tls: "localhost", connect: 200}},
 		{
 			name: "confirmed two seconds before it delivers",
 			opts: rigOptions{api: eventAPIOptions{activation: 2 * s}},
-			want: "local",
 			took: 2 * s,
 		},
 		{
 			name: "every frame takes 25 ms",
 			opts: rigOptions{api: eventAPIOptions{delay: 25 * time.Millisecond}},
-			want: "local",
 			took: anyTime,
 		},
-	}
-	for _, tt := range tests {
-		tt.opts.noLink = true
-		rigTest(t, tt.name, tt.opts, func(r *rig) {
-			o := r.invoke(`1`)
-			r.want(o, tt.want)
-			if o.took.Round(s/10) != tt.took && tt.took != anyTime {
-				r.t.Errorf("it took %v, want %v", o.took, tt.took)
-			}
-			r.wantLogged(tt.log)
-			handled := 2
-			if tt.want == "deployed" {
-				if o := r.invoke(`2`); o.what != "deployed" || o.took != 0 {
-					r.t.Errorf("the next invocation: %s after %v, want deployed at once", o.what, o.took)
-				}
-				handled = 1
-			}
-			r.mend()
-			time.Sleep(missTimeout)
-			r.ready()
-			r.want(r.invoke(`3`), "local")
-			r.wantHandled(handled)
-		})
+	} {
+		test.want = "local"
+		test.run(t)
 	}
 }
 
-// Faults of a link that has worked, at the next invocation.
-func TestLinkFaultsLater(t *testing.T) {
-	const s, anyTime = time.Second, time.Duration(-1)
-	failed := func(code string) fault {
-		return instead(
-			`{"type":"publish_success","successful":[],"failed":[{"index":0,"code":"`+code+`"}]}`, stayOpen)
-	}
+// laterTest is a fault of a link that has worked, at the next invocation.
+type laterTest struct {
+	name string
+	opts rigOptions
+	want string
+	took time.Duration // anyTime: any
+	log  string        // has to be in the log
+}
+
+// run invokes before the fault, with it and after it, in a rig of its own.
+func (test laterTest) run(t *testing.T) {
+	t.Helper()
+	f := test.opts.fault
+	test.opts.fault = nil
+	rigTest(t, test.name, test.opts, func(r *rig) {
+		r.want(r.invoke(`0`), "local")
+		if f != nil {
+			r.intercept(func(frame rigFrame) apiVerdict { return f(r, frame) })
+		}
+		o := r.invoke(`1`)
+		r.want(o, test.want)
+		if test.took != anyTime && o.took.Round(100*time.Millisecond) != test.took {
+			r.t.Errorf("it took %v, want %v", o.took, test.took)
+		}
+		r.wantLogged(test.log)
+		handled := 3
+		if test.want == "deployed" {
+			handled = 2
+			r.want(r.invoke(`2`), "deployed")
+		}
+		r.mend()
+		time.Sleep(missTimeout)
+		r.want(r.invoke(`3`), "local")
+		r.wantHandled(handled)
+	})
+}
+
+// The deployed code runs if AppSync does not take the request in five seconds, or says that it never will.
+func TestRequestThatAppSyncDoesNotTakeRunsDeployedCode(t *testing.T) {
+	const s = time.Second
 	const request = "extension publish request 0"
-	tests := []struct {
-		name string
-		opts rigOptions
-		want string
-		took time.Duration
-		log  string
-	}{
+	for _, test := range []laterTest{
 		{
 			name: "the request is refused",
 			opts: at(request, reject("UnauthorizedException")),
-			want: "deployed",
 			log:  "grant appsync:EventPublish",
 		},
 		{
 			name: "the request is malformed",
 			opts: at(request, reject("BadRequestException")),
-			want: "deployed",
 			log:  "BadRequestException",
 		},
 		{
 			name: "no capacity at all",
 			opts: at(request, reject("LimitExceededError")),
-			want: "deployed",
 			took: 5 * s,
 			log:  "LimitExceededError",
 		},
 		{
+			name: "the event fails",
+			opts: both(at("extension publish_success request 0", failed("EventTooLargeException")),
+				at("local data request 0", drop)),
+			took: 5 * s,
+			log:  "EventTooLargeException",
+		},
+	} {
+		test.want = "deployed"
+		test.run(t)
+	}
+}
+
+func TestRequestThatAppSyncRefusesForNowIsTriedAgain(t *testing.T) {
+	const s = time.Second
+	const request = "extension publish request 0"
+	for _, test := range []laterTest{
+		{
 			name: "no capacity, three times",
 			opts: at(request, times(3, reject("LimitExceededError"))),
-			want: "local",
 			took: 3 * s / 2,
 			log:  "LimitExceededError",
 		},
 		{
 			name: "an error without a type",
 			opts: at(request, times(1, reject(""))),
-			want: "local",
 			took: s / 2,
 			log:  "no error type",
-		},
-		{
-			name: "the event fails",
-			opts: both(at("extension publish_success request 0", failed("EventTooLargeException")),
-				at("local data request 0", drop)),
-			want: "deployed",
-			took: 5 * s,
-			log:  "EventTooLargeException",
 		},
 		{
 			name: "the event fails for now",
 			opts: both(at("extension publish_success request 0", failed("InternalFailure")),
 				at("local data request 0", times(2, drop))),
-			want: "local",
 			took: s,
 			log:  "InternalFailure",
 		},
-		{name: "no publish_success", opts: at("extension publish_success request 0", drop), want: "local"},
+	} {
+		test.want = "local"
+		test.run(t)
+	}
+}
+
+// failed answers a publish with an event that has failed.
+func failed(code string) fault {
+	return instead(
+		`{"type":"publish_success","successful":[],"failed":[{"index":0,"code":"`+code+`"}]}`, stayOpen)
+}
+
+func TestLostMessagesAreSaidAgain(t *testing.T) {
+	const s = time.Second
+	const request = "extension publish request 0"
+	for _, test := range []laterTest{
+		{name: "no publish_success", opts: at("extension publish_success request 0", drop)},
 		{
 			name: "the event is lost",
 			opts: at("local data request 0", times(2, drop)),
-			want: "local",
 			took: 4 * s,
 		},
 		{
 			name: "no publish_success and the event is lost",
 			opts: both(at("extension publish_success request 0", times(1, drop)),
 				at("local data request 0", times(1, drop))),
-			want: "local",
 			took: anyTime,
 			log:  "no publish_success within 2",
 		},
 		{
 			name: "the publish is lost",
 			opts: at(request, times(1, drop)),
-			want: "local",
 			took: anyTime,
 			log:  "no publish_success within 2",
 		},
-		{name: "accepted is lost", opts: at("extension data accepted 0", drop), want: "local"},
+		{name: "accepted is lost", opts: at("extension data accepted 0", drop)},
 		{
 			name: "the answer is lost, twice",
 			opts: at("extension data response 0", times(2, drop)),
-			want: "local",
 			took: 4 * s,
 		},
 		{
@@ -454,22 +506,26 @@ func TestLinkFaultsLater(t *testing.T) {
 				}
 				return v
 			}},
-			want: "local",
 		},
-		{name: "done is lost", opts: at("local data done 0", drop), want: "local"},
+		{name: "done is lost", opts: at("local data done 0", drop)},
+	} {
+		test.want = "local"
+		test.run(t)
+	}
+}
 
-		{name: "continuation frames and pings", opts: rigOptions{fault: inPieces}, want: "local"},
-		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{otherData: true}}, want: "local"},
+func TestUnusualMessagesDoNoHarm(t *testing.T) {
+	for _, test := range []laterTest{
+		{name: "continuation frames and pings", opts: rigOptions{fault: inPieces}},
+		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{otherData: true}}},
 		{
 			name: "what nobody asked for",
 			opts: rigOptions{fault: withNoise},
-			want: "local",
 			log:  "is not valid",
 		},
 		{
 			name: "what is not JSON",
 			opts: at("extension data accepted 0", times(1, instead(`{"type":`, stayOpen))),
-			want: "local",
 			took: anyTime,
 			log:  "invalid character",
 		},
@@ -477,7 +533,6 @@ func TestLinkFaultsLater(t *testing.T) {
 			name: "a message of 3 MB",
 			opts: at("extension data accepted 0",
 				instead(`{"type":"data","event":"`+strings.Repeat("x", 3<<20)+`"}`, stayOpen)),
-			want: "local",
 			took: anyTime,
 			log:  "incoming message larger than 2097152 bytes",
 		},
@@ -486,38 +541,12 @@ func TestLinkFaultsLater(t *testing.T) {
 			opts: at("extension data accepted 0", func(*rig, rigFrame) apiVerdict {
 				return apiVerdict{wire: webSocketFrame(true, 2, []byte{0xff, 0})}
 			}),
-			want: "local",
 			took: anyTime,
 			log:  "invalid character",
 		},
-	}
-	for _, tt := range tests {
-		f := tt.opts.fault
-		tt.opts.fault = nil
-		rigTest(t, tt.name, tt.opts, func(r *rig) {
-			r.want(r.invoke(`0`), "local")
-			if f != nil {
-				r.intercept(func(frame rigFrame) apiVerdict { return f(r, frame) })
-			}
-			o := r.invoke(`1`)
-			r.want(o, tt.want)
-			if o.took.Round(s/10) != tt.took && tt.took != anyTime {
-				r.t.Errorf("it took %v, want %v", o.took, tt.took)
-			}
-			r.wantLogged(tt.log)
-			handled := 3
-			if tt.want == "deployed" {
-				r.want(r.invoke(`2`), "deployed")
-				handled = 2
-			}
-			r.mend()
-			time.Sleep(missTimeout)
-			r.want(r.invoke(`3`), "local")
-			if tt.want == "local" {
-				handled = 3
-			}
-			r.wantHandled(handled)
-		})
+	} {
+		test.want = "local"
+		test.run(t)
 	}
 }
 
@@ -528,11 +557,11 @@ func (r *rig) wantLogged(text string) {
 	if r.api.opts.graphql {
 		text, _, _ = strings.Cut(text, "no publish_success")
 		if strings.HasPrefix(text, "grant ") {
-			text = map[bool]string{
-				false: "/types/Subscription/fields/subscribe,",
-				true:  "/types/Mutation/fields/publish,",
-			}[strings.Contains(text, "Publish")]
-			text = "grant appsync:GraphQL on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID" + text
+			field := "/types/Subscription/fields/subscribe,"
+			if strings.Contains(text, "Publish") {
+				field = "/types/Mutation/fields/publish,"
+			}
+			text = "grant appsync:GraphQL on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID" + field
 		}
 	}
 	synctest.Wait() // an invocation may end before the log tells why
@@ -576,7 +605,8 @@ func withNoise(_ *rig, f rigFrame) (v apiVerdict) {
 func times(n int, f fault) fault {
 	happened := map[*rig]int{}
 	return func(r *rig, frame rigFrame) apiVerdict {
-		if happened[r]++; happened[r] > n {
+		happened[r]++
+		if happened[r] > n {
 			return apiVerdict{}
 		}
 		return f(r, frame)
@@ -586,53 +616,68 @@ func times(n int, f fault) fault {
 // both are two faults at different steps.
 func both(a, b rigOptions) rigOptions {
 	return rigOptions{fault: func(r *rig, f rigFrame) apiVerdict {
-		if v := a.fault(r, f); v.replace != nil || v.wire != nil {
+		v := a.fault(r, f)
+		if v.replace != nil || v.wire != nil {
 			return v
 		}
 		return b.fault(r, f)
 	}}
 }
 
-// A link that is left alone: without keep-alives, for a day, and with more to say than one connection may.
-func TestLinkLives(t *testing.T) {
-	connections := func(r *rig) (n int) {
-		r.api.wait(r.ctx, func(c *eventAPICounts) bool { n = c.connections; return true })
-		return n
-	}
-	rigTest(t, "no keep-alives", at("extension ka", drop), func(r *rig) {
+// connections is how many connections the API has had.
+func (r *rig) connections() int {
+	n := 0
+	r.api.wait(r.ctx, func(c *eventAPICounts) bool {
+		n = c.connections
+		return true
+	})
+	return n
+}
+
+// AppSync's connectionTimeoutMs says how long a link may be without keep-alives: five minutes, as a rule.
+func TestLinkWithoutKeepAlivesIsReplaced(t *testing.T) {
+	silent := at("extension ka", drop)
+	rigTest(t, "within five minutes", silent, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		time.Sleep(time.Hour)
-		if n := connections(r) - 2; n < 10 || n > 12 { // AppSync's connectionTimeoutMs is five minutes
+		n := r.connections() - 2
+		if n < 10 || n > 12 {
 			r.t.Errorf("%d connections in an hour", n)
 		}
 		r.want(r.invoke(`2`), "local")
 	})
-	rigTest(t, "no keep-alives within the server's own limit",
-		rigOptions{api: eventAPIOptions{timeout: 30 * time.Second}, fault: at("extension ka", drop).fault},
-		func(r *rig) {
-			time.Sleep(10 * time.Minute)
-			if n := connections(r) - 2; n < 18 {
-				r.t.Errorf("%d connections in ten minutes", n)
-			}
-			r.want(r.invoke(`2`), "local")
-		})
-	rigTest(t, "a day", rigOptions{}, func(r *rig) {
+	silent.api.timeout = 30 * time.Second
+	rigTest(t, "within the server's own limit", silent, func(r *rig) {
+		time.Sleep(10 * time.Minute)
+		n := r.connections() - 2
+		if n < 18 {
+			r.t.Errorf("%d connections in ten minutes", n)
+		}
+		r.want(r.invoke(`2`), "local")
+	})
+}
+
+// AppSync ends a connection after a day. The extension replaces it before, and between invocations.
+func TestLinkIsReplacedOnceADayBetweenInvocations(t *testing.T) {
+	rigTest(t, "", rigOptions{}, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		time.Sleep(22*time.Hour + 50*time.Minute)
 		r.local.handle = func(*delivery) localReply {
 			time.Sleep(14 * time.Minute)
 			return respond(`{"by":"local"}`)
 		}
-		before := connections(r)
+		before := r.connections()
 		r.want(r.invoke(`2`), "local") // from 22:50 to 23:04
-		if n := connections(r); n != before {
+		n := r.connections()
+		if n != before {
 			r.t.Errorf("%d connections, %d before: replaced in the middle of an invocation", n, before)
 		}
 		r.local.handle = nil
 		o := r.invoke(`3`)
-		if r.want(o, "local"); connections(r) != before+1 || o.took != 0 {
-			r.t.Errorf("%d connections, %d before, %v; want one more, at once", connections(r), before,
-				o.took)
+		r.want(o, "local")
+		n = r.connections()
+		if n != before+1 || o.took != 0 {
+			r.t.Errorf("%d connections, %d before, %v; want one more, at once", n, before, o.took)
 		}
 		time.Sleep(24 * time.Hour)
 		r.want(r.invoke(`4`), "local")
@@ -640,9 +685,13 @@ func TestLinkLives(t *testing.T) {
 			r.t.Errorf("the log has %s", r.log)
 		}
 	})
-	for _, tt := range []struct {
+}
+
+// A function that has more to say than one connection may publish says the rest over HTTPS.
+func TestMoreThanAConnectionMayPublishGoesOverHTTPS(t *testing.T) {
+	tests := []struct {
 		name  string
-		fault fault
+		fault fault // of the publishes over HTTPS
 	}{
 		{name: "taken", fault: func(*rig, rigFrame) apiVerdict { return apiVerdict{} }},
 		{name: "429", fault: times(5, status(429))},
@@ -652,11 +701,12 @@ func TestLinkLives(t *testing.T) {
 			name:  "taken, and the answer lost",
 			fault: times(5, func(*rig, rigFrame) apiVerdict { return apiVerdict{after: resetConnection} }),
 		},
-	} {
-		rigTest(t, "more than a connection may publish, over HTTPS: "+tt.name, rigOptions{}, func(r *rig) {
+	}
+	for _, test := range tests {
+		rigTest(t, test.name, rigOptions{}, func(r *rig) {
 			r.intercept(func(f rigFrame) apiVerdict {
 				if f.typ == "http_publish" && strings.Contains(f.step, "request") {
-					return tt.fault(r, f)
+					return test.fault(r, f)
 				}
 				return apiVerdict{}
 			})
@@ -664,9 +714,10 @@ func TestLinkLives(t *testing.T) {
 				r.want(r.invoke(fmt.Sprint(i)), "local")
 			}
 			r.wantHandled(40)
-			if err := r.api.wait(r.ctx, func(c *eventAPICounts) bool {
+			err := r.api.wait(r.ctx, func(c *eventAPICounts) bool {
 				return c.busiest <= publishesPerSecond && c.publishes[0] > 20
-			}); err != nil {
+			})
+			if err != nil {
 				r.t.Error(err)
 			}
 		})
@@ -686,19 +737,20 @@ func at(step string, f fault) rigOptions {
 	}}
 }
 
+// drop loses the frame.
 func drop(*rig, rigFrame) apiVerdict { return apiVerdict{replace: dropped} }
 
+// hang keeps the frame for good.
 func hang(*rig, rigFrame) apiVerdict { return apiVerdict{until: make(chan struct{})} }
 
+// status answers an HTTP request with a status.
 func status(n int) fault { return func(*rig, rigFrame) apiVerdict { return apiVerdict{status: n} } }
 
 // instead sends the client another message with the frame's ID, and then ends the connection as told.
 func instead(message string, after apiEnding) fault {
 	return func(r *rig, f rigFrame) apiVerdict {
-		return apiVerdict{
-			replace: [][]byte{r.message(f, strings.Replace(message, "{", fmt.Sprintf(`{"id":%q,`, f.id), 1))},
-			after:   after,
-		}
+		withID := strings.Replace(message, "{", fmt.Sprintf(`{"id":%q,`, f.id), 1)
+		return apiVerdict{replace: [][]byte{r.message(f, withID)}, after: after}
 	}
 }
 
