@@ -3,12 +3,12 @@
 package main
 
 // rig_test.go is the rig: the whole extension in one process, the real proxy and tunnel between the two
-// emulators, a runtime with deployed code, and local ends, on a network of pipes in a bubble of fake time.
+// emulators, a runtime with deployed code, and local ends (rig_local_test.go), on a network of pipes in a
+// bubble of fake time.
 
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -47,9 +47,9 @@ const (
 type rigOptions struct {
 	env         map[string]string // of the extension; a value that is "-" unsets
 	api         eventAPIOptions
-	credentials credentials // of the extension, where it has no API key
+	credentials credentials // of the extension, if it has no API key
 	lambda      lambdaOptions
-	local       *localEnd    // where not the usual one
+	local       *localEnd    // if not the usual one
 	noLocal     bool         // none is started
 	fault       fault        // judges every frame, from before the extension starts
 	before      func(*rig)   // is called before the extension starts
@@ -60,7 +60,7 @@ type rigOptions struct {
 	noRuntime   bool
 	noLambda    bool // the test listens itself
 	noLink      bool // do not wait for the link
-	events      bool // with an Event API only: of bare results, or of what its WebSocket publishes
+	events      bool // with an Event API only: a test of bare results, or of what its WebSocket publishes
 }
 
 // rig is everything in one bubble of fake time: an AppSync API, a Lambda environment, the extension between
@@ -78,7 +78,7 @@ type rig struct {
 	stopExtension func()
 	tls           atomic.Pointer[tls.Certificate]
 	roots         string // a file with it
-	url           string // of AppSync, where not the usual one
+	url           string // of AppSync, if not the usual one
 	proxyAddr     string
 	connect       atomic.Int64
 	runtime       *deployedRuntime
@@ -86,7 +86,7 @@ type rig struct {
 	stops         []func() // in reverse order
 
 	mu      sync.Mutex
-	handled map[string]int // runs of handlers, by local end and AWS request ID
+	handled map[string]int // guarded by mu: runs of handlers, by local end and AWS request ID
 }
 
 // rigTest runs a test in a rig of its own, with an Event API and with a GraphQL API.
@@ -112,6 +112,7 @@ func rigTest(t *testing.T, name string, opts rigOptions, test func(*rig)) {
 	t.Run(name, run)
 }
 
+// newRig starts what the options say, and returns when the extension has a link, if it is to have one.
 func newRig(t *testing.T, opts rigOptions) *rig {
 	t.Helper()
 	r := &rig{
@@ -158,13 +159,17 @@ func (r *rig) startLambda(opts rigOptions) {
 		server := &http.Server{Handler: opts.runtimeAPI}
 		var wg sync.WaitGroup
 		wg.Go(func() { server.Serve(ln) })
-		r.stops = append(r.stops, func() { server.Close(); wg.Wait() })
+		r.stops = append(r.stops, func() {
+			server.Close()
+			wg.Wait()
+		})
 		return
 	}
 	opts.lambda.timeout = cmp.Or(opts.lambda.timeout, 15*time.Minute)
 	opts.lambda.listener = ln
 	var err error
-	if r.lambda, err = startLambda(r.ctx, opts.lambda); err != nil {
+	r.lambda, err = startLambda(r.ctx, opts.lambda)
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.stops = append(r.stops, func() { r.lambda.close() })
@@ -173,7 +178,8 @@ func (r *rig) startLambda(opts rigOptions) {
 // ready waits for the extension's link.
 func (r *rig) ready() {
 	r.t.Helper()
-	for timeout := time.After(time.Minute); ; {
+	timeout := time.After(time.Minute)
+	for {
 		r.proxy.tunnel.mu.Lock()
 		l, err := r.proxy.tunnel.link, r.proxy.tunnel.err
 		r.proxy.tunnel.mu.Unlock()
@@ -209,7 +215,7 @@ func (r *rig) mend() {
 	}
 }
 
-// listenAppSync listens as the API, with TLS where that is asked for.
+// listenAppSync listens as the API, with TLS if that is asked for.
 func (r *rig) listenAppSync(opts rigOptions) net.Listener {
 	ln := r.net.listen(rigAppSync)
 	if opts.tls == "" {
@@ -232,8 +238,7 @@ func (r *rig) useCertificate(name string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	template := &x509.
-		Certificate{
+	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: name},
 		DNSNames:              []string{name},
@@ -257,7 +262,8 @@ func (r *rig) useCertificate(name string) {
 func (r *rig) startHTTPSProxy() {
 	var wg sync.WaitGroup
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if n := int(r.connect.Load()); n != http.StatusOK {
+		n := int(r.connect.Load())
+		if n != http.StatusOK {
 			http.Error(w, "no", n)
 			return
 		}
@@ -272,14 +278,24 @@ func (r *rig) startHTTPSProxy() {
 			return
 		}
 		io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
-		wg.Go(func() { io.Copy(target, client); target.Close() })
-		wg.Go(func() { io.Copy(client, target); client.Close() })
+		wg.Go(func() {
+			io.Copy(target, client)
+			target.Close()
+		})
+		wg.Go(func() {
+			io.Copy(client, target)
+			client.Close()
+		})
 	})}
 	ln := r.net.listen("proxy:3128")
 	wg.Go(func() { server.Serve(ln) })
-	r.stops = append(r.stops, func() { server.Close(); wg.Wait() })
+	r.stops = append(r.stops, func() {
+		server.Close()
+		wg.Wait()
+	})
 }
 
+// appSyncURL is the value of LIVE_LAMBDA_APPSYNC_HTTP_HOST, at either end.
 func (r *rig) appSyncURL() string {
 	if r.tls.Load() != nil {
 		return "https://" + rigAppSync
@@ -322,22 +338,16 @@ func (r *rig) startExtension(opts rigOptions) {
 	}
 	var wg sync.WaitGroup
 	linkCtx, stopLink := context.WithCancel(context.Background())
-	var tn *tunnel
 	appSync := &http.Transport{DialContext: r.net.dial, IdleConnTimeout: staleAfter}
+	var tn *tunnel
 	if cfg.api != nil {
 		r.credentials.Store(&opts.credentials)
-		keys := func(context.Context) (credentials, error) {
-			if c := r.credentials.Load(); c != nil {
-				return *c, nil
-			}
-			return credentials{}, errors.New("there are none")
-		}
 		if opts.connect != 0 {
 			r.connect.Store(int64(opts.connect))
 			r.startHTTPSProxy()
 			appSync.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
-		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, keys, log)
+		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, r.extensionKeys, log)
 		o.addKeys = api.addKeys
 		tn = newTunnel(api, cfg.toRuntime)
 		wg.Go(func() { tn.run(linkCtx) })
@@ -364,6 +374,16 @@ func (r *rig) startExtension(opts rigOptions) {
 	r.stops = append(r.stops, r.stopExtension)
 }
 
+// extensionKeys are the extension's credentials, if it has any.
+func (r *rig) extensionKeys(context.Context) (credentials, error) {
+	keys := r.credentials.Load()
+	if keys == nil {
+		return credentials{}, errors.New("there are none")
+	}
+	return *keys, nil
+}
+
+// close stops everything, in the reverse order of the starts.
 func (r *rig) close() {
 	for _, stop := range slices.Backward(r.stops) {
 		stop()
@@ -383,6 +403,7 @@ func (r *rig) invoke(payload string) invoked {
 	return r.invokeRequest(invokeRequest{payload: []byte(payload)})
 }
 
+// invokeRequest does it with a request of any kind.
 func (r *rig) invokeRequest(req invokeRequest) invoked {
 	r.t.Helper()
 	start := time.Now()
@@ -396,7 +417,8 @@ func (r *rig) invokeRequest(req invokeRequest) invoked {
 	case res.functionError != "":
 		o.what = res.errorType
 		var e struct{ ErrorType string }
-		if json.Unmarshal(res.payload, &e); strings.HasPrefix(e.ErrorType, "LiveLambda.") {
+		json.Unmarshal(res.payload, &e)
+		if strings.HasPrefix(e.ErrorType, "LiveLambda.") {
 			o.what = e.ErrorType
 		}
 	case json.Unmarshal(res.payload, &answer) == nil && answer.By != "":
@@ -413,8 +435,9 @@ func (r *rig) want(o invoked, what string) {
 	if o.what != what {
 		r.t.Errorf("got %s after %v (%s), want %s", o.what, o.took, o.payload, what)
 	}
-	if n := r.lambda.completions(o.requestID); len(n) != 1 || n[0].status != http.StatusAccepted {
-		r.t.Errorf("the Runtime API was told %d times: %v", len(n), n)
+	told := r.lambda.completions(o.requestID)
+	if len(told) != 1 || told[0].status != http.StatusAccepted {
+		r.t.Errorf("the Runtime API was told %d times: %v", len(told), told)
 	}
 }
 
@@ -438,24 +461,28 @@ func (r *rig) wantHandled(n int) {
 
 // deployedRuntime is the function's runtime with the deployed code, which answers {"by":"deployed"}.
 type deployedRuntime struct {
-	stop   func()
-	mu     sync.Mutex
-	events []string // that it got, byte for byte
+	stop func()
+
+	mu     sync.Mutex // guards the following
+	events []string   // that it got, byte for byte
 	header []http.Header
 }
 
+// got are the events that it got.
 func (d *deployedRuntime) got() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.events)
 }
 
+// headers are the headers that they came with.
 func (d *deployedRuntime) headers() []http.Header {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.header)
 }
 
+// startRuntime starts a runtime with as many calls of next at once as the function has invocations.
 func (r *rig) startRuntime() *deployedRuntime {
 	d := &deployedRuntime{}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -473,10 +500,12 @@ func (r *rig) startRuntime() *deployedRuntime {
 	return d
 }
 
+// handle is the deployed code.
 func (d *deployedRuntime) handle(header http.Header, event []byte) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.events, d.header = append(d.events, string(event)), append(d.header, header)
+	d.events = append(d.events, string(event))
+	d.header = append(d.header, header)
 	return `{"by":"deployed"}`
 }
 
@@ -495,13 +524,13 @@ func runRuntime(
 		if err != nil || resp.StatusCode != http.StatusOK {
 			continue
 		}
+		requestID := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
 		answer := strings.NewReader(handle(resp.Header, event))
-		req, _ = http.NewRequestWithContext(
-			ctx, http.MethodPost,
-			"http://"+addr+invocationPath+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response",
-			answer)
+		url := "http://" + addr + invocationPath + requestID + "/response"
+		req, _ = http.NewRequestWithContext(ctx, http.MethodPost, url, answer)
 		req.Header.Set(idHeader, resp.Header.Get(idHeader))
-		if resp, err = transport.RoundTrip(req); err == nil {
+		resp, err = transport.RoundTrip(req)
+		if err == nil {
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
 		}
@@ -511,7 +540,7 @@ func runRuntime(
 // logBook keeps log lines.
 type logBook struct {
 	mu sync.Mutex
-	b  bytes.Buffer
+	b  bytes.Buffer // guarded by mu
 }
 
 func (l *logBook) Write(p []byte) (int, error) {
@@ -541,385 +570,65 @@ type rigFrame struct {
 
 // intercept has hook judge every frame from now on.
 func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
-	ends, published := map[int]string{}, map[string]string{}
+	steps := stepper{graphql: r.api.opts.graphql, ends: map[int]string{}, published: map[string]string{}}
 	conns, _ := r.api.subscribers(r.ctx, "/live-lambda/requests", 0)
 	for _, c := range conns {
-		ends[c] = "local"
+		steps.ends[c] = "local"
 	}
-	r.api.intercept(func(f apiFrame) apiVerdict {
-		if f.typ == "subscribe" && f.channel == "/live-lambda/requests" {
-			ends[f.conn] = "local"
-		}
-		what, key, end, typ := "", fmt.Sprint(f.conn, " ", f.id), cmp.Or(ends[f.conn], "extension"), f.typ
+	r.api.intercept(func(f apiFrame) apiVerdict { return hook(rigFrame{apiFrame: f, step: steps.of(f)}) })
+}
+
+// stepper names the steps of frames, in the order in which the API sees those.
+type stepper struct {
+	graphql   bool
+	ends      map[int]string    // by connection; none: the extension
+	published map[string]string // what is in publishes without an answer, by connection and ID
+}
+
+// of names the step of a frame.
+func (s stepper) of(f apiFrame) string {
+	if f.typ == "subscribe" && f.channel == "/live-lambda/requests" {
+		s.ends[f.conn] = "local"
+	}
+	end := cmp.Or(s.ends[f.conn], "extension")
+	typ := f.typ
+	what := ""
+	key := fmt.Sprint(f.conn, " ", f.id)
+	switch f.typ {
+	case "publish", "data", "http_publish", "http_published":
+		what = messageIn(f.events[0])
+		s.published[key] = what
+	case "publish_success", "publish_error":
+		what = s.published[key]
+		delete(s.published, key)
+	}
+	// Both ends publish over HTTPS to a GraphQL API. The steps are the same as over a WebSocket.
+	if s.graphql && strings.HasPrefix(f.typ, "http_") {
+		typ = ""
 		switch f.typ {
-		case "publish", "data", "http_publish", "http_published":
-			what = messageIn(f.events[0])
-			published[key] = what
-		case "publish_success", "publish_error":
-			what = published[key]
-			delete(published, key)
+		case "http_publish":
+			typ = "publish"
+		case "http_published":
+			typ = "publish_success"
 		}
-		if r.api.opts.graphql && strings.HasPrefix(f.typ, "http_") { // the steps are the same
-			typ = map[string]string{"http_publish": "publish", "http_published": "publish_success"}[f.typ]
-			kind, _, _ := strings.Cut(what, " ")
-			if slices.Contains(
-				[]string{"accepted", "response", "error"}, kind) {
-				end = "local"
-			}
+		kind, _, _ := strings.Cut(what, " ")
+		switch kind {
+		case "accepted", "response", "error":
+			end = "local"
 		}
-		return hook(rigFrame{apiFrame: f, step: strings.TrimSpace(end + " " + typ + " " + what)})
-	})
+	}
+	return strings.TrimSpace(end + " " + typ + " " + what)
 }
 
 // messageIn tells type and index of the message in an event.
 func messageIn(event string) string {
-	if p, _ := parsePart(event); p != nil && p.Type != "" {
-		return fmt.Sprint(p.Type, " ", p.Index)
-	} else if p != nil {
-		return "request 0"
-	}
-	return "bare"
-}
-
-// localEnd is a local end of version 1 with a handler of its own, as `live-lambda local` has it, or that
-// itself.
-type localEnd struct {
-	rig    *rig
-	name   string
-	real   bool // it is the program's own; of what follows it has the handler alone
-	up     chan struct{}
-	leave  func()                     // ends it, but for its handlers
-	stop   func()                     // and waits for those
-	handle func(*delivery) localReply // the handler; nil: answers {"by":"local"}
-	script func(*delivery)            // instead of all that a local end does with a request
-	again  func(*delivery)            // where the request comes again
-	pieces int                        // bytes in a part of its answers, where not as many as possible
-
-	mu      sync.Mutex
-	session *session
-	parts   map[string][]*part   // of requests, by request ID
-	known   map[string]*delivery // by AWS request ID and deadline
-	done    map[string]string    // outcomes told, by request ID
-	wg      sync.WaitGroup
-}
-
-// delivery is one request as a local end has it.
-type delivery struct {
-	local   *localEnd
-	id      string // request_id, the latest one
-	event   json.RawMessage
-	context eventContext
-	raw     string
-	again   chan struct{} // it came again
-	over    chan struct{} // closed: the extension said done
-	ctx     context.Context
-}
-
-// startLocal starts a local end like l.
-func (r *rig) startLocal(l *localEnd) *localEnd {
-	r.t.Helper()
-	l = &localEnd{
-		rig:    r,
-		name:   cmp.Or(l.name, "local"),
-		real:   l.real,
-		handle: l.handle,
-		script: l.script,
-		again:  l.again,
-		pieces: l.pieces,
-		up:     make(chan struct{}, 1),
-		parts:  map[string][]*part{},
-		known:  map[string]*delivery{},
-		done:   map[string]string{},
-	}
-	cfg, _ := readConfig(func(name string) string {
-		return map[string]string{
-			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(),
-			"LIVE_LAMBDA_APPSYNC_API_KEY":   "da2-key",
-			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  r.api.opts.protocol(),
-		}[name]
-	})
-	transport := r.net.transport()
-	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	a := newAppSync(endpoint(*cfg.api), nil, transport, nil, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	if l.real {
-		wg.Go(func() { l.runReal(ctx, a) })
-	} else {
-		wg.Go(func() { l.run(ctx, a) })
-	}
-	l.leave = cancel
-	l.stop = sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-		l.wg.Wait()
-		a.transport.CloseIdleConnections()
-	})
-	r.stops = append(r.stops, l.stop)
-	select {
-	case <-l.up:
-	case <-time.After(time.Minute):
-		r.t.Fatal("the local end does not connect")
-	}
-	return l
-}
-
-func (l *localEnd) run(ctx context.Context, a *appsync) {
-	a.run(ctx, func(s *session) (bool, error) {
-		if err := s.subscribe(ctx, ackTimeout, a.requests, func(event string) {
-			l.receive(ctx, event)
-		}); err != nil {
-			return false, err
-		}
-		l.use(s)
-		notify(l.up)
-		<-s.ctx.Done()
-		return true, context.Cause(s.ctx)
-	}, func(error) { l.use(nil) })
-}
-
-// runReal runs what `live-lambda local` runs. Its runtime is a goroutine that came by itself, as from a
-// debugger, and asks over the rig's network, whose connections have no address to be known for this machine's
-// (guarded).
-func (l *localEnd) runReal(ctx context.Context, a *appsync) {
-	term := &terminal{
-		out:    l,
-		errors: l,
-		columns: func() int {
-			return 0
-		},
-		chunks: make(chan chunk, waitingLines),
-	}
-	term.start()
-	defer term.close()
-	a.log = term.logger(slog.LevelDebug)
-	real := newLocal(localOptions{}, term)
-	real.attach = newWorker(&pool{local: real, name: "attached runtime"})
-	real.attachServer = &http.Server{Handler: real.attach.routes(), ErrorLog: real.quiet}
-	ln, transport := l.rig.net.listen(l.name+":80"), l.rig.net.transport()
-	defer transport.CloseIdleConnections()
-	real.wg.Go(func() { real.attachServer.Serve(ln) })
-	l.wg.Go(func() {
-		runRuntime(ctx, transport, ln.host, func(header http.Header, event []byte) string {
-			d := &delivery{
-				local:   l,
-				event:   event,
-				context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")},
-			}
-			return string(d.run().body)
-		})
-	})
-	newSubscriber(a, real).run(ctx)
-	real.close()
-}
-
-// Write takes what the real one's terminal shows.
-func (l *localEnd) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("waiting for invocations")) {
-		notify(l.up)
-	}
-	return l.rig.log.Write(p)
-}
-
-func (l *localEnd) use(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.session = s
-}
-
-// receive takes an event from the requests channel, in the reader's goroutine.
-func (l *localEnd) receive(ctx context.Context, event string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	p, _ := parsePart(event)
 	switch {
-	case p != nil && p.Type == "done":
-		l.done[p.RequestID] = p.Outcome
-		for _, d := range l.known {
-			if d.id == p.RequestID {
-				select {
-				case <-d.over:
-				default:
-					close(d.over)
-				}
-			}
-		}
-		return
-	case p != nil && p.Type == "request":
-		parts := append(l.parts[p.RequestID], p)
-		l.parts[p.RequestID] = parts
-		whole, err := joinWhole(parts)
-		if err != nil {
-			l.rig.t.Error(err)
-		}
-		if whole == nil {
-			return
-		}
-		delete(l.parts, p.RequestID)
-		event = string(whole)
-	}
-	var request struct {
-		RequestID    string          `json:"request_id"`
-		EventPayload json.RawMessage `json:"event_payload"`
-		Context      eventContext    `json:"context"`
-	}
-	if err := json.Unmarshal([]byte(event), &request); err != nil || request.RequestID == "" {
-		l.rig.t.Errorf("not a request: %q, %v", event, err)
-		return
-	}
-	key := fmt.Sprint(request.Context.RequestID, request.Context.DeadlineMs)
-	if by := request.Context.AcceptedBy; by != "" && by != l.name {
-		return
-	}
-	if d := l.known[key]; d != nil {
-		d.id = request.RequestID
-		notify(d.again)
-		if l.again != nil {
-			l.wg.Go(func() { l.again(d) })
-		}
-		return
-	}
-	d := &delivery{
-		local:   l,
-		id:      request.RequestID,
-		event:   request.EventPayload,
-		context: request.Context,
-		raw:     event,
-		again:   make(chan struct{}, 1),
-		over:    make(chan struct{}),
-		ctx:     ctx,
-	}
-	l.known[key] = d
-	l.wg.Go(d.serve)
-}
-
-// wantTold compares the outcomes that a local end has been told.
-func (l *localEnd) wantTold(want ...string) {
-	l.rig.t.Helper()
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if got := slices.Sorted(maps.Values(l.done)); !slices.Equal(got, want) {
-		l.rig.t.Errorf("the local end was told %v, want %v", got, want)
-	}
-}
-
-// joinWhole joins the parts of a message, in whatever order and however often they came, once they are all
-// there.
-func joinWhole(parts []*part) ([]byte, error) {
-	ordered := map[int]*part{}
-	n := -1
-	for _, p := range parts {
-		ordered[p.Index] = p
-		if p.Last {
-			n = p.Index + 1
-		}
-	}
-	if len(ordered) != n {
-		return nil, nil
-	}
-	var body []byte
-	for i := range n {
-		body = append(body, ordered[i].data...)
-	}
-	if parts[0].Encoding != "gzip" {
-		return body, nil
-	}
-	zr, err := gzip.NewReader(bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(zr)
-}
-
-// localReply is a local handler's answer.
-type localReply struct {
-	part part
-	body []byte
-}
-
-// respond is the reply of a handler that returned body.
-func respond(body string) localReply {
-	return localReply{
-		part: part{Type: "response", Headers: map[string]string{"Content-Type": "application/json"}},
-		body: []byte(body),
-	}
-}
-
-// serve accepts, runs the handler, and answers until the extension says that it knows.
-func (d *delivery) serve() {
-	if d.local.script != nil {
-		d.local.script(d)
-		return
-	}
-	ctx, cancel := context.WithDeadline(d.ctx, time.UnixMilli(d.context.DeadlineMs))
-	defer cancel()
-	answer := localReply{part: part{Type: "accepted"}}
-	d.say(answer)
-	handled := make(chan localReply, 1)
-	d.local.wg.Go(func() { handled <- d.run() })
-	every := time.NewTicker(5 * time.Second)
-	defer every.Stop()
-	for {
-		select {
-		case answer = <-handled:
-			every.Reset(2 * time.Second)
-		case <-every.C:
-		case <-d.again:
-		case <-d.over:
-			return
-		case <-ctx.Done():
-			return
-		}
-		d.say(answer)
-	}
-}
-
-// run runs the handler.
-func (d *delivery) run() localReply {
-	r := d.local.rig
-	r.mu.Lock()
-	r.handled[d.local.name+" "+d.context.RequestID]++
-	handle := d.local.handle
-	r.mu.Unlock()
-	if handle != nil {
-		return handle(d)
-	}
-	return respond(fmt.Sprintf(`{"by":"local","got":%d}`, len(d.event)))
-}
-
-// say publishes a message about the delivery. What is lost is said again.
-func (d *delivery) say(m localReply) {
-	m.part.RequestID, m.part.Sender = d.requestID(), d.local.name
-	if d.local.pieces == 0 || m.part.Type == "accepted" {
-		d.publish(slices.Collect(m.part.split(m.body))...)
-		return
-	}
-	var events [][]byte
-	for piece := range slices.Chunk(m.body, d.local.pieces) {
-		m.part.Last = (len(events)+1)*d.local.pieces >= len(m.body)
-		events = append(events, m.part.encode(piece))
-		m.part.Index, m.part.Headers = m.part.Index+1, nil
-	}
-	d.publish(events...)
-}
-
-// publish publishes events on the delivery's channel, as they are.
-func (d *delivery) publish(events ...[]byte) {
-	d.local.publishTo(d.ctx, d.requestID(), events...)
-}
-
-func (d *delivery) requestID() string {
-	d.local.mu.Lock()
-	defer d.local.mu.Unlock()
-	return d.id
-}
-
-func (l *localEnd) publishTo(ctx context.Context, requestID string, events ...[]byte) {
-	l.mu.Lock()
-	s := l.session
-	l.mu.Unlock()
-	if s != nil {
-		s.publish(ctx, s.channel(requestID), slices.Values(events), true)
+	case p == nil:
+		return "bare"
+	case p.Type == "":
+		return "request 0"
+	default:
+		return fmt.Sprint(p.Type, " ", p.Index)
 	}
 }
