@@ -35,7 +35,7 @@ const (
 	launcherFile = "extensions/live-lambda-extension"
 )
 
-func TestBuild(t *testing.T) {
+func TestBuildMakesTheLayers(t *testing.T) {
 	t.Parallel()
 	needTools(t, "zip", "unzip")
 	dir := t.TempDir()
@@ -182,7 +182,7 @@ func checkSums(t *testing.T, dir string) {
 	}
 }
 
-// checkReproducible builds the same sources where everything that could leave a trace is different.
+// checkReproducible builds the same sources in a place where all that could leave a trace is different.
 func checkReproducible(t *testing.T, dir string) {
 	other := filepath.Join(t.TempDir(), "an other place")
 	if err := os.Mkdir(other, 0o700); err != nil {
@@ -334,8 +334,8 @@ func TestBuildCompilesOnlyWhatChanged(t *testing.T) {
 	}
 }
 
-// A failed build leaves what was there: nothing, or the whole of an older dist.
-func TestFailedBuild(t *testing.T) {
+// What was there is nothing, or the whole of an older dist.
+func TestFailedBuildLeavesDistAsItWas(t *testing.T) {
 	t.Parallel()
 	needTools(t, "zip")
 	dir, quick := emptySources(t), quickZip(t)
@@ -413,13 +413,22 @@ func TestFailedBuild(t *testing.T) {
 	}
 }
 
-func TestBuildsAtTheSameTime(t *testing.T) {
+// Builds at the same time make one whole dist, and so does one that finds the dist of another in its way.
+func TestBuildsAtTheSameTimeDoNotMix(t *testing.T) {
 	needTools(t, "zip", "unzip")
-	dir, quick := emptySources(t), quickZip(t)
+	dir := emptySources(t)
+	t.Run("three at once", func(t *testing.T) { wantThreeBuildsAtOnce(t, dir) })
+	t.Run("another's dist in the way", func(t *testing.T) { wantBuildAmongOthers(t, dir) })
+}
+
+// wantThreeBuildsAtOnce starts three builds in one directory.
+func wantThreeBuildsAtOnce(t *testing.T, dir string) {
+	quick := quickZip(t)
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Go(func() {
-			if out, code := runScript(t, script{dir: dir, env: quick}, "sh", "build.sh"); code != 0 {
+			out, code := runScript(t, script{dir: dir, env: quick}, "sh", "build.sh")
+			if code != 0 {
 				t.Errorf("run %d: exit status %d, %s", i, code, out)
 			}
 		})
@@ -428,8 +437,11 @@ func TestBuildsAtTheSameTime(t *testing.T) {
 	checkLayout(t, dir)
 	checkZips(t, dir)
 	checkSums(t, dir)
+}
 
-	// The narrowest place, at will: another run's dist appears before each of the first moves.
+// wantBuildAmongOthers builds again, in the narrowest place, at will: the dist of another run appears before
+// each of the first moves.
+func wantBuildAmongOthers(t *testing.T, dir string) {
 	move, err := exec.LookPath("mv")
 	if err != nil {
 		t.Fatal(err)
@@ -440,15 +452,16 @@ echo x >>%[1]s/moves
 if [ "$(wc -l <%[1]s/moves)" -le 5 ]; then mkdir -p dist; echo another >dist/another; fi
 exec %[2]s "$@"
 `, shim, move))
-	out, code := runScript(
-		t, script{dir: dir, env: []string{"PATH=" + shim + ":" + os.Getenv("PATH")}}, "./build.sh")
-	if code != 0 || strings.Count(string(readFile(t, shim, "moves")), "x") <= 5 {
+	env := []string{"PATH=" + shim + ":" + os.Getenv("PATH")}
+	out, code := runScript(t, script{dir: dir, env: env}, "./build.sh")
+	moves := strings.Count(string(readFile(t, shim, "moves")), "x")
+	if code != 0 || moves <= 5 {
 		t.Fatalf("build.sh: exit status %d, %s", code, out)
 	}
 	checkLayout(t, dir)
 }
 
-func TestBuildNodeLayer(t *testing.T) {
+func TestNodeLayerStartsTheEntry(t *testing.T) {
 	needTools(t, "zip")
 	dir, caller := emptySources(t), t.TempDir()
 	build := filepath.Join(dir, "build.sh")
@@ -509,7 +522,7 @@ func TestBuildNodeLayer(t *testing.T) {
 	}
 }
 
-func TestVerify(t *testing.T) {
+func TestVerifySaysHowAZipDiffers(t *testing.T) {
 	t.Parallel()
 	needTools(t, "zip", "unzip")
 	dir, caller, quick := emptySources(t), t.TempDir(), quickZip(t)
@@ -599,15 +612,17 @@ func TestVerify(t *testing.T) {
 	}
 	noLeftovers(t, dir)
 
-	writeFile(t, dir, "main.go", "package main\n\nfunc main() { println() }\n")
-	out, code := runScript(t, script{dir: caller, env: quick}, "sh", build, "--verify", both)
-	if code != 1 || !strings.Contains(out, "differs  "+amd64Binary) ||
-		!strings.Contains(out, "same  "+launcherFile) {
-		t.Errorf("other sources: exit status %d, %s", code, out)
-	}
+	t.Run("other sources", func(t *testing.T) {
+		writeFile(t, dir, "main.go", "package main\n\nfunc main() { println() }\n")
+		out, code := runScript(t, script{dir: caller, env: quick}, "sh", build, "--verify", both)
+		if code != 1 || !strings.Contains(out, "differs  "+amd64Binary) ||
+			!strings.Contains(out, "same  "+launcherFile) {
+			t.Errorf("exit status %d, %s", code, out)
+		}
+	})
 }
 
-func TestBuildUsage(t *testing.T) {
+func TestWrongArgumentsPrintTheUsage(t *testing.T) {
 	dir := emptySources(t)
 	for _, c := range []struct {
 		args []string

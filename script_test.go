@@ -17,10 +17,10 @@ import (
 
 // ---- the launcher ----
 
-func TestLauncherBecomesTheBinary(t *testing.T) {
+// What the launcher finds of the machine is simulated here.
+func TestLauncherBecomesTheBinaryForTheMachine(t *testing.T) {
 	opt := layer(t)
-	launcher := filepath.Join(opt, launcherFile)
-	text := string(readFile(t, launcher, ""))
+	text := string(readFile(t, opt, launcherFile))
 	machine := t.TempDir() // stands for the parts of / that the launcher looks at
 	text = strings.NewReplacer(
 		"-e /lib64/", "-e "+machine+"/lib64/", "-e /lib/", "-e "+machine+"/lib/", "/proc/self/exe",
@@ -29,8 +29,12 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 	simulated := filepath.Join(opt, "extensions", "simulated")
 	writeFile(t, simulated, "", text)
 
-	const x86glibc, x86musl, armGlibc, armMusl = "lib64/ld-linux-x86-64.so.2", "lib/ld-musl-x86_64.so.1",
-		"lib/ld-linux-aarch64.so.1", "lib/ld-musl-aarch64.so.1"
+	const (
+		x86glibc = "lib64/ld-linux-x86-64.so.2"
+		x86musl  = "lib/ld-musl-x86_64.so.1"
+		armGlibc = "lib/ld-linux-aarch64.so.1"
+		armMusl  = "lib/ld-musl-aarch64.so.1"
+	)
 	cases := []struct {
 		files []string
 		exe   string // the shell's executable, from its first byte
@@ -72,12 +76,18 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 			}
 			got := runProbe(t, script{env: []string{"PATH="}}, command...)
 			got.becameIt(t, shell, "a", "b c", "")
-			if want := filepath.Join(
-				opt, "extensions/bin/live-lambda-extension-go-"+c.want); got.name != want {
+			want := filepath.Join(opt, "extensions/bin/live-lambda-extension-go-"+c.want)
+			if got.name != want {
 				t.Errorf("%s, %v, %q: became %s, want %s", shell, c.files, c.exe, got.name, want)
 			}
 		}
-		// The real one on this machine, started as Lambda does and from its own directory.
+	}
+}
+
+// The launcher starts on this machine as Lambda starts it, and from its own directory.
+func TestLauncherBecomesTheBinaryHere(t *testing.T) {
+	launcher := filepath.Join(layer(t), launcherFile)
+	for _, shell := range shells(t) {
 		runProbe(t, script{env: []string{"PATH="}}, launcher, "x").becameIt(t, shell, "x")
 		runProbe(t, script{dir: filepath.Dir(launcher), env: []string{"PATH="}},
 			append(slices.Clone(shell), "live-lambda-extension", "x")...).becameIt(t, shell, "x")
@@ -85,7 +95,7 @@ func TestLauncherBecomesTheBinary(t *testing.T) {
 }
 
 // Lambda starts every file in /opt/extensions: there must be no second one.
-func TestOneExtensionInTheLayer(t *testing.T) {
+func TestLayerHasOneExtension(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(layer(t), "extensions"))
 	if err != nil {
 		t.Fatal(err)
@@ -147,61 +157,81 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 			}
 		}
 	}
-	_, code := runScript(
-		t, script{env: []string{"AWS_LAMBDA_RUNTIME_API=" + real}}, wrapper, "sh", "-c",
-		"exit 42")
+}
+
+func TestWrapperPassesTheExitStatusOn(t *testing.T) {
+	wrapper := filepath.Join(layer(t), "live-lambda-runtime-wrapper.sh")
+	env := []string{"AWS_LAMBDA_RUNTIME_API=169.254.100.1:9001"}
+	_, code := runScript(t, script{env: env}, wrapper, "sh", "-c", "exit 42")
 	if code != 42 {
 		t.Errorf("the runtime's exit status 42 became %d", code)
 	}
 }
 
-func TestWrapperChainsAnother(t *testing.T) {
+// chaining is the environment of a wrapper that is to start another one.
+func chaining(further string, more ...string) []string {
+	env := []string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_EXEC_WRAPPER=" + further}
+	return append(env, more...)
+}
+
+func TestWrapperStartsAnotherWrapper(t *testing.T) {
 	opt := layer(t)
 	wrapper := filepath.Join(opt, "live-lambda-runtime-wrapper.sh")
 	further := filepath.Join(opt, "another wrapper")
 	writeFile(t, further, "",
 		"#!/bin/sh\nexport AWS_LAMBDA_RUNTIME_API=\"seen $AWS_LAMBDA_RUNTIME_API\"\nexec \"$@\" added\n")
-	locked := filepath.Join(opt, "locked")
-	writeFile(t, locked, "", "#!/bin/sh\n")
-	if err := os.Chmod(locked, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	env := func(further string, more ...string) []string {
-		return append(
-			[]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_EXEC_WRAPPER=" + further},
-			more...)
+	cases := []struct {
+		env  []string
+		want string
+		args []string
+	}{
+		{env: chaining(further), want: "seen 127.0.0.1:8082", args: []string{"two words", "added"}},
+		{
+			env:  chaining(further, "LIVE_LAMBDA=off"),
+			want: "seen real:1",
+			args: []string{"two words", "added"},
+		},
+		{env: chaining(""), want: "127.0.0.1:8082", args: []string{"two words"}},
+		// itself: once is enough
+		{env: chaining(wrapper), want: "127.0.0.1:8082", args: []string{"two words"}},
 	}
 	for _, shell := range shells(t) {
 		command := append(slices.Clone(shell), wrapper, probeFile(t, opt), "two words")
-		for _, c := range []struct {
-			env  []string
-			want string
-			args []string
-		}{
-			{env: env(further), want: "seen 127.0.0.1:8082", args: []string{"two words", "added"}},
-			{env: env(further, "LIVE_LAMBDA=off"), want: "seen real:1", args: []string{"two words", "added"}},
-			{env: env(""), want: "127.0.0.1:8082", args: []string{"two words"}},
-			// itself: once is enough
-			{env: env(wrapper), want: "127.0.0.1:8082", args: []string{"two words"}},
-		} {
+		for _, c := range cases {
 			got := runProbe(t, script{env: c.env}, command...)
 			got.becameIt(t, shell, c.args...)
 			if got.runtimeAPI != c.want {
 				t.Errorf("%s, %q: the runtime is told %q, want %q", shell, c.env, got.runtimeAPI, c.want)
 			}
 		}
-		for path, want := range map[string]struct {
-			code int
-			said string
-		}{
-			opt + "/missing": {code: 127, said: "is no file"},
-			opt:              {code: 127, said: "is no file"},
-			locked:           {code: 126, said: "is not executable"},
-		} {
-			out, code := runScript(t, script{env: env(path)}, command[0], command[1:]...)
-			if code != want.code ||
-				!strings.Contains(out, "LIVE_LAMBDA_EXEC_WRAPPER is "+path+", which "+want.said) {
-				t.Errorf("%s, wrapper %s: exit status %d, %q", shell, path, code, out)
+	}
+}
+
+func TestWrapperSaysWhyItCannotStartAnother(t *testing.T) {
+	opt := layer(t)
+	wrapper := filepath.Join(opt, "live-lambda-runtime-wrapper.sh")
+	locked := filepath.Join(opt, "locked")
+	writeFile(t, locked, "", "#!/bin/sh\n")
+	err := os.Chmod(locked, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		path string
+		code int
+		said string
+	}{
+		{path: opt + "/missing", code: 127, said: "is no file"},
+		{path: opt, code: 127, said: "is no file"},
+		{path: locked, code: 126, said: "is not executable"},
+	}
+	for _, shell := range shells(t) {
+		command := append(slices.Clone(shell), wrapper, probeFile(t, opt), "two words")
+		for _, c := range cases {
+			out, code := runScript(t, script{env: chaining(c.path)}, command[0], command[1:]...)
+			said := "LIVE_LAMBDA_EXEC_WRAPPER is " + c.path + ", which " + c.said
+			if code != c.code || !strings.Contains(out, said) {
+				t.Errorf("%s, wrapper %s: exit status %d, %q", shell, c.path, code, out)
 			}
 		}
 	}
@@ -209,60 +239,107 @@ func TestWrapperChainsAnother(t *testing.T) {
 
 // ---- bootstrap.sh ----
 
-func TestBootstrapStartsTheHandler(t *testing.T) {
-	opt := layer(t)
-	task, image := t.TempDir(), t.TempDir()
-	writeFile(t, task, "server", probe)
-	writeFile(t, task, "bin/my server", probe)
-	writeFile(t, task, "bootstrap", "#!/bin/sh\necho started again\n")
-	writeFile(t, task, "data.txt", "text")
-	if err := os.Chmod(filepath.Join(task, "data.txt"), 0o644); err != nil {
+// bootstrapRig is a layer's bootstrap with a function and an image of its runtime.
+type bootstrapRig struct {
+	path  string // of the bootstrap
+	task  string // LAMBDA_TASK_ROOT
+	image string // LAMBDA_RUNTIME_DIR
+}
+
+func newBootstrapRig(t *testing.T) bootstrapRig {
+	t.Helper()
+	b := bootstrapRig{path: filepath.Join(layer(t), "bootstrap"), task: t.TempDir(), image: t.TempDir()}
+	writeFile(t, b.task, "server", probe)
+	writeFile(t, b.task, "bin/my server", probe)
+	writeFile(t, b.task, "bootstrap", "#!/bin/sh\necho started again\n")
+	writeFile(t, b.task, "data.txt", "text")
+	err := os.Chmod(filepath.Join(b.task, "data.txt"), 0o644)
+	if err != nil {
 		t.Fatal(err)
 	}
-	env := func(handler string, more ...string) []string {
-		return append(
-			[]string{
-				"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LAMBDA_TASK_ROOT=" + task,
-				"LAMBDA_RUNTIME_DIR=" + image, "_HANDLER=" + handler,
-			}, more...)
+	return b
+}
+
+// env is the environment of a function with a handler.
+func (b bootstrapRig) env(handler string, more ...string) []string {
+	env := []string{
+		"PATH=",
+		"AWS_LAMBDA_RUNTIME_API=real:1",
+		"LAMBDA_TASK_ROOT=" + b.task,
+		"LAMBDA_RUNTIME_DIR=" + b.image,
+		"_HANDLER=" + handler,
+	}
+	return append(env, more...)
+}
+
+// started checks which program the bootstrap becomes, and the Runtime API that it is told.
+func (b bootstrapRig) started(t *testing.T, shell []string, want, api string, env []string) {
+	t.Helper()
+	got := runProbe(t, script{env: env}, append(slices.Clone(shell), b.path)...)
+	got.becameIt(t, shell)
+	if got.name != want || got.runtimeAPI != api {
+		t.Errorf("%s, %q: started %s with Runtime API %s, want %s, %s", shell, env, got.name,
+			got.runtimeAPI, want, api)
+	}
+}
+
+func TestBootstrapStartsTheHandler(t *testing.T) {
+	b := newBootstrapRig(t)
+	server := b.task + "/server"
+	own := b.task + "/bin/my server"
+	for _, shell := range shells(t) {
+		b.started(t, shell, server, "127.0.0.1:8082", b.env("server"))
+		b.started(t, shell, own, "127.0.0.1:9009", b.env("bin/my server", "LRAP_LISTENER_PORT=9009"))
+		b.started(t, shell, server, "real:1", b.env("server", "LIVE_LAMBDA=off"))
+		// itself
+		b.started(t, shell, server, "127.0.0.1:8082", b.env("server", "LIVE_LAMBDA_EXEC_WRAPPER="+b.path))
+	}
+}
+
+func TestBootstrapSaysWhyItCannotStartTheHandler(t *testing.T) {
+	b := newBootstrapRig(t)
+	cases := []struct {
+		handler string
+		code    int
+		said    string
+	}{
+		{
+			handler: "missing",
+			code:    127,
+			said:    `the handler is "missing", but ` + b.task + " holds no program of that name",
+		},
+		{handler: "bin", code: 127, said: "holds no program of that name"},
+		{handler: "", code: 127, said: "holds no program of that name"},
+		{
+			handler: "data.txt",
+			code:    126,
+			said:    b.task + "/data.txt, which the handler names, is not executable",
+		},
+		// or it would start itself for ever
+		{handler: "bootstrap", code: 127, said: "under a name other than bootstrap"},
+		{handler: "./bootstrap", code: 127, said: "under a name other than bootstrap"},
 	}
 	for _, shell := range shells(t) {
-		command := append(slices.Clone(shell), filepath.Join(opt, "bootstrap"))
-		refused := func(handler string, code int, said string) {
-			t.Helper()
-			out, got := runScript(t, script{env: env(handler)}, command[0], command[1:]...)
-			if got != code || !strings.Contains(out, said) || strings.Count(out, "\n") != 1 {
-				t.Errorf("%s, handler %q: exit status %d, %q; want %d, %q", shell, handler, got, out, code,
-					said)
+		command := append(slices.Clone(shell), b.path)
+		for _, c := range cases {
+			out, code := runScript(t, script{env: b.env(c.handler)}, command[0], command[1:]...)
+			if code != c.code || !strings.Contains(out, c.said) || strings.Count(out, "\n") != 1 {
+				t.Errorf("%s, handler %q: exit status %d, %q; want %d, %q", shell, c.handler, code, out,
+					c.code, c.said)
 			}
 		}
-		started := func(want, api string, env []string) {
-			t.Helper()
-			got := runProbe(t, script{env: env}, command...)
-			got.becameIt(t, shell)
-			if got.name != want || got.runtimeAPI != api {
-				t.Errorf("%s, %q: started %s with Runtime API %s, want %s, %s", shell, env, got.name,
-					got.runtimeAPI, want, api)
-			}
-		}
-		started(task+"/server", "127.0.0.1:8082", env("server"))
-		started(task+"/bin/my server", "127.0.0.1:9009", env("bin/my server", "LRAP_LISTENER_PORT=9009"))
-		started(task+"/server", "real:1", env("server", "LIVE_LAMBDA=off"))
-		// itself
-		started(task+"/server", "127.0.0.1:8082",
-			env("server", "LIVE_LAMBDA_EXEC_WRAPPER="+filepath.Join(opt, "bootstrap")))
-		refused("missing", 127, `the handler is "missing", but `+task+" holds no program of that name")
-		refused("bin", 127, "holds no program of that name")
-		refused("", 127, "holds no program of that name")
-		refused("data.txt", 126, task+"/data.txt, which the handler names, is not executable")
-		refused("bootstrap", 127, "under a name other than bootstrap") // or it would start itself for ever
-		refused("./bootstrap", 127, "under a name other than bootstrap")
+	}
+}
 
-		writeFile(t, image, "bootstrap", probe)
-		started(image+"/bootstrap", "127.0.0.1:8082", env("function.handler"))
-		started(image+"/bootstrap", "127.0.0.1:8082", env("bootstrap"))
-		started(task+"/server", "127.0.0.1:8082", env("server"))
-		remove(t, image, "bootstrap")
+// A managed runtime's image has a bootstrap of its own, which a handler that names no program is for.
+func TestBootstrapLeavesOtherHandlersToTheImage(t *testing.T) {
+	b := newBootstrapRig(t)
+	writeFile(t, b.image, "bootstrap", probe)
+	image := b.image + "/bootstrap"
+	for _, shell := range shells(t) {
+		b.started(t, shell, image, "127.0.0.1:8082", b.env("function.handler"))
+		b.started(t, shell, image, "127.0.0.1:8082", b.env("bootstrap"))
+		b.started(t, shell, b.task+"/server", "127.0.0.1:8082", b.env("server"))
 	}
 }
 

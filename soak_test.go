@@ -5,6 +5,7 @@ package main
 // soak_test.go draws faults at random, many times, and wants every invocation answered once.
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -22,26 +23,24 @@ import (
 // draws others.
 func TestSoak(t *testing.T) { soakWith(t, &localEnd{}) }
 
-// The same with the developer's end that users have.
+// TestSoakReal does the same with the developer's end that users have.
 func TestSoakReal(t *testing.T) { soakWith(t, &localEnd{real: true}) }
 
+// soakWith runs the rounds with a local end like local.
 func soakWith(t *testing.T, local *localEnd) {
-	n, seed := 60, uint64(1)
-	if s := os.Getenv("SOAK"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	if s := os.Getenv("SOAK_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
+	n, _ := strconv.Atoi(cmp.Or(os.Getenv("SOAK"), "60"))
+	seed, _ := strconv.ParseUint(cmp.Or(os.Getenv("SOAK_SEED"), "1"), 10, 64)
 	t.Logf("SOAK=%d SOAK_SEED=%d", n, seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var apiFault atomic.Pointer[lambdaFault] // of the next answer
 	opts := rigOptions{local: local}
 	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
-		if r.Method == http.MethodPost {
-			if next := apiFault.Swap(nil); next != nil {
-				f = *next
-			}
+		if r.Method != http.MethodPost {
+			return f
+		}
+		next := apiFault.Swap(nil)
+		if next != nil {
+			f = *next
 		}
 		return f
 	}
@@ -66,6 +65,7 @@ func soakWith(t *testing.T, local *localEnd) {
 	})
 }
 
+// heap is how many bytes are in use.
 func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -103,9 +103,9 @@ func (s *soak) round(i int) {
 		s.faults++
 		undo = s.draw()
 	}
-	event := fmt.Sprintf(
-		`{"n":%d,"filler":"%s"}`, i,
-		strings.Repeat("x", []int{0, 1, 10, 100, 1000, 1000, 1000, 20_000}[s.rng.IntN(8)]))
+	sizes := []int{0, 1, 10, 100, 1000, 1000, 1000, 20_000}
+	filler := strings.Repeat("x", sizes[s.rng.IntN(len(sizes))])
+	event := fmt.Sprintf(`{"n":%d,"filler":"%s"}`, i, filler)
 	o := s.invokeRequest(invokeRequest{payload: []byte(event), timeout: timeout})
 	undo()
 	s.outcomes[o.what]++
@@ -115,7 +115,8 @@ func (s *soak) round(i int) {
 	if s.fault != "no fault" {
 		time.Sleep(2 * missTimeout)
 		s.ready()
-		if o := s.invoke(`"clean"`); o.what != "local" {
+		o := s.invoke(`"clean"`)
+		if o.what != "local" {
 			s.t.Errorf("after %s: %s, %s\n%s", s.fault, o.what, o.payload, s.log)
 		}
 	}
@@ -178,80 +179,65 @@ func (s *soak) forget() {
 	s.stops = append(slices.Clip(s.others), s.local.stop, s.runtime.stop)
 }
 
+// soakSteps are where a fault may happen.
 var soakSteps = []string{
-	"extension publish request 0", "extension publish_success request 0", "extension data accepted 0",
-	"extension data response 0", "extension publish done 0",
-	"local data request 0", "local publish accepted 0", "local publish_success accepted 0",
-	"local publish response 0", "local publish_success response 0", "local data done 0",
+	"extension publish request 0",
+	"extension publish_success request 0",
+	"extension data accepted 0",
+	"extension data response 0",
+	"extension publish done 0",
+	"local data request 0",
+	"local publish accepted 0",
+	"local publish_success accepted 0",
+	"local publish response 0",
+	"local publish_success response 0",
+	"local data done 0",
 }
 
 // draw sets up a fault, once, at a step drawn at random, or somewhere else.
 func (s *soak) draw() (undo func()) {
-	step, n := soakSteps[s.rng.IntN(len(soakSteps))], 1+s.rng.IntN(3)
+	step := soakSteps[s.rng.IntN(len(soakSteps))]
+	n := 1 + s.rng.IntN(3)
 	pause := time.Duration(s.rng.IntN(20_000)) * time.Millisecond
-	s.fault = step
-	once := func(name string, f fault) func() {
-		s.fault = name + " at " + step
-		f = times(n, f)
-		s.intercept(func(frame rigFrame) apiVerdict {
-			if frame.step != step {
-				return apiVerdict{}
-			}
-			return f(s.rig, frame)
-		})
-		return func() {}
-	}
-	idle := func(name string, end apiEnding) func() {
-		s.fault = name
-		_, conn := s.link()
-		if s.rng.IntN(2) == 0 {
-			conns, _ := s.api.subscribers(s.ctx, "/live-lambda/requests", 1)
-			conn = conns[0]
-		}
-		s.api.do(conn, apiVerdict{after: end})
-		return func() {}
-	}
 	switch s.rng.IntN(14) {
 	case 0:
-		return once("dropped", drop)
+		s.frames("dropped", step, n, drop)
 	case 1:
-		return once("doubled", func(_ *rig, f rigFrame) apiVerdict {
+		s.frames("doubled", step, n, func(_ *rig, f rigFrame) apiVerdict {
 			return apiVerdict{replace: [][]byte{f.raw, f.raw}}
 		})
 	case 2:
-		return once("late", func(*rig, rigFrame) apiVerdict {
+		s.frames("late", step, n, func(*rig, rigFrame) apiVerdict {
 			until := make(chan struct{})
 			time.AfterFunc(pause, func() { close(until) })
 			return apiVerdict{until: until}
 		})
 	case 3, 4, 5:
-		ending := apiEnding(s.rng.IntN(3) + 1)
-		return once(fmt.Sprint("before ending ", ending), func(*rig, rigFrame) apiVerdict {
+		ending := s.drawEnding()
+		s.frames(fmt.Sprint("before ending ", ending), step, n, func(*rig, rigFrame) apiVerdict {
 			return apiVerdict{replace: dropped, after: ending}
 		})
 	case 6, 7:
-		ending := apiEnding(s.rng.IntN(3) + 1)
-		return once(fmt.Sprint("after ending ", ending), func(*rig, rigFrame) apiVerdict {
+		ending := s.drawEnding()
+		s.frames(fmt.Sprint("after ending ", ending), step, n, func(*rig, rigFrame) apiVerdict {
 			return apiVerdict{after: ending}
 		})
 	case 8:
-		step = []string{"extension publish request 0", "local publish response 0"}[s.rng.IntN(2)]
-		return once(
-			"rejected", reject(
-				[]string{
-					"LimitExceededError", "UnauthorizedException",
-					"MessageProcessingError",
-				}[s.rng.IntN(3)]))
+		published := []string{"extension publish request 0", "local publish response 0"}
+		types := []string{"LimitExceededError", "UnauthorizedException", "MessageProcessingError"}
+		step = published[s.rng.IntN(len(published))]
+		s.frames("rejected", step, n, reject(types[s.rng.IntN(len(types))]))
 	case 9:
-		return idle("an idle connection ends", apiEnding(s.rng.IntN(3)+1))
+		s.fault = "an idle connection ends"
+		s.endConnection(s.drawEnding())
 	case 10:
+		statuses := []int{400, 403, 413, 500}
 		s.fault = "the Runtime API does not take the answer"
-		s.apiFault.Store(
-			&lambdaFault{
-				status: []int{400, 403, 413, 500}[s.rng.IntN(4)],
-				late:   s.rng.IntN(2) == 0,
-				drop:   s.rng.IntN(2) == 0,
-			})
+		s.apiFault.Store(&lambdaFault{
+			status: statuses[s.rng.IntN(len(statuses))],
+			late:   s.rng.IntN(2) == 0,
+			drop:   s.rng.IntN(2) == 0,
+		})
 	case 11:
 		s.fault = "the runtime starts again"
 		done := after(pause/10, func() {
@@ -268,19 +254,48 @@ func (s *soak) draw() (undo func()) {
 		})
 		return func() { <-done }
 	case 13:
-		s.fault = "refused for a while"
-		idle("", resetConnection)
-		s.intercept(func(f rigFrame) (v apiVerdict) {
-			if f.typ == "upgrade" {
-				v.status = []int{401, 403, 429, 500}[n]
-			}
-			if strings.HasPrefix(f.step, "extension data accepted") ||
-				strings.HasPrefix(f.step, "extension data response") {
-				s.heard.Store(true)
-			}
-			return v
-		})
-		s.fault = "refused for a while"
+		s.refuse([]int{401, 403, 429, 500}[n])
 	}
 	return func() {}
+}
+
+// frames has n frames of a step meet a fault.
+func (s *soak) frames(name, step string, n int, f fault) {
+	s.fault = name + " at " + step
+	f = times(n, f)
+	s.intercept(func(frame rigFrame) apiVerdict {
+		if frame.step != step {
+			return apiVerdict{}
+		}
+		return f(s.rig, frame)
+	})
+}
+
+// drawEnding draws how a connection ends.
+func (s *soak) drawEnding() apiEnding { return apiEnding(s.rng.IntN(3) + 1) }
+
+// endConnection ends the extension's connection, or a local end's.
+func (s *soak) endConnection(ending apiEnding) {
+	_, conn := s.link()
+	if s.rng.IntN(2) == 0 {
+		conns, _ := s.api.subscribers(s.ctx, "/live-lambda/requests", 1)
+		conn = conns[0]
+	}
+	s.api.do(conn, apiVerdict{after: ending})
+}
+
+// refuse ends a connection, and refuses the next ones.
+func (s *soak) refuse(status int) {
+	s.fault = "refused for a while"
+	s.endConnection(resetConnection)
+	s.intercept(func(f rigFrame) apiVerdict {
+		if strings.HasPrefix(f.step, "extension data accepted") ||
+			strings.HasPrefix(f.step, "extension data response") {
+			s.heard.Store(true)
+		}
+		if f.typ == "upgrade" {
+			return apiVerdict{status: status}
+		}
+		return apiVerdict{}
+	})
 }
