@@ -461,27 +461,36 @@ exec %[2]s "$@"
 	checkLayout(t, dir)
 }
 
+// asNodeLayer is the environment of a build of another make's layer.
+func asNodeLayer(entry string) []string {
+	return []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + entry}
+}
+
+func TestNodeLayerNeedsAnEntry(t *testing.T) {
+	needTools(t, "zip")
+	build := filepath.Join(emptySources(t), "build.sh")
+	caller := t.TempDir()
+	for entry, want := range map[string]string{
+		"":            "LIVE_LAMBDA_NODE_ENTRY is not set",
+		"missing.mjs": "LIVE_LAMBDA_NODE_ENTRY is missing.mjs, which is no file",
+		".":           "LIVE_LAMBDA_NODE_ENTRY is ., which is no file",
+	} {
+		out, code := runScript(t, script{dir: caller, env: asNodeLayer(entry)}, build)
+		if code == 0 || !strings.Contains(out, want) {
+			t.Errorf("entry %q: exit status %d, want %q in\n%s", entry, code, want, out)
+		}
+	}
+}
+
 func TestNodeLayerStartsTheEntry(t *testing.T) {
 	needTools(t, "zip")
 	dir, caller := emptySources(t), t.TempDir()
-	build := filepath.Join(dir, "build.sh")
 	const entry = "console.log(process.pid, JSON.stringify(process.argv.slice(2)))\n"
 	writeFile(t, caller, "my entry.mjs", entry)
-
-	for name, want := range map[string]string{
-		"":             "LIVE_LAMBDA_NODE_ENTRY is not set",
-		"missing.mjs":  "LIVE_LAMBDA_NODE_ENTRY is missing.mjs, which is no file",
-		".":            "LIVE_LAMBDA_NODE_ENTRY is ., which is no file",
-		"my entry.mjs": "",
-	} {
-		out, code := runScript(
-			t, script{
-				dir: caller,
-				env: []string{"LIVE_LAMBDA_EXTENSION_TYPE=node", "LIVE_LAMBDA_NODE_ENTRY=" + name},
-			}, build)
-		if want == "" && code != 0 || want != "" && (code == 0 || !strings.Contains(out, want)) {
-			t.Errorf("entry %q: exit status %d, want %q in\n%s", name, code, want, out)
-		}
+	node := script{dir: caller, env: asNodeLayer("my entry.mjs")}
+	out, code := runScript(t, node, filepath.Join(dir, "build.sh"))
+	if code != 0 {
+		t.Fatalf("build.sh: exit status %d, %s", code, out)
 	}
 	want := map[string]fs.FileMode{
 		"go_extension.sha256":       0o644,
@@ -494,26 +503,31 @@ func TestNodeLayerStartsTheEntry(t *testing.T) {
 		"live-lambda-layer.zip":                                         0o644,
 		"SHA256SUMS":                                                    0o644,
 	}
-	if got := modes(t, filepath.Join(dir, "dist")); !maps.Equal(got, want) {
-		t.Fatalf("dist holds %v, want %v", got, want)
+	files := modes(t, filepath.Join(dir, "dist"))
+	if !maps.Equal(files, want) {
+		t.Fatalf("dist holds %v, want %v", files, want)
 	}
-	if got := readFile(t, dir, "dist/layer/extension/extensions/bin/live-lambda-extension-node.mjs"); string(
-		got) != entry {
-		t.Errorf("the entry became %q", got)
+	packed := readFile(t, dir, "dist/layer/extension/extensions/bin/live-lambda-extension-node.mjs")
+	if string(packed) != entry {
+		t.Errorf("the entry became %q", packed)
 	}
+	wantNodeLauncher(t, filepath.Join(dir, "dist/layer/extension", launcherFile))
+}
 
-	// A node that is on PATH only, as in an image of one's own; in Lambda's own images it is
-	// /var/lang/bin/node.
+// wantNodeLauncher checks that the launcher becomes a node that is on PATH only, as in an image of one's own.
+// In Lambda's own images it is /var/lang/bin/node.
+func wantNodeLauncher(t *testing.T, launcher string) {
+	t.Helper()
 	fake := t.TempDir()
-	launcher := filepath.Join(dir, "dist/layer/extension", launcherFile)
 	writeFile(t, fake, "node", probe)
+	entry := filepath.Join(filepath.Dir(launcher), "bin/live-lambda-extension-node.mjs")
 	for _, shell := range shells(t) {
-		got := runProbe(
-			t, script{env: []string{"PATH=" + fake}}, append(slices.Clone(shell), launcher, "a b")...)
-		got.becameIt(
-			t, shell, filepath.Join(filepath.Dir(launcher), "bin/live-lambda-extension-node.mjs"), "a b")
+		command := append(slices.Clone(shell), launcher, "a b")
+		got := runProbe(t, script{env: []string{"PATH=" + fake}}, command...)
+		got.becameIt(t, shell, entry, "a b")
 	}
-	if _, err := os.Stat("/var/lang/bin/node"); err == nil {
+	_, err := os.Stat("/var/lang/bin/node")
+	if err == nil {
 		return
 	}
 	out, code := runScript(t, script{env: []string{"PATH="}}, "/bin/sh", launcher)
