@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -23,204 +22,285 @@ import (
 	"time"
 )
 
-func TestReadConfig(t *testing.T) {
-	off := func(c config) any { return c.off }
-	offlineError := func(c config) any { return c.offlineError }
-	toRuntime := func(c config) any { return c.toRuntime }
-	forwardEnv := func(c config) any { return c.forwardEnv }
-	accept := func(c config) any { return c.accept }
-	port := func(c config) any { return c.port }
-	runtimeAPI := func(c config) any { return c.extensionsAPI + " " + c.runtimeAPI }
-	name := func(c config) any { return c.extensionName }
-	level := func(c config) any { return c.logLevel }
-	logJSON := func(c config) any { return c.logJSON }
-	roots := func(c config) any { return c.roots }
-	requests := func(c config) any { return c.api.namespace + " " + c.api.requests }
-	region := func(c config) any { return c.api.region }
-	apiKey := func(c config) any { return c.api.apiKey }
-	const api = "LIVE_LAMBDA_APPSYNC_HTTP_HOST=events.example.com "
-	tests := []struct {
-		env  string
-		what func(config) any
-		want any
-	}{
-		{what: off, want: false},
-		{env: "LIVE_LAMBDA=on", what: off, want: false},
-		{env: "LIVE_LAMBDA=off", what: off, want: true},
-		{env: "LIVE_LAMBDA=OFF", what: off, want: true},
-		{what: offlineError, want: false},
-		{env: "LIVE_LAMBDA_OFFLINE=deployed", what: offlineError, want: false},
-		{env: "LIVE_LAMBDA_OFFLINE=error", what: offlineError, want: true},
-		{what: toRuntime, want: false},
-		{env: "LIVE_LAMBDA_DELIVERY=caller", what: toRuntime, want: false},
-		{env: "LIVE_LAMBDA_DELIVERY=runtime", what: toRuntime, want: true},
-		{what: forwardEnv, want: false},
-		{env: "LIVE_LAMBDA_FORWARD_ENV=off", what: forwardEnv, want: false},
-		{env: "LIVE_LAMBDA_FORWARD_ENV=on", what: forwardEnv, want: true},
-		{what: accept, want: time.Duration(0)},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=0s", what: accept, want: time.Duration(0)},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=3s", what: accept, want: 3 * time.Second},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=1500ms", what: accept, want: 1500 * time.Millisecond},
-		{what: port, want: "8082"},
-		{env: "LRAP_LISTENER_PORT=1", what: port, want: "1"},
-		{env: "LRAP_LISTENER_PORT=65535", what: port, want: "65535"},
-		{what: runtimeAPI, want: "127.0.0.1:9001 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:9009", what: runtimeAPI,
-			want: "127.0.0.1:9001 127.0.0.1:9009"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=[::1]:9009", what: runtimeAPI, want: "127.0.0.1:9001 [::1]:9009"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=169.254.100.1:8082", what: runtimeAPI,
-			want: "127.0.0.1:9001 169.254.100.1:8082"},
-		{what: name, want: "live-lambda-extension"},
-		{env: "AWS_LAMBDA_EXTENSION_NAME=other", what: name, want: "other"},
-		{what: level, want: slog.LevelInfo},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=debug", what: level, want: slog.LevelDebug},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=Info", what: level, want: slog.LevelInfo},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=WARN", what: level, want: slog.LevelWarn},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=error", what: level, want: slog.LevelError},
-		{env: "AWS_LAMBDA_LOG_LEVEL=TRACE", what: level, want: slog.LevelDebug},
-		{env: "AWS_LAMBDA_LOG_LEVEL=WARN", what: level, want: slog.LevelWarn},
-		{env: "AWS_LAMBDA_LOG_LEVEL=FATAL", what: level, want: slog.LevelError},
-		{env: "AWS_LAMBDA_LOG_LEVEL=DEBUG LIVE_LAMBDA_LOG_LEVEL=warn", what: level, want: slog.LevelWarn},
-		{what: logJSON, want: false},
-		{env: "AWS_LAMBDA_LOG_FORMAT=Text", what: logJSON, want: false},
-		{env: "AWS_LAMBDA_LOG_FORMAT=JSON", what: logJSON, want: true},
-		{env: "SSL_CERT_FILE=/a", what: roots, want: []string{"/a"}},
-		{what: func(c config) any { return c.api == nil }, want: true},
-		{env: api, what: requests, want: "live-lambda /live-lambda/requests"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=default", what: requests, want: "default /default/requests"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=a LIVE_LAMBDA_STAGE=B-1", what: requests,
-			want: "a /a/requests/B-1"},
-		{env: api + "LIVE_LAMBDA_STAGE=" + strings.Repeat("s", 50), what: requests,
-			want: "live-lambda /live-lambda/requests/" + strings.Repeat("s", 50)},
-		{env: api, what: region, want: "eu-west-1"},
-		{env: api + "LIVE_LAMBDA_APPSYNC_REGION=us-east-2", what: region, want: "us-east-2"},
-		{env: api, what: apiKey, want: ""},
-		{env: api + "LIVE_LAMBDA_APPSYNC_API_KEY=da2-key", what: apiKey, want: "da2-key"},
-		{env: api + "AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key", what: region, want: ""},
-		{env: "AWS_LAMBDA_FUNCTION_NAME=f AWS_LAMBDA_FUNCTION_VERSION=7 " +
-			"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512 " +
-			"AWS_LAMBDA_LOG_GROUP_NAME=g AWS_LAMBDA_LOG_STREAM_NAME=s",
-			what: func(c config) any { return c.function },
-			want: map[string]any{
-				"function_name": "f", "function_version": "7", "memory_size_mb": 512,
-				"aws_region": "eu-west-1", "log_group_name": "g", "log_stream_name": "s"}},
-	}
-	for _, test := range tests {
-		cfg, problems := readConfig(environ(test.env))
+// withHost is the variable that a configuration for AppSync cannot do without. Others follow it.
+const withHost = "LIVE_LAMBDA_APPSYNC_HTTP_HOST=events.example.com "
+
+// checkConfig reads each environment of want, a variable or more, and compares what becomes of it.
+func checkConfig(t *testing.T, what func(config) any, want map[string]any) {
+	t.Helper()
+	for env, value := range want {
+		cfg, problems := readConfig(environ(env))
 		if len(problems) > 0 {
-			t.Errorf("%s: problems %q", test.env, problems)
+			t.Errorf("%s: problems %q", env, problems)
 			continue
 		}
-		if got := test.what(cfg); !reflect.DeepEqual(got, test.want) {
-			t.Errorf("%s: got %v, want %v", test.env, got, test.want)
+		if got := what(cfg); !reflect.DeepEqual(got, value) {
+			t.Errorf("%s: got %v, want %v", env, got, value)
 		}
 	}
 }
 
-// What cannot be used is one line that names the variable and what is used instead.
-func TestReadConfigProblems(t *testing.T) {
-	const api = "LIVE_LAMBDA_APPSYNC_HTTP_HOST=events.example.com "
-	long := strings.Repeat("n", 51)
-	tests := []struct{ env, name, instead string }{
-		{env: "LIVE_LAMBDA=no", name: "LIVE_LAMBDA", instead: "using on"},
-		{env: "LIVE_LAMBDA_OFFLINE=fail", name: "LIVE_LAMBDA_OFFLINE", instead: "using deployed"},
-		{env: "LIVE_LAMBDA_DELIVERY=both", name: "LIVE_LAMBDA_DELIVERY", instead: "using caller"},
-		{env: "LIVE_LAMBDA_FORWARD_ENV=1", name: "LIVE_LAMBDA_FORWARD_ENV", instead: "using off"},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=loud", name: "LIVE_LAMBDA_LOG_LEVEL", instead: "using info"},
-		{env: "LIVE_LAMBDA_LOG_LEVEL=loud AWS_LAMBDA_LOG_LEVEL=INFO", name: "LIVE_LAMBDA_LOG_LEVEL",
-			instead: "using INFO"},
-		{env: "AWS_LAMBDA_LOG_LEVEL=loud", name: "AWS_LAMBDA_LOG_LEVEL", instead: "using info"},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=3", name: "LIVE_LAMBDA_ACCEPT_TIMEOUT", instead: "using 0"},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=soon", name: "LIVE_LAMBDA_ACCEPT_TIMEOUT", instead: "using 0"},
-		{env: "LIVE_LAMBDA_ACCEPT_TIMEOUT=-1s", name: "LIVE_LAMBDA_ACCEPT_TIMEOUT", instead: "using 0"},
-		{env: "LRAP_LISTENER_PORT=http", name: "LRAP_LISTENER_PORT", instead: "using 8082"},
-		{env: "LRAP_LISTENER_PORT=0", name: "LRAP_LISTENER_PORT", instead: "using 8082"},
-		{env: "LRAP_LISTENER_PORT=65536", name: "LRAP_LISTENER_PORT", instead: "using 8082"},
-		{env: "LRAP_LISTENER_PORT=-1", name: "LRAP_LISTENER_PORT", instead: "using 8082"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=9009", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=http://127.0.0.1:9009", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=:9009", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:http", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=a/b:1", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		// itself
-		{env: "LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "not another server's host:port; using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=localhost:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=LocalHost:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=0.0.0.0:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=[::]:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=[::ffff:127.0.0.1]:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LRAP_RUNTIME_API_ENDPOINT=127.1:8082", name: "LRAP_RUNTIME_API_ENDPOINT",
-			instead: "using 127.0.0.1:9001"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=ftp://a", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://me:secret@a", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=me@a", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://events.example.com",
-			name:    "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=ws://10.0.0.1", name: "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://localhost.example.com",
-			name:    "LIVE_LAMBDA_APPSYNC_HTTP_HOST",
-			instead: "going without AppSync"},
-		{env: "LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://127.0.0.1:1 " +
-			"LIVE_LAMBDA_APPSYNC_REALTIME_HOST=example.com",
-			name: "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=https://", name: "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_APPSYNC_REALTIME_HOST=http://example.com",
-			name:    "LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
-			instead: "going without AppSync"},
-		{env: api + "AWS_REGION=", name: "LIVE_LAMBDA_APPSYNC_REGION", instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_APPSYNC_PROTOCOL=mqtt", name: "LIVE_LAMBDA_APPSYNC_PROTOCOL",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=a_b", name: "LIVE_LAMBDA_NAMESPACE",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=a/b", name: "LIVE_LAMBDA_NAMESPACE",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=-a", name: "LIVE_LAMBDA_NAMESPACE",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_NAMESPACE=" + long, name: "LIVE_LAMBDA_NAMESPACE",
-			instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_STAGE=*", name: "LIVE_LAMBDA_STAGE", instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_STAGE=dev-", name: "LIVE_LAMBDA_STAGE", instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_STAGE=ü", name: "LIVE_LAMBDA_STAGE", instead: "going without AppSync"},
-		{env: api + "LIVE_LAMBDA_STAGE=" + long, name: "LIVE_LAMBDA_STAGE", instead: "going without AppSync"},
-	}
+func TestLayerIsOnUnlessItIsSwitchedOff(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.off }, map[string]any{
+		"":                false,
+		"LIVE_LAMBDA=on":  false,
+		"LIVE_LAMBDA=off": true,
+		"LIVE_LAMBDA=OFF": true,
+	})
+}
+
+func TestDeployedCodeRunsOfflineUnlessAnErrorIsWanted(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.offlineError }, map[string]any{
+		"":                             false,
+		"LIVE_LAMBDA_OFFLINE=deployed": false,
+		"LIVE_LAMBDA_OFFLINE=error":    true,
+	})
+}
+
+func TestAnswersGoToTheCallerUnlessTheRuntimeIsWanted(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.toRuntime }, map[string]any{
+		"":                             false,
+		"LIVE_LAMBDA_DELIVERY=caller":  false,
+		"LIVE_LAMBDA_DELIVERY=runtime": true,
+	})
+}
+
+func TestEnvironmentIsForwardedOnlyIfThatIsSwitchedOn(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.forwardEnv }, map[string]any{
+		"":                            false,
+		"LIVE_LAMBDA_FORWARD_ENV=off": false,
+		"LIVE_LAMBDA_FORWARD_ENV=on":  true,
+	})
+}
+
+func TestAcceptTimeoutIsADuration(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.accept }, map[string]any{
+		"":                                  time.Duration(0),
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=0s":     time.Duration(0),
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3s":     3 * time.Second,
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=1500ms": 1500 * time.Millisecond,
+	})
+}
+
+func TestListenerPortIs8082OrAnother(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.port }, map[string]any{
+		"":                         "8082",
+		"LRAP_LISTENER_PORT=1":     "1",
+		"LRAP_LISTENER_PORT=65535": "65535",
+	})
+}
+
+// Another proxy may stand between this one and Lambda. It serves the Runtime API, never the Extensions API.
+func TestRuntimeAPIIsLambdasOrAnotherProxys(t *testing.T) {
+	both := func(c config) any { return c.extensionsAPI + " " + c.runtimeAPI }
+	checkConfig(t, both, map[string]any{
+		"": "127.0.0.1:9001 127.0.0.1:9001",
+		"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:9009":     "127.0.0.1:9001 127.0.0.1:9009",
+		"LRAP_RUNTIME_API_ENDPOINT=[::1]:9009":         "127.0.0.1:9001 [::1]:9009",
+		"LRAP_RUNTIME_API_ENDPOINT=169.254.100.1:8082": "127.0.0.1:9001 169.254.100.1:8082",
+	})
+}
+
+func TestExtensionHasTheNameOfItsFile(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.extensionName }, map[string]any{
+		"":                                "live-lambda-extension",
+		"AWS_LAMBDA_EXTENSION_NAME=other": "other",
+	})
+}
+
+func TestLogLevelIsItsOwnOrElseLambdas(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.logLevel }, map[string]any{
+		"":                            slog.LevelInfo,
+		"LIVE_LAMBDA_LOG_LEVEL=debug": slog.LevelDebug,
+		"LIVE_LAMBDA_LOG_LEVEL=Info":  slog.LevelInfo,
+		"LIVE_LAMBDA_LOG_LEVEL=WARN":  slog.LevelWarn,
+		"LIVE_LAMBDA_LOG_LEVEL=error": slog.LevelError,
+		"AWS_LAMBDA_LOG_LEVEL=TRACE":  slog.LevelDebug,
+		"AWS_LAMBDA_LOG_LEVEL=WARN":   slog.LevelWarn,
+		"AWS_LAMBDA_LOG_LEVEL=FATAL":  slog.LevelError,
+		"AWS_LAMBDA_LOG_LEVEL=DEBUG LIVE_LAMBDA_LOG_LEVEL=warn": slog.LevelWarn,
+	})
+}
+
+func TestLogIsTextUnlessLambdasIsJSON(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.logJSON }, map[string]any{
+		"":                           false,
+		"AWS_LAMBDA_LOG_FORMAT=Text": false,
+		"AWS_LAMBDA_LOG_FORMAT=JSON": true,
+	})
+}
+
+func TestRootsAreThoseOfSSLCertFile(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.roots }, map[string]any{
+		"SSL_CERT_FILE=/a": []string{"/a"},
+	})
+}
+
+func TestWithoutAHostThereIsNoAppSync(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.api == nil }, map[string]any{"": true})
+}
+
+func TestRequestsChannelHasNamespaceAndStage(t *testing.T) {
+	requests := func(c config) any { return c.api.namespace + " " + c.api.requests }
+	long := strings.Repeat("s", 50)
+	checkConfig(t, requests, map[string]any{
+		withHost: "live-lambda /live-lambda/requests",
+		withHost + "LIVE_LAMBDA_NAMESPACE=default":                 "default /default/requests",
+		withHost + "LIVE_LAMBDA_NAMESPACE=a LIVE_LAMBDA_STAGE=B-1": "a /a/requests/B-1",
+		withHost + "LIVE_LAMBDA_STAGE=" + long: "live-lambda /live-lambda/requests/" +
+			long,
+	})
+}
+
+// With an API key nothing is signed, and no region is needed.
+func TestRegionIsItsOwnOrElseTheFunctions(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.api.region }, map[string]any{
+		withHost: "eu-west-1",
+		withHost + "LIVE_LAMBDA_APPSYNC_REGION=us-east-2":            "us-east-2",
+		withHost + "AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key": "",
+	})
+}
+
+func TestAPIKeyIsRead(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.api.apiKey }, map[string]any{
+		withHost: "",
+		withHost + "LIVE_LAMBDA_APPSYNC_API_KEY=da2-key": "da2-key",
+	})
+}
+
+func TestFunctionIsDescribedByLambdasVariables(t *testing.T) {
+	checkConfig(t, func(c config) any { return c.function }, map[string]any{
+		"AWS_LAMBDA_FUNCTION_NAME=f AWS_LAMBDA_FUNCTION_VERSION=7 " +
+			"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512 " +
+			"AWS_LAMBDA_LOG_GROUP_NAME=g AWS_LAMBDA_LOG_STREAM_NAME=s": map[string]any{
+			"function_name":    "f",
+			"function_version": "7",
+			"memory_size_mb":   512,
+			"aws_region":       "eu-west-1",
+			"log_group_name":   "g",
+			"log_stream_name":  "s",
+		},
+	})
+}
+
+// checkRefusedValues reads environments of which a variable, name, cannot be used. It wants one line for
+// each: the line begins with the name and says what is used instead. The rest is as if name were not set.
+func checkRefusedValues(t *testing.T, name, instead string, environments ...string) {
+	t.Helper()
 	want, _ := readConfig(environ(""))
-	for _, test := range tests {
-		cfg, problems := readConfig(environ(test.env))
-		if len(problems) != 1 || !strings.HasPrefix(problems[0], test.name+" ") ||
-			!strings.Contains(problems[0], test.instead) {
-			t.Errorf("%s: problems %q, want one of %s that says %q", test.env, problems, test.name,
-				test.instead)
+	for _, env := range environments {
+		cfg, problems := readConfig(environ(env))
+		if len(problems) != 1 || !strings.HasPrefix(problems[0], name+" ") ||
+			!strings.Contains(problems[0], instead) {
+			t.Errorf("%s: problems %q, want one of %s that says %q", env, problems, name, instead)
 		}
 		if strings.Contains(strings.Join(problems, ""), "secret") {
-			t.Errorf("%s: %q tells the password", test.env, problems)
+			t.Errorf("%s: %q tells the password", env, problems)
 		}
-		if cfg.function["aws_region"] = "eu-west-1"; !reflect.DeepEqual(cfg, want) {
-			t.Errorf("%s: got %+v, want the defaults", test.env, cfg)
+		cfg.function["aws_region"] = "eu-west-1" // which some of the environments clear
+		if !reflect.DeepEqual(cfg, want) {
+			t.Errorf("%s: got %+v, want the defaults", env, cfg)
 		}
 	}
+}
+
+func TestUnknownWordOfASwitchIsItsDefault(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA", "using on", "LIVE_LAMBDA=no")
+	checkRefusedValues(t, "LIVE_LAMBDA_OFFLINE", "using deployed", "LIVE_LAMBDA_OFFLINE=fail")
+	checkRefusedValues(t, "LIVE_LAMBDA_DELIVERY", "using caller", "LIVE_LAMBDA_DELIVERY=both")
+	checkRefusedValues(t, "LIVE_LAMBDA_FORWARD_ENV", "using off", "LIVE_LAMBDA_FORWARD_ENV=1")
+}
+
+func TestUnknownLogLevelIsLambdasOrInfo(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_LOG_LEVEL", "using info", "LIVE_LAMBDA_LOG_LEVEL=loud")
+	checkRefusedValues(t, "LIVE_LAMBDA_LOG_LEVEL", "using INFO",
+		"LIVE_LAMBDA_LOG_LEVEL=loud AWS_LAMBDA_LOG_LEVEL=INFO")
+	checkRefusedValues(t, "AWS_LAMBDA_LOG_LEVEL", "using info", "AWS_LAMBDA_LOG_LEVEL=loud")
+}
+
+func TestBadAcceptTimeoutIsNone(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_ACCEPT_TIMEOUT", "using 0",
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=3",
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=soon",
+		"LIVE_LAMBDA_ACCEPT_TIMEOUT=-1s")
+}
+
+func TestBadListenerPortIs8082(t *testing.T) {
+	checkRefusedValues(t, "LRAP_LISTENER_PORT", "using 8082",
+		"LRAP_LISTENER_PORT=http",
+		"LRAP_LISTENER_PORT=0",
+		"LRAP_LISTENER_PORT=65536",
+		"LRAP_LISTENER_PORT=-1")
+}
+
+func TestBadRuntimeAPIEndpointIsLambdas(t *testing.T) {
+	checkRefusedValues(t, "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001",
+		"LRAP_RUNTIME_API_ENDPOINT=9009",
+		"LRAP_RUNTIME_API_ENDPOINT=http://127.0.0.1:9009",
+		"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:",
+		"LRAP_RUNTIME_API_ENDPOINT=:9009",
+		"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:http",
+		"LRAP_RUNTIME_API_ENDPOINT=a/b:1")
+}
+
+func TestRuntimeAPIEndpointIsNotThisProxyItself(t *testing.T) {
+	checkRefusedValues(t, "LRAP_RUNTIME_API_ENDPOINT",
+		"not another server's host:port; using 127.0.0.1:9001",
+		"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:8082")
+	checkRefusedValues(t, "LRAP_RUNTIME_API_ENDPOINT", "using 127.0.0.1:9001",
+		"LRAP_RUNTIME_API_ENDPOINT=localhost:8082",
+		"LRAP_RUNTIME_API_ENDPOINT=LocalHost:8082",
+		"LRAP_RUNTIME_API_ENDPOINT=0.0.0.0:8082",
+		"LRAP_RUNTIME_API_ENDPOINT=[::]:8082",
+		"LRAP_RUNTIME_API_ENDPOINT=[::ffff:127.0.0.1]:8082",
+		"LRAP_RUNTIME_API_ENDPOINT=127.1:8082")
+}
+
+func TestBadHostMeansGoingWithoutAppSync(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ftp://a",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=https://me:secret@a",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=me@a")
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync",
+		withHost+"LIVE_LAMBDA_APPSYNC_REALTIME_HOST=https://")
+}
+
+func TestOnlyLoopbackIsReachedWithoutTLS(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_HTTP_HOST", "going without AppSync",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://events.example.com",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=ws://10.0.0.1",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://localhost.example.com")
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_REALTIME_HOST", "going without AppSync",
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=http://127.0.0.1:1 LIVE_LAMBDA_APPSYNC_REALTIME_HOST=example.com",
+		withHost+"LIVE_LAMBDA_APPSYNC_REALTIME_HOST=http://example.com")
+}
+
+func TestWithoutARegionNothingCanBeSigned(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_REGION", "going without AppSync", withHost+"AWS_REGION=")
+}
+
+func TestUnknownProtocolMeansGoingWithoutAppSync(t *testing.T) {
+	checkRefusedValues(t, "LIVE_LAMBDA_APPSYNC_PROTOCOL", "going without AppSync",
+		withHost+"LIVE_LAMBDA_APPSYNC_PROTOCOL=mqtt")
+}
+
+func TestNamespaceAndStageAreSegmentsOfAChannel(t *testing.T) {
+	long := strings.Repeat("n", 51)
+	checkRefusedValues(t, "LIVE_LAMBDA_NAMESPACE", "going without AppSync",
+		withHost+"LIVE_LAMBDA_NAMESPACE=a_b",
+		withHost+"LIVE_LAMBDA_NAMESPACE=a/b",
+		withHost+"LIVE_LAMBDA_NAMESPACE=-a",
+		withHost+"LIVE_LAMBDA_NAMESPACE="+long)
+	checkRefusedValues(t, "LIVE_LAMBDA_STAGE", "going without AppSync",
+		withHost+"LIVE_LAMBDA_STAGE=*",
+		withHost+"LIVE_LAMBDA_STAGE=dev-",
+		withHost+"LIVE_LAMBDA_STAGE=ü",
+		withHost+"LIVE_LAMBDA_STAGE="+long)
+}
+
+func TestEachBadVariableIsALine(t *testing.T) {
 	_, problems := readConfig(
 		environ("LIVE_LAMBDA=x LRAP_LISTENER_PORT=x LIVE_LAMBDA_OFFLINE=x LIVE_LAMBDA_APPSYNC_HTTP_HOST=a:b"))
 	if len(problems) != 4 {
@@ -228,155 +308,256 @@ func TestReadConfigProblems(t *testing.T) {
 	}
 }
 
-func TestReadConfigHosts(t *testing.T) {
-	const label = "abcdefghijklmnopqrstuvwxyz"
-	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com",
-		label + ".appsync-realtime-api.us-east-1.amazonaws.com"
-	tests := []struct{ http, realtime, wantHTTP, wantRealtime, wantRegion string }{
-		{http: http, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: http + ":8443", wantHTTP: "https://" + http + ":8443/event",
-			wantRealtime: "https://" + realtime + ":8443/event/realtime", wantRegion: "us-east-1"},
-		{http: "https://" + http, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime",
-			wantRegion:   "us-east-1"},
-		{http: "https://" + http + "/event", realtime: realtime, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: "https://" + http + "/?a=b#c", realtime: "wss://" + realtime + "/event/realtime",
-			wantHTTP:     "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: "wss://" + http, realtime: "https://" + realtime, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: strings.ToUpper("https://" + http), wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: "HTTPS://" + http, realtime: "WSS://" + realtime, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime", wantRegion: "us-east-1"},
-		{http: "a.appsync-api.cn-north-1.amazonaws.com.cn",
-			wantHTTP:     "https://a.appsync-api.cn-north-1.amazonaws.com.cn/event",
-			wantRealtime: "https://a.appsync-realtime-api.cn-north-1.amazonaws.com.cn/event/realtime",
-			wantRegion:   "cn-north-1"},
-		{http: "events.example.com", wantHTTP: "https://events.example.com/event",
-			wantRealtime: "https://events.example.com/event/realtime"},
-		{http: "events.example.com", realtime: "realtime.example.com:444",
-			wantHTTP:     "https://events.example.com/event",
-			wantRealtime: "https://realtime.example.com:444/event/realtime"},
-		{http: "http://127.0.0.1:9000", wantHTTP: "http://127.0.0.1:9000/event",
-			wantRealtime: "http://127.0.0.1:9000/event/realtime"},
-		{http: "http://localhost:9000", wantHTTP: "http://localhost:9000/event",
-			wantRealtime: "http://localhost:9000/event/realtime"},
-		{http: "http://[::1]:9000", wantHTTP: "http://[::1]:9000/event",
-			wantRealtime: "http://[::1]:9000/event/realtime"},
-		{http: "ws://127.0.0.1:9000", realtime: "ws://127.0.0.2:9001",
-			wantHTTP:     "http://127.0.0.1:9000/event",
-			wantRealtime: "http://127.0.0.2:9001/event/realtime"},
-		// TLS or not as the HTTP host says.
-		{http: "http://127.0.0.1:9000", realtime: "127.0.0.1:9001", wantHTTP: "http://127.0.0.1:9000/event",
-			wantRealtime: "http://127.0.0.1:9001/event/realtime"},
-		{http: "http://127.0.0.1:9000", realtime: "wss://127.0.0.1:9001",
-			wantHTTP:     "http://127.0.0.1:9000/event",
-			wantRealtime: "http://127.0.0.1:9001/event/realtime"},
-		{http: "127.0.0.1:9000", realtime: "ws://127.0.0.1:9001", wantHTTP: "https://127.0.0.1:9000/event",
-			wantRealtime: "https://127.0.0.1:9001/event/realtime"},
+// The domains that AppSync gives an API.
+const (
+	awsHTTP     = "abcdefghijklmnopqrstuvwxyz.appsync-api.us-east-1.amazonaws.com"
+	awsRealtime = "abcdefghijklmnopqrstuvwxyz.appsync-realtime-api.us-east-1.amazonaws.com"
+)
+
+// hostTest is what stands in the variables of the two hosts, and what becomes of it.
+type hostTest struct {
+	http, realtime         string
+	wantHTTP, wantRealtime string
+}
+
+// check reads the configuration of a function whose own region is not known, and compares.
+func (test hostTest) check(t *testing.T, wantRegion string) {
+	t.Helper()
+	cfg, problems := readConfig(regional(environ("AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key " +
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http +
+		" LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime)))
+	if cfg.api == nil || len(problems) > 0 {
+		t.Errorf("%s, %s: refused: %q", test.http, test.realtime, problems)
+		return
 	}
-	for _, test := range tests {
-		cfg, problems :=
-			readConfig(regional(environ("AWS_REGION= LIVE_LAMBDA_APPSYNC_API_KEY=da2-key " +
-				"LIVE_LAMBDA_APPSYNC_HTTP_HOST=" +
-				test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" + test.realtime)))
-		if cfg.api == nil || len(problems) > 0 {
-			t.Errorf("%s, %s: refused: %q", test.http, test.realtime, problems)
-			continue
-		}
-		if got := cfg.api.http.String(); got != test.wantHTTP {
-			t.Errorf("%s, %s: HTTP %s, want %s", test.http, test.realtime, got, test.wantHTTP)
-		}
-		if got := cfg.api.realtime.String(); got != test.wantRealtime {
-			t.Errorf("%s, %s: realtime %s, want %s", test.http, test.realtime, got, test.wantRealtime)
-		}
-		if got := cfg.api.region; got != test.wantRegion {
-			t.Errorf("%s, %s: region %q, want %q", test.http, test.realtime, got, test.wantRegion)
-		}
+	if got := cfg.api.http.String(); got != test.wantHTTP {
+		t.Errorf("%s, %s: HTTP %s, want %s", test.http, test.realtime, got, test.wantHTTP)
+	}
+	if got := cfg.api.realtime.String(); got != test.wantRealtime {
+		t.Errorf("%s, %s: realtime %s, want %s", test.http, test.realtime, got, test.wantRealtime)
+	}
+	if got := cfg.api.region; got != wantRegion {
+		t.Errorf("%s, %s: region %q, want %q", test.http, test.realtime, got, wantRegion)
 	}
 }
 
-// The protocol is a GraphQL API's where the variable says so, or else a host that ends in /graphql.
-func TestReadConfigProtocol(t *testing.T) {
-	const label = "abcdefghijklmnopqrstuvwxyz"
-	const http, realtime = label + ".appsync-api.us-east-1.amazonaws.com", label +
-		".appsync-realtime-api.us-east-1.amazonaws.com"
-	for _, test := range []struct{ protocol, http, realtime, wantHTTP, wantRealtime string }{
-		{http: http, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime"},
-		{protocol: "events", http: http, wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime"},
-		{protocol: "events", http: http + "/graphql", wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime"},
-		{protocol: "graphql", http: http, wantHTTP: "https://" + http + "/graphql",
-			wantRealtime: "https://" + realtime + "/graphql"},
-		{protocol: "GraphQL", http: http + "/event", realtime: realtime,
-			wantHTTP:     "https://" + http + "/graphql",
-			wantRealtime: "https://" + realtime + "/graphql"},
-		{http: http + "/graphql", wantHTTP: "https://" + http + "/graphql",
-			wantRealtime: "https://" + realtime + "/graphql"},
-		{http: "https://" + http + "/graphql/", realtime: "wss://" + realtime + "/graphql",
-			wantHTTP: "https://" + http + "/graphql", wantRealtime: "https://" + realtime + "/graphql"},
-		{http: http, realtime: "wss://" + realtime + "/graphql", wantHTTP: "https://" + http + "/graphql",
-			wantRealtime: "https://" + realtime + "/graphql"},
-		{http: http + "/graphqls", wantHTTP: "https://" + http + "/event",
-			wantRealtime: "https://" + realtime + "/event/realtime"},
-		{protocol: "graphql", http: "api.example.com", wantHTTP: "https://api.example.com/graphql",
-			wantRealtime: "https://api.example.com/graphql/realtime"},
-		{http: "api.example.com", realtime: "wss://api.example.com/graphql/realtime",
-			wantHTTP:     "https://api.example.com/graphql",
-			wantRealtime: "https://api.example.com/graphql/realtime"},
-		{protocol: "graphql", http: "http://127.0.0.1:9000", wantHTTP: "http://127.0.0.1:9000/graphql",
-			wantRealtime: "http://127.0.0.1:9000/graphql/realtime"},
+// Whatever is copied from the console, with or without scheme, path, query or port, names the same API.
+func TestHostOfAppSyncsOwnDomainMayBeWrittenInManyWays(t *testing.T) {
+	for _, written := range []struct{ http, realtime string }{
+		{http: awsHTTP},
+		{http: "https://" + awsHTTP},
+		{http: "https://" + awsHTTP + "/event", realtime: awsRealtime},
+		{http: "https://" + awsHTTP + "/?a=b#c", realtime: "wss://" + awsRealtime + "/event/realtime"},
+		{http: "wss://" + awsHTTP, realtime: "https://" + awsRealtime},
+		{http: strings.ToUpper("https://" + awsHTTP)},
+		{http: "HTTPS://" + awsHTTP, realtime: "WSS://" + awsRealtime},
 	} {
-		cfg, problems := readConfig(
-			environ("LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" +
-				test.realtime + " LIVE_LAMBDA_APPSYNC_PROTOCOL=" + test.protocol))
-		if cfg.api == nil || len(problems) > 0 {
-			t.Errorf("%+v: refused: %q", test, problems)
-			continue
-		}
-		if got := cfg.api.http.String() + " " + cfg.api.realtime.String(); got != test.wantHTTP+" "+
-			test.wantRealtime || cfg.api.graphql != strings.HasSuffix(test.wantHTTP, "/graphql") {
-			t.Errorf("%+v: got %s, graphql %v", test, got, cfg.api.graphql)
-		}
+		hostTest{
+			http:         written.http,
+			realtime:     written.realtime,
+			wantHTTP:     "https://" + awsHTTP + "/event",
+			wantRealtime: "https://" + awsRealtime + "/event/realtime",
+		}.check(t, "us-east-1")
 	}
 }
 
-func TestNewLogger(t *testing.T) {
-	say := func(cfg config) string {
-		var out bytes.Buffer
-		log := newLogger(cfg, &out)
-		log.Debug("looked", "n", 1)
-		log.Info("registered", "function", "f", "port", 8082)
-		log.Warn("odd", "error", errors.New("two\nlines"))
-		log.Error("bad")
-		return regexp.MustCompile(`(?m)^time=\S{20,40} `).ReplaceAllString(out.String(), "")
+func TestRealtimeHostAndRegionFollowFromTheHTTPHost(t *testing.T) {
+	hostTest{
+		http:         awsHTTP + ":8443",
+		wantHTTP:     "https://" + awsHTTP + ":8443/event",
+		wantRealtime: "https://" + awsRealtime + ":8443/event/realtime",
+	}.check(t, "us-east-1")
+	hostTest{
+		http:         "a.appsync-api.cn-north-1.amazonaws.com.cn",
+		wantHTTP:     "https://a.appsync-api.cn-north-1.amazonaws.com.cn/event",
+		wantRealtime: "https://a.appsync-realtime-api.cn-north-1.amazonaws.com.cn/event/realtime",
+	}.check(t, "cn-north-1")
+}
+
+func TestCustomDomainHasBothEndpointsUnlessARealtimeHostIsNamed(t *testing.T) {
+	hostTest{
+		http:         "events.example.com",
+		wantHTTP:     "https://events.example.com/event",
+		wantRealtime: "https://events.example.com/event/realtime",
+	}.check(t, "")
+	hostTest{
+		http:         "events.example.com",
+		realtime:     "realtime.example.com:444",
+		wantHTTP:     "https://events.example.com/event",
+		wantRealtime: "https://realtime.example.com:444/event/realtime",
+	}.check(t, "")
+}
+
+func TestLoopbackMayBeReachedWithoutTLS(t *testing.T) {
+	for _, test := range []hostTest{
+		{
+			http:         "http://127.0.0.1:9000",
+			wantHTTP:     "http://127.0.0.1:9000/event",
+			wantRealtime: "http://127.0.0.1:9000/event/realtime",
+		},
+		{
+			http:         "http://localhost:9000",
+			wantHTTP:     "http://localhost:9000/event",
+			wantRealtime: "http://localhost:9000/event/realtime",
+		},
+		{
+			http:         "http://[::1]:9000",
+			wantHTTP:     "http://[::1]:9000/event",
+			wantRealtime: "http://[::1]:9000/event/realtime",
+		},
+		{
+			http:         "ws://127.0.0.1:9000",
+			realtime:     "ws://127.0.0.2:9001",
+			wantHTTP:     "http://127.0.0.1:9000/event",
+			wantRealtime: "http://127.0.0.2:9001/event/realtime",
+		},
+	} {
+		test.check(t, "")
 	}
+}
+
+func TestHTTPHostDecidesOnTLSForBoth(t *testing.T) {
+	for _, test := range []hostTest{
+		{
+			http:         "http://127.0.0.1:9000",
+			realtime:     "127.0.0.1:9001",
+			wantHTTP:     "http://127.0.0.1:9000/event",
+			wantRealtime: "http://127.0.0.1:9001/event/realtime",
+		},
+		{
+			http:         "http://127.0.0.1:9000",
+			realtime:     "wss://127.0.0.1:9001",
+			wantHTTP:     "http://127.0.0.1:9000/event",
+			wantRealtime: "http://127.0.0.1:9001/event/realtime",
+		},
+		{
+			http:         "127.0.0.1:9000",
+			realtime:     "ws://127.0.0.1:9001",
+			wantHTTP:     "https://127.0.0.1:9000/event",
+			wantRealtime: "https://127.0.0.1:9001/event/realtime",
+		},
+	} {
+		test.check(t, "")
+	}
+}
+
+// checkProtocol reads what a protocol's name and two hosts become. The URLs tell which protocol it is.
+func checkProtocol(t *testing.T, protocol string, test hostTest) {
+	t.Helper()
+	cfg, problems := readConfig(
+		environ("LIVE_LAMBDA_APPSYNC_HTTP_HOST=" + test.http + " LIVE_LAMBDA_APPSYNC_REALTIME_HOST=" +
+			test.realtime + " LIVE_LAMBDA_APPSYNC_PROTOCOL=" + protocol))
+	if cfg.api == nil || len(problems) > 0 {
+		t.Errorf("%q, %+v: refused: %q", protocol, test, problems)
+		return
+	}
+	if got := cfg.api.http.String(); got != test.wantHTTP {
+		t.Errorf("%q, %+v: HTTP %s", protocol, test, got)
+	}
+	if got := cfg.api.realtime.String(); got != test.wantRealtime {
+		t.Errorf("%q, %+v: realtime %s", protocol, test, got)
+	}
+	if want := strings.HasSuffix(test.wantHTTP, "/graphql"); cfg.api.graphql != want {
+		t.Errorf("%q, %+v: graphql %v", protocol, test, cfg.api.graphql)
+	}
+}
+
+func TestProtocolIsEventsUnlessSomethingSaysGraphQL(t *testing.T) {
+	for _, test := range []struct{ protocol, http string }{
+		{http: awsHTTP},
+		{protocol: "events", http: awsHTTP},
+		{protocol: "events", http: awsHTTP + "/graphql"},
+		{http: awsHTTP + "/graphqls"},
+	} {
+		checkProtocol(t, test.protocol, hostTest{
+			http:         test.http,
+			wantHTTP:     "https://" + awsHTTP + "/event",
+			wantRealtime: "https://" + awsRealtime + "/event/realtime",
+		})
+	}
+}
+
+// If the variable does not name the protocol, the path of either host does.
+func TestProtocolIsGraphQLIfTheVariableOrAPathSaysSo(t *testing.T) {
+	for _, test := range []struct{ protocol, http, realtime string }{
+		{protocol: "graphql", http: awsHTTP},
+		{protocol: "GraphQL", http: awsHTTP + "/event", realtime: awsRealtime},
+		{http: awsHTTP + "/graphql"},
+		{http: "https://" + awsHTTP + "/graphql/", realtime: "wss://" + awsRealtime + "/graphql"},
+		{http: awsHTTP, realtime: "wss://" + awsRealtime + "/graphql"},
+	} {
+		checkProtocol(t, test.protocol, hostTest{
+			http:         test.http,
+			realtime:     test.realtime,
+			wantHTTP:     "https://" + awsHTTP + "/graphql",
+			wantRealtime: "https://" + awsRealtime + "/graphql",
+		})
+	}
+}
+
+func TestGraphQLOnACustomDomainHasARealtimePath(t *testing.T) {
+	checkProtocol(t, "graphql", hostTest{
+		http:         "api.example.com",
+		wantHTTP:     "https://api.example.com/graphql",
+		wantRealtime: "https://api.example.com/graphql/realtime",
+	})
+	checkProtocol(t, "", hostTest{
+		http:         "api.example.com",
+		realtime:     "wss://api.example.com/graphql/realtime",
+		wantHTTP:     "https://api.example.com/graphql",
+		wantRealtime: "https://api.example.com/graphql/realtime",
+	})
+	checkProtocol(t, "graphql", hostTest{
+		http:         "http://127.0.0.1:9000",
+		wantHTTP:     "http://127.0.0.1:9000/graphql",
+		wantRealtime: "http://127.0.0.1:9000/graphql/realtime",
+	})
+}
+
+// logged is what a logger of this configuration makes of four lines, without their times if it writes text.
+func logged(cfg config) string {
+	var out bytes.Buffer
+	log := newLogger(cfg, &out)
+	log.Debug("looked", "n", 1)
+	log.Info("registered", "function", "f", "port", 8082)
+	log.Warn("odd", "error", errors.New("two\nlines"))
+	log.Error("bad")
+	return regexp.MustCompile(`(?m)^time=\S{20,40} `).ReplaceAllString(out.String(), "")
+}
+
+var logLevels = []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+func TestLogHasOneLineOfTextForEachMessageFromItsLevelUp(t *testing.T) {
 	text := []string{
 		"level=DEBUG msg=looked source=live-lambda n=1\n",
 		"level=INFO msg=registered source=live-lambda function=f port=8082\n",
 		`level=WARN msg=odd source=live-lambda error="two\nlines"` + "\n",
 		"level=ERROR msg=bad source=live-lambda\n",
 	}
-	for i, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-		if got, want := say(config{logLevel: level}), strings.Join(text[i:], ""); got != want {
+	for i, level := range logLevels {
+		got, want := logged(config{logLevel: level}), strings.Join(text[i:], "")
+		if got != want {
 			t.Errorf("text at %v:\n%swant\n%s", level, got, want)
 		}
-		lines := strings.SplitAfter(strings.TrimSpace(say(config{logLevel: level, logJSON: true})), "\n")
+	}
+}
+
+func TestLogHasOneObjectOfJSONForEachMessageFromItsLevelUp(t *testing.T) {
+	for i, level := range logLevels {
+		lines := strings.SplitAfter(strings.TrimSpace(logged(config{logLevel: level, logJSON: true})), "\n")
 		if len(lines) != 4-i {
 			t.Errorf("JSON at %v: %d lines, want %d", level, len(lines), 4-i)
 		}
 	}
 	var line struct {
-		Time                         time.Time
-		Level, Msg, Source, Function string
-		Port                         int
+		Time     time.Time
+		Level    string
+		Msg      string
+		Source   string
+		Function string
+		Port     int
 	}
-	first, _, _ := strings.Cut(say(config{logJSON: true}), "\n")
+	first, _, _ := strings.Cut(logged(config{logJSON: true}), "\n")
 	if err := json.Unmarshal([]byte(first), &line); err != nil {
 		t.Fatal(err)
 	}
@@ -386,100 +567,191 @@ func TestNewLogger(t *testing.T) {
 	}
 }
 
-func TestRoleCredentials(t *testing.T) {
-	const keys = `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-secret",` +
-		`"Token":"container-token","Expiration":%q}`
+// The environment of an endpoint for credentials, as Lambda has it with SnapStart.
+const containerEnv = "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c"
+
+// containerAnswer is what the endpoint says, and containerKeys what it means.
+const containerAnswer = `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-secret",` +
+	`"Token":"container-token","Expiration":"2100-01-01T00:00:00Z"}`
+
+var containerKeys = credentials{
+	accessKeyID:     "AKIDCONTAINER",
+	secretAccessKey: "container-secret",
+	sessionToken:    "container-token",
+}
+
+// readRoleCredentials reads the credentials of an environment once. If answer is empty, the endpoint must not
+// be asked; or else it must be asked in the right way.
+func readRoleCredentials(t *testing.T, env string, status int, answer string) (credentials, error) {
+	t.Helper()
+	cfg, _ := readConfig(environ("AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token " + env))
+	transport := transportFunc(func(r *http.Request) (*http.Response, error) {
+		if answer == "" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		token := r.Header.Get("Authorization")
+		if r.Method != "GET" || r.URL.Path != "/c" || token != "container-token" {
+			t.Errorf("%s %s with token %q", r.Method, r.URL.Path, token)
+		}
+		return httpAnswer(status, answer), nil
+	})
+	got, err := roleCredentials(role(cfg.keys), transport)(t.Context())
+	if err != nil &&
+		(strings.Contains(err.Error(), "container-") || strings.Contains(err.Error(), "AKID")) {
+		t.Errorf("%q tells secrets", err)
+	}
+	return got, err
+}
+
+func TestRoleCredentialsAreTheEnvironmentsOrElseTheEndpoints(t *testing.T) {
 	tests := []struct {
 		name   string
 		env    string
-		answer string // of the endpoint; none: it must not be asked
-		status int
+		answer string
 		want   credentials
-		err    string
 	}{
-		{name: "environment", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s AWS_SESSION_TOKEN=t",
-			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s", sessionToken: "t"}},
-		{name: "long-lived keys", env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s",
-			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s"}},
-		{name: "environment first",
-			env: "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s " +
-				"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s"}},
-		{name: "endpoint", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
-			want: credentials{
-				accessKeyID: "AKIDCONTAINER", secretAccessKey: "container-secret",
-				sessionToken: "container-token"}},
-		{name: "half of the environment",
-			env:    "AWS_ACCESS_KEY_ID=AKIDENV AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: fmt.Sprintf(keys, "2100-01-01T00:00:00Z"),
-			want: credentials{accessKeyID: "AKIDCONTAINER", secretAccessKey: "container-secret",
-				sessionToken: "container-token"}},
-		{name: "nothing", err: "AWS_ACCESS_KEY_ID"},
-		{name: "half", env: "AWS_ACCESS_KEY_ID=AKIDENV", err: "AWS_CONTAINER_CREDENTIALS_FULL_URI"},
-		{name: "no URL", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://container-token@:x/",
-			err: "not an URL"},
-		{name: "wrong token", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c", status: 404,
-			answer: `{"errorType":"NotFound","errorMessage":"container-token"}`,
-			err:    "there are none in the answer: 404"},
-		{name: "not JSON", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: "container-token", err: "container credentials: there are none"},
-		{name: "a string", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: `"container-token"`, err: "container credentials: there are none"},
-		{name: "no keys", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: `{"Token":"container-token"}`, err: "container credentials: there are none"},
-		{name: "cut off", env: "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/c",
-			answer: `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-sec`,
-			err:    "container credentials: there are none"},
+		{
+			name: "environment",
+			env:  "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s AWS_SESSION_TOKEN=t",
+			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s", sessionToken: "t"},
+		},
+		{
+			name: "long-lived keys",
+			env:  "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s",
+			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s"},
+		},
+		{
+			name: "environment first",
+			env:  "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=s " + containerEnv,
+			want: credentials{accessKeyID: "AKIDENV", secretAccessKey: "s"},
+		},
+		{
+			name:   "endpoint",
+			env:    containerEnv,
+			answer: containerAnswer,
+			want:   containerKeys,
+		},
+		{
+			name:   "half of the environment",
+			env:    "AWS_ACCESS_KEY_ID=AKIDENV " + containerEnv,
+			answer: containerAnswer,
+			want:   containerKeys,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			cfg, _ := readConfig(environ("AWS_CONTAINER_AUTHORIZATION_TOKEN=container-token " + test.env))
-			transport := transportFunc(func(r *http.Request) (*http.Response, error) {
-				if test.answer == "" {
-					t.Errorf("asked for %s", r.URL)
-				}
-				if got := r.Header.Get("Authorization"); r.Method != "GET" || r.URL.Path != "/c" ||
-					got != "container-token" {
-					t.Errorf("%s %s with token %q", r.Method, r.URL.Path, got)
-				}
-				return httpAnswer(cmp.Or(test.status, 200), test.answer), nil
-			})
-			got, err := roleCredentials(role(cfg.keys), transport)(t.Context())
-			if test.err == "" && (err != nil || got != test.want) {
+			got, err := readRoleCredentials(t, test.env, 200, test.answer)
+			if err != nil || got != test.want {
 				t.Errorf("got %v, %v; want %v", got, err, test.want)
-			}
-			if test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-				t.Errorf("error %v, want %q", err, test.err)
-			}
-			if err != nil &&
-				(strings.Contains(err.Error(), "container-") || strings.Contains(err.Error(), "AKID")) {
-				t.Errorf("%q tells secrets", err)
 			}
 		})
 	}
 }
 
-func TestRunOff(t *testing.T) {
+func TestRoleCredentialsThatCannotBeReadAreAnErrorWithoutSecrets(t *testing.T) {
+	tests := []struct {
+		name   string
+		env    string
+		status int // 200 if it is 0
+		answer string
+		want   string // in the error
+	}{
+		{name: "nothing", want: "AWS_ACCESS_KEY_ID"},
+		{name: "half", env: "AWS_ACCESS_KEY_ID=AKIDENV", want: "AWS_CONTAINER_CREDENTIALS_FULL_URI"},
+		{
+			name: "no URL",
+			env:  "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://container-token@:x/",
+			want: "not an URL",
+		},
+		{
+			name:   "wrong token",
+			env:    containerEnv,
+			status: 404,
+			answer: `{"errorType":"NotFound","errorMessage":"container-token"}`,
+			want:   "there are none in the answer: 404",
+		},
+		{
+			name:   "not JSON",
+			env:    containerEnv,
+			answer: "container-token",
+			want:   "container credentials: there are none",
+		},
+		{
+			name:   "a string",
+			env:    containerEnv,
+			answer: `"container-token"`,
+			want:   "container credentials: there are none",
+		},
+		{
+			name:   "no keys",
+			env:    containerEnv,
+			answer: `{"Token":"container-token"}`,
+			want:   "container credentials: there are none",
+		},
+		{
+			name:   "cut off",
+			env:    containerEnv,
+			answer: `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-sec`,
+			want:   "container credentials: there are none",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := readRoleCredentials(t, test.env, cmp.Or(test.status, 200), test.answer)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestRoleCredentialsWithoutATokenDoNotKeepTheTokenBefore(t *testing.T) {
+	answers := []string{
+		`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`,
+		`{"AccessKeyId":"B","SecretAccessKey":"u"}`,
+	}
+	n := 0
+	transport := transportFunc(func(*http.Request) (*http.Response, error) {
+		n++
+		return httpAnswer(200, answers[n-1]), nil
+	})
+	keys := roleCredentials(role{containerURI: "http://127.0.0.1:9001/c"}, transport)
+	for _, want := range []credentials{
+		{accessKeyID: "A", secretAccessKey: "s", sessionToken: "t"},
+		{accessKeyID: "B", secretAccessKey: "u"},
+	} {
+		got, err := keys(t.Context())
+		if got != want || err != nil {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+	}
+}
+
+func TestSwitchedOffLayerListensOnNoPortAndAwaitsShutdown(t *testing.T) {
 	taken := listen(t)
 	api := startExtensionsAPI(
 		t, `200 {"functionName":"f"}`, `200 {"eventType":"INVOKE"}`,
 		`200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
 	cfg := config{
-		off: true, port: port(taken), extensionsAPI: api.Listener.Addr().String(),
-		extensionName: "live-lambda-extension"}
+		off:           true,
+		port:          port(taken),
+		extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "live-lambda-extension",
+	}
 	if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	api.want("POST register", "GET event/next", "GET event/next")
 }
 
-func TestRunPortTaken(t *testing.T) {
+func TestTakenPortIsToldToLambda(t *testing.T) {
 	taken := listen(t)
 	api := startExtensionsAPI(t, `200 {"functionName":"f"}`, `202 {"status":"OK"}`)
 	cfg := config{
-		port: port(taken), extensionsAPI: api.Listener.Addr().String(),
-		extensionName: "live-lambda-extension"}
+		port:          port(taken),
+		extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "live-lambda-extension",
+	}
 	err := run(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	api.want("POST register", "POST init/error")
 	told := api.seen(1)
@@ -493,13 +765,15 @@ func TestRunPortTaken(t *testing.T) {
 	}
 }
 
-// Neither the port nor the registration: both are told.
-func TestRunPortTakenAndRefused(t *testing.T) {
+func TestTakenPortAndRefusedRegistrationAreBothTold(t *testing.T) {
 	taken := listen(t)
 	api := startExtensionsAPI(t, `500 {}`, `500 {}`, `403 {}`)
-	err := run(t.Context(),
-		config{port: port(taken), extensionsAPI: api.Listener.Addr().String(), extensionName: "x"},
-		slog.New(slog.DiscardHandler))
+	cfg := config{
+		port:          port(taken),
+		extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "x",
+	}
+	err := run(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	api.want("POST register", "POST register", "POST init/error")
 	for _, s := range []string{"LRAP_LISTENER_PORT", "extension/register: 500", "extension/init/error: 403"} {
 		if err == nil || !strings.Contains(err.Error(), s) {
@@ -508,8 +782,8 @@ func TestRunPortTakenAndRefused(t *testing.T) {
 	}
 }
 
-// The port is taken at another of this machine's addresses: that matters only to who listens on all of them.
-func TestRunListensOnLoopback(t *testing.T) {
+// A listener on one of this machine's other addresses takes the port only from who listens on all of them.
+func TestProxyListensOnLoopbackAlone(t *testing.T) {
 	ln := listen(t)
 	for _, host := range []string{"127.0.0.2", "::1"} { // all interfaces of IPv4, or of both, and of IPv6
 		other, err := net.Listen("tcp", net.JoinHostPort(host, port(ln)))
@@ -523,48 +797,29 @@ func TestRunListensOnLoopback(t *testing.T) {
 	api := startExtensionsAPI(
 		t, `200 {"functionName":"f"}`, `200 {"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
 	cfg := config{
-		port: port(ln), extensionsAPI: api.Listener.Addr().String(), extensionName: "live-lambda-extension",
-		function: map[string]any{}}
+		port:          port(ln),
+		extensionsAPI: api.Listener.Addr().String(),
+		extensionName: "live-lambda-extension",
+		function:      map[string]any{},
+	}
 	if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	api.want("POST register", "GET event/next")
 }
 
-func TestRunRefused(t *testing.T) {
+func TestRefusedRegistrationEndsTheExtension(t *testing.T) {
 	for _, answer := range []string{`403 {"errorType":"Extension.AlreadyRegistered"}`, `500 {}`} {
 		api := startExtensionsAPI(t, answer, answer)
 		cfg := config{port: "0", extensionsAPI: api.Listener.Addr().String(), extensionName: "x"}
-		if err := run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil ||
-			!strings.Contains(err.Error(), answer[:3]) {
+		err := run(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), answer[:3]) {
 			t.Errorf("%s: error %v", answer, err)
 		}
 	}
 }
 
-// An answer without a token is not completed with the token of the answer before.
-func TestRoleCredentialsKeepNothingOld(t *testing.T) {
-	answers := []string{
-		`{"AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}`, `{"AccessKeyId":"B","SecretAccessKey":"u"}`}
-	n := 0
-	transport := transportFunc(func(*http.Request) (*http.Response, error) {
-		n++
-		return httpAnswer(200, answers[n-1]), nil
-	})
-	keys := roleCredentials(role{containerURI: "http://127.0.0.1:9001/c"}, transport)
-	if got, err := keys(
-		t.Context()); got != (credentials{accessKeyID: "A", secretAccessKey: "s", sessionToken: "t"}) ||
-		err != nil {
-		t.Errorf("%v, %v", got, err)
-	}
-	if got, err := keys(t.Context()); got != (credentials{accessKeyID: "B", secretAccessKey: "u"}) ||
-		err != nil {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
-// A server that takes a connection and then says nothing does not keep it for ever.
-func TestTransportGivesUpDials(t *testing.T) {
+func TestTransportDoesNotKeepAConnectionWhoseServerSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		transport := newTransport()
