@@ -14,6 +14,7 @@ import (
 	"crypto/elliptic"
 	crand "crypto/rand"
 	"crypto/sha1"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -133,6 +134,30 @@ func async[T any](f func() (T, error)) chan asyncResult[T] {
 		done <- asyncResult[T]{value: value, err: err}
 	}()
 	return done
+}
+
+// asyncError calls f; the channel brings its error.
+func asyncError(f func() error) chan error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return done
+}
+
+// checkError checks that err says want in one line; if want is empty, that there is none.
+func checkError(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "":
+		if err != nil {
+			t.Errorf("error %v, want none", err)
+		}
+	case err == nil:
+		t.Errorf("no error, want %q", want)
+	case !strings.Contains(err.Error(), want):
+		t.Errorf("error %v, want %q", err, want)
+	case strings.Contains(err.Error(), "\n"):
+		t.Errorf("error of more than one line: %q", err)
+	}
 }
 
 func asBytes(events []string) iter.Seq[[]byte] {
@@ -366,6 +391,15 @@ func (p *peer) read() (opcode byte, payload string) {
 	return head[0] & 0x0f, string(body)
 }
 
+// ping sends a ping, and wants a pong with the same payload next.
+func (p *peer) ping(payload string) {
+	p.t.Helper()
+	p.frame(true, websocket.PingFrame, payload)
+	if opcode, got := p.read(); opcode != websocket.PongFrame || got != payload {
+		p.t.Errorf("pong: opcode %d, %q; want %q", opcode, got, payload)
+	}
+}
+
 // drain reads until the client has closed the connection.
 func (p *peer) drain() { io.Copy(io.Discard, p.r) }
 
@@ -378,6 +412,105 @@ func (p *peer) operation(typ string) (m clientMessage) {
 		p.t.Fatalf("got opcode %d, %s, %v; want %s", opcode, payload, err, typ)
 	}
 	return m
+}
+
+// startConnectProxy is an HTTP proxy that opens tunnels, or refuses to, with a status.
+func startConnectProxy(t *testing.T, status string) *recordingServer {
+	s := &recordingServer{t: t}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.record(r)
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer client.Close()
+		fmt.Fprintf(client, "HTTP/1.1 %s\r\n\r\n", status)
+		if status != "200" {
+			return
+		}
+		server, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer server.Close()
+		back := async(func() (int64, error) {
+			defer client.Close()
+			return io.Copy(client, server)
+		})
+		io.Copy(server, client)
+		server.Close()
+		<-back
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// startEchoServer is x/net's WebSocket server, which says back what it is told.
+func startEchoServer(t *testing.T, secure bool, certificates ...tls.Certificate) *httptest.Server {
+	handler := websocket.Server{
+		Handshake: func(config *websocket.Config, _ *http.Request) error {
+			config.Protocol = config.Protocol[:1]
+			return nil
+		},
+		Handler: func(ws *websocket.Conn) {
+			for {
+				var message string
+				if err := websocket.Message.Receive(ws, &message); err != nil {
+					return
+				}
+				websocket.Message.Send(ws, message)
+			}
+		},
+	}
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.TLS = &tls.Config{Certificates: certificates}
+	if secure {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// dial opens a WebSocket to a URL. handle gets the M of each message.
+func dial(ctx context.Context, transport *http.Transport, target string,
+	handle func(string)) chan asyncResult[*wsConn] {
+	return async(func() (*wsConn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		return dialWebSocket(ctx, transport, u, []string{"chat", "header-x"},
+			func(decoder *json.Decoder) error {
+				var m struct{ M string }
+				err := decoder.Decode(&m)
+				if err == nil && handle != nil {
+					handle(m.M)
+				}
+				return err
+			})
+	})
+}
+
+// openWebSocket returns both ends of a WebSocket, and what comes in at the client's.
+func openWebSocket(t *testing.T) (*wsConn, *peer, chan string) {
+	t.Helper()
+	ln := newPipeListener("example.com")
+	got := make(chan string, 100)
+	transport := &http.Transport{DialContext: ln.dial}
+	dialled := dial(t.Context(), transport, "http://example.com/event/realtime", func(m string) { got <- m })
+	p := acceptPeer(t, ln)
+	p.upgrade("chat")
+	r := <-dialled
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(r.value.close)
+	return r.value, p, got
 }
 
 const testToken = "marked-session-token"
