@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-func TestPublishesGroup(t *testing.T) {
+func TestPublishHasFiveEventsAtMost(t *testing.T) {
 	for n := range 12 {
 		var events []string
 		for i := range n {
@@ -47,13 +48,14 @@ func TestPublishesGroup(t *testing.T) {
 	}
 }
 
-func TestPublishesStop(t *testing.T) {
+// A publish that fails asks for no more.
+func TestPublishesMayBeLeftBeforeTheirEnd(t *testing.T) {
 	for range newTestAPI(nil).publishes("/a/b", asBytes(slices.Repeat([]string{"1"}, 11))) {
-		break // a publish that fails asks for no more
+		break
 	}
 }
 
-func TestPublishesSize(t *testing.T) {
+func TestPublishStaysWithinAppSyncsSize(t *testing.T) {
 	const channel = "/live-lambda/a"
 	// Five events: four of 228,000 bytes as they are escaped, and one that brings them and what precedes it
 	// to total bytes.
@@ -61,19 +63,25 @@ func TestPublishesSize(t *testing.T) {
 		before := len(`{"channel":"","events":[`) + len(channel) + 4*228_000 + len(`,,,,`)
 		return append(slices.Repeat([]string{eventOf(228_000)}, 4), eventOf(total-before))
 	}
+	quotes := `"` + strings.Repeat(`\"`, 57_499) + `x"`
 	tests := []struct {
 		name   string
 		events []string
-		want   []int
+		want   []int // events of each publish
 	}{
 		{name: "limit-1", events: five(maxPublish - 1), want: []int{5}},
 		{name: "limit", events: five(maxPublish), want: []int{5}},
 		{name: "limit+1", events: five(maxPublish + 1), want: []int{4, 1}},
-		{name: "five of the largest events", events: slices.Repeat([]string{eventOf(maxEvent)}, 6),
-			want: []int{4, 2}},
-		{name: "quotes count twice",
-			events: slices.Repeat([]string{`"` + strings.Repeat(`\"`, 57_499) + `x"`}, 6),
-			want:   []int{4, 2}},
+		{
+			name:   "five of the largest events",
+			events: slices.Repeat([]string{eventOf(maxEvent)}, 6),
+			want:   []int{4, 2},
+		},
+		{
+			name:   "quotes count twice",
+			events: slices.Repeat([]string{quotes}, 6),
+			want:   []int{4, 2},
+		},
 	}
 	for _, test := range tests {
 		var got []int
@@ -89,34 +97,84 @@ func TestPublishesSize(t *testing.T) {
 	}
 }
 
-// The whole message stays below AppSync's limit, with the longest session token and channel too.
-func TestPublishFrame(t *testing.T) {
+// The longest session token and the longest channel are in it too.
+func TestLongestPublishStaysBelowTheLimitOfAMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		a := newTestAPI(ln)
 		a.credentials = func(context.Context) (credentials, error) {
 			return credentials{
-				accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret",
-				sessionToken: strings.Repeat("t", 4096)}, nil
+				accessKeyID:     "AKIDEXAMPLE",
+				secretAccessKey: "secret",
+				sessionToken:    strings.Repeat("t", 4096),
+			}, nil
 		}
 		s, p := connectSession(t, ln, a)
 		channel := "/live-lambda" + strings.Repeat("/"+strings.Repeat("c", 50), 4)
 		events := slices.Repeat([]string{eventOf((maxPublish - 300) / 5)}, 5)
-		done := async(func() (bool, error) {
-			return true, s.publish(t.Context(), channel, asBytes(events), true)
-		})
+		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), true) })
 		_, frame := p.read()
 		if len(frame) > 1_150_000 || len(frame) < maxPublish-300 {
 			t.Errorf("a frame of %d bytes", len(frame))
 		}
 		var m clientMessage
-		if err := json.Unmarshal([]byte(frame), &m); err != nil || len(m.Events) != 5 ||
-			m.Channel != channel {
+		err := json.Unmarshal([]byte(frame), &m)
+		if err != nil || len(m.Events) != 5 || m.Channel != channel {
 			t.Errorf("%d events to %q, %v", len(m.Events), m.Channel, err)
 		}
 		p.say(`{"type":"publish_success","id":"%s"}`, m.ID)
-		if r := <-done; r.err != nil {
-			t.Error(r.err)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The message is put together by hand, so its fields may come in any order. These are all that there are.
+func TestPublishOverTheWebSocketIsOneJSONObjectOfFiveFields(t *testing.T) {
+	onVectorDate(t, func(t *testing.T) {
+		ln := newPipeListener("example.com")
+		s, p := connectSession(t, ln, newTestAPI(ln))
+		const channel = "/live-lambda/response/0a/1"
+		events := []string{`{"a":"\"\\\u00fc"}`, `"two"`, `3`}
+		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), true) })
+		opcode, payload := p.read()
+		if opcode != websocket.TextFrame {
+			t.Errorf("a frame of opcode %d", opcode)
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(payload), &fields); err != nil {
+			t.Fatalf("%s: %v", payload, err)
+		}
+		names := slices.Sorted(maps.Keys(fields))
+		want := []string{"authorization", "channel", "events", "id", "type"}
+		if !slices.Equal(names, want) {
+			t.Fatalf("fields %q, want %q", names, want)
+		}
+
+		// What is signed is the body of the same publish over HTTPS.
+		body := mustJSON(map[string]any{"channel": channel, "events": events})
+		authorization, err := s.authorize(t.Context(), "/event", body, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]any{
+			"type":          "publish",
+			"channel":       channel,
+			"events":        events,
+			"authorization": authorization,
+		} {
+			if got := fields[name]; !sameJSON(got, mustJSON(want)) {
+				t.Errorf("%s is %s, want %s", name, got, mustJSON(want))
+			}
+		}
+
+		var id string
+		if err := json.Unmarshal(fields["id"], &id); err != nil || id == "" {
+			t.Fatalf("id is %s: %v", fields["id"], err)
+		}
+		p.say(`{"type":"publish_success","id":"%s"}`, id)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -124,6 +182,7 @@ func TestPublishFrame(t *testing.T) {
 // eventOf is an event of size bytes as it is escaped in a publish.
 func eventOf(size int) string { return `"` + strings.Repeat("x", size-6) + `"` }
 
+// publishBody is the events of a publish's body, which must be compact, for channel, and have nothing else.
 func publishBody(t *testing.T, body []byte, channel string) []string {
 	t.Helper()
 	var m struct {
@@ -133,296 +192,53 @@ func publishBody(t *testing.T, body []byte, channel string) []string {
 	if err := json.Unmarshal(body, &m); err != nil || m.Channel != channel {
 		t.Fatalf("%d bytes for %q: %v", len(body), m.Channel, err)
 	}
-	// compact, nothing else in it
-	if want, _ := json.Marshal(map[string]any{"channel": channel, "events": m.Events}); !bytes.Equal(
-		body, want) {
-		t.Fatalf("a body of %d bytes, want %d", len(body), len(want))
+	want, err := json.Marshal(map[string]any{"channel": channel, "events": m.Events})
+	if err != nil || !bytes.Equal(body, want) {
+		t.Fatalf("a body of %d bytes, want %d, %v", len(body), len(want), err)
 	}
 	return m.Events
 }
 
-func TestConnect(t *testing.T) {
-	const foreign = `{"type":"connection_error","errors":[{"errorType":"%s","message":"%s"}]}`
-	tests := []struct {
-		name string
-		says []string // after connection_init; the last is followed by silence
-		then string   // "close", "cut": what the server does then
-		err  string
-		no   bool // AppSync lets this end not in: nothing to try again soon
-	}{
-		{name: "ack", says: []string{`{"type":"connection_ack","connectionTimeoutMs":300000}`}},
-		{name: "ack behind others",
-			says: []string{
-				`{"type":"ka"}`, `{"type":"frobnicate","id":"x"}`, `{"type":"data","id":"1","event":"1"}`,
-				`{"type":"connection_ack"}`}},
-		{name: "not JSON", says: []string{`not JSON`}, err: "invalid character"},
-		{name: "unauthorized",
-			says: []string{
-				fmt.Sprintf(foreign, "UnauthorizedException", "You are not authorized to make this call.")},
-			no: true,
-			err: `AppSync refused to connect: UnauthorizedException "You are not authorized to make this ` +
-				`call."; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID, and ` +
-				`check host, region, clock and key`},
-		{name: "unauthorized, and closed",
-			says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "close", no: true,
-			err: "AppSync refused to connect: UnauthorizedException"},
-		{name: "unauthorized, and cut off",
-			says: []string{fmt.Sprintf(foreign, "UnauthorizedException", "no")}, then: "cut", no: true,
-			err: "AppSync refused to connect: UnauthorizedException"},
-		{name: "with an id",
-			says: []string{
-				`{"type":"connection_error","id":"7","errors":[{"errorType":"UnauthorizedException"}]}`},
-			no: true, err: "AppSync refused to connect"},
-		{name: "wrong signature",
-			says: []string{
-				fmt.Sprintf(
-					foreign, "BadRequestException",
-					`The request signature does not match.\nThe Canonical String should have `+
-						`been\nx-amz-security-token:`+testToken)}, no: true,
-			err: `BadRequestException "The request signature does not match."`},
-		{name: "a long line",
-			says: []string{fmt.Sprintf(foreign, "BadRequestException", strings.Repeat("m", 300)+testToken)},
-			no:   true, err: `"` + strings.Repeat("m", 160) + `"`},
-		{name: "no errors", says: []string{`{"type":"connection_error"}`},
-			err: `AppSync failed to connect: no error type ""`},
-		{name: "busy",
-			says: []string{
-				`{"type":"error","errors":[{"errorType":"LimitExceededError","message":"Rate limit ` +
-					`exceeded"}]}`},
-			err: `AppSync failed to connect: LimitExceededError "Rate limit exceeded"`},
-		{name: "closed", then: "close", err: "the connection ended: EOF"},
-		{name: "cut off", then: "cut", err: "the connection ended: EOF"},
-		{name: "silence", err: "15s"},
-		{name: "keep-alives alone", says: slices.Repeat([]string{`{"type":"ka"}`}, 10),
-			err: "no connection_ack within 15s"},
-	}
+// operationTest is an operation on a session, and what AppSync says to it.
+type operationTest struct {
+	name    string
+	says    []string // ID is the operation's
+	end     func(*peer)
+	want    string // in the error; none: it succeeds
+	refused bool
+	over    bool // the connection is, too
+}
+
+// checkOperations begins each operation on a session of its own, and checks what comes of it. Nothing secret
+// is told.
+func checkOperations(t *testing.T, kind string, begin func(context.Context, *session) error, tests []operationTest) {
+	t.Helper()
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln, logs := newPipeListener("example.com"), new(logLines)
-				a := newTestAPI(ln)
-				a.log = logs.logger()
-				done := async(func() (*session, error) { return a.connect(t.Context()) })
-				p := acceptPeer(t, ln)
-				p.upgrade("aws-appsync-event-ws")
-				p.operation("connection_init")
-				synctest.Wait()
-				for _, m := range test.says {
-					p.say("%s", m)
-					if len(test.says) == 10 {
-						time.Sleep(time.Second)
-					}
-				}
-				switch test.then {
-				case "close":
-					// the client may have gone
-					p.nc.Write(webSocketFrame(true, websocket.CloseFrame, []byte("\x03\xe9going away")))
-				case "cut":
-					p.nc.Close()
-				}
-				ended := async(func() (bool, error) { p.drain(); return true, nil })
-				r := <-done
-				if test.err == "" {
-					if r.err != nil || (r.value.ctx.Err() != nil) {
-						t.Fatalf("error %v", r.err)
-					}
-					r.value.conn.close()
-				} else if r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
-					errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused),
-						test.err, test.no)
-				}
-				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) ||
-					strings.Contains(fmt.Sprint(r.err), "\n") {
-					t.Errorf("told too much: %s", said)
-				}
-				<-ended // this end has left
-			})
-		})
-	}
-}
-
-// Without a frame for so long that this end must have slept a session is of no more use; after
-// connectionTimeoutMs the connection is dead.
-func TestSessionKeepAlive(t *testing.T) {
-	for ack, want := range map[string]time.Duration{
-		`{"type":"connection_ack","connectionTimeoutMs":300000}`: 5 * time.Minute,
-		`{"type":"connection_ack","connectionTimeoutMs":120000}`: 2 * time.Minute,
-		`{"type":"connection_ack"}`:                              5 * time.Minute,
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			ln := newPipeListener("example.com")
-			s, p := connectSessionWith(t, ln, newTestAPI(ln), ack)
-			for range 5 { // keep-alives keep it up
-				time.Sleep(want - time.Second)
-				p.say(`{"type":"ka"}`)
-			}
-			start := time.Now()
-			time.Sleep(staleAfter)
-			if s.spent() {
-				t.Errorf("%s: spent after %v", ack, staleAfter)
-			}
-			if time.Sleep(time.Millisecond); !s.spent() {
-				t.Errorf("%s: not spent after more than %v", ack, staleAfter)
-			}
-			if <-s.ctx.Done(); time.Since(start) != want ||
-				context.Cause(s.ctx).Error() != "nothing received for "+want.String() {
-				t.Errorf("%s: after %v: %v", ack, time.Since(start), context.Cause(s.ctx))
-			}
-		})
-	}
-}
-
-func TestConnectFails(t *testing.T) {
-	tests := []struct {
-		answer, err string
-		no          bool
-	}{
-		{answer: "401 Unauthorized\r\n\r\n{\"message\":\"no\"}",
-			err: `AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized ` +
-				`"{\"message\":\"no\"}"; grant appsync:EventConnect`, no: true},
-		{answer: "403 Forbidden\r\n\r\n<html>",
-			err: `AppSync refused to connect: the server refuses the WebSocket: 403 Forbidden "<html>"; ` +
-				`grant`,
-			no: true},
-		{answer: "401 Unauthorized\r\n\r\nno\nno",
-			err: `AppSync refused to connect: the server refuses the WebSocket: 401 Unauthorized "no"; grant`,
-			no:  true},
-		{answer: "403 Forbidden\r\n\r\n" + strings.Repeat("x", 4000),
-			err: `the server refuses the WebSocket: 403 Forbidden "` + strings.Repeat("x", 160) + `"; grant`,
-			no:  true},
-		{answer: "599 x\r\n\r\n",
-			err: `AppSync failed to connect: the server refuses the WebSocket: 599  ""`},
-		{answer: "302 Found\r\nLocation: http://other/\r\n\r\n",
-			err: `AppSync failed to connect: the server refuses the WebSocket: 302 Found ""`},
-		{answer: "101 Switching Protocols\r\n\r\n",
-			err: `AppSync failed to connect: the server refuses the WebSocket: 101 Switching Protocols ""`},
-		{answer: "400 Bad Request\r\n\r\n",
-			err: `AppSync refused to connect: the server refuses the WebSocket: 400 Bad Request`, no: true},
-		{answer: "404 Not Found\r\n\r\n",
-			err: `AppSync failed to connect: the server refuses the WebSocket: 404 Not Found`},
-		{answer: "429 Too Many Requests\r\n\r\n",
-			err: `the server refuses the WebSocket: 429 Too Many Requests`},
-		{answer: "503 Service Unavailable\r\n\r\nbusy",
-			err: `the server refuses the WebSocket: 503 Service Unavailable "busy"`},
-	}
-	for _, test := range tests {
-		synctest.Test(t, func(t *testing.T) {
-			ln := newPipeListener("example.com")
-			done := async(func() (*session, error) { return newTestAPI(ln).connect(t.Context()) })
-			p := acceptPeer(t, ln)
-			p.write("HTTP/1.1 " + strings.Replace(test.answer, "\r\n", "\r\nConnection: close\r\n", 1))
-			p.nc.Close()
-			if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), test.err) ||
-				errors.Is(r.err, errRefused) != test.no {
-				t.Errorf("error %v, refused %v; want %s, %v", r.err, errors.Is(r.err, errRefused), test.err,
-					test.no)
-			}
-		})
-	}
-	a := newTestAPI(nil)
-	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	if _, err := a.connect(t.Context()); err == nil || err.Error() != "read AWS credentials: none" {
-		t.Errorf("no credentials: %v", err)
-	}
-}
-
-// The answers to a subscribe and to a publish.
-func TestSessionOperations(t *testing.T) {
-	const success = `{"type":"KIND_success","id":"ID"}`
-	tests := []struct {
-		name, kind string
-		says       []string
-		then, err  string
-		no, over   bool // refused; the connection is over
-	}{
-		{name: "success", kind: "subscribe", says: []string{success}},
-		{name: "success behind others", kind: "subscribe",
-			says: []string{`{"type":"ka"}`, `{"type":"subscribe_success","id":"other"}`,
-				`{"type":"data","id":"ID","event":"1"}`,
-				`{"type":"broadcast_error","id":"ID","errors":[{"errorType":"MessageProcessingError",` +
-					`"message":"m"}]}`, `{"type":"frobnicate"}`, success}},
-		{name: "refused", kind: "subscribe",
-			says: []string{
-				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
-					`"message":"no\n` + testToken + `"}]}`}, no: true,
-			err: `AppSync refused to subscribe: UnauthorizedException "no"; grant appsync:EventSubscribe ` +
-				`on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
-		{name: "too many", kind: "subscribe",
-			says: []string{
-				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"MaxSubscriptionsReachedError",` +
-					`"message":"m"}]}`},
-			err: `AppSync failed to subscribe: MaxSubscriptionsReachedError "m"`},
-		{name: "no answer", kind: "subscribe", over: true, err: "no subscribe_success within 15s"},
-		{name: "closed", kind: "subscribe", then: "close", over: true, err: "the connection ended: EOF"},
-
-		{name: "success", kind: "publish",
-			says: []string{
-				`{"type":"publish_success","id":"ID",` +
-					`"successful":[{"identifier":"u","index":0}],"failed":[]}`}},
-		{name: "success twice", kind: "publish", says: []string{success, success}},
-		{name: "refused", kind: "publish",
-			says: []string{
-				`{"type":"publish_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
-					`"message":"no"}]}`}, no: true,
-			err: `AppSync refused to publish: UnauthorizedException "no"; grant appsync:EventPublish on ` +
-				`arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`},
-		{name: "busy", kind: "publish",
-			says: []string{
-				`{"type":"publish_error","id":"ID","errors":[{"errorType":"LimitExceededError",` +
-					`"message":"Rate limit exceeded"}]}`},
-			err: `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`},
-		{name: "malformed", kind: "publish",
-			says: []string{
-				`{"type":"error","id":"ID","errors":[{"errorType":"UnsupportedOperation","message":"m"}]}`},
-			err: "UnsupportedOperation"},
-		{name: "an event failed", kind: "publish",
-			says: []string{
-				`{"type":"publish_success","id":"ID","successful":[],"failed":[{"identifier":"u","index":0,` +
-					`"code":"EventTooLargeException","message":"too large\n` + testToken + `"}]}`},
-			err: `AppSync failed to publish: EventTooLargeException "too large"`},
-		{name: "no answer", kind: "publish", over: true, err: "no publish_success within 2"},
-		{name: "another's answer", kind: "publish",
-			says: []string{
-				`{"type":"publish_success","id":"999"}`, `{"type":"publish_success"}`,
-				`{"type":"publish_success","id":7}`}, over: true, err: "no publish_success within 2"},
-		{name: "cut off", kind: "publish", then: "cut", over: true, err: "the connection ended: EOF"},
-	}
-	for _, test := range tests {
-		t.Run(test.kind+" "+test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ln, logs := newPipeListener("example.com"), new(logLines)
+				ln := newPipeListener("example.com")
+				logs := new(logLines)
 				a := newTestAPI(ln)
 				a.log = logs.logger()
 				s, p := connectSession(t, ln, a)
-				done := async(func() (bool, error) {
-					if test.kind == "subscribe" {
-						return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/a", func(string) {})
-					}
-					return true, s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`"event"`}), true)
-				})
-				m := p.operation(test.kind)
+				done := asyncError(func() error { return begin(t.Context(), s) })
+				m := p.operation(kind)
 				for _, says := range test.says {
-					p.say("%s", strings.NewReplacer("KIND", test.kind, "ID", m.ID).Replace(says))
+					p.say("%s", strings.ReplaceAll(says, "ID", m.ID))
 				}
-				switch test.then {
-				case "close":
-					p.frame(true, websocket.CloseFrame, "\x03\xe9")
-				case "cut":
-					p.nc.Close()
+				if test.end != nil {
+					test.end(p)
 				}
-				r := <-done
-				if (r.err == nil) != (test.err == "") ||
-					r.err != nil && !strings.Contains(r.err.Error(), test.err) ||
-					errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %q, %v", r.err, errors.Is(r.err, errRefused),
-						test.err, test.no)
+				err := <-done
+				checkError(t, err, test.want)
+				if errors.Is(err, errRefused) != test.refused {
+					t.Errorf("refused %v, want %v", !test.refused, test.refused)
 				}
 				synctest.Wait()
-				if (s.ctx.Err() != nil) != test.over {
-					t.Errorf("connection over: %v, want %v", (s.ctx.Err() != nil), test.over)
+				if over := s.ctx.Err() != nil; over != test.over {
+					t.Errorf("connection over: %v, want %v", over, test.over)
 				}
-				if said := fmt.Sprint(r.err, logs); strings.Contains(said, testToken) {
+				if said := fmt.Sprint(err, logs); strings.Contains(said, testToken) {
 					t.Errorf("told too much: %s", said)
 				}
 			})
@@ -430,31 +246,152 @@ func TestSessionOperations(t *testing.T) {
 	}
 }
 
-// Five groups go out before the first is answered; answers may come in any order, and the first error counts.
-func TestPublishPipelined(t *testing.T) {
+func TestSubscribeReturnsWhatAppSyncSays(t *testing.T) {
+	subscribe := func(ctx context.Context, s *session) error {
+		return s.subscribe(ctx, ackTimeout, "/live-lambda/a", func(string) {})
+	}
+	checkOperations(t, "subscribe", subscribe, []operationTest{
+		{name: "success", says: []string{`{"type":"subscribe_success","id":"ID"}`}},
+		{
+			name: "success behind others",
+			says: []string{
+				`{"type":"ka"}`, `{"type":"subscribe_success","id":"other"}`,
+				`{"type":"data","id":"ID","event":"1"}`,
+				`{"type":"broadcast_error","id":"ID","errors":[{"errorType":"MessageProcessingError",` +
+					`"message":"m"}]}`,
+				`{"type":"frobnicate"}`,
+				`{"type":"subscribe_success","id":"ID"}`,
+			},
+		},
+		{
+			name: "refused",
+			says: []string{
+				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
+					`"message":"no\n` + testToken + `"}]}`,
+			},
+			refused: true,
+			want: `AppSync refused to subscribe: UnauthorizedException "no"; grant appsync:EventSubscribe ` +
+				`on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`,
+		},
+		{
+			name: "too many",
+			says: []string{
+				`{"type":"subscribe_error","id":"ID","errors":[{"errorType":"MaxSubscriptionsReachedError",` +
+					`"message":"m"}]}`,
+			},
+			want: `AppSync failed to subscribe: MaxSubscriptionsReachedError "m"`,
+		},
+		{name: "no answer", over: true, want: "no subscribe_success within 15s"},
+		{
+			name: "closed",
+			end:  func(p *peer) { p.frame(true, websocket.CloseFrame, "\x03\xe9") },
+			over: true,
+			want: "the connection ended: EOF",
+		},
+	})
+}
+
+func TestPublishReturnsWhatAppSyncSays(t *testing.T) {
+	publish := func(ctx context.Context, s *session) error {
+		return s.publish(ctx, "/live-lambda/a", asBytes([]string{`"event"`}), true)
+	}
+	checkOperations(t, "publish", publish, []operationTest{
+		{
+			name: "success",
+			says: []string{
+				`{"type":"publish_success","id":"ID",` +
+					`"successful":[{"identifier":"u","index":0}],"failed":[]}`,
+			},
+		},
+		{
+			name: "success twice",
+			says: []string{
+				`{"type":"publish_success","id":"ID"}`,
+				`{"type":"publish_success","id":"ID"}`,
+			},
+		},
+		{
+			name: "refused",
+			says: []string{
+				`{"type":"publish_error","id":"ID","errors":[{"errorType":"UnauthorizedException",` +
+					`"message":"no"}]}`,
+			},
+			refused: true,
+			want: `AppSync refused to publish: UnauthorizedException "no"; grant appsync:EventPublish on ` +
+				`arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda, and`,
+		},
+		{
+			name: "busy",
+			says: []string{
+				`{"type":"publish_error","id":"ID","errors":[{"errorType":"LimitExceededError",` +
+					`"message":"Rate limit exceeded"}]}`,
+			},
+			want: `AppSync failed to publish: LimitExceededError "Rate limit exceeded"`,
+		},
+		{
+			name: "malformed",
+			says: []string{
+				`{"type":"error","id":"ID","errors":[{"errorType":"UnsupportedOperation","message":"m"}]}`,
+			},
+			want: "UnsupportedOperation",
+		},
+		{
+			name: "an event failed",
+			says: []string{
+				`{"type":"publish_success","id":"ID","successful":[],"failed":[{"identifier":"u","index":0,` +
+					`"code":"EventTooLargeException","message":"too large\n` + testToken + `"}]}`,
+			},
+			want: `AppSync failed to publish: EventTooLargeException "too large"`,
+		},
+		{name: "no answer", over: true, want: "no publish_success within 2"},
+		{
+			name: "another's answer",
+			says: []string{
+				`{"type":"publish_success","id":"999"}`,
+				`{"type":"publish_success"}`,
+				`{"type":"publish_success","id":7}`,
+			},
+			over: true,
+			want: "no publish_success within 2",
+		},
+		{
+			name: "cut off",
+			end:  func(p *peer) { p.nc.Close() },
+			over: true,
+			want: "the connection ended: EOF",
+		},
+	})
+}
+
+// publishEleven begins to publish eleven events, which are three publishes.
+func publishEleven(t *testing.T, s *session) chan error {
+	return asyncError(func() error {
+		events := slices.Repeat([]string{"1"}, 11)
+		return s.publish(t.Context(), "/live-lambda/a", asBytes(events), true)
+	})
+}
+
+func TestPublishesGoOutBeforeTheFirstIsAnsweredAndAnswersComeInAnyOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
-		publish := func() chan asyncResult[bool] {
-			return async(func() (bool, error) {
-				return true,
-					s.publish(t.Context(), "/live-lambda/a", asBytes(slices.Repeat([]string{"1"}, 11)), true)
-			})
+		done := publishEleven(t, s)
+		first, second, third := p.operation("publish"), p.operation("publish"), p.operation("publish")
+		for _, m := range []clientMessage{third, first, second} {
+			p.say(`{"type":"publish_success","id":"%s"}`, m.ID)
 		}
-		done := publish()
-		ids := []string{p.operation("publish").ID, p.operation("publish").ID, p.operation("publish").ID}
-		for _, id := range []string{ids[2], ids[0], ids[1]} {
-			p.say(`{"type":"publish_success","id":"%s"}`, id)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-		if r := <-done; r.err != nil {
-			t.Error(r.err)
+		done = publishEleven(t, s)
+		ids := []string{first.ID, second.ID, third.ID}
+		for range 3 {
+			m := p.operation("publish")
+			ids = append(ids, m.ID)
+			p.say(`{"type":"publish_success","id":"%s"}`, m.ID)
 		}
-		done = publish()
-		ids = append(ids, p.operation("publish").ID, p.operation("publish").ID, p.operation("publish").ID)
-		p.say(`{"type":"publish_success","id":"%s"}`, ids[3])
-		p.say(`{"type":"publish_error","id":"%s","errors":[{"errorType":"InvalidInputError"}]}`, ids[4])
-		if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), "InvalidInputError") {
-			t.Error(r.err)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 		slices.Sort(ids)
 		if len(slices.Compact(ids)) != 6 {
@@ -463,19 +400,34 @@ func TestPublishPipelined(t *testing.T) {
 	})
 }
 
-func TestSessionCancelled(t *testing.T) {
+func TestFirstErrorOfSeveralPublishesCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener("example.com")
+		s, p := connectSession(t, ln, newTestAPI(ln))
+		done := publishEleven(t, s)
+		first, second := p.operation("publish"), p.operation("publish")
+		p.operation("publish") // is never answered
+		p.say(`{"type":"publish_success","id":"%s"}`, first.ID)
+		p.say(`{"type":"publish_error","id":"%s","errors":[{"errorType":"InvalidInputError"}]}`, second.ID)
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "InvalidInputError") {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCancelledPublishLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("no more use for it")
-		done := async(func() (bool, error) {
-			return true, s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), true)
+		done := asyncError(func() error {
+			return s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), true)
 		})
 		m := p.operation("publish")
 		cancel(why)
-		if r := <-done; !errors.Is(r.err, why) {
-			t.Error(r.err)
+		if err := <-done; !errors.Is(err, why) {
+			t.Error(err)
 		}
 		p.say(`{"type":"publish_success","id":"%s"}`, m.ID) // too late, and harmless
 		synctest.Wait()
@@ -490,74 +442,107 @@ func TestSessionCancelled(t *testing.T) {
 	})
 }
 
-func TestSessionData(t *testing.T) {
+// listening is a session with subscriptions, each of which hands on what comes as "NAME EVENT".
+type listening struct {
+	t    *testing.T
+	s    *session
+	peer *peer
+	got  chan string
+	logs *logLines
+}
+
+func startListening(t *testing.T) *listening {
+	t.Helper()
+	ln := newPipeListener("example.com")
+	l := &listening{t: t, got: make(chan string, 100), logs: new(logLines)}
+	a := newTestAPI(ln)
+	a.log = l.logs.logger()
+	l.s, l.peer = connectSession(t, ln, a)
+	return l
+}
+
+// subscribe subscribes to the channel called name, and returns the subscription's ID.
+func (l *listening) subscribe(name string) string {
+	l.t.Helper()
+	channel := "/live-lambda/" + name
+	done := asyncError(func() error {
+		return l.s.subscribe(l.t.Context(), ackTimeout, channel, func(event string) {
+			l.got <- name + " " + event
+		})
+	})
+	m := l.peer.operation("subscribe")
+	l.peer.say(`{"type":"subscribe_success","id":"%s"}`, m.ID)
+	if err := <-done; err != nil || m.Channel != channel {
+		l.t.Fatal(m.Channel, err)
+	}
+	return m.ID
+}
+
+// says has AppSync say a message, and checks what comes of it; if want is empty, nothing must come.
+func (l *listening) says(message, want string) {
+	l.t.Helper()
+	l.peer.say("%s", message)
+	if got := strings.Join(receivedMessages(l.got), "|"); got != want {
+		l.t.Errorf("%.60s: got %q, want %q", message, got, want)
+	}
+}
+
+// An event is a string, or an array of one string.
+func TestEventReachesItsSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln, logs := newPipeListener("example.com"), new(logLines)
-		a := newTestAPI(ln)
-		a.log = logs.logger()
-		s, p := connectSession(t, ln, a)
-		got := make(chan string, 100)
-		subscribe := func(name string) string {
-			done := async(func() (bool, error) {
-				return true, s.subscribe(t.Context(), ackTimeout, "/live-lambda/"+name, func(event string) {
-					got <- name + " " + event
-				})
-			})
-			m := p.operation("subscribe")
-			p.say(`{"type":"subscribe_success","id":"%s"}`, m.ID)
-			if r := <-done; r.err != nil || m.Channel != "/live-lambda/"+name {
-				t.Fatal(m.Channel, r.err)
-			}
-			return m.ID
+		l := startListening(t)
+		one, two := l.subscribe("one"), l.subscribe("two")
+		l.says(`{"type":"data","id":"`+one+`","event":"{\"a\":[1,\"ü\"]}"}`, `one {"a":[1,"ü"]}`)
+		l.says(`{"event":"2","id":"`+two+`","type":"data","more":{"a":[]}}`, "two 2")
+		l.says(`{"type":"data","id":"`+one+`","event":["[3]"]}`, "one [3]")
+		l.says(`{"type":"data","id":"`+one+`","event": [ "4" ] }`, "one 4")
+	})
+}
+
+func TestMessageThatIsNoEventIsPassedOverWithoutQuotingIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := startListening(t)
+		one, two := l.subscribe("one"), l.subscribe("two")
+		for _, message := range []string{
+			`{"type":"data","id":"` + one + `","event":["4","5"]}`,
+			`{"type":"data","id":"` + one + `","event":[]}`,
+			`{"type":"data","id":"` + one + `","event":{"marked":1}}`,
+			`{"type":"data","id":"` + one + `","event":7}`,
+			`{"type":"data","id":"` + one + `","event":["marked",7]}`,
+			`{"type":"data","id":"` + one + `"}`,
+			`{"type":"data","id":"unknown","event":"marked"}`,
+			`{"type":"data","event":"marked"}`,
+			`["marked"]`,
+			`"marked"`,
+			`7 `,
+			`null`,
+			``,
+			`{}`,
+			`{"type":"ka"}`,
+			`{"type":"frobnicate","id":"` + one + `","event":"marked"}`,
+			`{"type":"unsubscribe_success","id":"` + two + `"}`,
+			`{"type":"broadcast_error","id":"` + one +
+				`","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`,
+			`{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"x\nmarked"}]}`,
+		} {
+			l.says(message, "")
 		}
-		one, two := subscribe("one"), subscribe("two")
-		tests := []struct{ say, want string }{
-			{say: `{"type":"data","id":"` + one + `","event":"{\"a\":[1,\"ü\"]}"}`,
-				want: `one {"a":[1,"ü"]}`},
-			{say: `{"event":"2","id":"` + two + `","type":"data","more":{"a":[]}}`, want: "two 2"},
-			{say: `{"type":"data","id":"` + one + `","event":["[3]"]}`, want: "one [3]"},
-			{say: `{"type":"data","id":"` + one + `","event": [ "4" ] }`, want: "one 4"},
-			{say: `{"type":"data","id":"` + one + `","event":["4","5"]}`},
-			{say: `{"type":"data","id":"` + one + `","event":[]}`},
-			{say: `{"type":"data","id":"` + one + `","event":{"marked":1}}`},
-			{say: `{"type":"data","id":"` + one + `","event":7}`},
-			{say: `{"type":"data","id":"` + one + `","event":["marked",7]}`},
-			{say: `{"type":"data","id":"` + one + `"}`},
-			{say: `{"type":"data","id":"unknown","event":"marked"}`},
-			{say: `{"type":"data","event":"marked"}`},
-			{say: `["marked"]`}, {say: `"marked"`}, {say: `7 `}, {say: `null`}, {say: ``, want: ""},
-			{say: `{}`},
-			{say: `{"type":"ka"}`}, {say: `{"type":"frobnicate","id":"` + one + `","event":"marked"}`},
-			{say: `{"type":"unsubscribe_success","id":"` + two + `"}`},
-			{say: `{"type":"broadcast_error","id":"` + one +
-				`","errors":[{"errorType":"MessageProcessingError","message":"first\nmarked"}]}`},
-			{say: `{"type":"error","errors":[{"errorType":"UnsupportedOperation","message":"x\nmarked"}]}`},
-			{say: `{"type":"data","id":"` + one + `","event":"last"}`, want: "one last"},
+		l.says(`{"type":"data","id":"`+one+`","event":"last"}`, "one last")
+		said := l.logs.String()
+		if strings.Contains(said, "marked") {
+			t.Errorf("an event is in the log:\n%s", said)
 		}
-		for _, test := range tests {
-			p.say("%s", test.say)
-			synctest.Wait()
-			var all []string
-			for len(got) > 0 {
-				all = append(all, <-got)
-			}
-			if said := strings.Join(all, "|"); said != test.want {
-				t.Errorf("%.60s: got %q, want %q", test.say, said, test.want)
-			}
-		}
-		if said := logs.String(); strings.Contains(said, "marked") ||
-			!strings.Contains(said, "MessageProcessingError") ||
+		if !strings.Contains(said, "MessageProcessingError") ||
 			!strings.Contains(said, "UnsupportedOperation") {
-			t.Errorf("log:\n%s", said)
+			t.Errorf("AppSync's errors are not in the log:\n%s", said)
 		}
-		if s.ctx.Err() != nil {
-			t.Error(context.Cause(s.ctx))
+		if l.s.ctx.Err() != nil {
+			t.Error(context.Cause(l.s.ctx))
 		}
 	})
 }
 
-// Twenty publishes a second leave on the WebSocket; what is over goes out over HTTPS, signed.
-func TestPublishRate(t *testing.T) {
+func TestTwentyPublishesASecondLeaveOnTheWebSocketAndTheRestOverHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, ln := startTestAPI(t, eventAPIOptions{})
 		s, err := newTestAPI(ln).connect(t.Context())
@@ -565,39 +550,36 @@ func TestPublishRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.conn.close()
-		published := func() (webSocket, https int) {
-			api.wait(t.Context(), func(c *eventAPICounts) bool {
-				webSocket, https = c.publishes[1], c.publishes[0]
-				return true
-			})
-			return
-		}
-		publish := func(n int) {
-			for range n {
-				if err := s.publish(
-					t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), true); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
 		steps := []struct {
-			pass             time.Duration
-			publishes        int
-			webSocket, https int
-		}{{publishes: 20, webSocket: 20}, {publishes: 1, webSocket: 20, https: 1},
+			pass      time.Duration // before the publishes
+			publishes int
+			webSocket int // publishes in all, by now
+			https     int
+		}{
+			{publishes: 20, webSocket: 20},
+			{publishes: 1, webSocket: 20, https: 1},
 			{pass: time.Second - 1, publishes: 1, webSocket: 20, https: 2},
 			{pass: 1, publishes: 15, webSocket: 35, https: 2},
 			{pass: 500 * time.Millisecond, publishes: 10, webSocket: 40, https: 7},
 			{pass: 500 * time.Millisecond, publishes: 20, webSocket: 55, https: 12},
-			{pass: time.Second, publishes: 25, webSocket: 75, https: 17}}
+			{pass: time.Second, publishes: 25, webSocket: 75, https: 17},
+		}
 		for i, step := range steps {
 			time.Sleep(step.pass)
 			synctest.Wait() // for the slots of a second ago to be free
-			publish(step.publishes)
-			if webSocket, https := published(); webSocket != step.webSocket || https != step.https {
-				t.Errorf("step %d: %d over the WebSocket, %d over HTTPS; want %d, %d", i, webSocket, https,
-					step.webSocket, step.https)
+			for range step.publishes {
+				err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), true)
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
+			api.wait(t.Context(), func(c *eventAPICounts) bool {
+				if c.publishes[1] != step.webSocket || c.publishes[0] != step.https {
+					t.Errorf("step %d: %d over the WebSocket, %d over HTTPS; want %d, %d", i, c.publishes[1],
+						c.publishes[0], step.webSocket, step.https)
+				}
+				return true
+			})
 		}
 		api.wait(t.Context(), func(c *eventAPICounts) bool {
 			if c.busiest > publishesPerSecond || c.events["/live-lambda/a"] != 92 || len(c.errors) > 0 {
@@ -608,78 +590,101 @@ func TestPublishRate(t *testing.T) {
 	})
 }
 
-func TestPublishHTTPSAnswers(t *testing.T) {
+func TestPublishOverHTTPSReturnsWhatAppSyncSays(t *testing.T) {
 	tests := []struct {
-		name, answer, err string
-		no                bool
+		name    string
+		answer  string // "-": none, "": the connection is cut off
+		want    string // in the error; none: it succeeds
+		refused bool
 	}{
 		{name: "success", answer: `200 {"failed":[],"successful":[{"identifier":"u","index":0}]}`},
-		{name: "an event failed",
+		{
+			name: "an event failed",
 			answer: `200 {"failed":[{"identifier":"u","index":0,"code":"EventTooLargeException",` +
-				`"message":"m"}],` +
-				`"successful":[]}`, err: `AppSync failed to publish: EventTooLargeException "m"`},
-		{name: "unauthorized",
-			answer: `401 {"errors":[{"errorType":"UnauthorizedException","message":"first\n` + testToken +
-				`"}]}`,
-			err: `AppSync refused to publish: UnauthorizedException "first"; grant`, no: true},
-		{name: "forbidden without a word", answer: `403 `,
-			err: `AppSync refused to publish: Forbidden ""; grant`, no: true},
-		{name: "HTML", answer: `400 <html>` + testToken,
-			err: `AppSync refused to publish: Bad Request ""; grant`, no: true},
-		{name: "busy", answer: `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`,
-			err: `AppSync failed to publish: LimitExceededError "m"`},
-		{name: "busy without a word", answer: `429 `, err: `AppSync failed to publish: Too Many Requests ""`},
-		{name: "broken", answer: `503 no`, err: `AppSync failed to publish: Service Unavailable ""`},
-		{name: "redirected", answer: `302 `, err: `AppSync failed to publish: Found ""`},
-		{name: "not JSON", answer: `200 <html>`, err: "invalid character"},
-		{name: "endless", answer: `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`,
-			err: "unexpected end of JSON input"},
-		{name: "cut off", err: "EOF"},
-		{name: "silence", answer: `-`, err: "context deadline exceeded"},
+				`"message":"m"}],"successful":[]}`,
+			want: `AppSync failed to publish: EventTooLargeException "m"`,
+		},
+		{
+			name: "unauthorized",
+			answer: `401 {"errors":[{"errorType":"UnauthorizedException",` +
+				`"message":"first\n` + testToken + `"}]}`,
+			want:    `AppSync refused to publish: UnauthorizedException "first"; grant`,
+			refused: true,
+		},
+		{
+			name:    "forbidden without a word",
+			answer:  `403 `,
+			want:    `AppSync refused to publish: Forbidden ""; grant`,
+			refused: true,
+		},
+		{
+			name:    "HTML",
+			answer:  `400 <html>` + testToken,
+			want:    `AppSync refused to publish: Bad Request ""; grant`,
+			refused: true,
+		},
+		{
+			name:   "busy",
+			answer: `429 {"errors":[{"errorType":"LimitExceededError","message":"m"}]}`,
+			want:   `AppSync failed to publish: LimitExceededError "m"`,
+		},
+		{
+			name:   "busy without a word",
+			answer: `429 `,
+			want:   `AppSync failed to publish: Too Many Requests ""`,
+		},
+		{name: "broken", answer: `503 no`, want: `AppSync failed to publish: Service Unavailable ""`},
+		{name: "redirected", answer: `302 `, want: `AppSync failed to publish: Found ""`},
+		{name: "not JSON", answer: `200 <html>`, want: "invalid character"},
+		{
+			name:   "endless",
+			answer: `200 {"x":"` + strings.Repeat("x", 3<<20) + `"}`,
+			want:   "unexpected end of JSON input",
+		},
+		{name: "cut off", want: "EOF"},
+		{name: "silence", answer: `-`, want: "context deadline exceeded"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener("example.com")
-				done := async(func() (bool, error) {
-					return true,
-						newTestAPI(ln).publishHTTPS(
-							t.Context(), ackTimeout, []byte(`{"channel":"/a/b","events":["1"]}`))
+				body := []byte(`{"channel":"/a/b","events":["1"]}`)
+				done := asyncError(func() error {
+					return newTestAPI(ln).publishHTTPS(t.Context(), ackTimeout, body)
 				})
 				p := acceptPeer(t, ln)
 				io.ReadAll(p.request.Body)
-				if test.answer != "" && test.answer != "-" {
-					status, body := splitAnswer(test.answer)
-					answer := async(func() (int, error) {
-						return fmt.Fprintf(
-							p.nc, "HTTP/1.1 %d %s\r\nLocation: /x\r\nConnection: close\r\nContent-Length: "+
-								"%d\r\n\r\n%s", status, http.StatusText(status), len(body), body)
-					})
-					defer func() { p.nc.Close(); <-answer }()
-				} else if test.answer == "" {
+				switch test.answer {
+				case "-":
+				case "":
 					p.nc.Close()
+				default:
+					answered := asyncError(func() error { return p.answer(test.answer) })
+					defer func() {
+						p.nc.Close()
+						<-answered
+					}()
 				}
-				r := <-done
-				if (r.err == nil) != (test.err == "") || r.err != nil &&
-					!strings.Contains(r.err.Error(), test.err) || errors.Is(r.err, errRefused) != test.no {
-					t.Errorf("error %v, refused %v; want %q, %v", r.err,
-						errors.Is(r.err, errRefused), test.err, test.no)
+				err := <-done
+				checkError(t, err, test.want)
+				if errors.Is(err, errRefused) != test.refused {
+					t.Errorf("refused %v, want %v", !test.refused, test.refused)
 				}
-				if r.err != nil &&
-					(strings.Contains(r.err.Error(), testToken) || strings.Contains(r.err.Error(), "\n")) {
-					t.Errorf("told too much: %v", r.err)
+				if err != nil && strings.Contains(err.Error(), testToken) {
+					t.Errorf("told too much: %v", err)
 				}
 			})
 		})
 	}
 }
 
-// net/http's errors quote what they could not read; no line of the log does.
-func TestLogQuotesNothing(t *testing.T) {
+// net/http's errors quote what they could not read.
+func TestNoLineOfTheLogQuotesWhatCouldNotBeRead(t *testing.T) {
 	for _, answer := range []string{
 		"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nmarked\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n"} {
+		"HTTP/1.1 200 OK\r\nA: b\r\n marked\r\nmarked {\"a\":1}\r\n\r\n",
+	} {
 		_, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
 		if err == nil {
 			t.Errorf("%q can be read", answer)
@@ -691,83 +696,9 @@ func TestLogQuotesNothing(t *testing.T) {
 			log.Error("a message", "error", fmt.Errorf("transport: %w", err), "reason", err.Error())
 			slog.NewLogLogger(log.Handler(), slog.LevelDebug).Printf("reverse proxy: %v", err)
 		}
-		if got := lines.String(); strings.Contains(got, "marked") ||
-			strings.Count(got, "malformed message") != 6 {
+		got := lines.String()
+		if strings.Contains(got, "marked") || strings.Count(got, "malformed message") != 6 {
 			t.Errorf("%v: logged\n%s", err, got)
 		}
-	}
-}
-
-// A minute without a frame, right after connection_ack, ends nothing.
-func TestSessionQuietAfterAck(t *testing.T) {
-	for _, ack := range []string{
-		`{"type":"connection_ack","connectionTimeoutMs":300000}`,
-		`{"type":"connection_ack","connectionTimeoutMs":-5}`} {
-		synctest.Test(t, func(t *testing.T) {
-			ln := newPipeListener("example.com")
-			done := async(func() (*session, error) { return newTestAPI(ln).connect(t.Context()) })
-			p := acceptPeer(t, ln)
-			p.upgrade("aws-appsync-event-ws")
-			p.operation("connection_init")
-			p.say("%s", ack)
-			r := <-done
-			if r.err != nil {
-				t.Fatal(r.err)
-			}
-			defer r.value.conn.close()
-			time.Sleep(time.Minute)
-			if r.value.ctx.Err() != nil {
-				t.Errorf("%s: %v", ack, context.Cause(r.value.ctx))
-			}
-		})
-	}
-}
-
-// Dials that fail are further and further apart, with full jitter, and those that AppSync refuses 10 s at
-// least.
-func TestDialsBackOff(t *testing.T) {
-	for _, refused := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			logs := new(logLines)
-			a := newTestAPI(nil)
-			a.log = logs.logger()
-			var at []time.Time
-			ctx, cancel := context.WithCancel(t.Context())
-			a.credentials = func(context.Context) (credentials, error) {
-				if at = append(at, time.Now()); len(at) == 100 {
-					cancel()
-				}
-				if refused {
-					return credentials{}, fmt.Errorf("%w to connect", errRefused)
-				}
-				return credentials{}, errors.New("connection refused")
-			}
-			a.run(ctx, func(*session) (bool, error) { return false, nil }, func(error) {})
-			if time.Since(at[99]) != 0 {
-				t.Error("run waits after the end")
-			}
-			low, high, bound := 0, 0, firstBackoff
-			for i := range 99 {
-				pause := at[i+1].Sub(at[i])
-				if refused {
-					pause -= refusedPause
-				}
-				switch {
-				case pause < 0 || pause >= bound:
-					t.Errorf("refused %v, pause %d: %v, at most %v", refused, i, pause, bound)
-				case pause < bound/4:
-					low++
-				case pause > bound*3/4:
-					high++
-				}
-				bound = min(2*bound, maxBackoff)
-			}
-			if low == 0 || high == 0 { // each misses with a probability of 1 in 10^12
-				t.Errorf("%d pauses in the first quarter, %d in the last", low, high)
-			}
-			if n := strings.Count(logs.String(), "level=WARN"); n != 1 {
-				t.Errorf("told %d times, want once:\n%s", n, logs)
-			}
-		})
 	}
 }

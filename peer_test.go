@@ -391,6 +391,15 @@ func (p *peer) read() (opcode byte, payload string) {
 	return head[0] & 0x0f, string(body)
 }
 
+// answer sends the answer to an HTTP request, "STATUS BODY", and says that it is the last one.
+func (p *peer) answer(answer string) error {
+	status, body := splitAnswer(answer)
+	_, err := fmt.Fprintf(p.nc,
+		"HTTP/1.1 %d %s\r\nLocation: /x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		status, http.StatusText(status), len(body), body)
+	return err
+}
+
 // ping sends a ping, and wants a pong with the same payload next.
 func (p *peer) ping(payload string) {
 	p.t.Helper()
