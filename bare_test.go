@@ -87,18 +87,6 @@ func TestLateBareResultIsNotTheNextCalls(t *testing.T) {
 	})
 }
 
-// answerOne has a local end of version 1 answer a call, to its end.
-func (c *tunnelTest) answerOne() (requestID string) {
-	c.t.Helper()
-	out := c.send(`1`)
-	requestID = c.request().RequestID
-	c.local(part{Type: "response", RequestID: requestID}, []byte(`"own"`))
-	c.await(out)
-	out.finish()
-	c.done()
-	return requestID
-}
-
 // The result comes before the local end has accepted the next call.
 func TestLateBareResultOfASecondServerIsNotTheNextCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

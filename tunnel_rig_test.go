@@ -44,8 +44,15 @@ func startTunnel(t *testing.T, opts eventAPIOptions, hook func(apiFrame) apiVerd
 	a.log = c.logs.logger()
 	c.tunnel = newTunnel(a, false)
 	ctx, cancel := context.WithCancel(t.Context())
-	over := async(func() (bool, error) { c.tunnel.run(ctx); return true, nil })
-	t.Cleanup(func() { cancel(); <-over })
+	over := make(chan struct{})
+	go func() {
+		c.tunnel.run(ctx)
+		close(over)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-over
+	})
 	return c
 }
 
@@ -60,16 +67,28 @@ func (c *tunnelTest) link() *link {
 	return c.tunnel.link
 }
 
-// ready waits for the link. Its error is why there is none, after wait or where AppSync refuses it.
+// ready waits for the link. Its error is why there is none, after wait or if AppSync refuses it.
 func (c *tunnelTest) ready(wait time.Duration) (*link, error) {
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+	start := time.Now()
+	for {
 		c.tunnel.mu.Lock()
 		l, err := c.tunnel.link, c.tunnel.err
 		c.tunnel.mu.Unlock()
 		if l != nil || errors.Is(err, errRefused) || time.Since(start) > wait {
 			return l, err
 		}
+		time.Sleep(time.Millisecond)
 	}
+}
+
+// mustBeReady waits for the link, and fails the test if there is none within a minute.
+func (c *tunnelTest) mustBeReady() *link {
+	c.t.Helper()
+	l, err := c.ready(time.Minute)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return l
 }
 
 // send begins a call that waits for `accepted` without a limit.
@@ -123,6 +142,18 @@ func (c *tunnelTest) local(p part, body []byte) {
 	}
 }
 
+// answerOne has a local end of version 1 answer a call, to its end.
+func (c *tunnelTest) answerOne() (requestID string) {
+	c.t.Helper()
+	out := c.send(`1`)
+	requestID = c.request().RequestID
+	c.local(part{Type: "response", RequestID: requestID}, []byte(`"own"`))
+	c.await(out)
+	out.finish()
+	c.done()
+	return requestID
+}
+
 // look returns whether a local end has accepted, the answer if there is one, and why the call has ended.
 func (c *tunnelTest) look(out *call) (accepted bool, a *answer, err error) {
 	c.tunnel.mu.Lock()
@@ -152,5 +183,9 @@ func (c *tunnelTest) await(out *call) received {
 		c.t.Fatalf("%v; log:\n%s", err, c.logs)
 	}
 	return received{
-		contentType: a.contentType, errorType: a.errorType, xrayCause: a.xrayCause, body: readAll(a.body)}
+		contentType: a.contentType,
+		errorType:   a.errorType,
+		xrayCause:   a.xrayCause,
+		body:        readAll(a.body),
+	}
 }

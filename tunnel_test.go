@@ -19,50 +19,59 @@ import (
 	"time"
 )
 
-// A subscription may be confirmed before it delivers: the link is ready when a probe has come back.
-func TestTunnelReady(t *testing.T) {
+// AppSync may confirm a subscription before it delivers.
+func TestLinkIsReadyWhenAProbeHasComeBack(t *testing.T) {
 	for _, test := range []struct {
 		opts        eventAPIOptions
 		ready       time.Duration
 		least, most int // probes
 	}{
 		{opts: eventAPIOptions{}, least: 1, most: 1},
-		{opts: eventAPIOptions{activation: 2 * time.Second}, ready: 2 * time.Second, least: 8, most: 10},
-		{opts: eventAPIOptions{activation: 200 * time.Millisecond, otherData: true},
-			ready: 250 * time.Millisecond, least: 2, most: 2},
-		{opts: eventAPIOptions{delay: 25 * time.Millisecond}, ready: 150 * time.Millisecond, least: 1,
-			most: 1},
+		{
+			opts:  eventAPIOptions{activation: 2 * time.Second},
+			ready: 2 * time.Second,
+			least: 8,
+			most:  10,
+		},
+		{
+			opts:  eventAPIOptions{activation: 200 * time.Millisecond, otherData: true},
+			ready: 250 * time.Millisecond,
+			least: 2,
+			most:  2,
+		},
+		{
+			opts:  eventAPIOptions{delay: 25 * time.Millisecond},
+			ready: 150 * time.Millisecond,
+			least: 1,
+			most:  1,
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
 			c := startTunnel(t, test.opts, nil)
-			if _, err := c.ready(time.Minute); err != nil {
-				t.Fatal(err)
-			}
+			l := c.mustBeReady()
 			took := time.Since(start)
 			synctest.Wait()
 			if took < test.ready || took > test.ready+probeEvery {
 				t.Errorf("%+v: ready after %v, want %v", test.opts, took, test.ready)
 			}
-			l := c.link()
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
-				if got := n.events["/live-lambda/response/"+l.name+"/probe"]; got < test.least ||
-					got > test.most || n.connections != 1 {
+				got := n.events["/live-lambda/response/"+l.name+"/probe"]
+				if got < test.least || got > test.most || n.connections != 1 {
 					t.Errorf("%+v: %d probes on %d connections, want %d to %d", test.opts, got, n.connections,
 						test.least, test.most)
 				}
 				return true
 			})
-			if said := c.logs.String(); strings.Count(
-				said, "msg=connected source=live-lambda host=example.com") != 1 {
+			said := c.logs.String()
+			if strings.Count(said, "msg=connected source=live-lambda host=example.com") != 1 {
 				t.Errorf("log:\n%s", said)
 			}
 		})
 	}
 }
 
-// A subscription that never delivers is given up, and tried again on another connection.
-func TestTunnelNeverReady(t *testing.T) {
+func TestSubscriptionThatNeverDeliversIsTriedAgainOnAnotherConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
 			if f.typ == "data" && f.conn == 1 {
@@ -76,19 +85,19 @@ func TestTunnelNeverReady(t *testing.T) {
 		if _, err := c.ready(time.Minute); err != nil {
 			t.Error(err)
 		}
-		if said := c.logs.String(); !strings.Contains(
-			said, `msg="not connected" source=live-lambda host=example.com error="the subscription does `+
-				`not deliver"`) {
+		const want = `msg="not connected" source=live-lambda host=example.com error="the subscription does ` +
+			`not deliver"`
+		if said := c.logs.String(); !strings.Contains(said, want) {
 			t.Errorf("log:\n%s", said)
 		}
 	})
 }
 
-// A link whose round trip is longer than the pause between probes becomes ready as well, whatever comes
-// first: AppSync's answer to the publish or the event.
-func TestTunnelReadySlowly(t *testing.T) {
+// Whatever comes first, AppSync's answer to the publish or the event.
+func TestLinkWithALongRoundTripBecomesReady(t *testing.T) {
 	for _, delay := range []time.Duration{
-		50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond} {
+		50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond,
+	} {
 		for _, late := range []time.Duration{0, 20 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				var c *tunnelTest
@@ -105,10 +114,9 @@ func TestTunnelReadySlowly(t *testing.T) {
 				})
 				close(started)
 				start := time.Now()
-				if _, err := c.ready(time.Minute); err != nil {
-					t.Fatal(err)
-				}
-				if took, most := time.Since(start), 8*delay+late+2*probeEvery; took > most {
+				c.mustBeReady()
+				took, most := time.Since(start), 8*delay+late+2*probeEvery
+				if took > most {
 					t.Errorf("round trip %v, events %v later: ready after %v, at most %v", 2*delay, late,
 						took, most)
 				}
@@ -117,16 +125,13 @@ func TestTunnelReadySlowly(t *testing.T) {
 	}
 }
 
-// Each connection has a name of its own: what was meant for the one before reaches nobody.
-func TestTunnelNames(t *testing.T) {
+// What was meant for the connection before reaches nobody.
+func TestEachConnectionHasANameOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		names := map[string]bool{}
 		for n := range 3 {
-			if _, err := c.ready(time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			name := c.link().name
+			name := c.mustBeReady().name
 			if names[name] || len(name) != 32 || strings.Trim(name, "0123456789abcdef") != "" {
 				t.Errorf("name %q after %v", name, names)
 			}
@@ -137,30 +142,25 @@ func TestTunnelNames(t *testing.T) {
 			c.api.do(n+1, apiVerdict{after: resetConnection})
 			synctest.Wait()
 		}
-		if got := strings.Count(
-			c.logs.String(),
-			`level=WARN msg="not connected" source=live-lambda host=example.com error="the connection `+
-				`ended: EOF"`); got != 3 {
+		const want = `level=WARN msg="not connected" source=live-lambda host=example.com error="the ` +
+			`connection ended: EOF"`
+		if got := strings.Count(c.logs.String(), want); got != 3 {
 			t.Errorf("log:\n%s", c.logs)
 		}
 	})
 }
 
-// After more than 90 s by the wall clock without a frame, this end was frozen: a new connection before the
-// next use.
-func TestTunnelStale(t *testing.T) {
+// After more than 90 s by the wall clock without a frame, this end was frozen.
+func TestLinkThatWasFrozenIsReplacedBeforeItsNextUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
-		if _, err := c.ready(time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		first := c.link()
+		first := c.mustBeReady()
 		time.Sleep(staleAfter - time.Second)
-		if out := c.send(`1`); c.link() != first {
+		early := c.send(`1`)
+		if c.link() != first {
 			t.Errorf("after %v: another link", staleAfter)
-		} else {
-			out.finish()
 		}
+		early.finish()
 		time.Sleep(staleAfter + time.Millisecond)
 		out := c.send(`2`)
 		defer out.finish()
@@ -178,22 +178,19 @@ func TestTunnelStale(t *testing.T) {
 	})
 }
 
-// A connection is replaced before its 24 hours are over, when no invocation is out.
-func TestTunnelRetires(t *testing.T) {
+// AppSync ends a connection after 24 hours.
+func TestLinkIsReplacedBeforeAppSyncEndsItWhenNoInvocationIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
-		if _, err := c.ready(time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		first := c.link()
+		first := c.mustBeReady()
 		time.Sleep(retireAfter - time.Second)
 		out := c.send(`{}`)
 		time.Sleep(time.Minute)
-		if other := c.send(`{}`); c.link() != first {
+		other := c.send(`{}`)
+		if c.link() != first {
 			t.Error("retired too early, or while an invocation was out")
-		} else {
-			other.finish()
 		}
+		other.finish()
 		out.finish()
 		c.send(`{}`).finish()
 		if l, err := c.ready(time.Second); err != nil || l == first {
@@ -210,15 +207,15 @@ func TestTunnelRetires(t *testing.T) {
 	})
 }
 
-// A refusal is not tried again faster than every 10 s, told once, and ready does not wait for it.
-func TestTunnelRefused(t *testing.T) {
+// Nor does ready wait for the next try.
+func TestRefusedConnectionIsTriedEveryTenSecondsAndToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{apiKey: "other", delay: 10 * time.Millisecond}, nil)
 		start := time.Now()
 		for time.Since(start) < 34*time.Second {
 			time.Sleep(time.Second)
-			if _, err := c.ready(time.Minute); !errors.Is(err, errRefused) ||
-				!strings.Contains(err.Error(), "appsync:EventConnect") {
+			_, err := c.ready(time.Minute)
+			if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "appsync:EventConnect") {
 				t.Fatal(err)
 			}
 		}
@@ -239,28 +236,28 @@ func TestTunnelRefused(t *testing.T) {
 	})
 }
 
-// The namespace's permissions count as well: no subscription, or no publish.
-func TestTunnelMayNot(t *testing.T) {
+// The namespace's permissions count as well as the API's.
+func TestLinkThatMayNotSubscribeOrPublishSaysWhatToGrant(t *testing.T) {
 	for action, typ := range map[string]string{
-		"appsync:EventSubscribe": "subscribe", "appsync:EventPublish": "publish"} {
+		"appsync:EventSubscribe": "subscribe",
+		"appsync:EventPublish":   "publish",
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
-				if f.typ == typ+"_success" {
-					return apiVerdict{
-						replace: [][]byte{
-							[]byte(`{"type":"` + typ + `_error","id":"` + f.id +
-								`","errors":[{"errorType":"UnauthorizedException","message":"m"}]}`)}}
+				if f.typ != typ+"_success" {
+					return apiVerdict{}
 				}
-				return apiVerdict{}
+				refusal := fmt.Appendf(nil,
+					`{"type":"%s_error","id":"%s","errors":[{"errorType":"UnauthorizedException",`+
+						`"message":"m"}]}`, typ, f.id)
+				return apiVerdict{replace: [][]byte{refusal}}
 			})
 			time.Sleep(25 * time.Second)
 			_, err := c.ready(time.Minute)
-			if !errors.Is(err, errRefused) ||
-				!strings.Contains(
-					err.Error(),
-					"grant "+action+
-						" on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda") {
-				t.Errorf("%s: %v", action, err)
+			checkError(t, err, "grant "+action+
+				" on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID/channelNamespace/live-lambda")
+			if !errors.Is(err, errRefused) {
+				t.Errorf("%s: %v is no refusal", action, err)
 			}
 			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
 				if n.connections != 3 {
@@ -272,36 +269,84 @@ func TestTunnelMayNot(t *testing.T) {
 	}
 }
 
-func TestCallAnswered(t *testing.T) {
+func TestRequestHasEventContextAndItsID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`{"key":"<v>"}`)
+		req := c.request()
+		if string(req.EventPayload) != `{"key":"\u003cv\u003e"}` ||
+			string(req.Context) != `{"request_id":"aws"}` || req.RequestID != c.link().name+"/1" ||
+			req.LiveLambda != 1 {
+			t.Errorf("request %+v", req)
+		}
+		out.finish()
+	})
+}
+
+func TestCallIsSentThenAcceptedThenAnswered(t *testing.T) {
 	streaming := map[string]string{
-		"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/html"}
+		"Lambda-Runtime-Function-Response-Mode": "streaming",
+		"Content-Type":                          "text/html",
+	}
 	large := bytes.Repeat([]byte(`{"a":"b"}`), 60_000)
 	tests := []struct {
 		name     string
 		answer   part
 		body     []byte
-		buffered bool
+		buffered bool // Lambda does not take streams
 		want     received
 	}{
-		{name: "response",
+		{
+			name:   "response",
 			answer: part{Type: "response", Headers: map[string]string{"Content-Type": "text/plain"}},
-			body:   []byte("\x00\xff"), want: received{contentType: "text/plain", body: "\x00\xff"}},
-		{name: "empty response", answer: part{Type: "response"}, want: received{}},
-		{name: "large response", answer: part{Type: "response"}, body: large,
-			want: received{body: string(large)}},
-		{name: "error", answer: part{Type: "error", ErrorType: "Error", XRayCause: "{}"},
-			body: []byte(`{"errorType":"Error"}`),
-			want: received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`}},
-		{name: "error without a type", answer: part{Type: "error"}, body: []byte(`{}`),
-			want: received{body: "{}"}},
-		{name: "stream, collected", answer: part{Type: "response", Headers: streaming}, body: []byte("<p>"),
+			body:   []byte("\x00\xff"),
+			want:   received{contentType: "text/plain", body: "\x00\xff"},
+		},
+		{
+			name:   "empty response",
+			answer: part{Type: "response"},
+			want:   received{},
+		},
+		{
+			name:   "large response",
+			answer: part{Type: "response"},
+			body:   large,
+			want:   received{body: string(large)},
+		},
+		{
+			name:   "error",
+			answer: part{Type: "error", ErrorType: "Error", XRayCause: "{}"},
+			body:   []byte(`{"errorType":"Error"}`),
+			want:   received{errorType: "Error", xrayCause: "{}", body: `{"errorType":"Error"}`},
+		},
+		{
+			name:   "error without a type",
+			answer: part{Type: "error"},
+			body:   []byte(`{}`),
+			want:   received{body: "{}"},
+		},
+		{
+			name:     "stream, collected",
+			answer:   part{Type: "response", Headers: streaming},
+			body:     []byte("<p>"),
 			buffered: true,
-			want:     received{contentType: "text/html", body: "<p>"}},
-		{name: "stream that broke, collected",
-			answer: part{Type: "response", Headers: streaming,
+			want:     received{contentType: "text/html", body: "<p>"},
+		},
+		{
+			name: "stream that broke, collected",
+			answer: part{
+				Type:    "response",
+				Last:    true,
+				Headers: streaming,
 				Trailers: map[string]string{
-					"Lambda-Runtime-Function-Error-Type": "E", "Lambda-Runtime-Function-Error-Body": "e30="}},
-			body: []byte("<p>"), buffered: true, want: received{errorType: "E", body: "{}"}},
+					"Lambda-Runtime-Function-Error-Type": "E",
+					"Lambda-Runtime-Function-Error-Body": "e30=",
+				},
+			},
+			body:     []byte("<p>"),
+			buffered: true,
+			want:     received{errorType: "E", body: "{}"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -309,34 +354,28 @@ func TestCallAnswered(t *testing.T) {
 				c := startTunnel(t, eventAPIOptions{}, nil)
 				c.tunnel.buffered = test.buffered
 				out := c.send(`{"key":"<v>"}`)
-				req := c.request()
-				if string(req.EventPayload) != `{"key":"\u003cv\u003e"}` ||
-					string(req.Context) != `{"request_id":"aws"}` || req.RequestID != c.link().name+"/1" ||
-					req.LiveLambda != 1 {
-					t.Errorf("request %+v", req)
-				}
+				id := c.request().RequestID
 				synctest.Wait()
 				if accepted, a, err := c.look(out); accepted || a != nil || err != nil {
 					t.Errorf("before: accepted %v, %v, %v", accepted, a, err)
 				}
 				time.Sleep(time.Second)
-				c.local(part{Type: "accepted", RequestID: req.RequestID}, nil)
+				c.local(part{Type: "accepted", RequestID: id}, nil)
 				synctest.Wait()
 				if accepted, a, _ := c.look(out); !accepted || a != nil {
 					t.Errorf("accepted %v, %v", accepted, a)
 				}
-				test.answer.RequestID = req.RequestID
-				body := test.body
-				if body, test.answer.Encoding = compress(body); test.answer.Trailers != nil {
-					test.answer.Last = true
-				}
-				c.local(test.answer, body)
+				answer := test.answer
+				answer.RequestID = id
+				body, encoding := compress(test.body)
+				answer.Encoding = encoding
+				c.local(answer, body)
 				if got := c.await(out); !reflect.DeepEqual(got, test.want) {
 					t.Errorf("got %+v\nwant %+v", got, test.want)
 				}
 				out.finish()
-				if done := c.done(); done.RequestID != req.RequestID || done.Outcome != "answered" ||
-					!done.Last {
+				done := c.done()
+				if done.RequestID != id || done.Outcome != "answered" || !done.Last {
 					t.Errorf("done: %+v", done)
 				}
 				if len(c.tunnel.calls) != 0 {
@@ -347,8 +386,7 @@ func TestCallAnswered(t *testing.T) {
 	}
 }
 
-// Nobody is told of the end of an invocation that nobody accepted.
-func TestCallNotAccepted(t *testing.T) {
+func TestNobodyIsToldOfTheEndOfACallThatNobodyAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -362,75 +400,88 @@ func TestCallNotAccepted(t *testing.T) {
 	})
 }
 
-// Events that fit in one message go as they are, larger ones in parts.
-func TestCallRequestSize(t *testing.T) {
+// requestOf is what a call with this event publishes on a link, all of it checked to be plain.
+func (c *tunnelTest) requestOf(l *link, event string) (events [][]byte, inParts bool) {
+	c.t.Helper()
+	out := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(event), context: []byte(`{}`)}
+	all, inParts := out.request(l)
+	for event := range all {
+		checkPlain(c.t, event)
+		events = append(events, event)
+	}
+	return events, inParts
+}
+
+// wantRequest is the request for an event, as requestOf has to publish it in one event or in parts.
+func wantRequest(l *link, event string) string {
+	return `{"request_id":"` + l.name + `/1","event_payload":` + event + `,"context":{},"live_lambda":1}`
+}
+
+// requestOverhead is what an event that fits has beside its payload, as it is escaped.
+func (c *tunnelTest) requestOverhead(l *link) int {
+	c.t.Helper()
+	events, _ := c.requestOf(l, `""`)
+	return escapedLen(events[0])
+}
+
+func TestRequestThatFitsInOneEventGoesAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
-		if _, err := c.ready(time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		l := c.link()
-		empty := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(`""`), context: []byte("{}")}
-		var overhead int
-		events, _ := empty.request(l)
-		for event := range events {
-			overhead = escapedLen(event)
-		}
-		noise := make([]byte, 1<<20)
-		rand.NewChaCha8([32]byte{4}).Read(noise)
-		for _, test := range []struct {
-			event string
-			parts int // 0: one event that is no part
-		}{
-			{event: `""`}, {event: strings.Repeat(" ", 100_000) + "{}"},
-			{event: `"` + strings.Repeat("x", maxEvent-overhead-1) + `"`},
-			{event: `"` + strings.Repeat("x", maxEvent-overhead) + `"`},
-			{event: `"` + strings.Repeat("x", maxEvent-overhead+1) + `"`, parts: 1},
-			{event: `"` + strings.Repeat("<", (maxEvent-overhead)/7) + `"`},
-			{event: `"` + strings.Repeat("<", (maxEvent-overhead)/7+1) + `"`, parts: 1},
-			{event: `"` + strings.Repeat("x", maxEvent-3) + `"`, parts: 1},
-			{event: `"` + strings.Repeat("x", maxEvent-2) + `"`, parts: 1},
-			{event: `"` + strings.Repeat("x", maxEvent-1) + `"`, parts: 1},
-			{event: `"` + base64.StdEncoding.EncodeToString(noise) + `"`, parts: 7},
+		l := c.mustBeReady()
+		room := maxEvent - c.requestOverhead(l)
+		for _, event := range []string{
+			`""`,
+			strings.Repeat(" ", 100_000) + "{}",
+			`"` + strings.Repeat("x", room-1) + `"`,
+			`"` + strings.Repeat("x", room) + `"`,
+			`"` + strings.Repeat("<", room/7) + `"`,
 		} {
-			out := &call{
-				t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(test.event), context: []byte(`{}`)}
-			var events [][]byte
-			all, inParts := out.request(l)
-			for event := range all {
-				checkPlain(t, event)
-				events = append(events, event)
-			}
-			want := `{"request_id":"` + l.name + `/1","event_payload":` + test.event +
-				`,"context":{},"live_lambda":1}`
-			if test.parts == 0 {
-				if want = string(asciiJSON([]byte(want))); len(events) != 1 || string(events[0]) != want ||
-					escapedLen(events[0]) > maxEvent || inParts {
-					t.Errorf("event of %d bytes: %d messages", len(test.event), len(events))
-				}
-				continue
-			}
-			var parts []*part
-			for _, event := range events {
-				parts = append(parts, checkPart(t, event))
-			}
-			got, first := joinParts(t, parts)
-			if string(got) != want || first.Type != "request" || first.RequestID != l.name+"/1" || !inParts ||
-				len(events) < test.parts {
-				t.Errorf("event of %d bytes: %d bytes in %d parts, %s", len(test.event), len(got),
-					len(events), first.Type)
+			events, inParts := c.requestOf(l, event)
+			want := string(asciiJSON([]byte(wantRequest(l, event))))
+			if len(events) != 1 || string(events[0]) != want || escapedLen(events[0]) > maxEvent || inParts {
+				t.Errorf("event of %d bytes: %d messages", len(event), len(events))
 			}
 		}
 	})
 }
 
-// A local end accepts in the very instant in which the wait for that ends: it has accepted.
-func TestCallAcceptedInTheLastInstant(t *testing.T) {
+func TestRequestThatDoesNotFitInOneEventGoesInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
-		if _, err := c.ready(time.Minute); err != nil {
-			t.Fatal(err)
+		l := c.mustBeReady()
+		room := maxEvent - c.requestOverhead(l)
+		noise := make([]byte, 1<<20)
+		rand.NewChaCha8([32]byte{4}).Read(noise)
+		for _, test := range []struct {
+			event string
+			least int // parts
+		}{
+			{event: `"` + strings.Repeat("x", room+1) + `"`, least: 1},
+			{event: `"` + strings.Repeat("<", room/7+1) + `"`, least: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-3) + `"`, least: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-2) + `"`, least: 1},
+			{event: `"` + strings.Repeat("x", maxEvent-1) + `"`, least: 1},
+			{event: `"` + base64.StdEncoding.EncodeToString(noise) + `"`, least: 7},
+		} {
+			events, inParts := c.requestOf(l, test.event)
+			var parts []*part
+			for _, event := range events {
+				parts = append(parts, checkPart(t, event))
+			}
+			got, first := joinParts(t, parts)
+			if string(got) != wantRequest(l, test.event) || first.Type != "request" ||
+				first.RequestID != l.name+"/1" || !inParts || len(parts) < test.least {
+				t.Errorf("event of %d bytes: %d bytes in %d parts, %s", len(test.event), len(got),
+					len(parts), first.Type)
+			}
 		}
+	})
+}
+
+func TestLocalEndThatAcceptsInTheLastInstantHasAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		c.mustBeReady()
 		out := c.tunnel.send(t.Context(), []byte(`1`), []byte(`{}`), time.Second, linkTimeout)
 		id := c.request().RequestID
 		waited := async(out.wait)
@@ -451,25 +502,27 @@ func TestCallAcceptedInTheLastInstant(t *testing.T) {
 	})
 }
 
-// JSON that is nested too deep is dropped with a line, wherever it stands in a message; as an answer's own
-// bytes it is none of this program's business.
-func TestCallDeepJSON(t *testing.T) {
+// nestedArrays is JSON of so many levels.
+func nestedArrays(levels int) string {
+	return strings.Repeat("[", levels) + strings.Repeat("]", levels)
+}
+
+func TestMessageThatIsNestedTooDeepIsDroppedWithALine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`{}`)
 		id := c.request().RequestID
 		synctest.Wait() // the link is there before the log says so
-		nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 		answer := func(field string) string {
 			return `{"live_lambda":1,"type":"response","request_id":"` + id + `","index":0,"last":true,` +
 				field + `}`
 		}
 		for _, event := range []string{
-			nested(20_000),
-			`{"live_lambda":` + nested(20_000) + `}`,
-			answer(`"x":` + nested(20_000)),
-			answer(`"headers":` + nested(9_000)),
-			answer(`"data":` + nested(9_000)),
+			nestedArrays(20_000),
+			`{"live_lambda":` + nestedArrays(20_000) + `}`,
+			answer(`"x":` + nestedArrays(20_000)),
+			answer(`"headers":` + nestedArrays(9_000)),
+			answer(`"data":` + nestedArrays(9_000)),
 			answer(`"index":` + strings.Repeat(`{"a":`, 9_000) + "1" + strings.Repeat("}", 9_000)),
 		} {
 			before := strings.Count(c.logs.String(), "\n")
@@ -478,13 +531,26 @@ func TestCallDeepJSON(t *testing.T) {
 			if _, a, err := c.look(out); a != nil || err != nil {
 				t.Fatalf("%.80s: %+v, %v", event, a, err)
 			}
-			if said := strings.Split(c.logs.String(), "\n")[before:]; len(said) != 2 ||
-				!strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
+			said := strings.Split(c.logs.String(), "\n")[before:]
+			if len(said) != 2 || !strings.Contains(said[0], "dropped") || len(said[0]) > 300 {
 				t.Errorf("%.80s: said %q, want one line", event, said)
 			}
 		}
-		deep := nested(1_000_000)
-		c.local(part{Type: "response", RequestID: id}, []byte(deep))
+		c.local(part{Type: "response", RequestID: id}, []byte("fine"))
+		if got := c.await(out); got.body != "fine" {
+			t.Errorf("the answer is %s", got.body)
+		}
+		out.finish()
+	})
+}
+
+// An answer's own bytes are none of this program's business.
+func TestAnswerMayBeNestedHoweverDeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`{}`)
+		deep := nestedArrays(1_000_000)
+		c.local(part{Type: "response", RequestID: c.request().RequestID}, []byte(deep))
 		if got := c.await(out); got.body != deep {
 			t.Errorf("the answer has %d bytes, want %d", len(got.body), len(deep))
 		}
@@ -492,14 +558,13 @@ func TestCallDeepJSON(t *testing.T) {
 	})
 }
 
-// Where no `accepted` comes, the request goes out again every 2 s; but only where that cannot make a handler
-// run twice.
-func TestCallRepeats(t *testing.T) {
+// Every 2 s, and only if that cannot make a handler run twice.
+func TestRequestThatNobodyAcceptsGoesOutAgain(t *testing.T) {
 	large := `"` + strings.Repeat("x", maxEvent) + `"`
 	for _, test := range []struct {
 		name, event string
-		versioned   bool
-		want        int // messages in 9 s
+		versioned   bool // a local end of version 1 has answered before
+		want        int  // messages in 9 s
 	}{
 		{name: "unknown local end", event: `1`, want: 1},
 		{name: "local end of version 1", event: `1`, versioned: true, want: 5},
@@ -508,11 +573,7 @@ func TestCallRepeats(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, nil)
 			if test.versioned {
-				first := c.send(`0`)
-				c.local(part{Type: "response", RequestID: c.request().RequestID}, []byte("0"))
-				c.await(first)
-				first.finish()
-				c.done()
+				c.answerOne()
 			}
 			out := c.send(test.event)
 			time.Sleep(9 * time.Second)
@@ -537,8 +598,7 @@ func TestCallRepeats(t *testing.T) {
 	}
 }
 
-// After a reconnect the request goes out again, under the new link's name.
-func TestCallReconnects(t *testing.T) {
+func TestRequestGoesOutAgainUnderANewLinksName(t *testing.T) {
 	for _, accepted := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, nil)
@@ -567,103 +627,141 @@ func TestCallReconnects(t *testing.T) {
 	}
 }
 
-// While an invocation is out, a link that has been silent for 6 s is probed, and dead if nothing comes back
-// within 2 s.
-func TestCallProbesQuietLink(t *testing.T) {
-	for _, dead := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
-			out := c.send(`1`)
-			c.local(part{Type: "accepted", RequestID: c.request().RequestID}, nil)
-			synctest.Wait()
-			synctest.Wait() // the publish has been answered
-			first := c.link()
-			if dead {
-				c.api.do(1, apiVerdict{after: goHalfOpen})
-			}
-			time.Sleep(quietTimeout + publishTimeout - time.Millisecond)
-			if c.link() != first || (first.ctx.Err() != nil) {
-				t.Errorf("dead %v: given up too early", dead)
-			}
-			time.Sleep(time.Second)
-			if gone := (first.ctx.Err() != nil); gone != dead {
-				t.Errorf("dead %v: given up %v", dead, gone)
-			}
-			c.api.wait(t.Context(), func(n *eventAPICounts) bool {
-				if got := n.events["/live-lambda/response/"+first.name+"/probe"]; !dead && got != 2 ||
-					n.connections != 1 && !dead {
-					t.Errorf("%d probes on %d connections", got, n.connections)
-				}
-				return true
-			})
-			if dead {
-				c.request() // again, on the new connection
-			}
-			out.finish()
-		})
+// acceptedCall sends a call that a local end accepts, on a link without keep-alives, and returns both when
+// everything has been answered.
+func acceptedCall(t *testing.T) (*tunnelTest, *call, *link) {
+	t.Helper()
+	c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
+	out := c.send(`1`)
+	c.local(part{Type: "accepted", RequestID: c.request().RequestID}, nil)
+	synctest.Wait()
+	synctest.Wait() // the publish has been answered
+	return c, out, c.link()
+}
+
+// wantUpUntilProbed waits until a probe of a link that is quiet from now on has all but failed. The link must
+// be up all that time.
+func (c *tunnelTest) wantUpUntilProbed(first *link) {
+	c.t.Helper()
+	time.Sleep(quietTimeout + publishTimeout - time.Millisecond)
+	if c.link() != first || first.ctx.Err() != nil {
+		c.t.Error("given up too early")
 	}
 }
 
-// AppSync does not take the request: what a person must mend is told at once, what passes is tried again.
-func TestCallNotTaken(t *testing.T) {
-	failed := `"type":"publish_success","failed":[{"index":0,"code":"EventTooLargeException"}]`
-	tests := []struct {
-		answer string // to the first publish of a request, or to all where that means an error
-		err    string // "": tried again
-	}{
-		{answer: `"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
-			err: "AppSync refused to publish: UnauthorizedException"},
-		{answer: `"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
-			err: `InvalidInputError "m"`},
-		{answer: failed, err: "EventTooLargeException"},
-		{answer: `"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`},
-		{answer: `"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`},
-		{answer: `"type":"error","errors":[]`},
-		{answer: `"type":"publish_error","errors":[{"errorType":"MessageProcessingError","message":"again"}]`,
-			err: `MessageProcessingError "again"`},
-	}
-	for _, test := range tests {
+func TestQuietLinkIsProbedWhileAnInvocationIsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, out, first := acceptedCall(t)
+		c.wantUpUntilProbed(first)
+		time.Sleep(time.Second)
+		if first.ctx.Err() != nil {
+			t.Errorf("given up: %v", context.Cause(first.ctx))
+		}
+		c.api.wait(t.Context(), func(n *eventAPICounts) bool {
+			probes := n.events["/live-lambda/response/"+first.name+"/probe"]
+			if probes != 2 || n.connections != 1 {
+				t.Errorf("%d probes on %d connections", probes, n.connections)
+			}
+			return true
+		})
+		out.finish()
+	})
+}
+
+func TestQuietLinkWhoseProbeDoesNotComeBackIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, out, first := acceptedCall(t)
+		c.api.do(1, apiVerdict{after: goHalfOpen})
+		c.wantUpUntilProbed(first)
+		time.Sleep(time.Second)
+		if first.ctx.Err() == nil {
+			t.Error("not given up")
+		}
+		c.request() // again, on the new connection
+		out.finish()
+	})
+}
+
+// startTunnelNotTaking runs a tunnel to an AppSync that answers so to requests: to the first publish of one,
+// or to all of them. asked counts these.
+func startTunnelNotTaking(t *testing.T, answer string, always bool) (c *tunnelTest, asked *atomic.Int32) {
+	t.Helper()
+	asked = new(atomic.Int32)
+	c = startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
+		if !f.out && f.channel == "/live-lambda/requests" && (always || asked.Load() == 0) {
+			asked.Add(1)
+			// The emulator does not know this type. Its own answer becomes the test's below.
+			return apiVerdict{replace: [][]byte{[]byte(`{"type":"ask","id":"` + f.id + `"}`)}}
+		}
+		if f.typ == "error" && strings.Contains(string(f.raw), "UnsupportedOperation") {
+			return apiVerdict{replace: [][]byte{[]byte(`{"id":"` + f.id + `",` + answer + `}`)}}
+		}
+		return apiVerdict{}
+	})
+	return c, asked
+}
+
+func TestRequestThatAppSyncDoesNotTakeForNowIsPublishedAgain(t *testing.T) {
+	for _, answer := range []string{
+		`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`,
+		`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`,
+		`"type":"error","errors":[]`,
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			var asked atomic.Int32
-			c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
-				if !f.out && f.channel == "/live-lambda/requests" && (asked.Load() == 0 || test.err != "") {
-					asked.Add(1)
-					return apiVerdict{replace: [][]byte{[]byte(`{"type":"ask","id":"` + f.id + `"}`)}}
-				}
-				if f.typ == "error" && strings.Contains(string(f.raw), "UnsupportedOperation") {
-					return apiVerdict{replace: [][]byte{[]byte(`{"id":"` + f.id + `",` + test.answer + `}`)}}
-				}
-				return apiVerdict{}
-			})
+			c, _ := startTunnelNotTaking(t, answer, false)
 			start := time.Now()
 			out := c.send(`1`)
-			if test.err == "" {
-				c.request()
-				if took := time.Since(start); took < retryPublish || took > retryPublish+10*time.Millisecond {
-					t.Errorf("%s: again after %v, want %v", test.answer, took, retryPublish)
-				}
-			} else {
-				_, err := out.wait()
-				if err == nil || !strings.Contains(err.Error(), test.err) {
-					t.Errorf("%s: %v", test.answer, err)
-				}
-				if took := time.Since(start); errors.Is(err, errRefused) != (took == 0) ||
-					took > linkTimeout+time.Second {
-					t.Errorf("%s: told after %v, %d tries", test.answer, took, asked.Load())
-				}
-				tries := asked.Load()
-				time.Sleep(time.Minute)
-				if asked.Load() > tries+1 || len(c.events) > 0 {
-					t.Errorf("%s: tried again", test.answer)
-				}
+			c.request()
+			if took := time.Since(start); took < retryPublish || took > retryPublish+10*time.Millisecond {
+				t.Errorf("%s: again after %v, want %v", answer, took, retryPublish)
 			}
 			out.finish()
 		})
 	}
 }
 
-// Two local ends answer: the first that begins an answer gives it, whole.
-func TestCallTwoLocalEnds(t *testing.T) {
+// What a person must mend is told at once. What may pass is told when the time for it is over.
+func TestRequestThatAppSyncNeverTakesIsAnError(t *testing.T) {
+	for _, test := range []struct{ answer, want string }{
+		{
+			answer: `"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
+			want:   "AppSync refused to publish: UnauthorizedException",
+		},
+		{
+			answer: `"type":"publish_error","errors":[{"errorType":"InvalidInputError","message":"m"}]`,
+			want:   `InvalidInputError "m"`,
+		},
+		{
+			answer: `"type":"publish_success","failed":[{"index":0,"code":"EventTooLargeException"}]`,
+			want:   "EventTooLargeException",
+		},
+		{
+			answer: `"type":"publish_error","errors":[{"errorType":"MessageProcessingError",` +
+				`"message":"again"}]`,
+			want: `MessageProcessingError "again"`,
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, asked := startTunnelNotTaking(t, test.answer, true)
+			start := time.Now()
+			out := c.send(`1`)
+			_, err := out.wait()
+			checkError(t, err, test.want)
+			took := time.Since(start)
+			if errors.Is(err, errRefused) != (took == 0) || took > linkTimeout+time.Second {
+				t.Errorf("%s: told after %v, %d tries", test.answer, took, asked.Load())
+			}
+			tries := asked.Load()
+			time.Sleep(time.Minute)
+			if asked.Load() > tries+1 || len(c.events) > 0 {
+				t.Errorf("%s: tried again", test.answer)
+			}
+			out.finish()
+		})
+	}
+}
+
+func TestFirstOfTwoLocalEndsThatBeginsAnAnswerGivesItWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -674,13 +772,12 @@ func TestCallTwoLocalEnds(t *testing.T) {
 		for event := range (part{Type: "response", RequestID: id, Sender: "one"}).split(body) {
 			one = append(one, string(event))
 		}
-		for event := range (part{Type: "error", RequestID: id, Sender: "two", Encoding: "gzip"}).split(
-			other) {
+		theirs := part{Type: "error", RequestID: id, Sender: "two", Encoding: "gzip"}
+		for event := range theirs.split(other) {
 			two = append(two, string(event))
 		}
-		for _, event := range []string{
-			string(part{Type: "accepted", RequestID: id, Sender: "two"}.event()), one[1], two[0], two[1],
-			one[1], one[0]} {
+		accepted := string(part{Type: "accepted", RequestID: id, Sender: "two"}.event())
+		for _, event := range []string{accepted, one[1], two[0], two[1], one[1], one[0]} {
 			c.api.publish("/live-lambda/response/"+id, event)
 		}
 		if a := c.await(out); a.body != string(body) || a.errorType != "" {
@@ -690,25 +787,25 @@ func TestCallTwoLocalEnds(t *testing.T) {
 	})
 }
 
-// Parts of several invocations, interleaved and out of order.
-func TestCallsInterleaved(t *testing.T) {
+func TestAnswersMayComeInterleavedAndOutOfOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
+		type published struct{ channel, event string }
 		var out []*call
-		var events [][2]string // channel and event
+		var events []published
 		var bodies [][]byte
 		for n := range 4 {
 			out = append(out, c.send(fmt.Sprint(n)))
 			id := c.request().RequestID
 			bodies = append(bodies, bytes.Repeat([]byte{byte('a' + n)}, (n+1)*partData))
 			for event := range (part{Type: "response", RequestID: id}).split(bodies[n]) {
-				events = append(events, [2]string{"/live-lambda/response/" + id, string(event)})
+				events = append(events, published{"/live-lambda/response/" + id, string(event)})
 			}
 		}
 		r := rand.New(rand.NewPCG(5, 5))
 		r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 		for _, e := range events {
-			c.api.publish(e[0], e[1])
+			c.api.publish(e.channel, e.event)
 		}
 		for n, o := range out {
 			if a := c.await(o); a.body != string(bodies[n]) {
@@ -719,8 +816,8 @@ func TestCallsInterleaved(t *testing.T) {
 	})
 }
 
-// A local end hears of the end of an invocation by the ID that it knows, also if the link is new by then.
-func TestCallDoneNamesTheRequestThatWasHeard(t *testing.T) {
+// The link may be new by then.
+func TestLocalEndHearsOfACallsEndByTheIDThatItKnows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -739,13 +836,13 @@ func TestCallDoneNamesTheRequestThatWasHeard(t *testing.T) {
 	})
 }
 
-// What anybody may publish on the namespace does no harm, and what it says is in no log line.
-func TestCallHostileMessages(t *testing.T) {
+// Anybody may publish on the namespace.
+func TestHostileMessagesDoNoHarmAndAreQuotedInNoLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
 		id := c.request().RequestID
-		name := c.link().name
+		names := strings.NewReplacer("ID", id, "NAME", c.link().name)
 		for _, hostile := range []string{
 			`{"live_lambda":1,"type":"response","request_id":"ID","index":"marked"}`,
 			`{"live_lambda":1,"type":"response","request_id":"ID","index":1048576}`,
@@ -766,15 +863,15 @@ func TestCallHostileMessages(t *testing.T) {
 			`{"live_lambda":1,"last":true}`,
 			`{"live_lambda":1`, `{"marked`, ``,
 		} {
-			c.api.publish(
-				"/live-lambda/response/"+id, strings.NewReplacer("ID", id, "NAME", name).Replace(hostile))
+			c.api.publish("/live-lambda/response/"+id, names.Replace(hostile))
 			synctest.Wait()
 			if _, a, err := c.look(out); a != nil || err != nil {
 				t.Fatalf("%s: got %+v, %v", hostile, a, err)
 			}
 		}
-		if said := c.logs.String(); strings.Contains(said, "marked") ||
-			strings.Contains(said, "level=ERROR") || strings.Contains(said, "\x1b") {
+		said := c.logs.String()
+		if strings.Contains(said, "marked") || strings.Contains(said, "level=ERROR") ||
+			strings.Contains(said, "\x1b") {
 			t.Errorf("log:\n%s", said)
 		}
 		c.local(part{Type: "response", RequestID: id}, []byte("fine"))
@@ -785,8 +882,7 @@ func TestCallHostileMessages(t *testing.T) {
 	})
 }
 
-// A part of a local end that has gone does not keep another's whole answer from counting.
-func TestCallStrayPart(t *testing.T) {
+func TestStrayPartOfAnotherLocalEndDoesNotKeepAWholeAnswerFromCounting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
