@@ -37,37 +37,21 @@ func protocolExamples(t *testing.T) (examples []string) {
 	return examples
 }
 
-// The examples are what the program itself reads and, but for line breaks between tokens, what it writes.
-func TestProtocolExamples(t *testing.T) {
-	kinds := map[string]int{}        // of examples: a message's type, a publish's dialect
-	messages := map[string]*joiner{} // by type and request ID
-	requests := map[string]string{}  // in one event, by request ID
-	example := func(text string) {   // of a message
-		event := string(asciiJSON([]byte(text)))
-		p, err := parsePart(event)
-		if p == nil || err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		if !validRequestID.MatchString(p.RequestID) {
-			t.Errorf("%s: the request ID is no part of a channel", text)
-		}
-		if p.Type == "" {
-			kinds["a request in one event"]++
-			requests[p.RequestID] = event
-			checkProtocolRequest(t, event)
-			return
-		}
-		kinds[p.Type]++
-		if written := string(p.encode(p.data)); written != event {
-			t.Errorf("the page has\n%s\nthe program writes\n%s", event, written)
-		}
-		key := p.Type + " " + p.RequestID
-		if messages[key] == nil {
-			messages[key] = newJoiner(maxPayload)
-		}
-		if err := messages[key].add(p); err != nil {
-			t.Errorf("%s: %v", text, err)
-		}
+// pageExamples is what the page's examples are together.
+type pageExamples struct {
+	kinds    map[string]int     // how many there are: a message's type, a publish's dialect
+	messages map[string]*joiner // by type and request ID
+	requests map[string]string  // in one event, by request ID
+}
+
+// readExamples reads the page's examples. Each must be what the program itself reads and, but for line breaks
+// between tokens, what it writes.
+func readExamples(t *testing.T) *pageExamples {
+	t.Helper()
+	e := &pageExamples{
+		kinds:    map[string]int{},
+		messages: map[string]*joiner{},
+		requests: map[string]string{},
 	}
 	for _, text := range protocolExamples(t) {
 		var publish struct {
@@ -79,40 +63,91 @@ func TestProtocolExamples(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &publish); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		for _, event := range publish.Events {
-			kinds["a publish"]++
-			example(event)
-			if p, _ := parsePart(event); publish.Channel != "/live-lambda/response/"+p.RequestID {
-				t.Errorf("%s is not the channel of %s", publish.Channel, p.RequestID)
+		switch {
+		case publish.Query != "":
+			e.addMutation(t, text, publish.Variables.Name, publish.Variables.Data)
+		case publish.Events != nil:
+			for _, event := range publish.Events {
+				e.addPublish(t, publish.Channel, event)
 			}
-		}
-		if publish.Query != "" {
-			kinds["a mutation"]++
-			event := publish.Variables.Data
-			example(event)
-			m := graphqlOperation("mutation", []byte(text))
-			if m.fault != nil || m.Channel != publish.Variables.Name || !m.selected.has("name") ||
-				!m.selected.has("data") {
-				t.Errorf("%s: %v", text, m.fault)
-			}
-			p, _ := parsePart(event)
-			link, _, _ := strings.Cut(p.RequestID, "/")
-			if publish.Variables.Name != "/live-lambda/response/"+link {
-				t.Errorf("%s is not the channel of %s", publish.Variables.Name, p.RequestID)
-			}
-		}
-		if publish.Query == "" && publish.Events == nil {
-			example(text)
+		default:
+			e.addMessage(t, text)
 		}
 	}
+	return e
+}
+
+// addMessage checks a message.
+func (e *pageExamples) addMessage(t *testing.T, text string) *part {
+	t.Helper()
+	event := string(asciiJSON([]byte(text)))
+	p, err := parsePart(event)
+	if p == nil || err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if !validRequestID.MatchString(p.RequestID) {
+		t.Errorf("%s: the request ID is no part of a channel", text)
+	}
+	if p.Type == "" {
+		e.kinds["a request in one event"]++
+		e.requests[p.RequestID] = event
+		checkProtocolRequest(t, event)
+		return p
+	}
+	e.kinds[p.Type]++
+	if written := string(p.encode(p.data)); written != event {
+		t.Errorf("the page has\n%s\nthe program writes\n%s", event, written)
+	}
+	key := p.Type + " " + p.RequestID
+	if e.messages[key] == nil {
+		e.messages[key] = newJoiner(maxPayload)
+	}
+	if err := e.messages[key].add(p); err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
+	return p
+}
+
+// addPublish checks an event of a publish to an Event API.
+func (e *pageExamples) addPublish(t *testing.T, channel, event string) {
+	t.Helper()
+	e.kinds["a publish"]++
+	p := e.addMessage(t, event)
+	if channel != "/live-lambda/response/"+p.RequestID {
+		t.Errorf("%s is not the channel of %s", channel, p.RequestID)
+	}
+}
+
+// addMutation checks a publish to a GraphQL API, whose channel is the link's.
+func (e *pageExamples) addMutation(t *testing.T, text, channel, event string) {
+	t.Helper()
+	e.kinds["a mutation"]++
+	p := e.addMessage(t, event)
+	m := graphqlOperation("mutation", []byte(text))
+	if m.fault != nil || m.Channel != channel || !m.selected.has("name") || !m.selected.has("data") {
+		t.Errorf("%s: %v", text, m.fault)
+	}
+	link, _, _ := strings.Cut(p.RequestID, "/")
+	if channel != "/live-lambda/response/"+link {
+		t.Errorf("%s is not the channel of %s", channel, p.RequestID)
+	}
+}
+
+func TestProtocolExamplesAreOfEveryKindAndWhatTheProgramWrites(t *testing.T) {
+	e := readExamples(t)
 	for _, kind := range []string{
 		"a publish", "a mutation", "a request in one event",
-		"request", "accepted", "response", "error", "done", "probe"} {
-		if kinds[kind] == 0 {
+		"request", "accepted", "response", "error", "done", "probe",
+	} {
+		if e.kinds[kind] == 0 {
 			t.Errorf("there is no example of %s", kind)
 		}
 	}
-	for key, j := range messages {
+}
+
+func TestProtocolExamplesInPartsAreWholeMessages(t *testing.T) {
+	e := readExamples(t)
+	for key, j := range e.messages {
 		kind, id, _ := strings.Cut(key, " ")
 		if !j.complete() {
 			t.Errorf("%s is not complete", key)
@@ -122,8 +157,8 @@ func TestProtocolExamples(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
-		if kind == "request" && string(body) != requests[id] {
-			t.Errorf("the request in parts is %s, in one event %s", body, requests[id])
+		if kind == "request" && string(body) != e.requests[id] {
+			t.Errorf("the request in parts is %s, in one event %s", body, e.requests[id])
 		}
 		if kind == "error" && !json.Valid(body) {
 			t.Errorf("an error is %s", body)
@@ -150,7 +185,7 @@ func checkProtocolRequest(t *testing.T, event string) {
 }
 
 // The data that the page shows decoded is what the examples have.
-func TestProtocolDataInWords(t *testing.T) {
+func TestProtocolSaysInWordsWhatTheExamplesDataIs(t *testing.T) {
 	page := protocolPage(t)
 	shown := 0
 	for _, text := range protocolExamples(t) {
@@ -169,7 +204,7 @@ func TestProtocolDataInWords(t *testing.T) {
 }
 
 // The tables have every field of a message and of a request's context.
-func TestProtocolFields(t *testing.T) {
+func TestProtocolHasEveryFieldOfAMessage(t *testing.T) {
 	page := protocolPage(t)
 	for _, message := range []any{part{}, eventContext{}, extensionRequest{}} {
 		typ := reflect.TypeOf(message)
@@ -183,7 +218,7 @@ func TestProtocolFields(t *testing.T) {
 }
 
 // The page's numbers are the program's.
-func TestProtocolNumbers(t *testing.T) {
+func TestProtocolHasTheProgramsNumbers(t *testing.T) {
 	page := protocolPage(t)
 	for what, n := range map[string]int{
 		"data of a part": partData, "a waiting part": partOverhead, "the last index": maxParts - 1,
