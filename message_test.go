@@ -20,8 +20,7 @@ import (
 	"testing"
 )
 
-// What has a bad value is named.
-func TestParsePartNamesTheField(t *testing.T) {
+func TestPartWithABadFieldIsAnErrorThatNamesIt(t *testing.T) {
 	for event, want := range map[string]string{
 		`{"live_lambda":1,"type":7}`:                  "its field type is of another type",
 		`{"live_lambda":1,"request_id":{}}`:           "its field request_id is of another type",
@@ -37,19 +36,37 @@ func TestParsePartNamesTheField(t *testing.T) {
 	}
 }
 
-// What does not fit is said, in the words of neither part: they are from outside.
-func TestJoinerNamesTheContradiction(t *testing.T) {
+// It is said in the words of neither part: they are from outside.
+func TestJoinerSaysHowAPartContradictsTheOthers(t *testing.T) {
 	tests := []struct {
 		had, then part
 		want      string
 	}{
-		{had: part{Type: "response"}, then: part{Type: "error", Index: 1}, want: "its type is another"},
-		{had: part{}, then: part{Encoding: "gzip", Index: 1}, want: "its encoding is another"},
-		{had: part{Index: 1, Last: true}, then: part{Index: 2}, want: "it comes after the last one"},
-		{had: part{Index: 2, Last: true}, then: part{Index: 1, Last: true},
-			want: "it is the last one, and one that comes after it is there"},
-		{had: part{Index: 2}, then: part{Index: 1, Last: true},
-			want: "it is the last one, and one that comes after it is there"},
+		{
+			had:  part{Type: "response"},
+			then: part{Type: "error", Index: 1},
+			want: "its type is another",
+		},
+		{
+			had:  part{},
+			then: part{Encoding: "gzip", Index: 1},
+			want: "its encoding is another",
+		},
+		{
+			had:  part{Index: 1, Last: true},
+			then: part{Index: 2},
+			want: "it comes after the last one",
+		},
+		{
+			had:  part{Index: 2, Last: true},
+			then: part{Index: 1, Last: true},
+			want: "it is the last one, and one that comes after it is there",
+		},
+		{
+			had:  part{Index: 2},
+			then: part{Index: 1, Last: true},
+			want: "it is the last one, and one that comes after it is there",
+		},
 	}
 	for _, test := range tests {
 		j := newJoiner(1000)
@@ -63,8 +80,8 @@ func TestJoinerNamesTheContradiction(t *testing.T) {
 	}
 }
 
-// A message that nobody takes any more is not compressed to its end, and none of its parts comes twice.
-func TestCompressedStops(t *testing.T) {
+// Nobody may take its rest any more. Whoever begins anew gets all of it.
+func TestCompressedMessageMayBeLeftBeforeItsEnd(t *testing.T) {
 	noise := make([]byte, 4*partData)
 	rand.NewChaCha8([32]byte{5}).Read(noise)
 	events := part{Type: "request", RequestID: "l/1"}.compressed(noise[:100], noise[100:])
@@ -83,7 +100,7 @@ func TestCompressedStops(t *testing.T) {
 		}
 	}
 	j := newJoiner(5 * partData)
-	for event := range events { // once more, from the beginning
+	for event := range events {
 		if err := j.add(checkPart(t, event)); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +110,7 @@ func TestCompressedStops(t *testing.T) {
 	}
 }
 
-func TestASCIIJSON(t *testing.T) {
+func TestASCIIJSONHasTheSameTokensInPlainCharacters(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{in: `{}`, want: `{}`}, {in: `[]`, want: `[]`}, {in: `""`, want: `""`}, {in: `null`, want: `null`},
 		{in: `[{},[],{"":{}}]`, want: `[{},[],{"":{}}]`},
@@ -176,41 +193,50 @@ func jsonTokens(t *testing.T, in []byte) (tokens []string) {
 	}
 }
 
-func TestSplitAndJoin(t *testing.T) {
-	random := rand.NewChaCha8([32]byte{1})
+// splitChecked is the parts of a response, which must be as few as they may be.
+func splitChecked(t *testing.T, p part, body []byte) (parts []*part) {
+	t.Helper()
+	for event := range p.split(body) {
+		parts = append(parts, checkPart(t, event))
+	}
+	if want := max(1, (len(body)+partData-1)/partData); len(parts) != want {
+		t.Errorf("%d bytes: %d parts, want %d", len(body), len(parts), want)
+	}
+	return parts
+}
+
+func TestMessageOfAnySizeIsTheSameSplitAndJoinedInAnyOrder(t *testing.T) {
 	noise := make([]byte, maxPayload)
-	random.Read(noise)
+	rand.NewChaCha8([32]byte{1}).Read(noise)
 	text := bytes.Repeat([]byte(`{"name":"value <&> ü","n":12345678901234567890},`), maxPayload/40)
+	check := func(name string, content []byte) {
+		body, encoding := compress(content)
+		if (encoding == "gzip") != (len(content) > gzipAbove) {
+			t.Errorf("%d bytes have encoding %q", len(content), encoding)
+		}
+		p := part{
+			Type:      "response",
+			RequestID: "0123456789abcdef01234567/18446744073709551615",
+			Encoding:  encoding,
+			Sender:    "0123456789abcdef",
+			Headers:   map[string]string{"Content-Type": "application/json"},
+		}
+		for order, parts := range orders(splitChecked(t, p, body)) {
+			got, first := joinParts(t, parts)
+			if !bytes.Equal(got, content) || first.Headers["Content-Type"] != "application/json" {
+				t.Errorf("%d bytes of %s, %s: got %d others, headers %v", len(content), name, order, len(got),
+					first.Headers)
+			}
+		}
+	}
 	for _, size := range []int{
 		0, 1, 2, partData - 1, partData, partData + 1, 5 * partData, 5*partData + 1,
 		gzipAbove - 1, gzipAbove, gzipAbove + 1, maxEvent - 1, maxEvent, maxEvent + 1,
 		maxPayload,
 	} {
-		for name, content := range map[string][]byte{"noise": noise[:size], "text": text[:size]} {
-			if name == "text" && size > maxEvent+1 && size != maxPayload {
-				continue
-			}
-			body, encoding := compress(content[:size])
-			if (encoding == "gzip") != (size > gzipAbove) {
-				t.Errorf("%d bytes have encoding %q", size, encoding)
-			}
-			p := part{Type: "response", RequestID: "0123456789abcdef01234567/18446744073709551615",
-				Encoding: encoding, Sender: "0123456789abcdef",
-				Headers: map[string]string{"Content-Type": "application/json"}}
-			var parts []*part
-			for event := range p.split(body) {
-				parts = append(parts, checkPart(t, event))
-			}
-			if want := max(1, (len(body)+partData-1)/partData); len(parts) != want {
-				t.Errorf("%d bytes of %s: %d parts, want %d", size, name, len(parts), want)
-			}
-			for order, parts := range orders(parts) {
-				got, first := joinParts(t, parts)
-				if !bytes.Equal(got, content) || first.Headers["Content-Type"] != "application/json" {
-					t.Errorf("%d bytes of %s, %s: got %d others, headers %v", size, name, order, len(got),
-						first.Headers)
-				}
-			}
+		check("noise", noise[:size])
+		if size <= maxEvent+1 || size == maxPayload {
+			check("text", text[:size])
 		}
 	}
 }
@@ -229,14 +255,18 @@ func checkPart(t *testing.T, event []byte) *part {
 	return p
 }
 
-// orders is the parts shuffled, with each twice, and where they are few backwards too.
+// orders is the parts shuffled, with each twice, and if they are few backwards too.
 func orders(parts []*part) iter.Seq2[string, []*part] {
 	return func(yield func(string, []*part) bool) {
-		backwards, twice := slices.Clone(parts), slices.Concat(parts, parts)
-		slices.Reverse(backwards)
+		twice := slices.Concat(parts, parts)
 		r := rand.New(rand.NewPCG(1, uint64(len(parts))))
 		r.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
-		_ = yield("shuffled, twice", twice) && len(parts) < 10 && yield("backwards", backwards)
+		if !yield("shuffled, twice", twice) || len(parts) >= 10 {
+			return
+		}
+		backwards := slices.Clone(parts)
+		slices.Reverse(backwards)
+		yield("backwards", backwards)
 	}
 }
 
@@ -253,7 +283,8 @@ func joinParts(t *testing.T, parts []*part) ([]byte, *part) {
 			t.Fatalf("part %d: %v", p.Index, err)
 		}
 		seen[p.Index] = true
-		if all := j.last >= 0 && len(seen) == j.last+1; j.complete() != all {
+		all := j.last >= 0 && len(seen) == j.last+1
+		if j.complete() != all {
 			t.Fatalf("complete is %v after %d parts of %d", j.complete(), len(seen), j.last+1)
 		}
 	}
@@ -264,39 +295,62 @@ func joinParts(t *testing.T, parts []*part) ([]byte, *part) {
 	return body, j.first
 }
 
-func TestSplitStops(t *testing.T) {
+func TestSplitMessageMayBeLeftBeforeItsEnd(t *testing.T) {
 	for range (part{Type: "response"}).split(make([]byte, 5*partData)) {
 		break
 	}
 }
 
-func TestPartEvents(t *testing.T) {
+func TestPartIsWrittenWithoutFieldsThatItDoesNotHave(t *testing.T) {
+	response := part{
+		Type:      "response",
+		RequestID: "l/1",
+		Headers:   map[string]string{"Content-Type": "a<b"},
+	}
+	last := part{
+		Type:      "response",
+		RequestID: "l/1",
+		Index:     2,
+		Last:      true,
+		Trailers:  map[string]string{"T": "'"},
+		Data:      "x", // is what encode is given instead
+	}
+	failed := part{
+		Type:      "error",
+		RequestID: "l/1",
+		Encoding:  "gzip",
+		ErrorType: "ü",
+		XRayCause: "\x00\xff",
+	}
 	tests := []struct {
 		event []byte
 		want  string
 	}{
-		{event: part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
+		{
+			event: part{Type: "accepted", RequestID: "l/1", Sender: "s"}.event(),
 			want: `{"live_lambda":1,"type":"accepted","request_id":"l/1","index":0,"last":true,` +
-				`"sender":"s"}`},
-		{event: part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
+				`"sender":"s"}`,
+		},
+		{
+			event: part{Type: "done", RequestID: "l/1", Outcome: "answered"}.event(),
 			want: `{"live_lambda":1,"type":"done","request_id":"l/1","index":0,"last":true,` +
-				`"outcome":"answered"}`},
-		{event: part{
-			Type: "response", RequestID: "l/1", Headers: map[string]string{"Content-Type": "a<b"}}.encode(
-			[]byte{0xff, 0xef}),
+				`"outcome":"answered"}`,
+		},
+		{
+			event: response.encode([]byte{0xff, 0xef}),
 			want: `{"live_lambda":1,"type":"response","request_id":"l/1","index":0,"last":false,` +
-				`"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`},
-		{event: part{Type: "response", RequestID: "l/1", Index: 2, Last: true,
-			Trailers: map[string]string{"T": "'"},
-			Data:     "x"}.encode(nil),
+				`"headers":{"Content-Type":"a\u003cb"},"data":"_-8"}`,
+		},
+		{
+			event: last.encode(nil),
 			want: `{"live_lambda":1,"type":"response","request_id":"l/1","index":2,"last":true,` +
-				`"trailers":{"T":"\u0027"}}`},
-		{event: part{
-			Type: "error", RequestID: "l/1", Encoding: "gzip", ErrorType: "ü", XRayCause: "\x00\xff"}.
-			encode([]byte("a")),
+				`"trailers":{"T":"\u0027"}}`,
+		},
+		{
+			event: failed.encode([]byte("a")),
 			want: `{"live_lambda":1,"type":"error","request_id":"l/1","index":0,"last":false,` +
-				`"encoding":"gzip",` +
-				`"error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`},
+				`"encoding":"gzip","error_type":"\u00fc","xray_cause":"\u0000\ufffd","data":"YQ"}`,
+		},
 	}
 	for _, test := range tests {
 		if string(test.event) != test.want {
@@ -306,13 +360,15 @@ func TestPartEvents(t *testing.T) {
 	}
 }
 
-func TestParsePart(t *testing.T) {
+// Only the exact key makes a message of version 1, whatever else a result holds.
+func TestEventThatIsNotOfVersion1IsABareResult(t *testing.T) {
 	for _, bare := range []string{
 		"", "null", "true", "0", "1", `"x"`, `"live_lambda"`, `"\"live_lambda\":1"`, "[]",
 		`[{"live_lambda":1}]`, "{}", `{"a":1}`, "{", "not JSON",
 		`{"live_lambda":2}`, `{"live_lambda":"1"}`, `{"live_lambda":1.0}`, `{"live_lambda":10}`,
 		`{"live_lambda":null}`, `{"live_lambda":[1]}`, `{"live_lambda":true}`,
 		`{"LIVE_LAMBDA":1}`, `{"Live_Lambda":1,"type":"response"}`, `{"a":{"live_lambda":1}}`,
+		`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`,
 		`{"live_lambda ":1}`, `{"live_lambda":1`, `{"live_lambda":1}}`, `{"live_lambda":1,"live_lambda":2}`,
 		"{\"live_lambda\":1,\"a\":\"\xff\"", strings.Repeat("[", 20_000),
 	} {
@@ -320,6 +376,9 @@ func TestParsePart(t *testing.T) {
 			t.Errorf("%.50q: got %+v, %v; want a bare result", bare, p, err)
 		}
 	}
+}
+
+func TestEventOfVersion1WithABadFieldIsAShortError(t *testing.T) {
 	for _, bad := range []string{
 		`{"live_lambda":1,"type":7}`, `{"live_lambda":1,"request_id":{}}`, `{"live_lambda":1,"index":"0"}`,
 		`{"live_lambda":1,"index":0.5}`, `{"live_lambda":1,"index":1e300}`,
@@ -335,12 +394,16 @@ func TestParsePart(t *testing.T) {
 			t.Errorf("%s: got %+v, %v; want an error", bad, p, err)
 		}
 	}
-	// A wrong field does not hide whose message it is.
-	if p, err := parsePart(
-		`{"live_lambda":1,"index":"x","type":"response","request_id":"l/1"}`); err == nil || p == nil ||
-		p.RequestID != "l/1" || p.Type != "response" {
+}
+
+func TestBadFieldDoesNotHideWhoseMessageItIs(t *testing.T) {
+	p, err := parsePart(`{"live_lambda":1,"index":"x","type":"response","request_id":"l/1"}`)
+	if err == nil || p == nil || p.RequestID != "l/1" || p.Type != "response" {
 		t.Errorf("got %+v, %v", p, err)
 	}
+}
+
+func TestEventOfVersion1MayHaveMoreFieldsAndNulls(t *testing.T) {
 	for _, good := range []string{
 		`{"live_lambda":1}`, ` {"live_lambda" : 1 , "type" : null } `,
 		`{"type":"accepted","live_lambda":1,"unknown":{"a":[1]}}`,
@@ -354,57 +417,71 @@ func TestParsePart(t *testing.T) {
 	}
 }
 
-func TestJoinerRefuses(t *testing.T) {
-	p := func(index int, last bool) *part {
-		return &part{Type: "response", Index: index, Last: last, data: []byte("x")}
-	}
-	with := func(q *part, change func(*part)) *part { change(q); return q }
+// testPart is a part with one byte of data.
+func testPart(index int, last bool) *part {
+	return &part{Type: "response", Index: index, Last: last, data: []byte("x")}
+}
+
+func TestPartThatContradictsTheOthersIsNotKept(t *testing.T) {
+	otherType := testPart(1, true)
+	otherType.Type = "error"
+	otherEncoding := testPart(0, false)
+	otherEncoding.Encoding = "gzip"
 	tests := []struct {
-		name string
-		had  []*part
-		then *part
-		want string // "": taken, or dropped without a word
+		name      string
+		had, then *part
 	}{
-		{name: "another type", had: []*part{p(0, false)},
-			then: with(p(1, true), func(p *part) { p.Type = "error" }),
-			want: "it contradicts"},
-		{name: "another encoding", had: []*part{p(1, true)},
-			then: with(p(0, false), func(p *part) { p.Encoding = "gzip" }),
-			want: "it contradicts"},
-		{name: "it contradicts", had: []*part{p(2, true)}, then: p(3, false), want: "it contradicts"},
-		{name: "a second last beyond", had: []*part{p(2, true)}, then: p(3, true), want: "it contradicts"},
-		{name: "a second last before", had: []*part{p(2, true)}, then: p(1, true), want: "it contradicts"},
-		{name: "a last before another", had: []*part{p(2, false)}, then: p(1, true), want: "it contradicts"},
-		{name: "a duplicate", had: []*part{p(1, false)}, then: p(1, false)},
-		{name: "a duplicate that says it is the last", had: []*part{p(1, false)}, then: p(1, true)},
-		{name: "the last again", had: []*part{p(1, true)}, then: p(1, true)},
-		{name: "another index", had: []*part{p(1, true)}, then: p(0, false)},
+		{name: "another type", had: testPart(0, false), then: otherType},
+		{name: "another encoding", had: testPart(1, true), then: otherEncoding},
+		{name: "one behind the last", had: testPart(2, true), then: testPart(3, false)},
+		{name: "a second last beyond", had: testPart(2, true), then: testPart(3, true)},
+		{name: "a second last before", had: testPart(2, true), then: testPart(1, true)},
+		{name: "a last before another", had: testPart(2, false), then: testPart(1, true)},
 	}
 	for _, test := range tests {
 		j := newJoiner(1 << 20)
-		for _, q := range test.had {
-			if err := j.add(q); err != nil {
-				t.Errorf("%s: %v", test.name, err)
-			}
+		if err := j.add(test.had); err != nil {
+			t.Errorf("%s: %v", test.name, err)
 		}
 		size, waiting := j.size, len(j.waiting)
 		err := j.add(test.then)
-		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: error %v, want %q", test.name, err, test.want)
+		if err == nil || !strings.Contains(err.Error(), "it contradicts") {
+			t.Errorf("%s: error %v", test.name, err)
 		}
-		if err != nil && (j.size != size || len(j.waiting) != waiting) {
+		if j.size != size || len(j.waiting) != waiting {
 			t.Errorf("%s: it was kept", test.name)
 		}
 	}
 }
 
-// Parts that wait for an earlier one stay within the limit; the one that is next always has a place.
-func TestJoinerLimit(t *testing.T) {
-	j := newJoiner(10_000)
-	data := make([]byte, 2000)
-	kept := 0
+// Parts may be repeated. A part that is there already is dropped without a word.
+func TestPartThatComesTwiceIsNoError(t *testing.T) {
+	tests := []struct {
+		name      string
+		had, then *part
+	}{
+		{name: "a duplicate", had: testPart(1, false), then: testPart(1, false)},
+		{name: "a duplicate that says it is the last", had: testPart(1, false), then: testPart(1, true)},
+		{name: "the last again", had: testPart(1, true), then: testPart(1, true)},
+		{name: "another index", had: testPart(1, true), then: testPart(0, false)},
+	}
+	for _, test := range tests {
+		j := newJoiner(1 << 20)
+		for _, p := range []*part{test.had, test.then} {
+			if err := j.add(p); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+	}
+}
+
+// fillJoiner adds the parts 1 to 99 of 2,000 bytes to a joiner of 10,000, and returns it and how many it
+// keeps.
+func fillJoiner(t *testing.T) (j *joiner, kept int) {
+	t.Helper()
+	j = newJoiner(10_000)
 	for index := 1; index < 100; index++ {
-		err := j.add(&part{Index: index, data: data})
+		err := j.add(&part{Index: index, data: make([]byte, 2000)})
 		if err == nil {
 			kept++
 		} else if !errors.Is(err, errTooBig) {
@@ -414,19 +491,30 @@ func TestJoinerLimit(t *testing.T) {
 			t.Fatalf("%d bytes wait", j.size)
 		}
 	}
-	if kept != 3 {
+	return j, kept
+}
+
+func TestJoinerKeepsNoMoreThanItsLimitOfPartsThatWait(t *testing.T) {
+	if _, kept := fillJoiner(t); kept != 3 {
 		t.Errorf("%d parts wait, want 3", kept)
 	}
+}
+
+func TestFullJoinerHasAPlaceForTheNextPart(t *testing.T) {
+	j, _ := fillJoiner(t)
 	if err := j.add(&part{Index: 0, data: make([]byte, 20_000)}); err != nil {
 		t.Errorf("the next part: %v", err)
 	}
-	if read, err := io.ReadAll(j); err != errMissing || len(read) != 26_000 || j.size != 0 || j.complete() {
+	read, err := io.ReadAll(j)
+	if err != errMissing || len(read) != 26_000 || j.size != 0 || j.complete() {
 		t.Errorf("read %d bytes, %v; %d wait, complete %v", len(read), err, j.size, j.complete())
 	}
-	if err := j.add(&part{Index: 2, data: data}); err != nil || j.size != 0 {
+	err = j.add(&part{Index: 2, data: make([]byte, 2000)})
+	if err != nil || j.size != 0 {
 		t.Errorf("a part that was read: %v, %d bytes", err, j.size)
 	}
-	if err := j.add(&part{Index: 4, Last: true}); err != nil || !j.complete() {
+	err = j.add(&part{Index: 4, Last: true})
+	if err != nil || !j.complete() {
 		t.Errorf("the last part: %v, complete %v", err, j.complete())
 	}
 	if read, err := io.ReadAll(j); err != nil || len(read) != 0 {
@@ -434,16 +522,19 @@ func TestJoinerLimit(t *testing.T) {
 	}
 }
 
-// Of a part that waits nothing is kept but its data: what else it may hold is in no limit.
-func TestJoinerKeepsDataAlone(t *testing.T) {
+// What else a part holds is in no limit.
+func TestJoinerKeepsTheDataOfAPartThatWaitsAndNothingElse(t *testing.T) {
 	before := heap()
 	j := newJoiner(maxPayload)
 	long := strings.Repeat("x", 100<<10)
 	for index := range 100 {
-		p, err := parsePart(
-			string(part{
-				Type: "response", Index: index, Headers: map[string]string{"Content-Type": long},
-				ErrorType: long}.encode([]byte("x"))))
+		written := part{
+			Type:      "response",
+			Index:     index,
+			Headers:   map[string]string{"Content-Type": long},
+			ErrorType: long,
+		}
+		p, err := parsePart(string(written.encode([]byte("x"))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,35 +550,39 @@ func TestJoinerKeepsDataAlone(t *testing.T) {
 	}
 }
 
-// Lambda's limit counts what a message is when it is joined and decompressed.
-func TestJoinLimit(t *testing.T) {
+func TestLimitOfAMessageCountsWhatItIsJoinedAndDecompressed(t *testing.T) {
 	content := make([]byte, maxPayload+1)
 	for _, size := range []int{0, 1, maxPayload - 1, maxPayload, maxPayload + 1} {
 		for encoding, data := range map[string][]byte{
-			"": content[:size], "gzip": gzipTimes(content[:size], 1)} {
+			"":     content[:size],
+			"gzip": gzipTimes(content[:size], 1),
+		} {
 			j := newJoiner(maxPayload)
 			if err := j.add(&part{Encoding: encoding, Last: true, data: data}); err != nil {
 				t.Fatal(err)
 			}
-			if body, err := j.message(maxPayload); errors.Is(err, errTooBig) != (size > maxPayload) ||
-				err == nil && len(body) != size {
+			body, err := j.message(maxPayload)
+			if errors.Is(err, errTooBig) != (size > maxPayload) || err == nil && len(body) != size {
 				t.Errorf("%d bytes %s: got %d, %v", size, encoding, len(body), err)
 			}
 		}
 	}
 }
 
-func TestJoinBroken(t *testing.T) {
-	gz := func(content []byte) []byte { return gzipTimes(content, 1) }
+func TestBrokenGzipIsAnError(t *testing.T) {
 	noise := make([]byte, 1000)
 	rand.NewChaCha8([32]byte{3}).Read(noise)
-	whole := gz(noise)
+	whole := gzipTimes(noise, 1)
 	flipped := slices.Clone(whole)
 	flipped[len(flipped)-8] ^= 1 // of the checksum
 	for name, data := range map[string][]byte{
-		"empty": {}, "no gzip": []byte("hello"), "header only": whole[:10], "cut off": whole[:len(whole)/2],
+		"empty":          {},
+		"no gzip":        []byte("hello"),
+		"header only":    whole[:10],
+		"cut off":        whole[:len(whole)/2],
 		"no checksum":    whole[:len(whole)-8],
-		"wrong checksum": flipped, "rubbish behind": slices.Concat(whole, []byte("rubbish")),
+		"wrong checksum": flipped,
+		"rubbish behind": slices.Concat(whole, []byte("rubbish")),
 	} {
 		j := newJoiner(1 << 20)
 		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
@@ -499,8 +594,7 @@ func TestJoinBroken(t *testing.T) {
 	}
 }
 
-// A gzip bomb costs no more than what it may become.
-func TestJoinBomb(t *testing.T) {
+func TestGzipBombCostsNoMoreThanWhatItMayBecome(t *testing.T) {
 	bomb := gzipTimes(make([]byte, 1<<20), 32)
 	lies := slices.Clone(bomb)
 	binary.LittleEndian.PutUint32(lies[len(lies)-4:], 1) // of its length
@@ -511,7 +605,8 @@ func TestJoinBomb(t *testing.T) {
 		if err := j.add(&part{Encoding: "gzip", Last: true, data: data}); err != nil {
 			t.Fatal(err)
 		}
-		if body, err := j.message(maxPayload); !errors.Is(err, errTooBig) || len(body) > maxPayload+1 {
+		body, err := j.message(maxPayload)
+		if !errors.Is(err, errTooBig) || len(body) > maxPayload+1 {
 			t.Errorf("%s: %d bytes, %v", name, len(body), err)
 		}
 		runtime.ReadMemStats(&after)
@@ -532,21 +627,17 @@ func gzipTimes(content []byte, times int) []byte {
 	return buf.Bytes()
 }
 
-// Only the exact key makes a message of version 1, whatever else a result holds.
-func TestParsePartOtherCase(t *testing.T) {
-	for _, bare := range []string{
-		`{"a":{"live_lambda":1},"LIVE_LAMBDA":1}`, `{"LIVE_LAMBDA":1,"x":["live_lambda"]}`} {
-		if p, err := parsePart(bare); p != nil || err != nil {
-			t.Errorf("%s: %+v, %v", bare, p, err)
-		}
-	}
-}
-
-func TestFirstLine(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a": "a", "a\nb": "a", "\nb": "",
+func TestFirstLineIsShortAndPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                              "",
+		"a":                             "a",
+		"a\nb":                          "a",
+		"\nb":                           "",
 		strings.Repeat("x", 161):        strings.Repeat("x", 160),
 		strings.Repeat("x", 160) + "\n": strings.Repeat("x", 160),
-		"é\x7fc\n":                      "é", "a\u00a0b\u009bc": "a\u00a0b"} {
+		"é\x7fc\n":                      "é",
+		"a\u00a0b\u009bc":               "a\u00a0b",
+	} {
 		if got := firstLine(in); got != want {
 			t.Errorf("%.10q: got %q", in, got)
 		}
