@@ -39,7 +39,7 @@ const (
 	vectorPublishTwo = "e98f8b370e8fd3adbc2b37f0c8d4515a8f8386401ecf0fa1bfb638eec3a27be4"
 	vectorHTTP       = "b16aa82ceefa5f0b57a265a2fdc1286dc55277a4018eac5c3d5ffe78deb137c6"
 	vectorRawHTML    = "0be21895a4586a08abf294b589c5b1f0ba2bd7aa35f56edfca80710740030d8f"
-	// content-length signed too
+	// These sign content-length or a session token too.
 	vectorConnectLen   = "3fbffcc6d66df8e7513a87a1473087d9c0bc6ecb7ef53fe52fd61ac09635d3b3"
 	vectorConnectToken = "e256d9c29f4adfa32b0ea7931f7d4d1c378f351e2fa8ee4f81d1f44b4e9ed3f9"
 	vectorPublishToken = "404b3bf68acf4bdb8ac1784a7597a1293497d0c188b2dbd7d775ee5e84bb0eda"
@@ -63,12 +63,15 @@ func vectorAuth(signature string, more ...string) string {
 		`SignedHeaders=` + signed + `, Signature=` + signature + `"}`
 }
 
-// vector is an operation and its signatures, computed with AWS's own signers: botocore, @smithy/signature-v4
-// and aws-sdk-go-v2 agree on each. Date and keys, which are fictitious, stand in emulator_test.go.
+// vector is an operation and its signatures.
 type vector struct {
-	name, host, region, body string
-	static, session          string // signatures with a static key, and with a session token besides
-	path                     string // where not /event
+	name    string
+	host    string
+	region  string
+	body    string
+	static  string // the signature with a static key
+	session string // the signature with a session token besides
+	path    string // /event if it is empty
 }
 
 const vectorAmzDate = "20150830T123600Z"
@@ -145,10 +148,12 @@ func (v vector) authorization(c credentials) map[string]string {
 	return object
 }
 
+// header is the Authorization header of the vector's operation, for these signed headers.
 func (v vector) header(signed string, c credentials) string {
 	signature := v.static
 	if c.sessionToken != "" {
-		signed, signature = signed+";x-amz-security-token", v.session
+		signed += ";x-amz-security-token"
+		signature = v.session
 	}
 	return "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/" + v.region +
 		"/appsync/aws4_request, SignedHeaders=" + signed + ", Signature=" + signature
@@ -162,19 +167,22 @@ func onVectorDate(t *testing.T, test func(*testing.T)) {
 	})
 }
 
+// api is a client of the API that the vector was signed for. ln serves it.
 func (v vector) api(ln *pipeListener, c credentials) *appsync {
 	a := newTestAPI(ln)
-	a.http.Scheme, a.http.Host, a.region = "http", v.host+":8443", v.region // the port is not signed
+	a.http.Scheme = "http"
+	a.http.Host = v.host + ":8443" // the port is not signed
+	a.region = v.region
 	a.credentials = func(context.Context) (credentials, error) { return c, nil }
 	return a
 }
 
-func TestAuthorizeVectors(t *testing.T) {
+func TestAuthorizationIsWhatAWSsSignersMake(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, v := range slices.Concat(webSocketVectors, graphqlVectors, otherVectors[:1]) {
 			for _, c := range v.credentials() {
-				got, err := v.api(nil, c).authorize(
-					t.Context(), cmp.Or(v.path, "/event"), []byte(v.body), true)
+				path := cmp.Or(v.path, "/event")
+				got, err := v.api(nil, c).authorize(t.Context(), path, []byte(v.body), true)
 				if want := v.authorization(c); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%s: got %v, %v; want %v", v.name, got, err, want)
 				}
@@ -183,51 +191,62 @@ func TestAuthorizeVectors(t *testing.T) {
 	})
 }
 
-func TestAuthorizationSignsTheHeadersGiven(t *testing.T) {
+func TestAuthorizationSignsTheHeadersThatItIsGiven(t *testing.T) {
 	v := otherVectors[1]
 	for _, c := range v.credentials() {
-		headers := map[string]string{"accept": "application/json, text/javascript",
-			"content-encoding": "amz-1.0", "content-length": "2",
-			"content-type": "application/json; charset=UTF-8", "host": v.host,
-			"x-amz-date": vectorAmzDate}
+		headers := map[string]string{
+			"accept":           "application/json, text/javascript",
+			"content-encoding": "amz-1.0",
+			"content-length":   "2",
+			"content-type":     "application/json; charset=UTF-8",
+			"host":             v.host,
+			"x-amz-date":       vectorAmzDate,
+		}
 		if c.sessionToken != "" {
 			headers["x-amz-security-token"] = c.sessionToken
 		}
 		got := c.authorization(v.region, vectorAmzDate, "/event", headers, []byte(v.body))
-		if want := v.header(
-			"accept;content-encoding;content-length;content-type;host;x-amz-date", c); got != want {
+		want := v.header("accept;content-encoding;content-length;content-type;host;x-amz-date", c)
+		if got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 	}
 }
 
-// What goes out on a WebSocket is signed as the vectors are: the handshake's sub-protocol and both
-// operations.
-func TestSessionVectors(t *testing.T) {
+func TestHandshakeIsSignedInASubProtocol(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, c := range webSocketVectors[0].credentials() {
 			ln := newPipeListener("example.com")
-			s, p := connectSession(t, ln, webSocketVectors[0].api(ln, c))
+			_, p := connectSession(t, ln, webSocketVectors[0].api(ln, c))
 			offered := strings.Split(p.request.Header.Get("Sec-WebSocket-Protocol"), ", ")
 			if len(offered) != 2 || offered[0] != "aws-appsync-event-ws" {
 				t.Fatalf("sub-protocols %q", offered)
 			}
 			encoded, _ := strings.CutPrefix(offered[1], "header-")
 			raw, err := base64.RawURLEncoding.DecodeString(encoded)
-			if got, want := jsonStrings(t, raw),
-				webSocketVectors[0].authorization(c); err != nil || !reflect.DeepEqual(got, want) {
+			got, want := jsonStrings(t, raw), webSocketVectors[0].authorization(c)
+			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("connect: got %v, %v; want %v", got, err, want)
 			}
+		}
+	})
+}
+
+func TestOperationsOnAWebSocketAreSigned(t *testing.T) {
+	onVectorDate(t, func(t *testing.T) {
+		for _, c := range webSocketVectors[0].credentials() {
+			ln := newPipeListener("example.com")
+			s, p := connectSession(t, ln, webSocketVectors[0].api(ln, c))
 			for _, v := range webSocketVectors[2:] {
 				var body clientMessage
 				if err := json.Unmarshal([]byte(v.body), &body); err != nil {
 					t.Fatal(err)
 				}
-				done := async(func() (bool, error) {
+				done := asyncError(func() error {
 					if body.Events == nil {
-						return true, s.subscribe(t.Context(), ackTimeout, body.Channel, func(string) {})
+						return s.subscribe(t.Context(), ackTimeout, body.Channel, func(string) {})
 					}
-					return true, s.publish(t.Context(), body.Channel, asBytes(body.Events), true)
+					return s.publish(t.Context(), body.Channel, asBytes(body.Events), true)
 				})
 				m := p.operation(strings.Fields(v.name)[0])
 				if !reflect.DeepEqual(m.Authorization, v.authorization(c)) || m.Channel != body.Channel ||
@@ -235,21 +254,21 @@ func TestSessionVectors(t *testing.T) {
 					t.Errorf("%s: got %+v", v.name, m)
 				}
 				p.say(`{"type":"%s_success","id":"%s"}`, m.Type, m.ID)
-				if r := <-done; r.err != nil {
-					t.Error(r.err)
+				if err := <-done; err != nil {
+					t.Error(err)
 				}
 			}
 		}
 	})
 }
 
-func TestPublishHTTPSVectors(t *testing.T) {
+func TestPublishOverHTTPSIsSigned(t *testing.T) {
 	onVectorDate(t, func(t *testing.T) {
 		for _, c := range httpVector.credentials() {
 			ln := newPipeListener("example.com")
 			a := httpVector.api(ln, c)
-			done := async(func() (bool, error) {
-				return true, a.publishHTTPS(t.Context(), ackTimeout, []byte(httpVector.body))
+			done := asyncError(func() error {
+				return a.publishHTTPS(t.Context(), ackTimeout, []byte(httpVector.body))
 			})
 			p := acceptPeer(t, ln)
 			body, err := io.ReadAll(p.request.Body)
@@ -259,52 +278,55 @@ func TestPublishHTTPSVectors(t *testing.T) {
 			h := p.request.Header
 			got := []string{
 				p.request.Method, p.request.RequestURI, p.request.Host, h.Get("Content-Type"),
-				h.Get("X-Amz-Date"), h.Get("X-Amz-Security-Token"), h.Get("Authorization")}
+				h.Get("X-Amz-Date"), h.Get("X-Amz-Security-Token"), h.Get("Authorization"),
+			}
 			want := []string{
 				"POST", "/event", vectorHost, "application/json", vectorAmzDate, c.sessionToken,
-				httpVector.header("content-type;host;x-amz-date", c)}
+				httpVector.header("content-type;host;x-amz-date", c),
+			}
 			if !slices.Equal(got, want) {
 				t.Errorf("got %q\nwant %q", got, want)
 			}
-			p.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 29\r\n\r\n" +
-				`{"successful":[],"failed":[]}`)
-			if r := <-done; r.err != nil {
-				t.Error(r.err)
+			if err := p.answer(`200 {"successful":[],"failed":[]}`); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
 			}
 		}
 	})
 }
 
-func TestAuthorizeAPIKey(t *testing.T) {
+// AWS's page lists these two fields.
+func TestAuthorizationByAPIKeyHasHostAndKeyAlone(t *testing.T) {
 	a := newTestAPI(nil)
-	a.http.Host, a.apiKey = vectorHost+":443", "da2-key"
+	a.http.Host = vectorHost + ":443"
+	a.apiKey = "da2-key"
 	got, err := a.authorize(t.Context(), "/event", []byte("{}"), true)
-	// what AWS's page lists, and nothing else
-	if want := map[string]string{"host": vectorHost, "x-api-key": "da2-key"}; err != nil ||
-		!maps.Equal(got, want) {
+	want := map[string]string{"host": vectorHost, "x-api-key": "da2-key"}
+	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
 
-// Credentials are read at every signing.
-func TestAuthorizeReadsCredentials(t *testing.T) {
+func TestCredentialsAreReadAtEverySigning(t *testing.T) {
 	a := newTestAPI(nil)
 	n := 0
 	a.credentials = func(context.Context) (credentials, error) {
-		if n++; n == 3 {
+		n++
+		if n == 3 {
 			return credentials{}, errors.New("the endpoint is gone")
 		}
 		return credentials{accessKeyID: fmt.Sprint("AKID", n), secretAccessKey: "s"}, nil
 	}
-	for _, want := range []string{"AKID1", "AKID2", ""} {
+	for _, want := range []string{"AKID1", "AKID2"} {
 		object, err := a.authorize(t.Context(), "/event", []byte("{}"), true)
-		if want == "" {
-			if err == nil || err.Error() != "read AWS credentials: the endpoint is gone" {
-				t.Errorf("error %v", err)
-			}
-		} else if got := object["Authorization"]; err != nil ||
-			!strings.Contains(got, "Credential="+want+"/") {
+		if got := object["Authorization"]; err != nil || !strings.Contains(got, "Credential="+want+"/") {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
+	}
+	_, err := a.authorize(t.Context(), "/event", []byte("{}"), true)
+	if err == nil || err.Error() != "read AWS credentials: the endpoint is gone" {
+		t.Errorf("error %v", err)
 	}
 }

@@ -34,9 +34,8 @@ func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *c
 	return c
 }
 
-// A stream ends with its call, whatever of it has come: else a slow reader could make it outlast the
-// deadline.
-func TestCallReadEnds(t *testing.T) {
+// A slow reader could make it outlast the deadline otherwise.
+func TestStreamEndsWithItsCallWhateverOfItHasCome(t *testing.T) {
 	ctx, cancel := context.WithDeadlineCause(
 		t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
 	defer cancel()
@@ -53,10 +52,9 @@ func TestCallReadEnds(t *testing.T) {
 	}
 }
 
-// A stream whose last part has come and is not read to its end is given up with its call all the same: what
-// of it is not passed on must not be missing in a response that looks whole. The runs differ in which of two
-// ready channels is drawn.
-func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
+// What of it is not passed on must not be missing in a response that looks whole. The runs differ in which of
+// two ready channels is drawn.
+func TestStreamEndsWithItsCallBeforeItsLastPartIsRead(t *testing.T) {
 	for range 30 {
 		c := streamingCall(t.Context(), t, "all of it", true)
 		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
@@ -72,29 +70,30 @@ func TestCallReadEndsBeforeTheLastPartIsRead(t *testing.T) {
 	}
 }
 
-// A stream that has been read to its end is whole, whatever becomes of its call then.
-func TestCallReadEndsAfterTheLastPartIsRead(t *testing.T) {
+func TestStreamThatIsReadToItsEndIsWholeWhateverBecomesOfItsCall(t *testing.T) {
 	c := streamingCall(t.Context(), t, "all of it", true)
 	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	c.cancel(&failure{errorType: "LiveLambda.Gone", message: "it is over"})
-	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF || c.failed() != nil ||
-		c.trailer.Get(typeHeader) != "" {
-		t.Errorf("read %d, %v, broken %v, trailers %v", n, err, c.failed(), c.trailer)
+	if n, err := c.Read(make([]byte, 100)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if f := c.failed(); f != nil || c.trailer.Get(typeHeader) != "" {
+		t.Errorf("broken %v, trailers %v", f, c.trailer)
 	}
 }
 
-// An answer above Lambda's limit is what Lambda would make of it.
-func TestCallTooLarge(t *testing.T) {
+// Lambda would make the same of it.
+func TestAnswerAboveLambdasLimitIsAnErrorOfItsSize(t *testing.T) {
 	for name, answers := range map[string]func(id string) iter.Seq[[]byte]{
 		"bomb": func(id string) iter.Seq[[]byte] {
-			return part{
-				Type: "response", RequestID: id, Encoding: "gzip"}.split(gzipTimes(make([]byte, 1<<20), 7))
+			p := part{Type: "response", RequestID: id, Encoding: "gzip"}
+			return p.split(gzipTimes(make([]byte, 1<<20), 7))
 		},
 		"parts": func(id string) iter.Seq[[]byte] {
-			return part{
-				Type: "response", RequestID: id, Index: 1}.from(1, make([]byte, maxPayload+2*maxEvent))
+			p := part{Type: "response", RequestID: id, Index: 1}
+			return p.from(1, make([]byte, maxPayload+2*maxEvent))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,73 +120,95 @@ func (p part) from(index int, body []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		n := 0
 		for event := range p.split(body) {
-			if n++; n > index && !yield(event) {
+			n++
+			if n <= index {
+				continue
+			}
+			if !yield(event) {
 				return
 			}
 		}
 	}
 }
 
-// A stream can be read as soon as its first part is there.
-func TestCallStream(t *testing.T) {
+// streamReader reads a call's stream, and keeps what each Read gives and the error at the end.
+type streamReader struct {
+	t    *testing.T
+	read chan string
+}
+
+func startReading(t *testing.T, out *call) *streamReader {
+	r := &streamReader{t: t, read: make(chan string, 100)}
+	go func() { // ends with the stream
+		var b [100]byte
+		for {
+			n, err := out.Read(b[:])
+			if n > 0 {
+				r.read <- string(b[:n])
+			}
+			if err != nil {
+				r.read <- err.Error()
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// want checks what has been read since the last time.
+func (r *streamReader) want(pieces ...string) {
+	r.t.Helper()
+	if got := receivedMessages(r.read); !slices.Equal(got, pieces) {
+		r.t.Errorf("read %q, want %q", got, pieces)
+	}
+}
+
+// sayPart publishes a part of a local end, and waits until it has been dealt with.
+func (c *tunnelTest) sayPart(p part, data string) {
+	c.t.Helper()
+	c.api.publish("/live-lambda/response/"+p.RequestID, string(p.encode([]byte(data))))
+	synctest.Wait()
+}
+
+func TestStreamCanBeReadAsSoonAsItsFirstPartIsThereAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
 		id := c.request().RequestID
-		headers := map[string]string{
-			"Lambda-Runtime-Function-Response-Mode": "streaming", "Content-Type": "text/plain"}
-		say := func(index int, data string, more ...func(*part)) {
-			p := part{Type: "response", RequestID: id, Index: index}
-			for _, change := range more {
-				change(&p)
-			}
-			c.api.publish("/live-lambda/response/"+id, string(p.encode([]byte(data))))
-			synctest.Wait()
+		first := part{
+			Type:      "response",
+			RequestID: id,
+			Headers: map[string]string{
+				"Lambda-Runtime-Function-Response-Mode": "streaming",
+				"Content-Type":                          "text/plain",
+			},
 		}
-		say(1, "two")
+		last := part{
+			Type:      "response",
+			RequestID: id,
+			Index:     4,
+			Last:      true,
+			Trailers:  map[string]string{"Lambda-Runtime-Function-Error-Type": "E"},
+		}
+		middle := func(index int) part { return part{Type: "response", RequestID: id, Index: index} }
+
+		c.sayPart(middle(1), "two")
 		if _, a, _ := c.look(out); a != nil {
 			t.Errorf("an answer without part 0: %+v", a)
 		}
-		say(0, "one", func(p *part) { p.Headers = headers })
+		c.sayPart(first, "one")
 		if a, err := out.wait(); err != nil || a.size >= 0 || a.contentType != "text/plain" {
 			t.Fatalf("got %+v, %v", a, err)
 		}
-		read := make(chan string, 100)
-		go func() { // ends with the stream
-			var b [100]byte
-			for {
-				n, err := out.Read(b[:])
-				if n > 0 {
-					read <- string(b[:n])
-				}
-				if err != nil {
-					read <- err.Error()
-					return
-				}
-			}
-		}()
-		want := func(pieces ...string) {
-			t.Helper()
-			synctest.Wait()
-			var got []string
-			for len(read) > 0 {
-				got = append(got, <-read)
-			}
-			if !slices.Equal(got, pieces) {
-				t.Errorf("read %q, want %q", got, pieces)
-			}
-		}
-		want("one", "two")
-		say(1, "again")
-		want()
-		say(4, "last", func(p *part) {
-			p.Last = true
-			p.Trailers = map[string]string{"Lambda-Runtime-Function-Error-Type": "E"}
-		})
-		say(3, "four")
-		want()
-		say(2, "") // an empty part is passed over
-		want("four", "last", "EOF")
+		r := startReading(t, out)
+		r.want("one", "two")
+		c.sayPart(middle(1), "again")
+		r.want()
+		c.sayPart(last, "last")
+		c.sayPart(middle(3), "four")
+		r.want()
+		c.sayPart(middle(2), "") // an empty part is passed over
+		r.want("four", "last", "EOF")
 		if out.trailer.Get("Lambda-Runtime-Function-Error-Type") != "E" {
 			t.Errorf("trailers %v", out.trailer)
 		}
@@ -196,15 +217,19 @@ func TestCallStream(t *testing.T) {
 	})
 }
 
-// A part of a stream without data is waited behind, not taken for its end or for a fault.
-func TestCallStreamEmptyParts(t *testing.T) {
+func TestPartOfAStreamWithoutDataIsNeitherItsEndNorAFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
 		id, l := c.request().RequestID, c.link()
 		say := func(index int, data string) {
-			p := part{Type: "response", RequestID: id, Index: index, Last: index == 3,
-				Headers: map[string]string{modeHeader: "streaming"}}
+			p := part{
+				Type:      "response",
+				RequestID: id,
+				Index:     index,
+				Last:      index == 3,
+				Headers:   map[string]string{modeHeader: "streaming"},
+			}
 			c.receive(l, string(p.encode([]byte(data))))
 		}
 		say(0, "")
@@ -216,17 +241,16 @@ func TestCallStreamEmptyParts(t *testing.T) {
 			synctest.Wait()
 			say(index, data)
 		}
-		if got := <-read; got.value != "data" || got.err != nil ||
-			len(out.trailer.Get(typeHeader)) > 0 {
+		got := <-read
+		if got.value != "data" || got.err != nil || len(out.trailer.Get(typeHeader)) > 0 {
 			t.Errorf("read %q, %v, trailers %v", got.value, got.err, out.trailer)
 		}
 		out.finish()
 	})
 }
 
-// What is large goes with finish, though stopped timers keep the call for a while; a Read that is late still
-// finds the trailers.
-func TestCallFinishKeepsNothingLarge(t *testing.T) {
+// Stopped timers keep the call itself for a while.
+func TestFinishedCallKeepsNothingLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -238,10 +262,19 @@ func TestCallFinishKeepsNothingLarge(t *testing.T) {
 			t.Errorf("kept: event %q, answer %v, parts %v", out.event, out.answer, out.parts)
 		}
 		c.done()
-		out = c.send(`1`)
+	})
+}
+
+func TestLateReadOfAFinishedCallFindsItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startTunnel(t, eventAPIOptions{}, nil)
+		out := c.send(`1`)
 		stream := part{
-			Type: "response", RequestID: c.request().RequestID, Last: true,
-			Headers: map[string]string{modeHeader: "streaming"}}
+			Type:      "response",
+			RequestID: c.request().RequestID,
+			Last:      true,
+			Headers:   map[string]string{modeHeader: "streaming"},
+		}
 		c.local(stream, nil)
 		if _, err := out.wait(); err != nil {
 			t.Fatal(err)
@@ -253,15 +286,19 @@ func TestCallFinishKeepsNothingLarge(t *testing.T) {
 	})
 }
 
-// Parts of a stream that are too far ahead are dropped without harm: they will be repeated.
-func TestCallStreamWindow(t *testing.T) {
+// They will be repeated.
+func TestPartsOfAStreamThatAreTooFarAheadAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
 		id, l := c.request().RequestID, c.link()
 		say := func(index int, data []byte) {
-			p := part{Type: "response", RequestID: id, Index: index,
-				Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}
+			p := part{
+				Type:      "response",
+				RequestID: id,
+				Index:     index,
+				Headers:   map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"},
+			}
 			c.receive(l, string(p.encode(data)))
 		}
 		say(0, []byte("x"))
@@ -288,24 +325,18 @@ func TestCallStreamWindow(t *testing.T) {
 	})
 }
 
-// Parts that do not fit together are dropped, and the answer's repetition gets another chance.
-func TestCallBrokenAnswer(t *testing.T) {
+func TestBrokenAnswerIsDroppedAndItsRepetitionCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
-		id := c.request().RequestID
-		for _, data := range [][]byte{[]byte("marked, not gzip"), gzipTimes([]byte("good"), 1)} {
-			c.api.publish(
-				"/live-lambda/response/"+id,
-				string(part{Type: "response", RequestID: id, Encoding: "gzip", Last: true}.encode(data)))
-			synctest.Wait()
-			c.look(out)
-		}
+		p := part{Type: "response", RequestID: c.request().RequestID, Encoding: "gzip", Last: true}
+		c.sayPart(p, "marked, not gzip")
+		c.sayPart(p, string(gzipTimes([]byte("good"), 1)))
 		if _, a, err := c.look(out); err != nil || a == nil || readAll(a.body) != "good" {
 			t.Errorf("got %+v, %v", a, err)
 		}
-		if said := c.logs.String(); strings.Count(said, "level=WARN") != 1 ||
-			strings.Contains(said, "marked") {
+		said := c.logs.String()
+		if strings.Count(said, "level=WARN") != 1 || strings.Contains(said, "marked") {
 			t.Errorf("log:\n%s", said)
 		}
 		out.finish()
