@@ -48,11 +48,14 @@ func FuzzLocalMessages(f *testing.F) {
 	request := `{"request_id":"aaaa/1","event_payload":{"a":1},"context":{"request_id":"r",` +
 		`"function_name":"f","deadline_ms":32503680000000},"live_lambda":1}`
 	body, encoding := compress(slices.Concat([]byte(request), bytes.Repeat([]byte(" "), gzipAbove)))
-	for _, seed := range []string{request,
+	for _, seed := range []string{
+		request,
 		string(part{Type: "request", RequestID: "aaaa/2", Encoding: encoding}.encode(body)),
 		`{"live_lambda":1,"type":"request","request_id":"a/1","index":3}`,
 		string(part{Type: "done", RequestID: "aaaa/1", Outcome: "answered"}.event()),
-		string(part{Type: "probe", RequestID: "aaaa/probe"}.event()), "[]", "{", `{"live_lambda":1}`} {
+		string(part{Type: "probe", RequestID: "aaaa/probe"}.event()),
+		"[]", "{", `{"live_lambda":1}`,
+	} {
 		f.Add(seed, seed)
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
@@ -103,21 +106,26 @@ func FuzzReadConfig(f *testing.F) {
 			cfg.extensionName == "" {
 			t.Errorf("port %s, accept timeout %v, name %q", cfg.port, cfg.accept, cfg.extensionName)
 		}
-		if a := cfg.api; a != nil {
-			for _, u := range []*url.URL{a.http, a.realtime} {
-				if again, err := url.Parse(u.String()); err != nil || again.Host != u.Host ||
-					u.Hostname() == "" {
-					t.Errorf("the URL %q: %v", u, err)
-				}
-				if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u)) {
-					t.Errorf("no TLS to %q", u)
-				}
-			}
-			if !publishChannel.MatchString(a.requests) {
-				t.Errorf("requests go to %q", a.requests)
+		if cfg.api != nil {
+			checkEndpoint(t, cfg.api.http)
+			checkEndpoint(t, cfg.api.realtime)
+			if !publishChannel.MatchString(cfg.api.requests) {
+				t.Errorf("requests go to %q", cfg.api.requests)
 			}
 		}
 	})
+}
+
+// checkEndpoint checks that a URL is one, and that TLS protects what goes there unless it is this machine.
+func checkEndpoint(t *testing.T, u *url.URL) {
+	t.Helper()
+	again, err := url.Parse(u.String())
+	if err != nil || again.Host != u.Host || u.Hostname() == "" {
+		t.Errorf("the URL %q: %v", u, err)
+	}
+	if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u)) {
+		t.Errorf("no TLS to %q", u)
+	}
 }
 
 // FuzzAuthorization: the canonical form never panics, the same input has the same signature, and any change
@@ -138,14 +146,13 @@ func FuzzAuthorization(f *testing.F) {
 			strings.Trim(signature, "0123456789abcdef") != "" {
 			t.Errorf("got %q", got)
 		}
+		otherSecret := credentials{accessKeyID: key, secretAccessKey: secret + "x"}
 		for i, other := range []string{
 			c.authorization(region, date, path, headers, append(slices.Clone(body), 'x')),
 			c.authorization(region, date, path, map[string]string{name: value + "x"}, body),
 			c.authorization(region, date, path+"x", headers, body),
 			c.authorization(region+"x", date, path, headers, body),
-			credentials{
-				accessKeyID: key, secretAccessKey: secret + "x"}.authorization(
-				region, date, path, headers, body),
+			otherSecret.authorization(region, date, path, headers, body),
 		} {
 			if strings.HasSuffix(other, signature) {
 				t.Errorf("change %d has the same signature", i)
@@ -170,9 +177,10 @@ func FuzzASCIIJSON(f *testing.F) {
 // FuzzParts: whatever arrives, parsing and joining stay within their limits and agree with each other. The
 // lines of the input are events.
 func FuzzParts(f *testing.F) {
+	// The last part comes first.
 	events := func(p part, body []byte) (lines string) {
 		for event := range p.split(body) {
-			lines = string(event) + "\n" + lines // the last comes first
+			lines = string(event) + "\n" + lines
 		}
 		return lines
 	}
@@ -191,31 +199,14 @@ func FuzzParts(f *testing.F) {
 		j := newJoiner(4096)
 		for line := range strings.Lines(lines) {
 			p, err := parsePart(line)
-			switch {
-			case p == nil && err != nil:
+			if p == nil && err != nil {
 				t.Fatalf("an error of a bare result: %v", err)
-			case p == nil:
-			case err == nil:
-				if p.Index < 0 || p.Index >= 1<<20 || len(p.data) > len(line) {
-					t.Fatalf("%q was parsed as %+v", line, p)
-				}
-				checkPlain(t, p.encode(p.data))
-				if again, err := parsePart(string(p.encode(p.data))); err != nil ||
-					!bytes.Equal(again.data, p.data) || again.Index != p.Index || again.Last != p.Last {
-					t.Fatalf("%q was encoded, then parsed as %+v, %v", line, again, err)
-				}
+			}
+			if p != nil && err == nil {
+				checkParsed(t, line, p)
 				j.add(p)
 			}
-			size := 0
-			for index, data := range j.waiting {
-				size += len(data) + partOverhead
-				if index < j.next || j.last >= 0 && index > j.last {
-					t.Fatalf("part %d waits, of %d to %d", index, j.next, j.last)
-				}
-			}
-			if size != j.size || size > j.limit+len(line)+partOverhead {
-				t.Fatalf("%d bytes wait, counted %d", size, j.size)
-			}
+			checkWaiting(t, j, len(line))
 		}
 		if !j.complete() {
 			return
@@ -226,13 +217,56 @@ func FuzzParts(f *testing.F) {
 	})
 }
 
+// checkParsed checks a part that a line was parsed as: it is within its limits, and the same when it has been
+// written and read once more.
+func checkParsed(t *testing.T, line string, p *part) {
+	t.Helper()
+	if p.Index < 0 || p.Index >= 1<<20 || len(p.data) > len(line) {
+		t.Fatalf("%q was parsed as %+v", line, p)
+	}
+	event := p.encode(p.data)
+	checkPlain(t, event)
+	again, err := parsePart(string(event))
+	if err != nil || !bytes.Equal(again.data, p.data) || again.Index != p.Index || again.Last != p.Last {
+		t.Fatalf("%q was encoded, then parsed as %+v, %v", line, again, err)
+	}
+}
+
+// checkWaiting checks what waits in a joiner, whose size may be over its limit by the line that came last.
+func checkWaiting(t *testing.T, j *joiner, line int) {
+	t.Helper()
+	size := 0
+	for index, data := range j.waiting {
+		size += len(data) + partOverhead
+		if index < j.next || j.last >= 0 && index > j.last {
+			t.Fatalf("part %d waits, of %d to %d", index, j.next, j.last)
+		}
+	}
+	if size != j.size || size > j.limit+line+partOverhead {
+		t.Fatalf("%d bytes wait, counted %d", size, j.size)
+	}
+}
+
+// fuzzLink is the name of the link in FuzzReceive.
+const fuzzLink = "0123456789abcdef01234567"
+
+// dataMessage is what AppSync says when an event comes for subscription 1.
+func dataMessage(event any) []byte {
+	return mustJSON(map[string]any{"type": "data", "id": "1", "event": event})
+}
+
 // FuzzReceive: whatever AppSync sends, the reader lives, and the log has no more than a short line of it,
 // which tells nothing of an event.
 func FuzzReceive(f *testing.F) {
-	const id = "0123456789abcdef01234567"
-	data := func(event any) []byte {
-		return mustJSON(map[string]any{"type": "data", "id": "1", "event": event})
+	const id = fuzzLink
+	data := dataMessage
+	streaming := part{
+		Type:      "response",
+		RequestID: id + "/1",
+		Last:      true,
+		Headers:   map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"},
 	}
+	failed := part{Type: "error", RequestID: id + "/1", Encoding: "gzip", ErrorType: "T", Last: true}
 	f.Add([]byte(`{"type":"ka"}`))
 	f.Add([]byte(`{"type":"connection_ack","connectionTimeoutMs":300000}`))
 	f.Add([]byte(
@@ -241,75 +275,104 @@ func FuzzReceive(f *testing.F) {
 	f.Add(data("7"))
 	f.Add(data([]string{`{"a":1}`, `"x"`}))
 	f.Add(data(string(part{Type: "accepted", RequestID: id + "/1"}.event())))
-	f.Add(data(string(
-		part{Type: "response", RequestID: id + "/1", Last: true,
-			Headers: map[string]string{"Lambda-Runtime-Function-Response-Mode": "streaming"}}.encode(
-			[]byte("a")))))
-	f.Add(data(string(
-		part{Type: "error", RequestID: id + "/1", Encoding: "gzip", ErrorType: "T", Last: true}.encode(
-			gzipTimes([]byte("{}"), 1)))))
+	f.Add(data(string(streaming.encode([]byte("a")))))
+	f.Add(data(string(failed.encode(gzipTimes([]byte("{}"), 1)))))
 	f.Add(data(string(part{Type: "probe", RequestID: id + "/probe"}.event())))
 	f.Add(data(string(part{Type: "response", RequestID: id + "/9", Last: true}.event())))
 	f.Add(data(string(part{Type: "acce\x7fted", RequestID: id + "/1", Last: true}.event())))
 	f.Add([]byte(`{"type":"data","id":"3","event":"null"}`))
 	f.Add([]byte(`{"type":"data","id":"2"}`)) // the ID of an operation that waits
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
-		f.Add(mustJSON(
-			map[string]any{
-				"type": "error",
-				"errors": []apiError{
-					{ErrorType: strings.Repeat(kind, 200), Message: strings.Repeat("\x01", 500)}}}))
+		long := apiError{ErrorType: strings.Repeat(kind, 200), Message: strings.Repeat("\x01", 500)}
+		f.Add(mustJSON(map[string]any{"type": "error", "errors": []apiError{long}}))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		logs := new(logLines)
-		a := newTestAPI(nil)
-		a.log = logs.logger()
-		ctx, fail := context.WithCancelCause(t.Context())
-		fail(errors.New("closed"))
-		tn := newTunnel(a, false)
-		s := newSession(a)
-		s.name = id
-		s.conn = &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}
-		s.ctx, s.drop = ctx, fail
-		s.expect("")
-		s.expect("2")
-		l := &link{session: s, t: tn}
-		c := &call{t: tn, mu: &tn.mu, n: 1, link: l, ctx: t.Context(), cancel: func(error) {}, phase: sent,
-			changed: make(chan struct{}, 1), parts: map[string]*joiner{}, context: []byte(`{"a":1}`)}
-		tn.calls[1], tn.lastN = c, 9
-		s.subs["1"] = func(event string) { p, err := parsePart(event); l.receiveEvent(event, p, err) }
-		s.subs["3"] = func(event string) {
-			tn.mu.Lock()
-			defer tn.mu.Unlock()
-			c.takeBare(l, event, true)
-		}
+		s, c := receivingSession(t, logs)
 		marked := "marked, not to be told " + string(raw)
 		cut := part{
-			Type: "response", RequestID: id + "/1", Encoding: "gzip", Last: true,
-			Headers: map[string]string{"Content-Type": marked}}
+			Type:      "response",
+			RequestID: id + "/1",
+			Encoding:  "gzip",
+			Last:      true,
+			Headers:   map[string]string{"Content-Type": marked},
+		}
 		messages := [][]byte{
-			raw, data(marked), data(string(cut.encode([]byte(marked)))), data([]string{marked, marked}),
-			mustJSON(map[string]any{"type": "data", "id": "3", "event": marked})}
+			raw,
+			data(marked),
+			data(string(cut.encode([]byte(marked)))),
+			data([]string{marked, marked}),
+			mustJSON(map[string]any{"type": "data", "id": "3", "event": marked}),
+		}
 		for _, message := range slices.Concat(messages, messages) { // twice: nothing may block the reader
 			before := len(logs.String())
 			s.receive(json.NewDecoder(bytes.NewReader(message)))
-			line, end := strings.CutSuffix(logs.String()[before:], "\n")
-			if line == "" && !end {
-				continue
+			said := logs.String()[before:]
+			if said != "" {
+				checkShortLine(t, said)
 			}
-			// AppSync's words are cut, but may be escaped twice.
-			if !end || !strings.HasPrefix(line, "time=") || len(line) > 2000 ||
-				strings.ContainsFunc(line, unicode.IsControl) {
-				t.Errorf("log line %q", line)
-			}
-			if !bytes.Equal(message, raw) && strings.Contains(line, "marked") {
-				t.Errorf("it tells of an event: %s", line)
+			if !bytes.Equal(message, raw) && strings.Contains(said, "marked") {
+				t.Errorf("it tells of an event: %s", said)
 			}
 		}
 		if c.answer != nil && c.answer.size > maxPayload {
 			t.Errorf("an answer of %d bytes", c.answer.size)
 		}
 	})
+}
+
+// checkShortLine checks that the log says one line, without control characters. AppSync's words are cut
+// before they are escaped, which may be twice.
+func checkShortLine(t *testing.T, said string) {
+	t.Helper()
+	line, end := strings.CutSuffix(said, "\n")
+	if !end || !strings.HasPrefix(line, "time=") || len(line) > 2000 ||
+		strings.ContainsFunc(line, unicode.IsControl) {
+		t.Errorf("log line %q", line)
+	}
+}
+
+// receivingSession is a session without a connection. Call 1 is out on it, subscription 1 is the link's,
+// subscription 3 the call's own, and operation 2 waits for its reply.
+func receivingSession(t *testing.T, logs *logLines) (*session, *call) {
+	t.Helper()
+	a := newTestAPI(nil)
+	a.log = logs.logger()
+	ctx, fail := context.WithCancelCause(t.Context())
+	fail(errors.New("closed"))
+	tn := newTunnel(a, false)
+	s := newSession(a)
+	s.name = fuzzLink
+	s.conn = &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}
+	s.ctx = ctx
+	s.drop = fail
+	s.expect("")
+	s.expect("2")
+	l := &link{session: s, t: tn}
+	c := &call{
+		t:       tn,
+		mu:      &tn.mu,
+		n:       1,
+		link:    l,
+		ctx:     t.Context(),
+		cancel:  func(error) {},
+		phase:   sent,
+		changed: make(chan struct{}, 1),
+		parts:   map[string]*joiner{},
+		context: []byte(`{"a":1}`),
+	}
+	tn.calls[1] = c
+	tn.lastN = 9
+	s.subs["1"] = func(event string) {
+		p, err := parsePart(event)
+		l.receiveEvent(event, p, err)
+	}
+	s.subs["3"] = func(event string) {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		c.takeBare(l, event, true)
+	}
+	return s, c
 }
 
 // FuzzProxy: whatever bytes come in on the proxy's port, nothing but the Runtime API is ever spoken to, with
@@ -373,7 +436,7 @@ func FuzzProxy(f *testing.F) {
 				t.Fatal(err)
 			}
 			conn.Write(in)
-			conn.SetReadDeadline(time.Now().Add(time.Minute)) // where the rest of a request is waited for
+			conn.SetReadDeadline(time.Now().Add(time.Minute)) // if the rest of a request is waited for
 			io.Copy(io.Discard, conn)
 			conn.Close()
 			p.stop()
@@ -427,11 +490,11 @@ func FuzzAnswer(f *testing.F) {
 						strings.ReplaceAll(event, "ID", d.requestID()))
 				}
 			}
-			o := r.invokeRequest(
-				invokeRequest{
-					payload: []byte(`1`), timeout: 3 * time.Second, onResponse: func(http.Header) io.Writer {
-						return io.Discard
-					}})
+			o := r.invokeRequest(invokeRequest{
+				payload:    []byte(`1`),
+				timeout:    3 * time.Second,
+				onResponse: func(http.Header) io.Writer { return io.Discard },
+			})
 			attempts := r.lambda.completions(o.requestID)
 			if len(attempts) != 1 || attempts[0].status != http.StatusAccepted {
 				t.Fatalf("the Runtime API was told %d times: %v", len(attempts), attempts)
