@@ -513,7 +513,15 @@ func BenchmarkLink(b *testing.B) {
 	}
 }
 
-// startEcho is a local end without processes: it answers each request with its event.
+// echo is a local end without processes: it answers each request with its event.
+type echo struct {
+	b    *testing.B
+	s    *session
+	wg   sync.WaitGroup
+	open map[string]*joiner // requests whose parts are coming, by ID; the session's reader alone uses it
+}
+
+// startEcho connects an echo to the AppSync of env.
 func startEcho(b *testing.B, env []string) (stop func()) {
 	values := map[string]string{"AWS_REGION": "us-east-1"}
 	for _, s := range env {
@@ -533,53 +541,63 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	open := map[string]*joiner{}
-	answer := func(message []byte) {
-		var req struct {
-			RequestID string          `json:"request_id"`
-			Event     json.RawMessage `json:"event_payload"`
-		}
-		if err := json.Unmarshal(message, &req); err != nil {
-			b.Error(err)
-			return
-		}
-		channel := "/live-lambda/response/" + req.RequestID
-		s.publish(ctx, channel,
-			slices.Values([][]byte{part{Type: "accepted", RequestID: req.RequestID}.event()}), true)
-		body, encoding := compress(req.Event)
-		s.publish(ctx, channel,
-			part{Type: "response", RequestID: req.RequestID, Encoding: encoding}.split(body), true)
-	}
-	err = s.subscribe(ctx, ackTimeout, api.requests, func(event string) {
-		p, err := parsePart(event)
-		switch {
-		case err != nil || p == nil || p.Type == "done":
-		case p.Type == "":
-			wg.Go(func() { answer([]byte(event)) })
-		default:
-			j := open[p.RequestID]
-			if j == nil {
-				j = newJoiner(8 << 20)
-				open[p.RequestID] = j
-			}
-			if err := j.add(p); err != nil {
-				b.Error(err)
-			}
-			if j.complete() {
-				delete(open, p.RequestID)
-				message, err := j.message(8 << 20)
-				if err != nil {
-					b.Error(err)
-				}
-				wg.Go(func() { answer(message) })
-			}
-		}
-	})
-	if err != nil {
+	e := &echo{b: b, s: s, open: map[string]*joiner{}}
+	receive := func(event string) { e.receive(ctx, event) }
+	if err := s.subscribe(ctx, ackTimeout, api.requests, receive); err != nil {
 		b.Fatal(err)
 	}
-	return func() { cancel(); s.conn.close(); wg.Wait() }
+	return func() {
+		cancel()
+		s.conn.close()
+		e.wg.Wait()
+	}
+}
+
+// receive takes a request, or a part of one.
+func (e *echo) receive(ctx context.Context, event string) {
+	p, err := parsePart(event)
+	if err != nil || p == nil || p.Type == "done" {
+		return
+	}
+	if p.Type == "" {
+		e.wg.Go(func() { e.answer(ctx, []byte(event)) })
+		return
+	}
+	j := e.open[p.RequestID]
+	if j == nil {
+		j = newJoiner(8 << 20)
+		e.open[p.RequestID] = j
+	}
+	if err := j.add(p); err != nil {
+		e.b.Error(err)
+	}
+	if !j.complete() {
+		return
+	}
+	delete(e.open, p.RequestID)
+	message, err := j.message(8 << 20)
+	if err != nil {
+		e.b.Error(err)
+	}
+	e.wg.Go(func() { e.answer(ctx, message) })
+}
+
+// answer accepts a request, and answers it.
+func (e *echo) answer(ctx context.Context, request []byte) {
+	var req struct {
+		RequestID string          `json:"request_id"`
+		Event     json.RawMessage `json:"event_payload"`
+	}
+	if err := json.Unmarshal(request, &req); err != nil {
+		e.b.Error(err)
+		return
+	}
+	channel := "/live-lambda/response/" + req.RequestID
+	accepted := part{Type: "accepted", RequestID: req.RequestID}.event()
+	e.s.publish(ctx, channel, slices.Values([][]byte{accepted}), true)
+	body, encoding := compress(req.Event)
+	response := part{Type: "response", RequestID: req.RequestID, Encoding: encoding}
+	e.s.publish(ctx, channel, response.split(body), true)
 }
 
 // BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime
@@ -587,116 +605,140 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 // what these allocate counts too.
 func BenchmarkInvocation(b *testing.B) {
 	event := benchEvent(1 << 10)
-	next := func() *http.Response {
-		return &http.
-			Response{StatusCode: http.StatusOK, ContentLength: int64(len(event)),
-			Body: io.NopCloser(bytes.NewReader(event)), Header: http.Header{
-				"Content-Type": {"application/json"}, "Lambda-Runtime-Aws-Request-Id": {"id"},
-				"Lambda-Runtime-Deadline-Ms": {
-					strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10)}}}
+	b.Run("pass-through", func(b *testing.B) { benchPassThrough(b, event) })
+	b.Run("link", func(b *testing.B) { benchLink(b, event) })
+}
+
+// countAllocations reports what one call of invoke allocates.
+func countAllocations(b *testing.B, invoke func()) {
+	invoke()
+	const runs = 1_000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	b.ReportMetric(testing.AllocsPerRun(runs, invoke), "allocs/invocation")
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/runs, "B/invocation")
+	b.ReportMetric(0, "ns/op") // not of interest
+}
+
+// nextAnswer is the Runtime API's answer to next.
+func nextAnswer(event []byte) *http.Response {
+	deadline := strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10)
+	return &http.Response{
+		StatusCode:    http.StatusOK,
+		ContentLength: int64(len(event)),
+		Body:          io.NopCloser(bytes.NewReader(event)),
+		Header: http.Header{
+			"Content-Type":                  {"application/json"},
+			"Lambda-Runtime-Aws-Request-Id": {"id"},
+			"Lambda-Runtime-Deadline-Ms":    {deadline},
+		},
 	}
-	ctx, cancel := context.WithCancelCause(b.Context())
-	defer cancel(nil)
-	answers := 0
+}
+
+// benchProxy is a proxy whose Runtime API hands out this event. answers counts the responses that it gets.
+func benchProxy(ctx context.Context, event []byte) (p *proxy, answers *int) {
+	answers = new(int)
+	runtimeAPI := func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodGet {
+			return nextAnswer(event), nil
+		}
+		if strings.HasSuffix(r.URL.Path, "/response") {
+			*answers++
+		}
+		_, err := io.Copy(io.Discard, r.Body)
+		return httpAnswer(http.StatusAccepted, ""), err
+	}
 	o := proxyOptions{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}
-	p := newProxy(ctx, o,
-		transportFunc(func(r *http.Request) (*http.Response, error) {
-			if r.Method == http.MethodGet {
-				return next(), nil
-			}
-			if strings.HasSuffix(r.URL.Path, "/response") {
-				answers++
-			}
-			_, err := io.Copy(io.Discard, r.Body)
-			return httpAnswer(http.StatusAccepted, ""), err
-		}), nil, slog.New(slog.DiscardHandler))
-	count := func(b *testing.B, invoke func()) {
-		invoke()
-		const runs = 1_000
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		b.ReportMetric(testing.AllocsPerRun(runs, invoke), "allocs/invocation")
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/runs, "B/invocation")
-		b.ReportMetric(0, "ns/op") // not of interest
-	}
-	b.Run("pass-through", func(b *testing.B) {
-		handler, w := p.handler(), &discardResponse{header: http.Header{}}
-		get, post := httptest.NewRequest("GET", nextPath, nil),
-			httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
-		count(b, func() {
-			handler.ServeHTTP(w, get)
-			clear(w.header)
-			post.Body = io.NopCloser(bytes.NewReader(event))
-			handler.ServeHTTP(w, post)
-			clear(w.header)
-		})
-	})
-	b.Run("link", func(b *testing.B) {
-		a := newTestAPI(nil)
-		s := newSession(a)
-		s.name = "0a"
-		s.conn = &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}
-		s.ctx, s.drop = ctx, cancel
-		s.slots = make(chan struct{}, 1<<20)
-		p.tunnel = newTunnel(a, false)
-		l := &link{session: s, t: p.tunnel}
-		p.tunnel.set(l, nil)
-		l.subs["s"] = func(event string) {
-			part, err := parsePart(event)
-			l.receiveEvent(event, part, err)
-		}
-		say := func(format string, args ...any) {
-			l.conn.heard.Store(time.Now().UnixNano())
-			if err := l.receive(
-				json.NewDecoder(strings.NewReader(fmt.Sprintf(format, args...)))); err != nil {
-				b.Error(err)
-			}
-		}
-		l.conn.heard.Store(time.Now().UnixNano())
-		answer := base64.RawURLEncoding.EncodeToString(event)
-		go func() {
-			for n := 0; ctx.Err() == nil; {
-				select {
-				case next := <-l.conn.out:
-					close(next.written)
-					msg := next.message
-					_, id, _ := strings.Cut(string(msg), `"id":"`)
-					id, _, publish := strings.Cut(id, `"`)
-					if publish {
-						say(`{"type":"publish_success","id":"%s"}`, id)
-					}
-					if bytes.Contains(msg, []byte("event_payload")) {
-						n++
-						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"accepted\",`+
-							`\"request_id\":\"0a/%d\",\"last\":true}"}`, n)
-						say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"response\",`+
-							`\"request_id\":\"0a/%d\",\"last\":true,\"data\":\"%s\"}"}`, n, answer)
-					}
-				case <-ctx.Done():
-				}
-			}
-		}()
-		answers = 0
-		invoked := 0
-		count(b, func() {
-			invoked++
-			inv := newInvocation(next())
-			inv.key = strconv.Itoa(invoked)
-			if !p.serve(inv) || answers != invoked {
-				b.Fatalf("%d answers to %d invocations", answers, invoked)
-			}
-		})
+	return newProxy(ctx, o, transportFunc(runtimeAPI), nil, slog.New(slog.DiscardHandler)), answers
+}
+
+// benchPassThrough counts an invocation that the deployed code answers.
+func benchPassThrough(b *testing.B, event []byte) {
+	p, _ := benchProxy(b.Context(), event)
+	handler := p.handler()
+	w := &discardResponse{header: http.Header{}}
+	get := httptest.NewRequest("GET", nextPath, nil)
+	post := httptest.NewRequest("POST", invocationPath+"id/response", bytes.NewReader(event))
+	countAllocations(b, func() {
+		handler.ServeHTTP(w, get)
+		clear(w.header)
+		post.Body = io.NopCloser(bytes.NewReader(event))
+		handler.ServeHTTP(w, post)
+		clear(w.header)
 	})
 }
 
-// BenchmarkDistance compares invocations of 6 MB with small ones over the whole path, where AppSync takes 25
-// ms for each message in each direction: how many round trips of a message and its answer they take more, and
-// how often the local end or the extension has published in a second.
-func BenchmarkDistance(b *testing.B) {
-	const delay = 25 * time.Millisecond
+// benchLink counts an invocation that a local end answers.
+func benchLink(b *testing.B, event []byte) {
+	ctx, cancel := context.WithCancelCause(b.Context())
+	defer cancel(nil)
+	p, answers := benchProxy(ctx, event)
+	a := newTestAPI(nil)
+	s := newSession(a)
+	s.name = "0a"
+	s.conn = &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}
+	s.ctx = ctx
+	s.drop = cancel
+	s.slots = make(chan struct{}, 1<<20)
+	p.tunnel = newTunnel(a, false)
+	l := &link{session: s, t: p.tunnel}
+	p.tunnel.set(l, nil)
+	l.subs["s"] = func(event string) {
+		part, err := parsePart(event)
+		l.receiveEvent(event, part, err)
+	}
+	l.conn.heard.Store(time.Now().UnixNano())
+	go answerOnLink(ctx, b, l, base64.RawURLEncoding.EncodeToString(event))
+	invoked := 0
+	countAllocations(b, func() {
+		invoked++
+		inv := newInvocation(nextAnswer(event))
+		inv.key = strconv.Itoa(invoked)
+		if !p.serve(inv) || *answers != invoked {
+			b.Fatalf("%d answers to %d invocations", *answers, invoked)
+		}
+	})
+}
+
+// answerOnLink is AppSync and a local end in one: it takes each publish, and answers each request with data.
+func answerOnLink(ctx context.Context, b *testing.B, l *link, data string) {
+	say := func(format string, args ...any) {
+		l.conn.heard.Store(time.Now().UnixNano())
+		message := strings.NewReader(fmt.Sprintf(format, args...))
+		if err := l.receive(json.NewDecoder(message)); err != nil {
+			b.Error(err)
+		}
+	}
+	requests := 0
+	for {
+		var next outgoing
+		select {
+		case next = <-l.conn.out:
+		case <-ctx.Done():
+			return
+		}
+		close(next.written)
+		_, rest, _ := strings.Cut(string(next.message), `"id":"`)
+		id, _, publish := strings.Cut(rest, `"`)
+		if publish {
+			say(`{"type":"publish_success","id":"%s"}`, id)
+		}
+		if !bytes.Contains(next.message, []byte("event_payload")) {
+			continue
+		}
+		requests++
+		say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"accepted\",`+
+			`\"request_id\":\"0a/%d\",\"last\":true}"}`, requests)
+		say(`{"type":"data","id":"s","event":"{\"live_lambda\":1,\"type\":\"response\",`+
+			`\"request_id\":\"0a/%d\",\"last\":true,\"data\":\"%s\"}"}`, requests, data)
+	}
+}
+
+// benchRecords is a list of orders, as JSON of about size bytes.
+func benchRecords(size int) string {
 	var records strings.Builder
-	for n := 0; records.Len() < 6_200_000; n++ {
+	for n := 0; records.Len() < size; n++ {
 		id := make([]byte, 16)
 		rand.Read(id)
 		fmt.Fprintf(&records,
@@ -704,10 +746,18 @@ func BenchmarkDistance(b *testing.B) {
 				`"quantity":%d,"price":%d.95}],"placedAt":"2026-01-%02dT%02d:30:00Z"}`,
 			id, 100_000+n, n%977, n%7 == 0, n%4_999, 1+n%5, 10+n%90, 1+n%28, n%24)
 	}
+	return `{"orders":[` + records.String()[1:] + `]}`
+}
+
+// BenchmarkDistance compares invocations of 6 MB with small ones over the whole path, if AppSync takes 25 ms
+// for each message in each direction: how many round trips of a message and its answer they take more, and
+// how often the local end or the extension has published in a second.
+func BenchmarkDistance(b *testing.B) {
+	const delay = 25 * time.Millisecond
 	incompressible := make([]byte, 4600<<10)
 	rand.Read(incompressible)
 	for name, event := range map[string]string{
-		"6MB-records":        `{"orders":[` + records.String()[1:] + `]}`,
+		"6MB-records":        benchRecords(6_200_000),
 		"6MB-incompressible": `{"data":"` + base64.StdEncoding.EncodeToString(incompressible) + `"}`,
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -723,7 +773,8 @@ func BenchmarkDistance(b *testing.B) {
 			took("{}") // starts the handler
 			var small, large []float64
 			for range 10 {
-				small, large = append(small, took("{}")), append(large, took(event))
+				small = append(small, took("{}"))
+				large = append(large, took(event))
 			}
 			roundTrip := 4 * delay.Seconds() * 1e3 // there and back: four messages
 			b.ReportMetric(median(small), "small-ms")
