@@ -211,7 +211,8 @@ type operationTest struct {
 
 // checkOperations begins each operation on a session of its own, and checks what comes of it. Nothing secret
 // is told.
-func checkOperations(t *testing.T, kind string, begin func(context.Context, *session) error, tests []operationTest) {
+func checkOperations(t *testing.T, kind string, begin func(context.Context, *session) error,
+	tests []operationTest) {
 	t.Helper()
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -230,7 +230,7 @@ func TestArrowsBetweenWings(t *testing.T) {
 
 // Each file may use names of one other. Each has one arrow too many: of a function, of a field that is
 // promoted from an embedded struct, and of a method.
-func TestForbiddenArrows(t *testing.T) {
+func TestArrowIsForbiddenUnlessARuleAllowsIt(t *testing.T) {
 	sources := map[string][]byte{
 		"one.go": []byte(`package main
 

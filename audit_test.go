@@ -235,8 +235,7 @@ func TestLayerTokens(t *testing.T) {
 		perLine := float64(w.tokens) / float64(max(w.lines, 1))
 		largest := w.largest()
 		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f\t%d\t%d\t%d\t%s %d\t\n", w.file, w.tokens, w.lines, perLine,
-			w.widest,
-			len(w.functions), w.median(), largest.name, largest.tokens)
+			w.widest, len(w.functions), w.median(), largest.name, largest.tokens)
 	}
 	out.Flush()
 	t.Logf("%d tokens, at most %d\n%s", all.tokens, maxLayerTokens, table.String())
@@ -245,7 +244,7 @@ func TestLayerTokens(t *testing.T) {
 	}
 }
 
-func TestWeigh(t *testing.T) {
+func TestWeightCountsWhatSomebodyWroteAsCode(t *testing.T) {
 	const source = `package p
 
 // A comment is free,
@@ -365,13 +364,12 @@ func TestColumns(t *testing.T) {
 		lines := strings.Split(string(source), "\n")
 		for _, n := range wide {
 			t.Errorf("%s:%d: %d columns with tabs of %d; at most %d", file, n, columns(lines[n-1]),
-				tabColumns,
-				maxColumns)
+				tabColumns, maxColumns)
 		}
 	}
 }
 
-func TestTooWide(t *testing.T) {
+func TestLineIsTooWideUnlessNobodyCouldBreakIt(t *testing.T) {
 	long := strings.Repeat("word ", 30)
 	key := strings.Repeat("0123456789", 12)
 	cases := []struct {
@@ -574,14 +572,16 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
 
+func TestAuditNamesTheDependencyAsGoSumDoes(t *testing.T) {
+	page := strings.Split(string(readFile(t, auditPage, "")), "\n")
 	module, found := strings.CutPrefix(string(readFile(t, "go.sum", "")), "golang.org/x/net ")
 	sum, _, _ := strings.Cut(module, "\n")
 	version, hash, _ := strings.Cut(sum, " ")
 	want := fmt.Sprintf("dep   golang.org/x/net  %s  %s", version, hash)
-	if !found || !slices.ContainsFunc(page, func(line string) bool {
-		return strings.TrimSpace(line) == want
-	}) {
+	isWanted := func(line string) bool { return strings.TrimSpace(line) == want }
+	if !found || !slices.ContainsFunc(page, isWanted) {
 		t.Errorf("%s does not say, as go.sum does, %q", auditPage, want)
 	}
 }

@@ -103,7 +103,7 @@ func main() {
 `
 )
 
-// buildLayer compiles source, or the layer where that is empty, with the layer's flags.
+// buildLayer compiles source, or the layer if that is empty, with the layer's flags.
 func buildLayer(tb testing.TB, source, goarch string) string {
 	tb.Helper()
 	dir := tb.TempDir()

@@ -160,6 +160,7 @@ func checkError(t *testing.T, err error, want string) {
 	}
 }
 
+// asBytes is the events, one after the other.
 func asBytes(events []string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for _, e := range events {
@@ -170,6 +171,7 @@ func asBytes(events []string) iter.Seq[[]byte] {
 	}
 }
 
+// jsonStrings is an object of strings.
 func jsonStrings(t *testing.T, raw []byte) (object map[string]string) {
 	t.Helper()
 	if err := json.Unmarshal(raw, &object); err != nil {
@@ -183,10 +185,14 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// httpAnswer is an answer to an HTTP request.
 func httpAnswer(status int, body string) *http.Response {
 	return &http.Response{
-		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: http.Header{},
-		Body: io.NopCloser(strings.NewReader(body))}
+		StatusCode: status,
+		Status:     fmt.Sprint(status, " ", http.StatusText(status)),
+		Header:     http.Header{},
+		Body:       io.NopCloser(strings.NewReader(body)),
+	}
 }
 
 // splitAnswer takes an answer, "200 BODY", apart.
@@ -196,6 +202,7 @@ func splitAnswer(answer string) (status int, body string) {
 	return status, body
 }
 
+// listen takes a port of loopback until the test ends.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -206,6 +213,7 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
+// port is the port of a listener.
 func port(ln net.Listener) string { return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port) }
 
 // recordingServer is an HTTP server that keeps what it was asked.
@@ -245,6 +253,7 @@ func (s *recordingServer) seen(n int) recordedCall {
 	return s.calls[n]
 }
 
+// want checks what was asked, in order.
 func (s *recordingServer) want(calls ...string) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -264,7 +273,8 @@ type certificate struct {
 	key *ecdsa.PrivateKey
 }
 
-// newCertificate issues a certificate for name, by itself where issuer is nil.
+// newCertificate issues a certificate for name, signed with its own key if issuer is nil. Names with a dot
+// are of servers, others of authorities.
 func newCertificate(
 	t *testing.T, name string, issuer *certificate, changes ...func(*x509.Certificate)) *certificate {
 	t.Helper()
@@ -273,12 +283,18 @@ func newCertificate(
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour)}
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-2 * time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+	}
 	if strings.Contains(name, ".") {
-		c.DNSNames, c.ExtKeyUsage = []string{name}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		c.DNSNames = []string{name}
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	} else {
-		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+		c.IsCA = true
+		c.BasicConstraintsValid = true
+		c.KeyUsage = x509.KeyUsageCertSign
 	}
 	for _, change := range changes {
 		change(c)
@@ -288,15 +304,17 @@ func newCertificate(
 		by = issuer
 	}
 	der, err := x509.CreateCertificate(crand.Reader, c, by.Certificate, key.Public(), by.key)
-	if err == nil {
-		c, err = x509.ParseCertificate(der)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &certificate{Certificate: c, key: key}
+	issued, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &certificate{Certificate: issued, key: key}
 }
 
+// pem is the certificate as a file has it.
 func (c *certificate) pem() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }
@@ -309,6 +327,7 @@ type peer struct {
 	request *http.Request // what the client asked first
 }
 
+// acceptPeer takes the next connection, and the request on it.
 func acceptPeer(t *testing.T, ln net.Listener) *peer {
 	t.Helper()
 	nc, err := ln.Accept()
@@ -330,6 +349,7 @@ func (p *peer) accept() string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// upgrade accepts the WebSocket, with this sub-protocol.
 func (p *peer) upgrade(protocol string) {
 	p.t.Helper()
 	p.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
@@ -337,6 +357,7 @@ func (p *peer) upgrade(protocol string) {
 		"\r\nSec-WebSocket-Protocol: " + protocol + "\r\n\r\n")
 }
 
+// write sends bytes as they are.
 func (p *peer) write(text string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.nc, text); err != nil {
@@ -344,6 +365,7 @@ func (p *peer) write(text string) {
 	}
 }
 
+// frame sends one frame.
 func (p *peer) frame(final bool, opcode byte, payload string) {
 	p.t.Helper()
 	p.write(string(webSocketFrame(final, opcode, []byte(payload))))
@@ -564,6 +586,7 @@ func connectSession(t *testing.T, ln *pipeListener, a *appsync) (*session, *peer
 	return connectSessionWith(t, ln, a, `{"type":"connection_ack","connectionTimeoutMs":300000}`)
 }
 
+// connectSessionWith is connectSession with these words for connection_ack.
 func connectSessionWith(t *testing.T, ln *pipeListener, a *appsync, ack string) (*session, *peer) {
 	t.Helper()
 	done := async(func() (*session, error) { return a.connect(t.Context()) })
@@ -582,7 +605,7 @@ func connectSessionWith(t *testing.T, ln *pipeListener, a *appsync, ack string) 
 
 // pipeNetwork connects the names that listen on it, and nothing else.
 type pipeNetwork struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the following; real does not change once it is in use
 	hosts map[string]*pipeListener
 	lost  []string // addresses that were dialled and are not there
 	bad   string   // the address that cannot be dialled
@@ -597,6 +620,7 @@ func (n *pipeNetwork) fail(addr string, err error) {
 	n.bad, n.why = addr, err
 }
 
+// listen makes an address one that can be dialled.
 func (n *pipeNetwork) listen(addr string) *pipeListener {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -610,6 +634,7 @@ func (n *pipeNetwork) transport() *http.Transport {
 	return &http.Transport{DialContext: n.dial, DisableCompression: true, MaxIdleConnsPerHost: 64}
 }
 
+// dial connects to the listener at an address, through pipes with send buffers.
 func (n *pipeNetwork) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if n.real {
 		return new(net.Dialer).DialContext(ctx, network, addr)
