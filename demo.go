@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -95,7 +96,7 @@ func (t *console) demo(args []string) int {
 	if err != nil {
 		f.say("%v", err)
 		if !o.verbose {
-			f.say("--verbose shows what the processes print")
+			f.say("--verbose shows what the function's processes print")
 		}
 		return 1
 	}
@@ -202,8 +203,8 @@ var demoKeys = credentials{
 	sessionToken:    "demo-token",
 }
 
-// startAppSync starts AppSync, where legs watches what passes. It returns the variables that the function and
-// the local end share.
+// startAppSync starts AppSync; legs sees what passes through it. It returns the variables that the function
+// and the local end share.
 func (d *demo) startAppSync() (map[string]string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -237,9 +238,7 @@ func (d *demo) startFunction(
 		"LRAP_LISTENER_PORT":         port,
 		"AWS_LAMBDA_EXEC_WRAPPER":    filepath.Join(layer, demoWrapper),
 	}
-	for name, value := range settings {
-		environment[name] = value
-	}
+	maps.Copy(environment, settings)
 	output := io.Discard
 	if d.verbose {
 		output = os.Stderr
@@ -289,14 +288,7 @@ func freePort() (string, error) {
 // startLocal starts `live-lambda local` and returns when it has subscribed.
 func (d *demo) startLocal(ctx context.Context, program string, settings map[string]string) error {
 	d.local = exec.Command(program, append([]string{"local", "--"}, d.command...)...)
-	d.local.Env = append(os.Environ(),
-		"AWS_ACCESS_KEY_ID="+demoKeys.accessKeyID,
-		"AWS_SECRET_ACCESS_KEY="+demoKeys.secretAccessKey,
-		"AWS_SESSION_TOKEN="+demoKeys.sessionToken,
-		"AWS_REGION="+demoRegion)
-	for name, value := range settings {
-		d.local.Env = append(d.local.Env, name+"="+value)
-	}
+	d.local.Env = demoEnvironment(settings)
 	d.local.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for this process to pass on
 	lines := &demoLines{out: d.out, prefix: "    local | "}
 	d.local.Stdout = lines
@@ -311,23 +303,46 @@ func (d *demo) startLocal(ctx context.Context, program string, settings map[stri
 	}()
 	if err := d.awaitLocal(ctx); err != nil {
 		d.stopLocal()
-		return errors.New("the local end did not subscribe")
+		return fmt.Errorf("the local end did not subscribe: %w", err)
 	}
 	return nil
 }
 
+// demoEnvironment is the local end's. What the developer has set for live-lambda and for AWS is not in it: it
+// is meant for another API than the emulated one.
+func demoEnvironment(settings map[string]string) []string {
+	environment := developersEnvironment(true)
+	maps.Copy(environment, map[string]string{
+		"AWS_ACCESS_KEY_ID":     demoKeys.accessKeyID,
+		"AWS_SECRET_ACCESS_KEY": demoKeys.secretAccessKey,
+		"AWS_SESSION_TOKEN":     demoKeys.sessionToken,
+		"AWS_REGION":            demoRegion,
+	})
+	maps.Copy(environment, settings)
+	var list []string
+	for name, value := range environment {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
 // awaitLocal returns when the local end has subscribed, or an error if it does not, or exits.
 func (d *demo) awaitLocal(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
-	defer cancel()
-	go func() { // ends with ctx
+	ctx, stopTimer := context.WithTimeoutCause(
+		ctx, demoTimeout, fmt.Errorf("nothing has come within %s", demoTimeout))
+	defer stopTimer()
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		select {
 		case <-d.exited:
-			cancel()
+			cancel(errors.New("it has exited; what it has printed says why"))
 		case <-ctx.Done():
 		}
-	}()
+	})
 	_, err := d.api.subscribers(ctx, "/live-lambda/requests", 1)
+	cancel(nil)
+	wg.Wait()
 	return err
 }
 
@@ -417,8 +432,8 @@ func (d *demo) serve(ctx context.Context, listen string) error {
 	d.say("The function %s takes invocations, until an interrupt:", demoFunction)
 	d.say("")
 	d.say("  curl -N -d '{\"name\":\"you\"}' "+demoInvokeURL, ln.Addr())
-	d.say("  aws lambda invoke --endpoint-url http://%s --region us-east-1 --function-name %s /dev/stdout",
-		ln.Addr(), demoFunction)
+	d.say("  aws lambda invoke --endpoint-url http://%s --region %s --function-name %s /dev/stdout",
+		ln.Addr(), demoRegion, demoFunction)
 	d.say("")
 	server := &http.Server{Handler: serveInvoke(d.env)}
 	var wg sync.WaitGroup

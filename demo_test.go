@@ -40,6 +40,23 @@ func TestDemoEmulatesAnEventAPIByDefault(t *testing.T) {
 	}
 }
 
+func TestDemoIgnoresWhatIsSetForAnotherAPI(t *testing.T) {
+	for name, value := range map[string]string{
+		"LIVE_LAMBDA_STAGE":                  "alice",
+		"LIVE_LAMBDA_NAMESPACE":              "other",
+		"LIVE_LAMBDA_APPSYNC_REALTIME_HOST":  "127.0.0.1:1",
+		"AWS_PROFILE":                        "nobody",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/credentials",
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN":  "token",
+	} {
+		t.Setenv(name, value)
+	}
+	out := runDemo(t)
+	if !strings.Contains(out, `"message":"hello from this machine"`) {
+		t.Errorf("the local handler did not answer:\n%s", out)
+	}
+}
+
 // First the local handler answers, then, without it, the deployed code.
 func TestDemoShowsAnswersOfBothHandlers(t *testing.T) { overBoth(t, testDemo) }
 
