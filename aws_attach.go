@@ -222,8 +222,9 @@ func addYes(f *commandLine, yes *bool) { f.BoolVar(yes, "yes", false, "do not as
 
 func (o *attachFlags) addVariable(value string) error {
 	name, value, _ := strings.Cut(value, "=")
-	if !ownVariable(name) || name == memoryVariable || name == furtherVariable || value == "" {
-		return errors.New("not NAME=VALUE of one of the layer's variables")
+	if !ownVariable(name) || value == "" {
+		return fmt.Errorf(
+			"not NAME=VALUE of one of the layer's variables, %s", strings.Join(layerVariables, ", "))
 	}
 	if o.extra == nil {
 		o.extra = map[string]string{}
@@ -299,12 +300,30 @@ func functionNames(names []string) error {
 	return nil
 }
 
-// ownVariable tells whether attach may set a variable: one of the layer's, or the one by which Lambda Web
-// Adapter finds the proxy.
-func ownVariable(name string) bool {
-	return strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") ||
-		name == adapterVariable
+// layerVariables are the variables that a developer may have attach set: the layer's own, which readConfig
+// reads, and the one by which Lambda Web Adapter finds the proxy. The extension says nothing about a name
+// that it does not know, so attach refuses what is not here.
+var layerVariables = []string{
+	adapterVariable,
+	"LIVE_LAMBDA",
+	acceptVariable,
+	apiKeyVariable,
+	hostVariable,
+	"LIVE_LAMBDA_APPSYNC_PROTOCOL",
+	"LIVE_LAMBDA_APPSYNC_REALTIME_HOST",
+	regionVariable,
+	"LIVE_LAMBDA_DELIVERY",
+	"LIVE_LAMBDA_FORWARD_ENV",
+	"LIVE_LAMBDA_LOG_LEVEL",
+	"LIVE_LAMBDA_NAMESPACE",
+	"LIVE_LAMBDA_OFFLINE",
+	"LIVE_LAMBDA_STAGE",
+	"LRAP_LISTENER_PORT",
+	"LRAP_RUNTIME_API_ENDPOINT",
 }
+
+// ownVariable tells whether a developer may have attach set a variable.
+func ownVariable(name string) bool { return slices.Contains(layerVariables, name) }
 
 // functionVariables are the variables to set on functions: what getenv has of the API, and extra ones. The
 // extension must find nothing wrong with them, so they are read here as it reads them.

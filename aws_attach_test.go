@@ -770,3 +770,44 @@ func TestFunctionThatFailsDoesNotStopTheOthers(t *testing.T) {
 	}
 	f.want(before)
 }
+
+// The list of attach and what the extension reads are written down apart.
+func TestAttachSetsWhatTheExtensionReads(t *testing.T) {
+	read := map[string]bool{adapterVariable: true} // which Lambda Web Adapter reads
+	readConfig(func(name string) string {
+		if strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") {
+			read[name] = true
+		}
+		if name == hostVariable {
+			return "example.com"
+		}
+		return ""
+	})
+	want := slices.Sorted(maps.Keys(read))
+	if !slices.Equal(layerVariables, want) {
+		t.Errorf("attach sets %q, and the extension reads %q", layerVariables, want)
+	}
+}
+
+// Attach refuses a name that the layer does not know, but what stands there under one is not its business.
+func TestAttachKeepsVariablesThatTheLayerDoesNotKnow(t *testing.T) {
+	f := newFakeAWS(t)
+	f.function("orders", map[string]any{"Environment": map[string]any{"Variables": map[string]any{
+		"LIVE_LAMBDA_ACEPT_TIMEOUT": "3s",
+	}}})
+	before := f.snapshot()
+	for range 2 { // the second time anew
+		r := f.run("attach", "orders", "--stack", "dev", "--yes")
+		if r.status != 0 {
+			t.Fatalf("attach: %+v", r)
+		}
+		if f.variablesOf("orders")["LIVE_LAMBDA_ACEPT_TIMEOUT"] != "3s" {
+			t.Errorf("attach left %v", f.variablesOf("orders"))
+		}
+	}
+	r := f.run("detach", "orders", "--yes")
+	if r.status != 0 {
+		t.Fatalf("detach: %+v", r)
+	}
+	f.want(before)
+}

@@ -7,7 +7,7 @@ package main
 //
 // A function changes in one call, which also writes what detach needs to know. So nothing is left halfway,
 // whatever interrupts it, and an interrupt may end the program at once. No value of a function's variable is
-// ever printed unless attach sets it, and none stands on a command line of `aws`, where other users of the
+// ever printed unless attach may set it, and none stands on a command line of `aws`, where other users of the
 // machine could read it.
 
 import (
@@ -153,7 +153,7 @@ func (c *change) layerLines() (lines []string) {
 	return lines
 }
 
-// variableLines are in the order of the names. They show values only of what attach sets.
+// variableLines are in the order of the names. They show values only of what attach may set.
 func (c *change) variableLines() (lines []string) {
 	old := c.before.Environment.Variables
 	all := maps.Clone(c.variables)

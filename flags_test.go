@@ -16,6 +16,12 @@ import (
 
 func TestInfraCommandLines(t *testing.T) {
 	usage := func(lines string) string { return "live-lambda " + lines + "; see --help\n" }
+	const notOwn = "not NAME=VALUE of one of the layer's variables, AWS_LWA_LAMBDA_RUNTIME_API_PROXY, " +
+		"LIVE_LAMBDA, LIVE_LAMBDA_ACCEPT_TIMEOUT, LIVE_LAMBDA_APPSYNC_API_KEY, " +
+		"LIVE_LAMBDA_APPSYNC_HTTP_HOST, LIVE_LAMBDA_APPSYNC_PROTOCOL, LIVE_LAMBDA_APPSYNC_REALTIME_HOST, " +
+		"LIVE_LAMBDA_APPSYNC_REGION, LIVE_LAMBDA_DELIVERY, LIVE_LAMBDA_FORWARD_ENV, LIVE_LAMBDA_LOG_LEVEL, " +
+		"LIVE_LAMBDA_NAMESPACE, LIVE_LAMBDA_OFFLINE, LIVE_LAMBDA_STAGE, LRAP_LISTENER_PORT, " +
+		"LRAP_RUNTIME_API_ENDPOINT"
 	tests := []struct {
 		command string
 		args    string
@@ -54,17 +60,15 @@ func TestInfraCommandLines(t *testing.T) {
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe",
 			want: usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: not ` +
-				`NAME=VALUE ` +
-				`of one of the layer's variables`)},
+			want: usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: ` + notOwn)},
 		{command: "attach", args: "f --host example.com --set TABLE=x",
-			want: usage(`attach: invalid value "TABLE=x" for flag -set: not NAME=VALUE of one of the ` +
-				`layer's ` +
-				`variables`)},
+			want: usage(`attach: invalid value "TABLE=x" for flag -set: ` + notOwn)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ACEPT_TIMEOUT=3s",
+			want: usage(`attach: invalid value "LIVE_LAMBDA_ACEPT_TIMEOUT=3s" for flag -set: ` + notOwn)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_STAGE=",
+			want: usage(`attach: invalid value "LIVE_LAMBDA_STAGE=" for flag -set: ` + notOwn)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: not NAME=VALUE of ` +
-				`one of ` +
-				`the layer's variables`)},
+			want: usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: ` + notOwn)},
 		{command: "attach", args: "f --host example.com --attach-policy",
 			want: usage("attach: --attach-policy takes the policy from a stack: give --stack")},
 		{command: "detach", args: "--yes", want: usage("detach: which function?")},
