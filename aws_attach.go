@@ -32,7 +32,7 @@ const (
 	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY"
 	memoryVariable  = "LIVE_LAMBDA_ATTACHED" // holds an attachment
 	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
-	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // known from a stack's outputs
+	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // of the environment, or of a stack's outputs
 )
 
 // ---- what attach has done to a function ----
@@ -207,7 +207,7 @@ type attachFlags struct {
 // add adds the flags to f.
 func (o *attachFlags) add(f *commandLine) {
 	f.StringVar(&o.layer, "layer", "",
-		"name or `ARN` of the layer, with or without version (default the newest that publish-layer "+
+		"name, or `ARN` with or without version, of the layer (default the newest that publish-layer "+
 			"published)")
 	f.BoolVar(&o.attachPolicy, "attach-policy", false,
 		"also attach the stack's function policy to the functions' roles")
@@ -257,7 +257,7 @@ func (t *console) attach(args []string) int {
 		return f.wrong("%v", err)
 	}
 	if o.policy == "" && o.attachPolicy {
-		return f.wrong("--attach-policy takes the policy from a stack: give --stack")
+		return f.wrong("--attach-policy knows no policy: give --stack, or set %s", policyVariable)
 	}
 	cli := awsCLI{profile: f.profile}
 	plan := func(ctx context.Context, c *change) error { return cli.attach(ctx, c, o) }
@@ -286,7 +286,7 @@ func (t *console) detach(args []string) int {
 // https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html
 func functionNames(names []string) error {
 	if len(names) == 0 {
-		return errors.New("which function?")
+		return errors.New("name a function")
 	}
 	for _, name := range names {
 		parts := strings.Split(name, ":") // NAME, or arn:aws:lambda:REGION:ACCOUNT:function:NAME
@@ -347,8 +347,8 @@ func functionVariables(getenv func(string) string, extra map[string]string) (map
 		return nil, errors.New("the AppSync API's host is this machine, which no function can reach")
 	}
 	region := regionOf(cfg.api.http.Host)
-	if region != "" && variables["LIVE_LAMBDA_APPSYNC_REGION"] == "" {
-		variables["LIVE_LAMBDA_APPSYNC_REGION"] = region // the function's own may be another
+	if region != "" && variables[regionVariable] == "" {
+		variables[regionVariable] = region // the function's own may be another
 	}
 	return variables, nil
 }
@@ -363,18 +363,13 @@ func inFunction(variables map[string]string) func(string) string {
 	}
 }
 
-// configError makes an error of what readConfig has found, which is worded for a function's log.
-func configError(problems []string) error {
-	return errors.New(strings.ReplaceAll(strings.Join(problems, "; "), "; going without AppSync", ""))
-}
-
 // ---- what attach and detach change ----
 
 // attachOptions are what attach does to every function.
 type attachOptions struct {
-	layer        string            // name or ARN, with or without version, empty for the newest published
+	layer        string            // name, or ARN with or without version; empty: the newest published
 	variables    map[string]string // to set
-	policy       string            // ARN, known from the stack
+	policy       string            // ARN, empty if neither the environment nor a stack names it
 	attachPolicy bool              // put policy on the functions' roles
 }
 

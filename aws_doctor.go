@@ -54,7 +54,7 @@ func (t *console) doctor(args []string) int {
 		return status
 	}
 	if len(words) > 0 {
-		return f.wrong("what is %q?", words[0])
+		return f.wrong("there is no use for %q", words[0])
 	}
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
@@ -71,23 +71,6 @@ func (t *console) doctor(args []string) int {
 		return 1
 	}
 	return 0
-}
-
-// apiConfig is the API that flags, environment and stack name. Whatever else is wrong in these is an error
-// too.
-func (f *commandLine) apiConfig(ctx context.Context) (*apiConfig, error) {
-	getenv, err := f.getenv(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cfg, problems := readConfig(regional(getenv))
-	switch {
-	case len(problems) > 0:
-		return nil, configError(problems)
-	case cfg.api == nil:
-		return nil, errors.New(noAPI)
-	}
-	return cfg.api, nil
 }
 
 // doctor is one run.
@@ -205,7 +188,7 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	if region != "" && region != api.region && api.apiKey == "" {
 		return "", fmt.Errorf(
 			"requests would be signed for %s, and %s is in %s: give --region %s, or set "+
-				"LIVE_LAMBDA_APPSYNC_REGION", api.region, api.http.Host, region, region)
+				"%s", api.region, api.http.Host, region, region, regionVariable)
 	}
 	found := fmt.Sprintf(
 		"%s, namespace %s, region %s", api.http.Host, api.namespace, cmp.Or(api.region, "none"))
@@ -303,7 +286,7 @@ func (d *doctor) checkProxy(ctx context.Context) (string, error) {
 		}
 		found = proxyAddress(proxy)
 		if err := d.knock(ctx, found); err != nil {
-			return "", fmt.Errorf("%w; is HTTPS_PROXY right, or does NO_PROXY lack %s?", err, u.Hostname())
+			return "", fmt.Errorf("%w; check HTTPS_PROXY, or name %s in NO_PROXY", err, u.Hostname())
 		}
 		if proxy.User != nil {
 			found += ", with user name"
@@ -416,14 +399,14 @@ func reachError(host string, err error) error {
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
-	todo := "is the host right, and is there a way out to port 443, or does it take HTTPS_PROXY?"
+	todo := "check the host and the way out to port 443; if that takes a proxy, set HTTPS_PROXY"
 	switch {
 	case errors.As(err, &authority):
-		todo = "a proxy that opens TLS? Put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"
+		todo = "if a proxy opens TLS, put its root certificate where SSL_CERT_FILE or SSL_CERT_DIR says"
 	case errors.As(err, &hostname):
-		todo = "is the host right?"
+		todo = "check the host"
 	case errors.As(err, &invalid):
-		todo = "is this machine's clock right?"
+		todo = "check this machine's clock"
 	case errors.As(err, &record):
 		todo = "what answers there does not speak TLS"
 	case strings.Contains(err.Error(), "Proxy Authentication Required"):
@@ -548,8 +531,8 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 		return "", fmt.Errorf(
-			"nothing has come back within %s of what AppSync has taken: has the API handlers or resolvers "+
-				"of its own that drop events?", ackTimeout)
+			"nothing has come back within %s of what AppSync has taken: look for a handler or resolver of "+
+				"the API that drops events", ackTimeout)
 	}
 	if err != nil {
 		return "", err
@@ -583,7 +566,8 @@ func (d *doctor) checkRoundTrip(ctx context.Context, size int) (string, error) {
 	back, err := message.message(size)
 	if err != nil || !bytes.Equal(back, body) {
 		return "", fmt.Errorf(
-			"%s came back changed: is there a handler or resolver of its own?", bytesText(int64(size)))
+			"%s came back changed: look for a handler or resolver of the API that changes events",
+			bytesText(int64(size)))
 	}
 	took := durationText(time.Since(start))
 	return fmt.Sprintf("%s (events: %d) in %s", bytesText(int64(size)), len(events), took), nil
@@ -654,7 +638,9 @@ type doctorInbox struct {
 	messages map[string]*joiner // by request ID
 }
 
-// inboxLimit is how many messages an inbox holds at most: others may publish to the doctor's channel, too.
+// inboxLimit is how many messages an inbox holds at most. The doctor sends six itself: those of publish,
+// publish (HTTPS) and delivery, and the round trips. Others may publish to its channel too, and must not fill
+// the memory.
 const inboxLimit = 17
 
 func newDoctorInbox() *doctorInbox {

@@ -278,8 +278,8 @@ func TestDoctorSaysThatThereIsNoWayOut(t *testing.T) {
 		opts:  eventAPIOptions{},
 		wrong: func(_ *doctor, _ *eventAPI, ln *pipeListener) { ln.Close() },
 		from:  "TLS",
-		want: "FAIL  TLS              example.com: connection refused; is the host right, and is there a " +
-			"way out to port 443, or does it take HTTPS_PROXY?\n" +
+		want: "FAIL  TLS              example.com: connection refused; check the host and the way " +
+			"out to port 443; if that takes a proxy, set HTTPS_PROXY\n" +
 			notTried("TLS", "clock") + "ok    credentials      from the test, temporary\n" +
 			notTried("TLS", "connect") + withoutSession + notTried("TLS", "publish (HTTPS)") +
 			withoutSubscription,
@@ -377,8 +377,8 @@ func TestDoctorSaysThatNothingIsDelivered(t *testing.T) {
 			return v
 		}),
 		from: "delivery",
-		want: "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: has the " +
-			"API handlers or resolvers of its own that drop events?\n" + withoutDelivery,
+		want: "FAIL  delivery         nothing has come back within 15s of what AppSync has taken: look for " +
+			"a handler or resolver of the API that drops events\n" + withoutDelivery,
 	}})
 }
 
@@ -418,7 +418,7 @@ func withOtherData(f apiFrame) (v apiVerdict) {
 }
 
 func TestDoctorSaysThatEventsAreChanged(t *testing.T) {
-	const changed = " came back changed: is there a handler or resolver of its own?\n"
+	const changed = " came back changed: look for a handler or resolver of the API that changes events\n"
 	testDoctor(t, []doctorCase{{
 		name:  "events come back changed",
 		opts:  eventAPIOptions{},
@@ -637,7 +637,7 @@ func TestDoctorSaysWhyTLSFails(t *testing.T) {
 			server: server,
 			roots:  x509.NewCertPool(),
 			want: "FAIL  TLS              example.com: tls: failed to verify certificate: " +
-				"x509: certificate signed by unknown authority; a proxy that opens TLS? Put its root " +
+				"x509: certificate signed by unknown authority; if a proxy opens TLS, put its root " +
 				"certificate where SSL_CERT_FILE or SSL_CERT_DIR says",
 		},
 		{
@@ -646,8 +646,7 @@ func TestDoctorSaysWhyTLSFails(t *testing.T) {
 			server: server,
 			roots:  roots,
 			want: "FAIL  TLS              example.org: tls: failed to verify certificate: " +
-				"x509: certificate is valid for example.com, *.example.com, not example.org; is the host " +
-				"right?",
+				"x509: certificate is valid for example.com, *.example.com, not example.org; check the host",
 		},
 		{
 			name:   "no TLS there",
@@ -784,8 +783,8 @@ func TestDoctorSaysWhyTheProxyIsNoWay(t *testing.T) {
 			name:  "gone",
 			proxy: "http://gone.example:3128",
 			step:  "proxy",
-			want: "FAIL  proxy            connection refused; is HTTPS_PROXY right, or does NO_PROXY lack " +
-				"example.com?",
+			want: "FAIL  proxy            connection refused; check HTTPS_PROXY, or name example.com in " +
+				"NO_PROXY",
 		},
 		{
 			name:  "no URL",

@@ -62,7 +62,7 @@ func (t *console) publishLayer(args []string) int {
 		return status
 	}
 	if len(words) == 0 {
-		return f.wrong("for which architecture, x86_64 or arm64?")
+		return f.wrong("name an architecture: x86_64 or arm64")
 	}
 	if len(words) > 1 && o.zip+o.name != "" {
 		return f.wrong("--zip and --name are for one architecture")
@@ -128,9 +128,9 @@ func findLayerZip(name string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.
-		Errorf("%s is neither beside this program nor in dist; run ./build.sh first, or name the zip "+
-			"with --zip", name)
+	return "", fmt.Errorf(
+		"%s is neither beside this program nor in dist; run ./build.sh first, or name the zip with --zip",
+		name)
 }
 
 // checkHash returns an error unless the zip's hash is known: of a release's program as one of its own zips,

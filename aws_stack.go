@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// stackTemplate makes an AppSync API and the policies that its two ends need, of which an allowance says the
-// rest. Outputs are named after the variables that they are for: see variableOf.
+// stackTemplate makes an AppSync API and the policies that its two ends need. KIND, RESOURCES, ALLOWANCE and
+// OUTPUTS stand for what differs between an Event API and a GraphQL API. Outputs are named after the
+// variables that they are for: see variableOf.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsappsync.html
 const stackTemplate = `AWSTemplateFormatVersion: "2010-09-09"
 Description: live-lambda, an AppSync KIND API that takes invocations of Lambda functions to developers and back
@@ -186,7 +187,7 @@ func (t *console) template(args []string) int {
 		return status
 	}
 	if len(words) > 0 {
-		return f.wrong("what is %q?", words[0])
+		return f.wrong("there is no use for %q", words[0])
 	}
 	switch *protocol {
 	case "events":

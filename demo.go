@@ -73,7 +73,7 @@ func (t *console) demo(args []string) int {
 		return status
 	}
 	if len(words) > 0 {
-		return f.wrong("what is %q? A command goes after --", words[0])
+		return f.wrong("there is no use for %q; a command goes after --", words[0])
 	}
 	err := o.check()
 	if err != nil {

@@ -192,9 +192,31 @@ func regionOf(host string) string {
 	return region
 }
 
+// apiConfig is the API that flags, environment and stack name. Whatever else is wrong in these is an error
+// too.
+func (f *commandLine) apiConfig(ctx context.Context) (*apiConfig, error) {
+	getenv, err := f.getenv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg, problems := readConfig(regional(getenv))
+	switch {
+	case len(problems) > 0:
+		return nil, configError(problems)
+	case cfg.api == nil:
+		return nil, errors.New(noAPI)
+	}
+	return cfg.api, nil
+}
+
+// configError makes an error of what readConfig has found, which is worded for a function's log.
+func configError(problems []string) error {
+	return errors.New(strings.ReplaceAll(strings.Join(problems, "; "), "; going without AppSync", ""))
+}
+
 // ---- text ----
 
-// columns is the width of the terminal that f is, 0 where it is none.
+// columns is the width of a terminal, or 0 if f is none.
 func columns(f *os.File) int {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(

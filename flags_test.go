@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-func TestInfraCommandLines(t *testing.T) {
+func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 	usage := func(lines string) string { return "live-lambda " + lines + "; see --help\n" }
 	const notOwn = "not NAME=VALUE of one of the layer's variables, AWS_LWA_LAMBDA_RUNTIME_API_PROXY, " +
 		"LIVE_LAMBDA, LIVE_LAMBDA_ACCEPT_TIMEOUT, LIVE_LAMBDA_APPSYNC_API_KEY, " +
@@ -28,15 +28,15 @@ func TestInfraCommandLines(t *testing.T) {
 		want    string
 	}{
 		{command: "template", args: "--nope", want: usage("template: flag provided but not defined: -nope")},
-		{command: "template", args: "x", want: usage(`template: what is "x"?`)},
+		{command: "template", args: "x", want: usage(`template: there is no use for "x"`)},
 		{command: "template", args: "--protocol mqtt",
 			want: usage(`template: --protocol is "mqtt", not events or graphql`)},
-		{command: "publish-layer", want: usage("publish-layer: for which architecture, x86_64 or arm64?")},
+		{command: "publish-layer", want: usage("publish-layer: name an architecture: x86_64 or arm64")},
 		{command: "publish-layer", args: "mips",
 			want: usage(`publish-layer: the architecture "mips" is not x86_64 or arm64`)},
 		{command: "publish-layer", args: "arm64 x86_64 --zip x",
 			want: usage("publish-layer: --zip and --name are for one architecture")},
-		{command: "attach", want: usage("attach: which function?")},
+		{command: "attach", want: usage("attach: name a function")},
 		{command: "attach", args: "f --nope", want: usage("attach: flag provided but not defined: -nope")},
 		{command: "attach", args: "f:live",
 			want: usage(`attach: "f:live" is not a function's name or ARN without version or alias; ` +
@@ -70,11 +70,12 @@ func TestInfraCommandLines(t *testing.T) {
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
 			want: usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: ` + notOwn)},
 		{command: "attach", args: "f --host example.com --attach-policy",
-			want: usage("attach: --attach-policy takes the policy from a stack: give --stack")},
-		{command: "detach", args: "--yes", want: usage("detach: which function?")},
+			want: usage("attach: --attach-policy knows no policy: give --stack, or set " +
+				"LIVE_LAMBDA_FUNCTION_POLICY_ARN")},
+		{command: "detach", args: "--yes", want: usage("detach: name a function")},
 		{command: "detach", args: "f --stage x",
 			want: usage("detach: flag provided but not defined: -stage")},
-		{command: "doctor", args: "x", want: usage(`doctor: what is "x"?`)},
+		{command: "doctor", args: "x", want: usage(`doctor: there is no use for "x"`)},
 		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: -nope")},
 	}
 	f := newFakeAWS(t)
@@ -92,7 +93,7 @@ func TestInfraCommandLines(t *testing.T) {
 }
 
 // Every flag that a command takes stands in its help, and no other.
-func TestInfraHelp(t *testing.T) {
+func TestHelpHasEveryFlag(t *testing.T) {
 	f := newFakeAWS(t)
 	for command, flags := range map[string]string{
 		"template":      "protocol",
@@ -128,7 +129,7 @@ func TestInfraHelp(t *testing.T) {
 	}
 }
 
-func TestCommandLines(t *testing.T) {
+func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 	r := newTestLocal(t, localOptions{})
 	event, notJSON := filepath.Join(t.TempDir(), "event"), filepath.Join(t.TempDir(), "command")
 	if err := errors.Join(
@@ -162,7 +163,7 @@ func TestCommandLines(t *testing.T) {
 		{args: "invoke " + event + " " + notJSON + " -- true", status: 2, want: "is not JSON"},
 		{args: "sample --help", want: "WHERE"}, {args: "sample", status: 2, want: "WHERE"},
 		{args: "demo --help", want: "--listen"},
-		{args: "demo a", status: 2, want: `what is "a"?`},
+		{args: "demo a", status: 2, want: `there is no use for "a"; a command goes after --`},
 		{args: "demo --listen 0.0.0.0:0", status: 2, want: "not an address on loopback"},
 		{args: "demo --listen 127.0.0.1:99999", status: 2, want: "not an address on loopback"},
 	} {
