@@ -77,21 +77,22 @@ func attachThenDetach(t *testing.T, kind string, flags ...string) {
 	before := f.snapshot()
 	attach := append(
 		flags, "orders", "--stack", "dev", "--yes", "--stage", "alice", "--set", "LIVE_LAMBDA_OFFLINE=error")
-	if r := f.run("attach", attach...); r.status != 0 || !strings.HasSuffix(r.out, "orders: attached\n") {
+	r := f.run("attach", attach...)
+	if r.status != 0 || !strings.HasSuffix(r.out, "orders: attached\n") {
 		t.Fatalf("attach: got %+v", r)
 	}
 	f.wantAttached("orders", kind, len(flags) > 0)
-	if r := f.run("attach", attach...); r.status != 0 ||
-		!strings.Contains(r.out, "orders: nothing to change\n") {
+	r = f.run("attach", attach...)
+	if r.status != 0 || !strings.Contains(r.out, "orders: nothing to change\n") {
 		t.Errorf("attach again: got %+v", r)
 	}
-	if r := f.run("detach", "orders", "--yes"); r.status != 0 ||
-		!strings.HasSuffix(r.out, "orders: detached\n") {
+	r = f.run("detach", "orders", "--yes")
+	if r.status != 0 || !strings.HasSuffix(r.out, "orders: detached\n") {
 		t.Fatalf("detach: got %+v", r)
 	}
 	f.want(before)
-	if r := f.run("detach", "orders"); r.status != 0 ||
-		!strings.HasPrefix(r.out, "orders: nothing to change\n") {
+	r = f.run("detach", "orders")
+	if r.status != 0 || !strings.HasPrefix(r.out, "orders: nothing to change\n") {
 		t.Errorf("detach again: got %+v", r)
 	}
 }
@@ -101,7 +102,8 @@ func (f *fakeAWS) wantAttached(name, kind string, policy bool) {
 	f.t.Helper()
 	f.wantVariables(name, kind)
 	f.wantLayers(name, kind)
-	if got := slices.Contains(f.roles["orders-role"], stackPolicy); got != policy {
+	got := slices.Contains(f.roles["orders-role"], stackPolicy)
+	if got != policy {
 		f.t.Errorf("policy on the role: got %t, want %t", got, policy)
 	}
 }
@@ -130,8 +132,10 @@ func (f *fakeAWS) wantVariables(name, kind string) {
 			want[furtherVariable] = wrapper
 		}
 	}
-	if got, want := indentJSON(variables), indentJSON(want); !bytes.Equal(got, want) {
-		f.t.Errorf("variables: got %s, want %s", got, want)
+	got := indentJSON(variables)
+	wanted := indentJSON(want)
+	if !bytes.Equal(got, wanted) {
+		f.t.Errorf("variables: got %s, want %s", got, wanted)
 	}
 }
 
@@ -156,7 +160,8 @@ func (f *fakeAWS) wantLayers(name, kind string) {
 		}
 	}
 	want = slices.Insert(want, position, newest)
-	if got := f.layersOf(name); !slices.Equal(got, want) {
+	got := f.layersOf(name)
+	if !slices.Equal(got, want) {
 		f.t.Errorf("layers: got %q, want %q", got, want)
 	}
 }
@@ -257,12 +262,14 @@ func TestDetachUndoesAnInterruptedAttach(t *testing.T) {
 		}
 		f.revive()
 		if call%2 == 0 { // by way of another attach
-			if r := f.run("attach", attach...); r.status != 0 {
+			r := f.run("attach", attach...)
+			if r.status != 0 {
 				t.Errorf("call %d: attach again: %+v", call, r)
 			}
 			f.wantAttachedAtAll()
 		}
-		if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+		r := f.run("detach", "orders", "--yes")
+		if r.status != 0 {
 			t.Errorf("call %d: detach: %+v", call, r)
 		}
 		f.want(before)
@@ -284,7 +291,8 @@ func TestDetachUndoesAnInterruptedDetach(t *testing.T) {
 		f := newFakeAWS(t)
 		f.function("orders", functionKinds["with everything"])
 		before := f.snapshot()
-		if r := f.run("attach", "orders", "--stack", "dev", "--yes", "--attach-policy"); r.status != 0 {
+		r := f.run("attach", "orders", "--stack", "dev", "--yes", "--attach-policy")
+		if r.status != 0 {
 			t.Fatalf("attach: %+v", r)
 		}
 		f.die(len(f.calls)+call, done)
@@ -293,7 +301,8 @@ func TestDetachUndoesAnInterruptedDetach(t *testing.T) {
 			return false
 		}
 		f.revive()
-		if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+		r = f.run("detach", "orders", "--yes")
+		if r.status != 0 {
 			t.Errorf("call %d: detach: %+v", call, r)
 		}
 		f.want(before)
@@ -315,17 +324,20 @@ func testLaterChanges(t *testing.T, tests []laterChange) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAWS(t)
 			f.function("orders", functionKinds[tt.kind])
-			if r := f.run("attach", "orders", "--stack", "dev", "--yes", "--stage", "alice"); r.status != 0 {
+			r := f.run("attach", "orders", "--stack", "dev", "--yes", "--stage", "alice")
+			if r.status != 0 {
 				t.Fatalf("attach: %+v", r)
 			}
 			variables := f.variablesOf("orders")
 			layers := tt.change(f.layersOf("orders"), variables)
 			f.configure("orders", layers, variables)
-			if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+			r = f.run("detach", "orders", "--yes")
+			if r.status != 0 {
 				t.Fatalf("detach: %+v", r)
 			}
-			if got := f.layersOf("orders"); !slices.Equal(got, tt.layers) {
-				t.Errorf("layers: got %q, want %q", got, tt.layers)
+			layers = f.layersOf("orders")
+			if !slices.Equal(layers, tt.layers) {
+				t.Errorf("layers: got %q, want %q", layers, tt.layers)
 			}
 			got, want := indentJSON(f.variablesOf("orders")), indentJSON(tt.variables)
 			if !bytes.Equal(got, want) {
@@ -468,7 +480,8 @@ func TestAttachingAgainFollowsTheFlags(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", args, got, want)
 		}
 	}
-	if r := f.run("detach", "orders", "--yes"); r.status != 0 {
+	r := f.run("detach", "orders", "--yes")
+	if r.status != 0 {
 		t.Fatalf("detach: %+v", r)
 	}
 	f.want(before)
@@ -742,7 +755,8 @@ func TestDetachNotesWhatAttachHasNotAttached(t *testing.T) {
 	f.function("orders", functionKinds["attached by hand"])
 	const want = "orders: nothing to change\n  note: it was not attached by `live-lambda attach`: take the " +
 		"layer out where it was put in\n"
-	if r := f.run("detach", "orders", "--yes"); r != (result{status: 0, out: want, err: ""}) {
+	r := f.run("detach", "orders", "--yes")
+	if r != (result{status: 0, out: want, err: ""}) {
 		t.Errorf("got %+v", r)
 	}
 }

@@ -20,10 +20,12 @@ func TestAttachWaitsForAnUpdateThatIsUnderWay(t *testing.T) {
 	f := withOrders(t)
 	f.functions["orders"].state = "Pending"
 	f.functions["orders"].updating = true
-	if r := f.run("attach", attachDev...); r.status != 0 {
+	r := f.run("attach", attachDev...)
+	if r.status != 0 {
 		t.Errorf("got %+v", r)
 	}
-	if got := f.waited; got != "function-active-v2 function-updated-v2 function-updated-v2 " {
+	got := f.waited
+	if got != "function-active-v2 function-updated-v2 function-updated-v2 " {
 		t.Errorf("waited for %s", got)
 	}
 }
@@ -31,7 +33,8 @@ func TestAttachWaitsForAnUpdateThatIsUnderWay(t *testing.T) {
 func TestAttachWaitsForAnUpdateThatBeganAfterItRead(t *testing.T) {
 	f := withOrders(t)
 	f.before("update-function-configuration", func() { f.functions["orders"].updating = true })
-	if r := f.run("attach", attachDev...); r.status != 0 {
+	r := f.run("attach", attachDev...)
+	if r.status != 0 {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -65,7 +68,8 @@ func TestAttachDoesNothingIfItsVariableCameMeanwhile(t *testing.T) {
 func TestAttachKnowsItsOwnUpdateWhoseAnswerWasLost(t *testing.T) {
 	f := withOrders(t)
 	f.twice = true
-	if r := f.run("attach", attachDev...); r.status != 0 {
+	r := f.run("attach", attachDev...)
+	if r.status != 0 {
 		t.Errorf("got %+v", r)
 	}
 }

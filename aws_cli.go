@@ -148,7 +148,8 @@ var serviceError = regexp.MustCompile(
 func newAWSError(command, stderr string, err error) *awsError {
 	stderr = strings.TrimSpace(stderr)
 	e := &awsError{command: command, message: stderr[strings.LastIndexByte(stderr, '\n')+1:]}
-	if m := serviceError.FindStringSubmatch(stderr); m != nil {
+	m := serviceError.FindStringSubmatch(stderr)
+	if m != nil {
 		e.code = m[1]
 		e.message = m[2]
 	}

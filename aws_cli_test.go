@@ -101,7 +101,8 @@ func TestExpiredSSOSessionSaysHowToLogIn(t *testing.T) {
 }
 
 func TestLoginNamesTheProfile(t *testing.T) {
-	if got := (awsCLI{profile: "dev"}).login(); got != "aws sso login --profile dev" {
+	got := (awsCLI{profile: "dev"}).login()
+	if got != "aws sso login --profile dev" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -159,7 +160,8 @@ func TestCancelledCommandIsInterrupted(t *testing.T) {
 	if err == nil || err.Error() != "aws lambda list-functions: interrupted" {
 		t.Errorf("got %v", err)
 	}
-	if end, _ := os.ReadFile(filepath.Join(cli.directory, "end")); string(end) != "interrupted\n" {
+	end, _ := os.ReadFile(filepath.Join(cli.directory, "end"))
+	if string(end) != "interrupted\n" {
 		t.Errorf("the command's end: %q", end)
 	}
 }
@@ -235,7 +237,8 @@ func TestStackGivesWhatIsNotSet(t *testing.T) {
 			for _, name := range strings.Fields(names) {
 				values = append(values, getenv(name))
 			}
-			if got := fmt.Sprintf("%q", values); got != tt.want {
+			got := fmt.Sprintf("%q", values)
+			if got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -268,12 +271,14 @@ func TestStackWithoutAnAPIIsRefused(t *testing.T) {
 
 func TestStackIsReadWithTheProfile(t *testing.T) {
 	f := stackFor(t)
-	if _, err := stackGetenv(t.Context(), "dev", "me", os.Getenv); err != nil {
+	_, err := stackGetenv(t.Context(), "dev", "me", os.Getenv)
+	if err != nil {
 		t.Fatal(err)
 	}
 	f.turn()
 	const want = "cloudformation describe-stacks --stack-name dev --output json --profile me"
-	if call := f.calls[0].String(); call != want {
+	call := f.calls[0].String()
+	if call != want {
 		t.Errorf("called aws %s, want %s", call, want)
 	}
 }
@@ -294,7 +299,8 @@ func TestCredentialsSourceSaysWhichWins(t *testing.T) {
 		t.Setenv("AWS_PROFILE", tt.env)
 		t.Setenv("AWS_ACCESS_KEY_ID", tt.key)
 		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", tt.uri)
-		if got := credentialsSource(tt.profile); got != tt.want {
+		got := credentialsSource(tt.profile)
+		if got != tt.want {
 			t.Errorf("%+v: got %s", tt, got)
 		}
 	}
@@ -396,7 +402,8 @@ func TestAnswersOfTheCLIAreKept(t *testing.T) {
 		{name: "keys that expire soon", expires: now.Add(time.Minute), err: nil, want: 5 * time.Second},
 	}
 	for _, tt := range tests {
-		if got := keptFor(now, tt.expires, tt.err); got != tt.want {
+		got := keptFor(now, tt.expires, tt.err)
+		if got != tt.want {
 			t.Errorf("%s: kept for %s, want %s", tt.name, got, tt.want)
 		}
 	}
@@ -407,7 +414,8 @@ func TestExportNamesTheProfile(t *testing.T) {
 	s.prints("ONE", "")
 	wantKeys(t, (&cliCredentials{profile: "dev"}).get, "ONE")
 	calls, _ := os.ReadFile(s.directory + "/calls")
-	if want := "configure export-credentials --format process --profile dev\n"; string(calls) != want {
+	want := "configure export-credentials --format process --profile dev\n"
+	if string(calls) != want {
 		t.Errorf("called with %s, want %s", calls, want)
 	}
 }
@@ -486,7 +494,8 @@ func TestKeysWinOverContainersEndpoint(t *testing.T) {
 func TestContainersEndpointGivesCredentials(t *testing.T) {
 	get, asked := containerEndpoint(t)
 	want := credentials{accessKeyID: "CONTAINER", secretAccessKey: "s", sessionToken: "t"}
-	if c, err := get(t.Context()); c != want || err != nil {
+	c, err := get(t.Context())
+	if c != want || err != nil {
 		t.Errorf("got %q and %v", c.accessKeyID, err)
 	}
 	if *asked != "/c container-token" {

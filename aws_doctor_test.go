@@ -608,7 +608,8 @@ func testDoctorTLS(t *testing.T, tt doctorTLSCase) {
 			d.transport.TLSClientConfig.RootCAs = tt.roots
 			ok := d.run(t.Context())
 			d.transport.CloseIdleConnections()
-			if line := doctorLine(out.String(), "TLS"); ok != tt.ok || line != tt.want {
+			line := doctorLine(out.String(), "TLS")
+			if ok != tt.ok || line != tt.want {
 				t.Errorf("got %t\n%s", ok, out)
 			}
 		})
@@ -734,7 +735,8 @@ func testDoctorBehind(t *testing.T, tt doctorProxyCase, server *tls.Config, root
 	d.transport.CloseIdleConnections()
 	proxy.Close()
 	wg.Wait()
-	if line := doctorLine(out.String(), tt.step); ok != tt.ok || line != tt.want {
+	line := doctorLine(out.String(), tt.step)
+	if ok != tt.ok || line != tt.want {
 		t.Errorf("got %t\n%s\nwant %s", ok, out, tt.want)
 	}
 	if strings.Contains(out.String(), secretValue) {
@@ -809,7 +811,8 @@ func TestProxyWithoutPortHasItsSchemes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := proxyAddress(u); got != want {
+		got := proxyAddress(u)
+		if got != want {
 			t.Errorf("%s: got %s, want %s", proxy, got, want)
 		}
 	}

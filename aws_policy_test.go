@@ -41,7 +41,8 @@ func TestLastFunctionWithTheRoleTakesThePolicyOff(t *testing.T) {
 		for i, names := range order {
 			f.detached(strings.Fields(names)...)
 			got := slices.Contains(f.roles["orders-role"], stackPolicy)
-			if want := i < len(order)-1; got != want {
+			want := i < len(order)-1
+			if got != want {
 				t.Errorf("%v: policy after detach %s: got %t, want %t", order, names, got, want)
 			}
 		}
@@ -82,11 +83,13 @@ func TestPolicyFollowsTheFunctionToAnotherRole(t *testing.T) {
 	f.functions["orders"].config = bytes.ReplaceAll(
 		f.functions["orders"].config, []byte("role/service/orders-role"), []byte("role/new"))
 	f.attachWithPolicy("orders")
-	if got := fmt.Sprint(f.roles); got != "map[new:["+stackPolicy+"] orders-role:["+basicPolicy+"]]" {
+	got := fmt.Sprint(f.roles)
+	if got != "map[new:["+stackPolicy+"] orders-role:["+basicPolicy+"]]" {
 		t.Errorf("attached: got %s", got)
 	}
 	f.detached("orders")
-	if got := fmt.Sprint(f.roles); got != "map[new:[] orders-role:["+basicPolicy+"]]" {
+	got = fmt.Sprint(f.roles)
+	if got != "map[new:[] orders-role:["+basicPolicy+"]]" {
 		t.Errorf("detached: got %s", got)
 	}
 }

@@ -133,7 +133,8 @@ func (f *fakeAWS) serve() {
 	wg.Go(func() {
 		newline := make([]byte, 1)
 		for {
-			if _, err := requests.Read(newline); err != nil {
+			_, err := requests.Read(newline)
+			if err != nil {
 				return
 			}
 			fmt.Fprintln(answers, f.answerOne(dir))
@@ -260,7 +261,8 @@ func (f *fakeAWS) snapshot() string {
 
 func (f *fakeAWS) want(before string) {
 	f.t.Helper()
-	if now := f.snapshot(); now != before {
+	now := f.snapshot()
+	if now != before {
 		f.t.Errorf("got\n%s\nwant\n%s", now, before)
 	}
 }
@@ -339,7 +341,8 @@ func (f *fakeAWS) carryOut(args []string, stdin string) fakeAnswer {
 			return wrongUsage("unrecognized arguments: " + option)
 		}
 	}
-	if hook := f.hooks[name]; hook != nil {
+	hook := f.hooks[name]
+	if hook != nil {
 		delete(f.hooks, name)
 		hook()
 	}
@@ -515,7 +518,8 @@ func (f *fakeAWS) listFunctions(o fakeOptions, _ string) fakeAnswer {
 	}
 	rows := []any{}
 	for _, name := range slices.Sorted(maps.Keys(f.functions)) {
-		if memory := f.variablesOf(name)[memoryVariable]; memory != nil {
+		memory := f.variablesOf(name)[memoryVariable]
+		if memory != nil {
 			rows = append(rows, []any{name, f.decoded(name)["Role"], memory})
 		}
 	}
@@ -525,7 +529,8 @@ func (f *fakeAWS) listFunctions(o fakeOptions, _ string) fakeAnswer {
 func (f *fakeAWS) listLayerVersions(o fakeOptions, _ string) fakeAnswer {
 	versions := []any{}
 	for i, arches := range slices.Backward(f.layers[o["--layer-name"]]) {
-		if arch := o["--compatible-architecture"]; arch == "" || slices.Contains(arches, arch) {
+		arch := o["--compatible-architecture"]
+		if arch == "" || slices.Contains(arches, arch) {
 			versions = append(versions, layerVersion(o["--layer-name"], i+1, arches))
 		}
 	}
@@ -553,7 +558,8 @@ func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
 func (f *fakeAWS) publishLayerVersion(o fakeOptions, _ string) fakeAnswer {
 	name := o["--layer-name"]
 	path, ok := strings.CutPrefix(o["--zip-file"], "fileb://")
-	if _, err := os.ReadFile(path); !ok || err != nil {
+	_, err := os.ReadFile(path)
+	if !ok || err != nil {
 		return wrongUsage("Error parsing parameter '--zip-file'")
 	}
 	if strings.Contains(name, " ") {
@@ -579,7 +585,8 @@ func (f *fakeAWS) listRolePolicies(o fakeOptions, _ string) fakeAnswer {
 }
 
 func (f *fakeAWS) attachRolePolicy(o fakeOptions, _ string) fakeAnswer {
-	if role := o["--role-name"]; !slices.Contains(f.roles[role], o["--policy-arn"]) {
+	role := o["--role-name"]
+	if !slices.Contains(f.roles[role], o["--policy-arn"]) {
 		f.roles[role] = append(f.roles[role], o["--policy-arn"])
 	}
 	return fakeAnswer{}

@@ -167,7 +167,9 @@ func compareTemplate(t *testing.T, args []string, kind string, resources map[str
 		"Resources": resources,
 		"Outputs":   outputs,
 	}
-	if g, w := indentJSON(got), indentJSON(want); !bytes.Equal(g, w) {
+	g := indentJSON(got)
+	w := indentJSON(want)
+	if !bytes.Equal(g, w) {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
 	}
 }
@@ -299,7 +301,8 @@ func (p *yamlParser) node(indent int) any {
 			p.t.Fatalf("line %d is no new key: %q", line.number, line.text)
 		}
 		p.lines = p.lines[1:]
-		if rest := key[2]; rest == "|" {
+		rest := key[2]
+		if rest == "|" {
 			m[key[1]] = strings.TrimRight(line.block, "\n") + "\n"
 		} else if rest != "" {
 			m[key[1]] = p.scalar(rest)
@@ -319,7 +322,8 @@ var (
 )
 
 func (p *yamlParser) scalar(s string) any {
-	if m := yamlTagged.FindStringSubmatch(s); m != nil {
+	m := yamlTagged.FindStringSubmatch(s)
+	if m != nil {
 		return yamlTag{tag: m[1], value: p.scalar(m[2]).(string)}
 	}
 	if strings.HasPrefix(s, `"`) {
@@ -342,11 +346,12 @@ func (p *yamlParser) scalar(s string) any {
 func resolve(t *testing.T, resources map[string]any, v any) any {
 	t.Helper()
 	lookUp := func(name, attribute string) string {
-		if value, ok := pseudoParameters[name]; ok && attribute == "Ref" {
+		value, ok := pseudoParameters[name]
+		if ok && attribute == "Ref" {
 			return value
 		}
 		resource, _ := resources[name].(map[string]any)
-		value, ok := templateValues[fmt.Sprint(resource["Type"])][attribute]
+		value, ok = templateValues[fmt.Sprint(resource["Type"])][attribute]
 		if !ok {
 			t.Errorf("there is no %s of %s", attribute, name)
 		}

@@ -35,7 +35,8 @@ func runDemo(t *testing.T, args ...string) string {
 }
 
 func TestDemoEmulatesAnEventAPIByDefault(t *testing.T) {
-	if out := runDemo(t); !strings.Contains(out, "AppSync Events, on loopback") {
+	out := runDemo(t)
+	if !strings.Contains(out, "AppSync Events, on loopback") {
 		t.Errorf("without a flag:\n%s", out)
 	}
 }
@@ -82,7 +83,8 @@ done`
 
 func TestDemoRunsARuntimeThatIsAShellScript(t *testing.T) {
 	needCurl(t)
-	if out := runDemo(t, "--", "sh", "-c", shellRuntime); !strings.Contains(out, `{"shell":{"name":"you"}}`) {
+	out := runDemo(t, "--", "sh", "-c", shellRuntime)
+	if !strings.Contains(out, `{"shell":{"name":"you"}}`) {
 		t.Errorf("the shell runtime did not answer:\n%s", out)
 	}
 }
@@ -198,7 +200,8 @@ id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Run
 			return
 		}
 		defer resp.Body.Close()
-		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != `"done"` {
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || string(body) != `"done"` {
 			t.Errorf("the caller got %q, %v", body, err)
 		}
 	})
@@ -229,7 +232,8 @@ func TestDemoEndsItsHandlerAfterTwoInterrupts(t *testing.T) {
 		t.Fatal(err)
 	}
 	wg.Go(func() {
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
 			resp.Body.Close()
 		}
 	})

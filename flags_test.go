@@ -112,7 +112,8 @@ func TestHelpHasEveryFlag(t *testing.T) {
 			found = append(found, m[1])
 		}
 		slices.Sort(found)
-		if got := strings.Join(found, " "); got != flags {
+		got := strings.Join(found, " ")
+		if got != flags {
 			t.Errorf("%s: help has %q, want %q", command, got, flags)
 		}
 		for _, line := range strings.Split(long.out, "\n") {
@@ -121,8 +122,8 @@ func TestHelpHasEveryFlag(t *testing.T) {
 			}
 		}
 		for _, name := range found {
-			if r := f.run(command, "--"+name+"=false", "--not-there"); strings.Contains(
-				r.err, "not defined: -"+name) {
+			r := f.run(command, "--"+name+"=false", "--not-there")
+			if strings.Contains(r.err, "not defined: -"+name) {
 				t.Errorf("%s takes no --%s: %s", command, name, r.err)
 			}
 		}
