@@ -22,6 +22,7 @@ import (
 
 const (
 	goodbyePause = 10 * time.Second // at the end, for the extension to say that it has the last answers
+	shortGoodbye = time.Second      // the same, if everything is to end now
 	// in which a second signal is the same interrupt: npm, for one, passes on what its child gets too
 	oneInterrupt = 50 * time.Millisecond
 )
@@ -199,43 +200,45 @@ func (l *local) attachRuntime() error {
 }
 
 // shutDown waits until what is at hand has come to its end, or for another signal, and then for the extension
-// to say that it has the answers. With now, as if the signal had come already, all ends at once.
+// to say that it has the answers. With now, as if the signal had come already, all ends at once. It returns
+// the exit status: 1 if something was at hand that could not come to its end.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	empty := l.stop()
 	swallow(signals, oneInterrupt)
-	again := make(chan struct{})
-	go func() { // it ends with the program, for lack of a signal
-		if !now {
-			interrupted(signals)
-		}
-		close(again)
-	}()
 	names := l.waitingFor()
 	if names != "" {
 		l.term.note("waiting for %s; interrupt once more to end everything now", names)
 	}
-	pause := goodbyePause
-	select {
-	case <-empty:
-	case <-again:
+	hurry := now || interruptedBefore(empty, signals)
+	if !hurry {
+		return s.sayGoodbye(signals, goodbyePause)
+	}
+	if l.waitingFor() != "" {
 		l.term.note("ending everything")
 		l.endAll()
-		pause = time.Second
 		status = 1
-		again = nil
 	}
+	s.sayGoodbye(nil, shortGoodbye)
+	return status
+}
+
+// sayGoodbye waits until no talk goes on, but no longer than pause. It returns 1 if a signal comes first,
+// else 0.
+func (s *subscriber) sayGoodbye(signals <-chan os.Signal, pause time.Duration) (status int) {
 	late := time.NewTimer(pause)
 	defer late.Stop()
 	for s.talking() > 0 {
 		select {
 		case <-s.ended:
-		case <-again:
-			return 1
+		case sig := <-signals:
+			if stops(sig) {
+				return 1
+			}
 		case <-late.C:
-			return status
+			return 0
 		}
 	}
-	return status
+	return 0
 }
 
 // swallow takes the signals that come within d.
@@ -250,12 +253,30 @@ func swallow(signals <-chan os.Signal, d time.Duration) {
 	}
 }
 
-// interrupted waits for a signal to stop. That nobody reads what is printed any more (SIGPIPE) is none.
+// stops reports whether a signal is one to stop. That nobody reads what is printed any more (SIGPIPE) is
+// none.
+func stops(s os.Signal) bool { return s != syscall.SIGPIPE }
+
+// interrupted waits for a signal to stop.
 func interrupted(signals <-chan os.Signal) os.Signal {
 	for {
 		s := <-signals
-		if s != syscall.SIGPIPE {
+		if stops(s) {
 			return s
+		}
+	}
+}
+
+// interruptedBefore waits for a signal to stop. It reports false if done is closed before one comes.
+func interruptedBefore(done <-chan struct{}, signals <-chan os.Signal) bool {
+	for {
+		select {
+		case <-done:
+			return false
+		case s := <-signals:
+			if stops(s) {
+				return true
+			}
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // It also says what it waits for, and sums up.
@@ -91,4 +93,58 @@ func TestLocalServesTheFunctionsThatFlagsName(t *testing.T) {
 	c.stdout.wait(r, "    event: {\n")
 	c.cmd.Process.Signal(os.Interrupt)
 	c.exit(0)
+}
+
+// inShutDown runs a test in a bubble, which also notices a goroutine that is left behind.
+func inShutDown(t *testing.T, test func(r *localRig, s *subscriber)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestLocal(t, localOptions{})
+		test(r, newSubscriber(nil, r.local))
+	})
+}
+
+// It runs many times because a choice among several ready channels would be drawn.
+func TestHangupWithNothingAtHandIsNoFailure(t *testing.T) {
+	for range 50 {
+		inShutDown(t, func(r *localRig, s *subscriber) {
+			status := r.local.shutDown(s, make(chan os.Signal), true)
+			if status != 0 || strings.Contains(r.out.String(), "ending everything") {
+				t.Errorf("the exit status is %d; it printed %q", status, r.out)
+			}
+		})
+	}
+}
+
+func TestHangupEndsWhatIsAtHand(t *testing.T) {
+	inShutDown(t, func(r *localRig, s *subscriber) {
+		err := r.local.admit(newRequest(nil, r.context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status := r.local.shutDown(s, make(chan os.Signal), true)
+		if status != 1 {
+			t.Errorf("the exit status is %d", status)
+		}
+	})
+}
+
+// That nobody reads what is printed is no interrupt.
+func TestInterruptWaitsForWhatIsAtHand(t *testing.T) {
+	inShutDown(t, func(r *localRig, s *subscriber) {
+		q := newRequest(nil, r.context())
+		err := r.local.admit(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signals := make(chan os.Signal)
+		ended := make(chan int)
+		go func() { ended <- r.local.shutDown(s, signals, false) }()
+		time.Sleep(2 * oneInterrupt) // of the bubble's time
+		signals <- syscall.SIGPIPE
+		r.local.release(q)
+		status := <-ended
+		if status != 0 {
+			t.Errorf("the exit status is %d", status)
+		}
+	})
 }
