@@ -228,7 +228,7 @@ func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline boo
 		select {
 		case <-q.news:
 		case <-timeout.Done():
-			l.finish(q, overDeadline)
+			l.finish(q, unheard(ctx))
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}

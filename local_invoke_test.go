@@ -6,10 +6,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // The recording is for the developer alone, and without the function's credentials.
@@ -98,4 +102,42 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 			t.Errorf("%s: said %q, want %q", tt.stdin, c.stderr, tt.stderr)
 		}
 	}
+}
+
+// invokeUnanswered has an event wait for a process, of which there is none, until ctx is done or its deadline
+// has come. It returns what the terminal shows.
+func invokeUnanswered(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	r := newTestLocal(t, localOptions{})
+	c := r.context()
+	c.DeadlineMs = time.Now().Add(time.Second).UnixMilli()
+	err := r.local.invoke(ctx, newRequest([]byte("1"), c), io.Discard, false)
+	if err == nil {
+		t.Error("nothing has failed")
+	}
+	r.local.term.note("all is told")
+	r.out.wait(r, "all is told")
+	return r.out.String()
+}
+
+// Its caller has not got an error yet.
+func TestInterruptedInvocationIsNotToldAsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		text := invokeUnanswered(t, ctx)
+		if !strings.Contains(text, "this end stopped before it had an answer") ||
+			strings.Contains(text, "deadline passed") {
+			t.Errorf("the terminal shows %s", text)
+		}
+	})
+}
+
+func TestInvocationPastItsDeadlineIsToldAsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := invokeUnanswered(t, t.Context())
+		if !strings.Contains(text, "deadline passed, the caller got an error") {
+			t.Errorf("the terminal shows %s", text)
+		}
+	})
 }

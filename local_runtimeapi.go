@@ -504,7 +504,7 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 		refuseID(rw)
 		return nil
 	}
-	if q.over == overTimeout || q.over == overDeadline {
+	if q.over == overTimeout || q.over == overDeadline || q.over == overStopped {
 		w.become(stateSent)
 		l.term.late(q)
 		refuseID(rw)

@@ -594,11 +594,20 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	s.local.record(t.q)
 	s.local.submit(t.q)
 	s.converse(timeout, t)
-	s.local.finish(t.q, overDeadline) // does nothing if it is over already
+	s.local.finish(t.q, unheard(ctx)) // does nothing if it is over already
 	s.mu.Lock()
 	s.close(t)
 	s.known[key] = &talk{over: true, deadline: t.deadline} // a repetition may still come
 	s.mu.Unlock()
+}
+
+// unheard says why an invocation is over although nobody has told an outcome: ctx, which is this end's, is
+// done, or the invocation's deadline has come.
+func unheard(ctx context.Context) string {
+	if ctx.Err() != nil {
+		return overStopped
+	}
+	return overDeadline
 }
 
 // accept writes `accepted` and reports whether it did. Without a connection it does not wait for one.

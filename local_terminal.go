@@ -463,7 +463,7 @@ func (rep *reply) summary(q *request) string {
 func (t *terminal) over(q *request, answered bool, queue int) {
 	took := time.Since(q.arrived)
 	if !answered {
-		failed := q.over == overTimeout || q.over == overDeadline
+		failed := q.over == overTimeout || q.over == overDeadline || q.over == overStopped
 		t.gone(q, queue, failed)
 	}
 	if t.silent {
@@ -485,8 +485,10 @@ func overText(over string, answered bool) (outcome, text string) {
 		return "deployed", "the deployed code answers"
 	case over == overAnswered:
 		return "elsewhere", "another local end has answered"
-	case over == overDeadline && answered:
+	case answered && (over == overDeadline || over == overStopped):
 		return "unknown", "nobody said that the answer arrived"
+	case over == overStopped:
+		return "unknown", "this end stopped before it had an answer"
 	case over == overDeadline:
 		return "timeout", "deadline passed, the caller got an error"
 	}

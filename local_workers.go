@@ -56,6 +56,7 @@ const (
 	overTimeout  = "timeout"
 	overDeployed = "deployed"
 	overDeadline = "deadline" // the deadline has passed here, and nobody has told an outcome
+	overStopped  = "stopped"  // this end has stopped before the deadline, and nobody has told an outcome
 )
 
 // request is one event for a handler, and what becomes of it.
@@ -275,23 +276,27 @@ func (p *pool) classify(q *request) {
 	c := q.context
 	memory := strconv.Itoa(c.MemorySizeMB)
 	q.identity = strings.Join([]string{c.FunctionVersion, memory, c.Region, c.Handler}, "\n")
-	if len(p.seen) > maxEnvironments {
-		p.forgetEnvironments()
-	}
 	environment := fingerprint(c.Environment)
 	if p.seen[environment] == 0 {
+		if len(p.seen) >= maxEnvironments {
+			p.forgetEnvironments()
+		}
 		p.seen[environment] = len(p.seen) + 1
 		p.outdate(q.identity)
 	}
 	q.generation = p.seen[environment]
 }
 
-// forgetEnvironments begins to count environments anew, so that the processes at hand are older than any.
-// local.mu is held.
+// forgetEnvironments begins to count environments anew. The processes at hand are older than any that comes
+// then, and so are the environments of the requests that wait: a process that is started for one of them must
+// not count as newer. local.mu is held.
 func (p *pool) forgetEnvironments() {
 	clear(p.seen)
 	for _, w := range p.workers {
 		w.generation = 0
+	}
+	for _, q := range p.queue {
+		q.generation = 0
 	}
 }
 

@@ -55,8 +55,9 @@ func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
 	if len(pids) > 3 {
 		t.Errorf("%d processes", len(pids))
 	}
-	if r.local.term.restarts != 0 {
-		t.Errorf("%d restarts", r.local.term.restarts)
+	total, _, _, _ := r.local.term.totals()
+	if total.Restarts != 0 {
+		t.Errorf("%d restarts", total.Restarts)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestKilledProcessIsReplaced(t *testing.T) {
 func TestExitCutsOffStream(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
 	rep, body := r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
-	if !strings.HasPrefix("onetwo", body) {
+	if !strings.HasPrefix("onetwo", body) || body == "" {
 		t.Errorf("got %q", body)
 	}
 	trailer, _ := base64.StdEncoding.DecodeString(rep.trailers[bodyHeader])
@@ -310,5 +311,47 @@ func TestOptionsSayWhichFunctionsAreServed(t *testing.T) {
 		if served != tt.served || served && strings.Join(got, " ") != tt.command {
 			t.Errorf("%s: %s is served: %t by %q", tt.name, tt.function, served, got)
 		}
+	}
+}
+
+// requestOfEnvironment returns a request of an environment of its own, which i tells apart.
+func requestOfEnvironment(r *localRig, i int) *request {
+	c := r.context()
+	c.Environment = map[string]string{"AWS_SESSION_TOKEN": strconv.Itoa(i)}
+	return newRequest(nil, c)
+}
+
+func TestEnvironmentsAreCountedUpToALimit(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	p := &pool{local: r.local, seen: map[[32]byte]int{}}
+	for i := range maxEnvironments + 1 {
+		q := requestOfEnvironment(r, i)
+		p.classify(q)
+		want := i%maxEnvironments + 1
+		if q.generation != want {
+			t.Fatalf("environment %d is counted as %d, want %d", i, q.generation, want)
+		}
+	}
+	if len(p.seen) != 1 {
+		t.Errorf("%d environments are told apart after the limit, want 1", len(p.seen))
+	}
+}
+
+// A process that is started for one that waits is older than any environment that comes after the limit.
+func TestWaitingRequestsAreOldWhenEnvironmentsAreForgotten(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	p := &pool{local: r.local, command: []string{"c"}, seen: map[[32]byte]int{}}
+	var waiting *request
+	for i := range maxEnvironments {
+		waiting = requestOfEnvironment(r, i)
+		p.classify(waiting)
+	}
+	p.queue = []*request{waiting}
+	newest := requestOfEnvironment(r, maxEnvironments)
+	p.classify(newest)
+	w := &worker{pool: p, identity: waiting.identity, generation: waiting.generation}
+	if !w.suits(waiting) || w.suits(newest) {
+		t.Errorf("a process of generation %d takes requests of %d: %t, and of %d: %t",
+			w.generation, waiting.generation, w.suits(waiting), newest.generation, w.suits(newest))
 	}
 }
