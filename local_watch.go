@@ -31,7 +31,7 @@ func (l *local) watch(ctx context.Context, globs []string) {
 	for _, g := range globs {
 		patterns = append(patterns, globPattern(g))
 	}
-	before, full := scan(patterns, l.opts.record)
+	before, full := scan(patterns, l.opts.record, maxFiles)
 	l.term.note("watching %s", count(len(before), "file"))
 	if full {
 		l.term.note("there are more files; name those to watch with --watch GLOB")
@@ -44,7 +44,7 @@ func (l *local) watch(ctx context.Context, globs []string) {
 		case <-ctx.Done():
 			return
 		}
-		now, _ := scan(patterns, l.opts.record)
+		now, _ := scan(patterns, l.opts.record, maxFiles)
 		file := changed(before, now)
 		if file != "" {
 			l.restartAll(file)
@@ -95,8 +95,8 @@ type stamp struct {
 }
 
 // scan looks at the files below the working directory whose names match one of patterns, or at all files if
-// there are none. It leaves out the directory except. If there are too many files, full is true.
-func scan(patterns []*regexp.Regexp, except string) (files map[string]stamp, full bool) {
+// there are none. It leaves out the directory except. If there are more files than most, full is true.
+func scan(patterns []*regexp.Regexp, except string, most int) (files map[string]stamp, full bool) {
 	files = map[string]stamp{}
 	filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -108,7 +108,7 @@ func scan(patterns []*regexp.Regexp, except string) (files map[string]stamp, ful
 			}
 			return nil
 		}
-		if len(files) >= maxFiles {
+		if len(files) >= most {
 			full = true
 			return filepath.SkipAll
 		}

@@ -6,8 +6,11 @@ package main
 
 import (
 	"context"
+	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -55,17 +58,56 @@ func writeText(t *testing.T, file, text string) {
 	}
 }
 
+// wantWatched checks which files a scan looks at.
+func wantWatched(t *testing.T, files map[string]stamp, want ...string) {
+	t.Helper()
+	got := slices.Sorted(maps.Keys(files))
+	if !slices.Equal(got, want) {
+		t.Errorf("it looks at %q, want %q", got, want)
+	}
+}
+
 func TestFilesThatNobodyEditsAreNotWatched(t *testing.T) {
 	inProject(t)
 	patterns := []*regexp.Regexp{globPattern("*.js")}
-	before, _ := scan(patterns, "")
+	before, _ := scan(patterns, "", maxFiles)
+	wantWatched(t, before, "src/a.js")
 	for _, file := range []string{"node_modules/b.js", ".git/c.js", "src/d.txt"} {
 		writeText(t, file, "1")
 	}
-	now, _ := scan(patterns, "")
+	now, _ := scan(patterns, "", maxFiles)
+	wantWatched(t, now, "src/a.js")
 	file := changed(before, now)
 	if file != "" {
 		t.Errorf("%s has changed", file)
+	}
+}
+
+// A recorded event would restart the process that gets it.
+func TestRecordingsAreNotWatched(t *testing.T) {
+	inProject(t)
+	directory, err := filepath.Abs("events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Mkdir(directory, 0o700)
+	writeText(t, "events/b.json", "1")
+	files, _ := scan(nil, directory, maxFiles)
+	wantWatched(t, files, "src/a.js")
+}
+
+func TestFilesAboveTheLimitAreNotWatched(t *testing.T) {
+	inProject(t)
+	writeText(t, "src/b.js", "1")
+	files, full := scan(nil, "", 2)
+	wantWatched(t, files, "src/a.js", "src/b.js")
+	if full {
+		t.Error("two files are too many, but two may be watched")
+	}
+	files, full = scan(nil, "", 1)
+	wantWatched(t, files, "src/a.js")
+	if !full {
+		t.Error("two files are not too many, but one may be watched")
 	}
 }
 

@@ -102,16 +102,39 @@ func TestKilledProcessIsReplaced(t *testing.T) {
 	r.reply(r.direct(task{}, r.context()))
 }
 
+// What has come of it before is passed on.
 func TestExitCutsOffStream(t *testing.T) {
 	r := newTestLocal(t, localOptions{command: testCommand("1")})
-	rep, body := r.reply(r.direct(task{Do: "stream", Pieces: []string{"one", "two"}, Code: 4}, r.context()))
-	if !strings.HasPrefix("onetwo", body) || body == "" {
+	g := r.newGate("gate")
+	q := r.direct(task{Do: "stream", File: g.file, Pieces: []string{"one", "two"}, Code: 4}, r.context())
+	for _, size := range []int64{3, 6} {
+		r.awaitData(q, size)
+		g.pass()
+	}
+	rep, body := r.reply(q)
+	if body != "onetwo" {
 		t.Errorf("got %q", body)
 	}
 	trailer, _ := base64.StdEncoding.DecodeString(rep.trailers[bodyHeader])
 	errorType := rep.trailers[typeHeader]
 	if errorType != "Runtime.ExitError" || !strings.Contains(string(trailer), "exit status 4") {
 		t.Errorf("got %q and %s", errorType, trailer)
+	}
+}
+
+// awaitData waits until so much of q's reply has come.
+func (r *localRig) awaitData(q *request, size int64) {
+	r.Helper()
+	for {
+		rep, _, _ := r.local.look(q)
+		if rep != nil && rep.data.length() >= size {
+			return
+		}
+		select {
+		case <-q.news:
+		case <-r.ctx.Done():
+			r.Fatal("the reply does not come")
+		}
 	}
 }
 
@@ -133,6 +156,7 @@ func TestProcessThatDoesNotStartAnswersItsInvocation(t *testing.T) {
 			command:   testCommand("initerror"),
 			errorType: "Function.Broken",
 			message:   "cannot load",
+			note:      "cannot load",
 		},
 		{
 			command:   []string{"/nonexistent/command"},
