@@ -152,7 +152,7 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "invoke --help", want: "--timeout"},
 		{args: "local --nonsense", status: 2, want: "not defined"},
 		{args: "local -- true", status: 2, want: "LIVE_LAMBDA_APPSYNC_HTTP_HOST"},
-		{args: "local --host a b -- true", status: 2, want: `what is "b"?`},
+		{args: "local --host a b -- true", status: 2, want: `no use for "b"; a command goes after --`},
 		{args: "local --host a --", status: 2, want: "no command after --"},
 		{args: "local --host a --max-processes 0", status: 2, want: "--max-processes"},
 		{args: "local --host a --map x", status: 2, want: "NAME=COMMAND"},

@@ -57,7 +57,7 @@ func (t *console) local(args []string) int {
 		return f.wrong("%v", err)
 	}
 	if len(words) > 0 && !o.watch {
-		return f.wrong("what is %q? A command goes after --", words[0])
+		return f.wrong("there is no use for %q; a command goes after --", words[0])
 	}
 	o.globs = append(o.globs, words...)
 	getenv, err := f.getenv(context.Background())
@@ -166,8 +166,7 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	defer signal.Stop(signals)
-	everyFunctionIsMapped := len(l.opts.maps) > 0 && len(l.opts.functions) == 0
-	if len(l.opts.command) == 0 && !everyFunctionIsMapped {
+	if len(l.opts.command) == 0 && !l.opts.onlyMapped() {
 		err := l.attachRuntime()
 		if err != nil {
 			l.term.note("%v", err)

@@ -4,8 +4,9 @@ package main
 
 // local_runtimeapi.go is the Lambda Runtime API as one runtime on this machine meets it: HTTP/1.1 on a
 // loopback port of its own. A request's event goes out as the answer to next, and the reply comes in as
-// response or error. The states, the refusals and their texts are those of AWS's own emulator. Times are Unix
-// milliseconds, sizes are bytes.
+// response or error. The states, the refusals and their texts are those of AWS's own emulator, but that it
+// has another state while an error is being read, InvocationErrorResponse. Times are Unix milliseconds, sizes
+// are bytes.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 // https://github.com/aws/aws-lambda-runtime-interface-emulator
@@ -180,6 +181,14 @@ func (rep *reply) keepHead(p []byte) {
 func failureReply(errorType, message string) *reply {
 	return errorReply(errorType, errorJSON(errorType, message))
 }
+
+// failureReply is the same with the request's ID in the message, where Lambda has it.
+func (q *request) failureReply(errorType, message string) *reply {
+	return failureReply(errorType, q.errorPrefix()+message)
+}
+
+// errorPrefix is how Lambda's messages about q begin.
+func (q *request) errorPrefix() string { return "RequestId: " + q.id + " Error: " }
 
 // errorReply is the reply of a runtime that answers with an error. body may be anything.
 func errorReply(errorType string, body []byte) *reply {
@@ -372,7 +381,7 @@ func refuse(rw http.ResponseWriter, status int, errorType, message string) {
 	say(rw, status, errorJSON(errorType, message))
 }
 
-func accept(rw http.ResponseWriter) { say(rw, http.StatusAccepted, []byte(`{"status":"OK"}`)) }
+func confirm(rw http.ResponseWriter) { say(rw, http.StatusAccepted, []byte(`{"status":"OK"}`)) }
 
 func refuseState(rw http.ResponseWriter, from, to string) {
 	refuse(rw, http.StatusForbidden, "InvalidStateTransition",
@@ -435,9 +444,7 @@ func (w *worker) await(r *http.Request) bool {
 
 // ready ends one invocation, and the worker waits for another. local.mu is held.
 func (w *worker) ready() {
-	if w.killing != nil {
-		w.killing.Stop()
-	}
+	w.spare()
 	if w.starting() {
 		given := w.request != nil && w.request.over == ""
 		if given { // the process was started for it
@@ -448,7 +455,7 @@ func (w *worker) ready() {
 		w.pool.failures = 0
 	}
 	w.become(stateReady)
-	w.request = nil
+	w.assign(nil)
 	switch {
 	case w.stale:
 		w.pool.local.replace(w)
@@ -468,7 +475,7 @@ func (w *worker) run() {
 // q's deadline. It may not even have started by then, or hang after its answer. local.mu is held.
 func (w *worker) limit(q *request) {
 	late := time.Until(q.deadline) + lateRuntime
-	w.killing = time.AfterFunc(late, func() { w.pool.local.killLate(w, q) })
+	w.endAfter(late, func() { w.pool.local.killLate(w, q) })
 }
 
 // writeEvent answers a call of next.
@@ -494,7 +501,8 @@ func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 }
 
 // claim finds the request that a call answers, and keeps others from answering it. If there is none, it
-// refuses the call and returns nil.
+// refuses the call and returns nil. So it does if the request is over for lack of an answer; the terminal
+// then tells that one came late, and the runtime has answered all the same.
 func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 	l := w.pool.local
 	l.mu.Lock()
@@ -586,11 +594,11 @@ func (w *worker) buffered(rw http.ResponseWriter, r *http.Request, q *request, h
 			body = errorJSON(errorType, "the runtime's response ended with an error")
 		}
 		w.answered(q, errorReply(clean(errorType), body))
-		accept(rw)
+		confirm(rw)
 	default:
 		c.rep.ended = true
 		w.answered(q, c.rep)
-		accept(rw)
+		confirm(rw)
 	}
 }
 
@@ -607,7 +615,7 @@ func (w *worker) tooLarge(rw http.ResponseWriter, q *request, size int64) {
 // broken handles a response that could not be read to its end.
 func (w *worker) broken(rw http.ResponseWriter, q *request, err error) {
 	w.answered(q, w.breakage(q, err))
-	refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request was truncated")
+	refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
 // breakage is the reply to a response that broke off. If the runtime has exited, it says so.
@@ -620,8 +628,7 @@ func (w *worker) breakage(q *request, err error) *reply {
 		return w.exitReply(q)
 	case <-time.After(exitPause):
 	}
-	return failureReply(
-		"Runtime.TruncatedResponse", "RequestId: "+q.id+" Error: the runtime's response broke off")
+	return q.failureReply("Runtime.TruncatedResponse", "the runtime's response broke off")
 }
 
 // streamed reads a response while it is sent on. What ends it early goes into its trailers.
@@ -631,10 +638,9 @@ func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, h
 	l.mu.Lock()
 	l.answer(q, rep)
 	l.mu.Unlock()
-	size, err := l.copyStream(q, rep, r.Body)
+	err := l.copyStream(q, rep, r.Body)
 	failure := w.streamFailure(r, q, err)
 	l.mu.Lock()
-	rep.size = size
 	if failure != nil {
 		rep.errorType = failure.errorType
 		rep.message = failure.message
@@ -643,19 +649,22 @@ func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, h
 	l.end(q, rep)
 	l.mu.Unlock()
 	w.answered(q, nil)
-	confirmStream(rw, r, err)
+	concludeStream(rw, r, err)
 }
 
 // copyStream copies a stream's bytes to its reply. It fails with errTooBig if there are too many.
-func (l *local) copyStream(q *request, rep *reply, body io.Reader) (size int64, err error) {
+func (l *local) copyStream(q *request, rep *reply, body io.Reader) error {
 	out := streamWriter{local: l, q: q, rep: rep}
-	size, err = io.Copy(out, io.LimitReader(body, maxStream))
+	_, err := io.Copy(out, io.LimitReader(body, maxStream))
+	if err != nil {
+		return err
+	}
 	var more [1]byte
 	n, _ := body.Read(more[:])
-	if err == nil && n > 0 {
-		err = errTooBig
+	if n > 0 {
+		return errTooBig
 	}
-	return size, err
+	return nil
 }
 
 // streamFailure is the error that ends a stream: because reading it has failed with err, or because its
@@ -677,18 +686,18 @@ func (w *worker) streamFailure(r *http.Request, q *request, err error) *reply {
 	return nil
 }
 
-// confirmStream answers the runtime when its stream has ended, or when reading it has failed with err.
-func confirmStream(rw http.ResponseWriter, r *http.Request, err error) {
+// concludeStream answers the runtime when its stream has ended, or when reading it has failed with err.
+func concludeStream(rw http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errTooBig):
 		rw.Header().Set("Connection", "close")
 		refuse(rw, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
 			fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", maxStream))
 	case err != nil && !errors.Is(err, errOver):
-		refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request was truncated")
+		refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 	default:
 		io.Copy(io.Discard, io.LimitReader(r.Body, maxStream))
-		accept(rw)
+		confirm(rw)
 	}
 }
 
@@ -742,7 +751,7 @@ func (w *worker) error(rw http.ResponseWriter, r *http.Request) {
 		w.broken(rw, q, err)
 	default:
 		w.answered(q, rep)
-		accept(rw)
+		confirm(rw)
 	}
 }
 
@@ -795,7 +804,7 @@ func (w *worker) initError(rw http.ResponseWriter, r *http.Request) {
 	w.become(stateFailed)
 	w.failed(rep)
 	l.mu.Unlock()
-	accept(rw)
+	confirm(rw)
 }
 
 // restoreNext is for SnapStart. On Lambda it returns after a restore; here there is nothing to wait for.

@@ -7,12 +7,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
 )
 
 const testOK = `{"status":"OK"}` // what an answer gets that is taken
@@ -219,5 +222,42 @@ func TestLocalRuntimeAPIRefusesOtherMachines(t *testing.T) {
 		if rec.Code != want {
 			t.Errorf("%q: %d, want %d", peer, rec.Code, want)
 		}
+	}
+}
+
+// The runtime is told what AWS's emulator tells it, the caller that the answer broke off.
+func TestAnswerThatBreaksOffIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		path string
+		mode string
+	}{
+		{path: "response"},
+		{path: "response", mode: "streaming"},
+		{path: "error"},
+	} {
+		t.Run(tt.path+tt.mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newTestLocal(t, localOptions{})
+				r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime"})
+				r.local.attachServer = &http.Server{}
+				r.routes = r.local.attach.routes()
+				q := r.direct(task{}, r.context())
+				id, _ := r.next()
+				body := io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF))
+				path := "invocation/" + id + "/" + tt.path
+				rec := r.call(t.Context(), http.MethodPost, path, body, modeHeader, tt.mode)
+				want := `{"errorMessage":"HTTP request detected as truncated",` +
+					`"errorType":"TruncatedHTTPRequest"}`
+				if rec.Code != http.StatusBadRequest || strings.TrimSpace(rec.Body.String()) != want {
+					t.Errorf("the runtime got %d %s", rec.Code, rec.Body)
+				}
+				rep, _ := r.reply(q)
+				wantMessage := "RequestId: " + id + " Error: the runtime's response broke off"
+				if rep.errorType != "Runtime.TruncatedResponse" ||
+					!strings.HasSuffix(rep.message, wantMessage) {
+					t.Errorf("the caller got %s %s", rep.errorType, rep.message)
+				}
+			})
+		})
 	}
 }

@@ -11,6 +11,7 @@ package main
 //
 // Goroutines: the session's reader only queues messages, and one goroutine reads the queue. Each request has
 // a goroutine of its own from its arrival until the extension says that it is over, or until its deadline.
+// Each `accepted` that is said again has one too, because it waits until AppSync has taken it.
 
 import (
 	"bytes"
@@ -54,6 +55,7 @@ const (
 	openLife       = time.Minute // of one that gets no new part
 	maxInbox       = 64 << 20    // bytes of messages that wait to be read
 	maxKnown       = 100_000     // requests that are remembered, so that they do not run again
+	purgeEvery     = time.Minute // of those whose deadline has passed
 	maxNames       = 8           // channels of one request
 	maxReported    = 100         // kinds of lines that are written only once
 )
@@ -203,12 +205,12 @@ func (s *subscriber) talking() int {
 }
 
 // receive queues a message. The session's reader calls it, so it must not block.
-func (s *subscriber) receive(event string) {
+func (s *subscriber) receive(message string) {
 	s.mu.Lock()
-	fits := s.waiting+len(event) <= maxInbox
+	fits := s.waiting+len(message) <= maxInbox
 	if fits {
-		s.inbox = append(s.inbox, event)
-		s.waiting += len(event)
+		s.inbox = append(s.inbox, message)
+		s.waiting += len(message)
 	}
 	s.mu.Unlock()
 	if !fits {
@@ -231,8 +233,8 @@ func (s *subscriber) read(ctx context.Context) {
 		s.inbox = nil
 		s.waiting = 0
 		s.mu.Unlock()
-		for _, event := range inbox {
-			err := s.take(ctx, event)
+		for _, message := range inbox {
+			err := s.take(ctx, message)
 			if err != nil {
 				s.api.log.Warn("dropped a message that is not valid", "error", err)
 			}
@@ -241,8 +243,8 @@ func (s *subscriber) read(ctx context.Context) {
 }
 
 // take reads one message.
-func (s *subscriber) take(ctx context.Context, event string) error {
-	p, err := parsePart(event)
+func (s *subscriber) take(ctx context.Context, message string) error {
+	p, err := parsePart(message)
 	if err != nil {
 		return err
 	}
@@ -256,7 +258,7 @@ func (s *subscriber) take(ctx context.Context, event string) error {
 	}
 	switch p.Type {
 	case "":
-		return s.request(ctx, p.RequestID, []byte(event))
+		return s.request(ctx, p.RequestID, []byte(message))
 	case "request":
 		return s.part(ctx, p)
 	case "done":
@@ -507,7 +509,7 @@ func (s *subscriber) recognise(key, name string) (known, full bool) {
 		t.repeat(s, name)
 		return true, false
 	}
-	if time.Since(s.purged) > openLife {
+	if time.Since(s.purged) > purgeEvery {
 		s.purged = time.Now()
 		maps.DeleteFunc(s.known, func(_ string, t *talk) bool {
 			return t.over && s.purged.After(t.deadline)

@@ -164,12 +164,12 @@ func (w *writer) next() chunk {
 
 // put writes c. The line that waits goes before c if it is due, or if c is another line of this program's.
 func (w *writer) put(c chunk) {
-	due := w.due == nil || !c.handler && !c.tick
-	late := w.end != nil && due
-	if late || !c.tick {
+	ownLine := !c.handler && !c.tick
+	endIsDue := w.end != nil && (w.due == nil || ownLine)
+	if endIsDue || !c.tick {
 		w.hide()
 	}
-	if late {
+	if endIsDue {
 		w.putLine(w.end)
 		w.end = nil
 		w.due = nil
@@ -256,9 +256,9 @@ func (t *terminal) line(c chunk) {
 	}
 }
 
-// event is what a line tells: to people in words, with --json as it is. The type is start, end, late, note or
-// summary. The outcome of an end is ok, error, timeout, deployed, elsewhere or unknown.
-type event struct {
+// report is what a line tells: to people in words, with --json as it is. The type is start, end, late, note
+// or summary. The outcome of an end is ok, error, timeout, deployed, elsewhere or unknown.
+type report struct {
 	Time      time.Time       `json:"time"`
 	Type      string          `json:"type"`
 	Function  string          `json:"function,omitempty"`
@@ -285,17 +285,17 @@ type summary struct {
 	Restarts    int     `json:"restarts"`
 }
 
-// eventAbout begins an event about q.
-func eventAbout(q *request, what string) event {
-	return event{Type: what, Function: q.context.FunctionName, RequestID: q.id}
+// reportAbout begins a report about q.
+func reportAbout(q *request, what string) report {
+	return report{Type: what, Function: q.context.FunctionName, RequestID: q.id}
 }
 
-// milliseconds are a duration's in an event.
+// milliseconds are a duration's in a report.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
 // tell writes e. To people it writes text, in a colour if there is one, with the time before it; more are
 // further lines.
-func (t *terminal) tell(e event, colour, text string, more ...string) {
+func (t *terminal) tell(e report, colour, text string, more ...string) {
 	now := time.Now()
 	if t.json {
 		e.Time = now.UTC()
@@ -378,7 +378,7 @@ func (t *terminal) arrived(q *request, queue int) {
 	}
 	text := t.head(q, word) + bytesText(int64(q.size)) + " in"
 	text += fmt.Sprintf(", %d running", running-queue) + queuedText(queue)
-	e := eventAbout(q, "start")
+	e := reportAbout(q, "start")
 	e.BytesIn = &q.size
 	e.Running = &running
 	e.Queued = &queue
@@ -429,7 +429,7 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 		return
 	}
 	ms := milliseconds(took)
-	e := eventAbout(q, "end")
+	e := reportAbout(q, "end")
 	e.Outcome = "ok"
 	e.Ms = &ms
 	e.BytesOut = &rep.size
@@ -454,7 +454,7 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 
 // summary is an error in a few words, for a line: its message, or if it has none its type.
 func (rep *reply) summary(q *request) string {
-	message := strings.Replace(rep.message, "RequestId: "+q.id+" Error: ", "", 1)
+	message := strings.Replace(rep.message, q.errorPrefix(), "", 1)
 	line, _, _ := strings.Cut(cmp.Or(message, rep.errorType), "\n")
 	return clip(plainText(line), 160)
 }
@@ -471,7 +471,7 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 	}
 	outcome, text := overText(q.over, answered)
 	ms := milliseconds(took)
-	e := eventAbout(q, "end")
+	e := reportAbout(q, "end")
 	e.Outcome = outcome
 	e.Ms = &ms
 	e.Message = text
@@ -499,13 +499,13 @@ func overText(over string, answered bool) (outcome, text string) {
 func (t *terminal) late(q *request) {
 	took := durationText(time.Since(q.arrived))
 	text := t.head(q, "late") + "answered after " + took + ", when it was over; nobody got this"
-	t.tell(eventAbout(q, "late"), yellow, text)
+	t.tell(reportAbout(q, "late"), yellow, text)
 }
 
 // note is a line about anything else.
 func (t *terminal) note(format string, args ...any) {
 	text := plainText(fmt.Sprintf(format, args...))
-	t.tell(event{Type: "note", Message: text}, "", text)
+	t.tell(report{Type: "note", Message: text}, "", text)
 }
 
 // restarted counts a process that has exited by itself, or could not start.
@@ -527,7 +527,7 @@ func (t *terminal) summarise() {
 	if dropped > 0 {
 		text += fmt.Sprintf("; %d lines not shown", dropped)
 	}
-	t.tell(event{Type: "summary", Summary: &s}, "", text)
+	t.tell(report{Type: "summary", Summary: &s}, "", text)
 }
 
 // totals sums up what has been counted.

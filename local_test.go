@@ -55,7 +55,7 @@ func TestSecondInterruptEndsEverything(t *testing.T) {
 	io.Copy(io.Discard, f)
 	c.exit(1)
 	for line := range strings.Lines(c.stdout.String()) {
-		var e event
+		var e report
 		err := json.Unmarshal([]byte(line), &e)
 		if err != nil || e.Type == "" || e.Time.IsZero() {
 			t.Errorf("%q: %v", line, err)

@@ -13,11 +13,14 @@ import (
 	"time"
 )
 
-const repeatAnswer = 2 * time.Second // until the extension says that it has the reply
+const (
+	repeatAnswer = 2 * time.Second // until the extension says that it has the reply
+	maxFirst     = 7_000           // bytes of part 0 without its data, if it is to hold data too
+)
 
 // How fast a stream is published and repaired.
 const (
-	streamPause = 100 * time.Millisecond // after each publish; leaves half of the publish rate to others
+	streamPause = 100 * time.Millisecond // after each publish; leaves most of the publish rate to others
 	streamBatch = 40                     // parts that are published together
 	repairParts = 20                     // parts that are repeated each time while the stream goes on
 	repairBytes = 10 * partData          // their bytes; large parts are fewer
@@ -45,11 +48,11 @@ type transfer struct {
 	warned bool      // it has been said that AppSync does not take the reply
 
 	// Of a stream.
-	notBefore time.Time // when the next parts may be published
-	repairAt  time.Time // when parts are repeated the next time, if the stream still goes on
-	aged      int       // how many parts were out when parts were repeated last
-	fresh     int       // the next part of those to repeat for the first time
-	old       int       // the next part of those to repeat once more
+	notBefore  time.Time // when the next parts may be published
+	repairAt   time.Time // when parts are repeated the next time, if the stream still goes on
+	repairable int       // how many parts were out when parts were repeated last
+	nextFirst  int       // the next part of those to repeat for the first time
+	nextAgain  int       // the next part of those to repeat once more
 }
 
 func (s *subscriber) newTransfer(rep *reply) *transfer {
@@ -131,7 +134,7 @@ func (o *transfer) cut(now time.Time) time.Duration {
 	l.mu.Unlock()
 	size := o.rep.data.length()
 	for !o.whole {
-		from := o.end(len(o.ends))
+		from := o.begin(len(o.ends))
 		to := o.cutFrom(from, size)
 		// Trailers may be large and stand in a part without data.
 		last := ended && to == size && !(trailers && to > from)
@@ -168,8 +171,8 @@ func (o *transfer) tooEarly(to int64, now time.Time) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// end returns where part i begins: at the end of the one before.
-func (o *transfer) end(i int) int64 {
+// begin returns where part i begins: at the end of the one before.
+func (o *transfer) begin(i int) int64 {
 	if i == 0 {
 		return 0
 	}
@@ -180,7 +183,7 @@ func (o *transfer) end(i int) int64 {
 func escapedLen(event []byte) int { return len(escaped(event)) + 2 }
 
 // roomInFirst reports whether part 0 can hold data beside what only part 0 carries.
-func (o *transfer) roomInFirst() bool { return escapedLen(o.part("", 0).encode(nil)) <= 7_000 }
+func (o *transfer) roomInFirst() bool { return escapedLen(o.part("", 0).encode(nil)) <= maxFirst }
 
 // part returns part i for the channel of name, without its data.
 func (o *transfer) part(name string, i int) part {
@@ -242,8 +245,8 @@ func (o *transfer) publish(
 
 // data reads the data of part i.
 func (o *transfer) data(i int) ([]byte, error) {
-	from := o.end(i)
-	data := make([]byte, o.end(i+1)-from)
+	from := o.begin(i)
+	data := make([]byte, o.begin(i+1)-from)
 	n, err := o.rep.data.ReadAt(data, from)
 	if n == len(data) {
 		return data, nil // also with io.EOF
@@ -257,10 +260,10 @@ func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 	indexes := func(yield func(int) bool) {
 		parts := 0
 		bytes := int64(0)
-		for parts < min(repairParts, o.aged) && bytes < repairBytes {
+		for parts < min(repairParts, o.repairable) && bytes < repairBytes {
 			i := o.nextRepair()
 			parts++
-			bytes += o.end(i+1) - o.end(i)
+			bytes += o.begin(i+1) - o.begin(i)
 			if !yield(i) {
 				return
 			}
@@ -270,17 +273,17 @@ func (o *transfer) repair(ctx context.Context, conn *session, t *talk) {
 	if err != nil {
 		o.failed(conn, err)
 	}
-	o.aged = o.next
+	o.repairable = o.next
 }
 
 // nextRepair returns the part to repeat next.
 func (o *transfer) nextRepair() int {
-	if o.fresh < o.aged {
-		i := o.fresh
-		o.fresh++
+	if o.nextFirst < o.repairable {
+		i := o.nextFirst
+		o.nextFirst++
 		return i
 	}
-	i := o.old
-	o.old = (o.old + 1) % o.aged
+	i := o.nextAgain
+	o.nextAgain = (o.nextAgain + 1) % o.repairable
 	return i
 }

@@ -82,7 +82,7 @@ func (l *local) restartAll(file string) {
 // process has not got the event yet, and what it loads may be old or may hang. local.mu is held.
 func (w *worker) giveBack() {
 	q := w.request
-	w.request = nil
+	w.assign(nil)
 	if q != nil && q.over == "" {
 		w.pool.queue = slices.Insert(w.pool.queue, 0, q)
 	}

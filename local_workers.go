@@ -123,6 +123,11 @@ type localOptions struct {
 	ownEnv       bool                // whatever environment functions send
 }
 
+// onlyMapped reports whether only functions that maps names are served.
+func (o localOptions) onlyMapped() bool {
+	return len(o.maps) > 0 && len(o.command) == 0 && len(o.functions) == 0
+}
+
 // pool is one function's requests and processes.
 type pool struct {
 	local   *local
@@ -154,11 +159,11 @@ type worker struct {
 	posted chan struct{} // a call that answers has ended
 
 	// local.mu guards the following.
-	generation int       // as a request's
-	state      string    // only become changes it
-	sent       time.Time // when it last answered
-	request    *request
-	killing    *time.Timer // ends it if it does not come back
+	generation int         // as a request's
+	state      string      // only become changes it
+	sent       time.Time   // when it last answered
+	request    *request    // only assign changes it
+	killing    *time.Timer // ends it if it does not come back; only endAfter changes it
 	calls      int         // of its Runtime API that are under way
 	parked     int         // of these, the calls of next that wait
 	shut       bool        // it takes no more calls
@@ -186,8 +191,7 @@ func (l *local) serves(function string) (command []string, ok bool) {
 			return l.opts.maps[pattern], true
 		}
 	}
-	onlyMaps := len(l.opts.maps) > 0 && len(l.opts.command) == 0 && len(l.opts.functions) == 0
-	if onlyMaps {
+	if l.opts.onlyMapped() {
 		return nil, false
 	}
 	if len(l.opts.functions) == 0 {
@@ -241,9 +245,10 @@ func (l *local) submit(q *request) {
 
 	// A request that waits only until a process may be started is not shown as queued.
 	waits := slices.Contains(p.queue, q)
-	q.queued = waits && p.restart == nil
+	putOff := waits && p.restart != nil
+	q.queued = waits && !putOff
 	queue := l.queueLength()
-	if waits && !q.queued {
+	if putOff {
 		queue--
 	}
 	l.term.arrived(q, queue)
@@ -268,10 +273,10 @@ func (l *local) poolOf(function string) *pool {
 	return p
 }
 
-// classify tells which processes may take q. A process whose environment differs in more than the values of
-// variables may not. Of the others, those may that are as new as q's environment or newer: a function's
-// environments on Lambda differ in their credentials, and each lives on for a while beside newer ones.
-// local.mu is held.
+// classify says in q which processes may take it, and retires those that its environment makes out of date. A
+// process whose environment differs in more than the values of variables may not. Of the others, those may
+// that are as new as q's environment or newer: a function's environments on Lambda differ in their
+// credentials, and each lives on for a while beside newer ones. local.mu is held.
 func (p *pool) classify(q *request) {
 	c := q.context
 	memory := strconv.Itoa(c.MemorySizeMB)
@@ -342,11 +347,28 @@ func (w *worker) starting() bool { return w.state == stateStarted || w.state == 
 //
 //	Started -> Ready -> Running -> InvocationResponse -> ResponseSent -> Ready -> ...
 //
-// It may be Restoring between Started and Ready. It goes from Started to Running if a request has been
-// waiting for it, from Running to ResponseSent if its invocation was over before it answered, and from
-// Running to Ready if it asks for another event then. It ends in InitError if it says that it cannot start.
+// It may be Restoring after Started. It goes from either to Running if a request has been waiting for it,
+// from Running to ResponseSent if its invocation was over before it answered, and from Running to Ready if it
+// asks for another event then. If it says that it cannot start it goes from Started or Restoring to
+// InitError: a process ends there, and the worker without one is Started again, for the next runtime.
 // local.mu is held.
 func (w *worker) become(state string) { w.state = state }
+
+// assign gives w a request, or with nil none; nothing else does. local.mu is held.
+func (w *worker) assign(q *request) { w.request = q }
+
+// endAfter has end called after pause, in place of what was to end w before. local.mu is held.
+func (w *worker) endAfter(pause time.Duration, end func()) {
+	w.spare()
+	w.killing = time.AfterFunc(pause, end)
+}
+
+// spare has nothing end w that was to end it. local.mu is held.
+func (w *worker) spare() {
+	if w.killing != nil {
+		w.killing.Stop()
+	}
+}
 
 // schedule gives waiting requests to processes, and starts processes that are missing. local.mu is held.
 func (l *local) schedule(p *pool) {
@@ -357,7 +379,7 @@ func (l *local) schedule(p *pool) {
 			return
 		}
 		p.queue = p.queue[1:]
-		w.request = q
+		w.assign(q)
 		if w.state == stateReady {
 			w.run()
 		} else {
@@ -702,7 +724,7 @@ func (w *worker) process(addr string) (status, errorType string) {
 	command.Stdout = out.stdout
 	command.Stderr = out.stderr
 	err = command.Start()
-	out.started()
+	out.closeChildEnds()
 	if err != nil {
 		out.finish()
 		return err.Error(), "Runtime.InvalidEntrypoint"
@@ -817,8 +839,8 @@ func (o *outputs) pass(from io.Reader, to io.WriteCloser) {
 	})
 }
 
-// started closes the process's ends here. It has its own by now, if it could be started.
-func (o *outputs) started() {
+// closeChildEnds closes the process's ends here. It has its own by now, if it could be started.
+func (o *outputs) closeChildEnds() {
 	o.stdout.Close()
 	o.stderr.Close()
 }
@@ -840,7 +862,7 @@ func (o *outputs) finish() {
 
 // exitReply is what the caller gets for an exit in the middle of its invocation.
 func (w *worker) exitReply(q *request) *reply {
-	return failureReply("Runtime.ExitError", "RequestId: "+q.id+" Error: "+w.status)
+	return q.failureReply("Runtime.ExitError", w.status)
 }
 
 // gone is the end of a worker: its request is answered, and what it leaves to do is done by another.
@@ -848,19 +870,17 @@ func (w *worker) gone(status, errorType string) {
 	l := w.pool.local
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w.killing != nil {
-		w.killing.Stop()
-	}
+	w.spare()
 	wanted := w.retired
 	l.retire(w)
 	unstarted := w.starting() || w.state == stateFailed
 	busy := w.state == stateRunning || w.state == stateAnswering
 	q := w.request
 	if q != nil && (unstarted || busy) {
-		l.answer(q, failureReply(errorType, "RequestId: "+q.id+" Error: "+status))
+		l.answer(q, q.failureReply(errorType, status))
 	}
 	switch {
-	case wanted:
+	case wanted: // whoever retired it has seen to what follows
 	case unstarted: // the next request that needs a process tries again
 		w.pool.backOff()
 		l.term.note("%s: a process did not start: %s", w.pool.name, status)
@@ -869,14 +889,14 @@ func (w *worker) gone(status, errorType string) {
 		if !busy {
 			l.term.note("%s: a process has exited: %s", w.pool.name, status)
 		}
-		w.succeed()
+		w.replaceExited()
 	}
 	l.schedule(w.pool)
 }
 
-// succeed starts another process in place of w, which has exited by itself, unless starts are put off.
+// replaceExited starts another process in place of w, which has exited by itself, unless starts are put off.
 // local.mu is held.
-func (w *worker) succeed() {
+func (w *worker) replaceExited() {
 	p := w.pool
 	p.local.term.restarted()
 	if w.state == stateReady { // it has exited before it did anything
@@ -899,7 +919,7 @@ func (w *worker) failed(rep *reply) {
 	l := w.pool.local
 	q := w.request
 	if q != nil {
-		w.request = nil
+		w.assign(nil)
 		l.answer(q, rep)
 	} else {
 		l.term.note("%s: a process did not start: %s", w.pool.name, clean(rep.message))
@@ -908,7 +928,7 @@ func (w *worker) failed(rep *reply) {
 		w.become(stateStarted) // the next runtime may do better
 		return
 	}
-	w.killing = time.AfterFunc(exitPause, func() { // it should exit by itself
+	w.endAfter(exitPause, func() { // it should exit by itself
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.retire(w)
