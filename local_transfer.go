@@ -4,7 +4,7 @@ package main
 
 // local_transfer.go brings one reply to AppSync: it cuts the reply into parts, publishes them, and repeats
 // them until the invocation is over. local_subscriber.go tells it the channel and the connection, and calls
-// it again and again. local_runtimeapi.go keeps the reply's data. The data of a stream may still be growing.
+// it again and again. local_reply.go keeps the reply's data. The data of a stream may still be growing.
 
 import (
 	"context"
