@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,7 +25,7 @@ func startInvokeAPI(t *testing.T) (p *lambdaPlayer, url string) {
 	p = playLambda(t, lambdaOptions{functionName: "orders", version: "7"})
 	server := httptest.NewServer(serveInvoke(p.env))
 	t.Cleanup(server.Close)
-	go p.serve(func(event played) (string, string, []string) {
+	p.serve(func(event played) (string, string, []string) {
 		if event.body == `"fail"` {
 			return "error", `{"errorMessage":"no"}`, nil
 		}
@@ -46,7 +47,7 @@ type invokeCase struct {
 	failed   string // X-Amz-Function-Error
 }
 
-func wantInvokes(t *testing.T, cases map[string]invokeCase) {
+func wantInvokes(t *testing.T, cases map[string]invokeCase) *lambdaPlayer {
 	t.Helper()
 	p, functions := startInvokeAPI(t)
 	for name, row := range cases {
@@ -70,6 +71,7 @@ func wantInvokes(t *testing.T, cases map[string]invokeCase) {
 			}
 		})
 	}
+	return p
 }
 
 func TestInvokeAPIAnswers(t *testing.T) {
@@ -115,10 +117,23 @@ func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
 }
 
 func TestInvokeAPIInvokesNothingInADryRun(t *testing.T) {
-	wantInvokes(t, map[string]invokeCase{
+	p := wantInvokes(t, map[string]invokeCase{
 		"dry run": {
 			function: "orders", body: `1`, header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
 	})
+	// If the dry run had begun an invocation, it would be over when another one is and the environment has
+	// closed.
+	<-p.invoke(invokeRequest{payload: []byte("2"), requestID: "another"})
+	p.env.close()
+	var invoked []string
+	for _, ev := range p.env.events() {
+		if ev.name == "invoke start" {
+			invoked = append(invoked, ev.requestID)
+		}
+	}
+	if !slices.Equal(invoked, []string{"another"}) {
+		t.Errorf("invocations %q, want only the one after the dry run", invoked)
+	}
 }
 
 func TestInvokeAPIServesLoopbackNamesAndNoBrowsers(t *testing.T) {
@@ -160,7 +175,7 @@ func TestInvokeAPIStreamsAnswers(t *testing.T) {
 	defer server.Close()
 	body, send := io.Pipe()
 	trailer := http.Header{lambdaErrorTypeHeader: nil, lambdaErrorBodyHeader: nil}
-	go func() {
+	p.tasks.Go(func() {
 		event := p.next()
 		post, _ := http.NewRequest(
 			"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+event.id()+"/response", body)
@@ -168,8 +183,8 @@ func TestInvokeAPIStreamsAnswers(t *testing.T) {
 		post.Header.Set("Content-Type", "text/plain")
 		post.Trailer = trailer
 		p.do(post)
-	}()
-	go io.WriteString(send, "one\n")
+	})
+	p.tasks.Go(func() { _, _ = io.WriteString(send, "one\n") })
 	response, err := http.Post(
 		server.URL+"/2015-03-31/functions/function/invocations", "", strings.NewReader("1"))
 	if err != nil {

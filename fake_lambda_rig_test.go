@@ -31,6 +31,7 @@ type lambdaPlayer struct {
 	env    *lambdaEnv
 	client *http.Client
 	seen   map[string]int
+	tasks  sync.WaitGroup // what runs beside the test, which ends once the environment is closed
 }
 
 // played is the answer to a call; status 0 when the connection broke.
@@ -62,12 +63,14 @@ func playLambda(t *testing.T, o lambdaOptions) *lambdaPlayer {
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &lambdaPlayer{
+	p := &lambdaPlayer{
 		t:      t,
-		env:    startTestLambda(t, o),
 		client: &http.Client{Transport: transport},
 		seen:   map[string]int{},
 	}
+	t.Cleanup(p.tasks.Wait) // comes after the environment's close
+	p.env = startTestLambda(t, o)
+	return p
 }
 
 func (p *lambdaPlayer) do(req *http.Request) played {
@@ -128,16 +131,22 @@ func (p *lambdaPlayer) holdExtensionNext(id string) <-chan played {
 
 func (p *lambdaPlayer) hold(call func() played) <-chan played {
 	answer := make(chan played, 1)
-	go func() { answer <- call() }()
+	p.tasks.Go(func() { answer <- call() })
 	return answer
 }
 
-// serve is a whole runtime: handle gives the call, the body and headers of the answer.
+// serve starts a whole runtime: handle gives the call, the body and headers of the answer.
 func (p *lambdaPlayer) serve(handle func(played) (call, body string, header []string)) {
-	for event := p.next(); event.status == 200; event = p.next() {
-		call, body, header := handle(event)
-		p.post("/2018-06-01/runtime/invocation/"+event.id()+"/"+call, body, header...)
-	}
+	p.tasks.Go(func() {
+		for {
+			event := p.next()
+			if event.status != 200 {
+				return
+			}
+			call, body, header := handle(event)
+			p.post("/2018-06-01/runtime/invocation/"+event.id()+"/"+call, body, header...)
+		}
+	})
 }
 
 func (p *lambdaPlayer) register(name string, events ...string) string {
@@ -150,13 +159,13 @@ func (p *lambdaPlayer) register(name string, events ...string) string {
 
 func (p *lambdaPlayer) invoke(req invokeRequest) <-chan invokeResult {
 	result := make(chan invokeResult, 1)
-	go func() {
+	p.tasks.Go(func() {
 		r, err := p.env.invoke(context.Background(), req) // close ends it
 		if err != nil {
 			r.functionError = err.Error()
 		}
 		result <- r
-	}()
+	})
 	return result
 }
 

@@ -570,7 +570,7 @@ func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 // The others wait; each gets its own answer, once.
 func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
-	go p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
+	p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
@@ -602,10 +602,10 @@ func TestLambdaCallerThatGivesUpDoesNotStopTheFunction(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
-	go func() {
+	p.tasks.Go(func() {
 		_, err := p.env.invoke(ctx, invokeRequest{requestID: "now"})
 		gone <- err
-	}()
+	})
 	p.next()
 	cancel()
 	if err := <-gone; err == nil {
