@@ -10,10 +10,13 @@ package main
 // Lambda would give instead, both in a result; an error value says that no invocation came about. Sizes
 // are bytes, times are wall time. What happens is in a bounded record that a caller can wait on.
 //
-// One mutex guards all state; whoever changes it records an event, which wakes every waiter. Goroutines: one
-// for each invocation and for the first init, two for each process (its exit, its output), those of the HTTP
-// server; close waits for all of them. A sandbox is one generation of processes: a timeout or a crash ends
-// it, and the next invocation begins another, which is Lambda's reset.
+// One mutex guards what goroutines share, and whoever changes it wakes every waiter; another is held through
+// each init and restore. The structs say what orders the rest.
+//
+// Goroutines: two for each invocation (its phase, its deadline) and a third if nobody waits for it, one for
+// the first init, two for each process (its exit, its output), those of the HTTP server; close waits for all
+// of them. A sandbox is one generation of processes: a timeout or a crash ends it, and the next invocation
+// begins another, which is Lambda's reset.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 // If AWS's pages are silent, it does as https://github.com/aws/aws-lambda-runtime-interface-emulator ("RIE").
@@ -197,7 +200,7 @@ type lambdaEnv struct {
 	outputMu sync.Mutex // one line at a time
 	initMu   sync.Mutex // held through each init and restore
 
-	// mu guards everything below, everything in a sandbox, and the options' credentials.
+	// mu guards everything below, the options' credentials, and what the other structs say.
 	mu            sync.Mutex
 	changed       chan struct{} // closed, and made anew, by wake
 	sb            *lambdaSandbox
@@ -350,6 +353,8 @@ func (e *lambdaEnv) close() []lambdaExit {
 		e.serving.Wait()
 		e.connections.Wait()
 	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return e.report
 }
 

@@ -19,35 +19,42 @@ import (
 	"time"
 )
 
-// lambdaSandbox is one generation of the environment's processes and what the APIs know of them. The
-// environment's mu guards it.
+// lambdaSandbox is one generation of the environment's processes and what the APIs know of them.
 type lambdaSandbox struct {
-	state     string // the runtime's
-	ready     bool   // init is done
-	restoring bool   // restore/next may return
-	restored  bool
-	frozen    bool
-	stopping  bool // failures do not count any more
-	over      bool // calls that are held are dropped
+	external []string       // names that must register before the runtime starts; never changed
+	waits    sync.WaitGroup // the processes' goroutines
+	stopOnce sync.Once
 
-	external    []string // names that must register before the runtime starts
+	// The environment's initMu guards these two.
+	ready    bool // init is done
+	restored bool
+
+	// Init alone writes these two, with both of the environment's mutexes held. A stop reads them without: it
+	// does not begin before the sandbox's last init is over, but for one that launches nothing any more.
+	processes []*lambdaProcess
+	runtime   *lambdaProcess
+
+	// The environment's mu guards the following.
+	state       string // the runtime's
+	restoring   bool   // restore/next may return
+	frozen      bool
+	stopping    bool // failures do not count any more
+	over        bool // calls that are held are dropped
 	extensions  []*lambdaExtension
 	queue       []*lambdaInvocation          // for the runtime's next
 	invocations map[string]*lambdaInvocation // by request ID
 	failure     *lambdaFailure               // the first one counts
-
-	processes []*lambdaProcess
-	runtime   *lambdaProcess
-	waits     sync.WaitGroup // the processes' goroutines
-	stopOnce  sync.Once
 }
 
-// lambdaInvocation is one invocation on its way. The environment's mu guards it, but for sink, which has a
-// mutex of its own.
+// lambdaInvocation is one invocation on its way. Until deliver has put it into its sandbox, only the
+// goroutine of its phase knows it.
 type lambdaInvocation struct {
-	invokeRequest
-	attempt   string // the ID that Lambda gives to each attempt
-	deadline  time.Time
+	invokeRequest           // never changed
+	attempt       string    // the ID that Lambda gives to each attempt; never changed
+	deadline      time.Time // set before deliver; not changed after
+	sink          lambdaSink
+
+	// From deliver on, the environment's mu guards the following.
 	released  time.Time // when the event was there for the runtime
 	delivered bool      // the runtime has the event
 	answering bool      // a completion is being read
@@ -55,7 +62,6 @@ type lambdaInvocation struct {
 	over      bool      // nobody waits for it any more
 	abort     func()    // interrupts the completion that is being read
 	result    invokeResult
-	sink      lambdaSink
 }
 
 // lambdaFailure is an end of an invocation, or of an init, that is not an answer.
@@ -265,7 +271,7 @@ func (e *lambdaEnv) result(inv *lambdaInvocation, failure *lambdaFailure) invoke
 		r = lambdaBroken(failure.errorType, "RequestId: "+inv.requestID+" Error: "+failure.message)
 		r.init = inv.result.init
 		r.restore = inv.result.restore
-		r.streamed = inv.sink.used
+		r.streamed = inv.sink.used // does not change once the sink is detached
 	}
 	if failure != nil && failure.body != nil {
 		r.payload = failure.body

@@ -50,7 +50,8 @@ type lambdaProcess struct {
 	name   string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed once cmd.ProcessState is set
-	killed bool          // by kill, before it had exited
+	// killed says that kill came before it had exited. The goroutine that stops the sandbox alone uses it.
+	killed bool
 }
 
 // launchExtensions starts them one after another without waiting for any. e.mu is held.
