@@ -202,7 +202,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		},
 		{
 			name:  "event as an array",
-			opts:  eventAPIOptions{otherData: true},
+			opts:  eventAPIOptions{documentedData: true},
 			wrong: nothingWrong,
 			from:  "configuration",
 			want:  doctorAllWell,

@@ -19,7 +19,7 @@ import (
 func TestBareResultAnswersItsCall(t *testing.T) {
 	for _, eventAsArray := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			c := startTunnel(t, eventAPIOptions{otherData: eventAsArray}, nil)
+			c := startTunnel(t, eventAPIOptions{documentedData: eventAsArray}, nil)
 			for n, result := range []string{
 				`{"statusCode":200,"body":"ü"}`, `null`, `"live_lambda"`, `7`, `[]`, `{"live_lambda":2}`,
 			} {

@@ -9,6 +9,10 @@ package main
 // question open, the answer here is the harder one for a client. All is said in Event APIs' words here;
 // fake_graphql.go translates if the API is a GraphQL API.
 //
+// The program starts it, watches its frames by intercept and waits by subscribers. Only tests use verdicts
+// other than the zero value, do, publish (with wholeChannel), accept, the counts, and the options but for
+// graphql, credentials and region.
+//
 // https://docs.aws.amazon.com/appsync/latest/eventapi/publish-http.html
 
 import (
@@ -75,10 +79,10 @@ type eventAPIOptions struct {
 	activation time.Duration // from subscribe_success to the first event delivered
 	keepAlive  time.Duration // between two ka; default: 60 s
 	timeout    time.Duration // announced as connectionTimeoutMs; default: 300 s
-	// otherData makes data carry ["…"], as AWS's page has it, not the "…" that the service sends. A GraphQL
-	// API then encodes AWSJSON twice.
-	otherData bool
-	log       *slog.Logger // may be nil
+	// documentedData makes data carry ["…"], as AWS's page has it, not the "…" that the service sends. A
+	// GraphQL API then encodes AWSJSON twice.
+	documentedData bool
+	log            *slog.Logger // may be nil
 }
 
 // eventAPI is a running emulator.
@@ -215,19 +219,25 @@ type apiFrame struct {
 	raw     []byte   // must not be changed; nil for upgrade
 }
 
-// apiVerdict says what becomes of a frame; the zero value lets it pass. An HTTP request that has a
-// replacement is cut off before anything is done. It is cut off afterwards, without a reply, if it has an
-// ending, or if its reply is dropped or has one.
+// apiVerdict says what becomes of a frame; the zero value lets it pass. For HTTP its fields mean:
+//
+//	frame            field                  what becomes of it
+//	upgrade          replace, after         it is cut off, and nothing is done
+//	http_publish     replace                it is cut off, and nothing is done
+//	either of them   status                 it gets this status with the body wire, and nothing is done
+//	http_publish     after                  it is done, and cut off without a reply
+//	http_published   replace with a frame   the reply is the first one
+//	http_published   replace without any    the request is cut off without a reply
+//	http_published   after                  the same
 type apiVerdict struct {
 	// until is waited for first. Whatever is behind the frame, in its direction, waits too.
 	until <-chan struct{}
 	// replace takes the frame's place if it is not nil: no message drops it, two copies double it.
 	replace [][]byte
-	// wire is written after them as it is, frame headers and all; only towards the client. Of an HTTP request
-	// it is the reply's body.
+	// wire is written after them as it is, frame headers and all; only towards the client.
 	wire   []byte
 	after  apiEnding // what becomes of the connection then
-	status int       // of an HTTP request: the reply's, and nothing is done
+	status int       // for HTTP alone
 }
 
 // dropped in a verdict's replace makes the frame disappear.
@@ -400,7 +410,8 @@ func (a *eventAPI) parsePublish(body []byte) (m clientMessage) {
 		return graphqlOperation("mutation", body)
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
-		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed request: " + err.Error()}
+		m.refused = &apiRefusal{
+			ErrorType: "BadRequestException", Message: "Malformed request: " + err.Error()}
 	}
 	return m
 }
@@ -408,29 +419,29 @@ func (a *eventAPI) parsePublish(body []byte) (m clientMessage) {
 // publishOperation does what an HTTPS publish asks for, and returns the reply.
 func (a *eventAPI) publishOperation(r *http.Request, m clientMessage, body []byte) (
 	status int, answer []byte) {
-	fault := a.authorize(r.Header.Get, r.Host, a.path(), body)
-	if fault != nil {
-		return a.publishAnswer(m, nil, fault)
+	refused := a.authorize(r.Header.Get, r.Host, a.path(), body)
+	if refused != nil {
+		return a.publishAnswer(m, nil, refused)
 	}
-	result, fault := a.take(m, len(m.encode()))
-	return a.publishAnswer(m, result, fault)
+	result, refused := a.take(m, len(m.encode()))
+	return a.publishAnswer(m, result, refused)
 }
 
-// publishAnswer is the reply to an HTTPS publish. A GraphQL API tells faults of a mutation, which have no
+// publishAnswer is the reply to an HTTPS publish. A GraphQL API tells refusals of a mutation, which have no
 // type here, in a reply of status 200.
-func (a *eventAPI) publishAnswer(m clientMessage, result *apiPublished, fault *apiError) (
+func (a *eventAPI) publishAnswer(m clientMessage, result *apiPublished, refused *apiRefusal) (
 	status int, answer []byte) {
 	switch {
-	case a.opts.graphql && (fault == nil || fault.ErrorType == ""):
-		return http.StatusOK, graphqlResult(m, fault)
-	case fault == nil:
+	case a.opts.graphql && (refused == nil || refused.ErrorType == ""):
+		return http.StatusOK, graphqlResult(m, refused)
+	case refused == nil:
 		return http.StatusOK, mustJSON(result)
-	case fault.ErrorType == "UnauthorizedException":
+	case refused.ErrorType == "UnauthorizedException":
 		status = http.StatusUnauthorized
 	default:
 		status = http.StatusBadRequest
 	}
-	return status, mustJSON(apiAnswer{Errors: []apiError{*fault}})
+	return status, mustJSON(apiAnswer{Errors: []apiRefusal{*refused}})
 }
 
 // judgeAnswer asks the hook about the reply to an HTTPS publish. A reply that it drops ends the connection.
@@ -455,17 +466,17 @@ type clientMessage struct {
 	Events        []string          `json:"events"`
 	Authorization map[string]string `json:"authorization"`
 
-	fault    *apiError // why it cannot be understood
-	signed   []byte    // what a signature covers of a GraphQL API's operation
-	selected selection // what the operation selects
+	refused  *apiRefusal // why it cannot be understood
+	signed   []byte      // what a signature covers of a GraphQL API's operation
+	selected selection   // what the operation selects
 }
 
 // apiAnswer is any message to a client but data, and the body of an HTTPS error.
 type apiAnswer struct {
-	Type                string     `json:"type,omitempty"`
-	ID                  string     `json:"id,omitempty"`
-	ConnectionTimeoutMs int64      `json:"connectionTimeoutMs,omitempty"`
-	Errors              []apiError `json:"errors,omitempty"`
+	Type                string       `json:"type,omitempty"`
+	ID                  string       `json:"id,omitempty"`
+	ConnectionTimeoutMs int64        `json:"connectionTimeoutMs,omitempty"`
+	Errors              []apiRefusal `json:"errors,omitempty"`
 	*apiPublished
 }
 
@@ -482,21 +493,18 @@ type apiEvent struct {
 	Message    string `json:"message,omitempty"`
 }
 
-// fault makes, and counts, an error for a client. AppSync's errorTypes are partly on the protocol page,
-// partly known from AWS's own clients only (github.com/aws-amplify/amplify-js, amplify-android).
-func (a *eventAPI) fault(errorType, message string) *apiError {
-	a.log.Debug("AppSync emulator: refused", "errorType", errorType)
-	a.update(func() { a.counts.errors[errorType]++ })
-	return &apiError{ErrorType: errorType, Message: message}
+// apiRefusal is an error that a client is told.
+type apiRefusal struct {
+	ErrorType string `json:"errorType,omitempty"`
+	Message   string `json:"message"`
 }
 
-// MarshalJSON writes the names as AppSync does, which encoding/json reads in any case.
-func (e apiError) MarshalJSON() ([]byte, error) {
-	names := map[string]string{"message": e.Message}
-	if e.ErrorType != "" {
-		names["errorType"] = e.ErrorType
-	}
-	return json.Marshal(names)
+// refuse makes, and counts, an error for a client. AppSync's errorTypes are partly on the protocol page,
+// partly known from AWS's own clients only (github.com/aws-amplify/amplify-js, amplify-android).
+func (a *eventAPI) refuse(errorType, message string) *apiRefusal {
+	a.log.Debug("AppSync emulator: refused", "errorType", errorType)
+	a.update(func() { a.counts.errors[errorType]++ })
+	return &apiRefusal{ErrorType: errorType, Message: message}
 }
 
 func mustJSON(v any) []byte {
@@ -507,10 +515,10 @@ func mustJSON(v any) []byte {
 	return raw
 }
 
-// newUUID is a random UUID, version 4.
+// newUUID is a random UUID, version 4, for the emulated Lambda too.
 func newUUID() string {
 	var b [16]byte
-	rand.Read(b[:])
+	_, _ = rand.Read(b[:]) // never fails
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
@@ -518,32 +526,33 @@ func newUUID() string {
 
 // checkChannel refuses names outside AppSync's pattern and namespaces that do not exist. To a GraphQL API a
 // name is any string.
-func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiError {
+func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiRefusal {
 	if a.opts.graphql {
 		return nil
 	}
 	if !wildcard && !publishChannel.MatchString(channel) {
-		return a.fault("BadRequestException", "Invalid channel")
+		return a.refuse("BadRequestException", "Invalid channel")
 	}
 	namespace, _, _ := strings.Cut(strings.Trim(channel, "/"), "/")
 	if !slices.Contains(a.opts.namespaces, namespace) {
-		return a.fault("UnauthorizedException", "You are not authorized to make this call.")
+		return a.refuse("UnauthorizedException", "You are not authorized to make this call.")
 	}
 	return nil
 }
 
 // take checks an authorized publish of so many bytes and delivers its events.
-func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
-	if fault := a.checkPublish(m, size); fault != nil {
-		return nil, fault
+func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiRefusal) {
+	refused := a.checkPublish(m, size)
+	if refused != nil {
+		return nil, refused
 	}
 	result := &apiPublished{Successful: []apiEvent{}, Failed: []apiEvent{}}
 	for i, text := range m.Events {
 		event := apiEvent{Identifier: newUUID(), Index: i}
 		if len(text) > quotaEventBytes && !a.opts.graphql {
-			fault := a.fault("EventTooLargeException", "The event is too large")
-			event.Code = fault.ErrorType
-			event.Message = fault.Message
+			refused := a.refuse("EventTooLargeException", "The event is too large")
+			event.Code = refused.ErrorType
+			event.Message = refused.Message
 			result.Failed = append(result.Failed, event)
 			continue
 		}
@@ -554,22 +563,23 @@ func (a *eventAPI) take(m clientMessage, size int) (*apiPublished, *apiError) {
 }
 
 // checkPublish refuses a publish as a whole.
-func (a *eventAPI) checkPublish(m clientMessage, size int) *apiError {
-	if m.fault != nil {
-		return a.fault(m.fault.ErrorType, m.fault.Message)
+func (a *eventAPI) checkPublish(m clientMessage, size int) *apiRefusal {
+	if m.refused != nil {
+		return a.refuse(m.refused.ErrorType, m.refused.Message)
 	}
-	if fault := a.checkChannel(m.Channel, false); fault != nil {
-		return fault
+	refused := a.checkChannel(m.Channel, false)
+	if refused != nil {
+		return refused
 	}
 	if len(m.Events) < 1 || len(m.Events) > quotaEvents {
-		return a.fault("InvalidInputError", "A publish takes one to five events")
+		return a.refuse("InvalidInputError", "A publish takes one to five events")
 	}
 	if size > quotaPublishBytes {
-		return a.fault("BadRequestException", "The publish payload is too large")
+		return a.refuse("BadRequestException", "The publish payload is too large")
 	}
 	for _, text := range m.Events {
 		if !json.Valid([]byte(text)) {
-			return a.fault("BadRequestException", "An event is not valid JSON")
+			return a.refuse("BadRequestException", "An event is not valid JSON")
 		}
 	}
 	return nil
@@ -586,13 +596,13 @@ type apiDelivery struct {
 // subscriptions each get it. published is what the mutation has selected, in a GraphQL API.
 func (a *eventAPI) deliver(channel, text string, published selection) {
 	event := appendGson(nil, text)
-	if a.opts.otherData && !a.opts.graphql {
+	if a.opts.documentedData && !a.opts.graphql {
 		event = slices.Concat([]byte{'['}, event, []byte{']'})
 	}
 	for _, d := range a.deliveries(channel) {
 		var raw []byte
 		if a.opts.graphql {
-			raw = graphqlData(d.id, d.sub.selected, published, channel, text, a.opts.otherData)
+			raw = graphqlData(d.id, d.sub.selected, published, channel, text, a.opts.documentedData)
 		} else {
 			raw = slices.Concat([]byte(`{"type":"data","id":"`+d.id+`","event":`), event, []byte{'}'})
 		}

@@ -90,14 +90,14 @@ func (m clientMessage) field(name string) string {
 }
 
 // authorizeConnect checks the connection's authorization object.
-func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiError {
+func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host string) *apiRefusal {
 	path := a.path()
 	if a.opts.graphql {
 		path += "/connect"
 	}
-	raw, fault := a.connectHeader(protocols, query)
-	if fault != nil {
-		return fault
+	raw, refused := a.connectHeader(protocols, query)
+	if refused != nil {
+		return refused
 	}
 	var m clientMessage
 	if raw != nil {
@@ -105,7 +105,7 @@ func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host s
 			return a.malformedHeader(err)
 		}
 		if !a.isHost(m.field("host"), host) {
-			return a.fault("BadRequestException", "The authorization object is for another host")
+			return a.refuse("BadRequestException", "The authorization object is for another host")
 		}
 	}
 	return a.authorize(m.field, host, path, []byte("{}"))
@@ -113,11 +113,12 @@ func (a *eventAPI) authorizeConnect(protocols []string, query url.Values, host s
 
 // connectHeader decodes the connection's authorization object, which comes in a sub-protocol or, to a GraphQL
 // API, in the query. It is nil if there is none.
-func (a *eventAPI) connectHeader(protocols []string, query url.Values) ([]byte, *apiError) {
+func (a *eventAPI) connectHeader(protocols []string, query url.Values) ([]byte, *apiRefusal) {
 	encoding := base64.RawURLEncoding
 	encoded := ""
 	for _, p := range protocols {
-		if s, ok := strings.CutPrefix(p, "header-"); ok {
+		s, ok := strings.CutPrefix(p, "header-")
+		if ok {
 			encoded = s
 		}
 	}
@@ -126,7 +127,7 @@ func (a *eventAPI) connectHeader(protocols []string, query url.Values) ([]byte, 
 		encoded = query.Get("header")
 		payload, err := base64.StdEncoding.DecodeString(query.Get("payload"))
 		if err != nil || string(payload) != "{}" {
-			return nil, a.fault("BadRequestException", "The query's payload is not {}")
+			return nil, a.refuse("BadRequestException", "The query's payload is not {}")
 		}
 	}
 	if encoded == "" {
@@ -139,8 +140,8 @@ func (a *eventAPI) connectHeader(protocols []string, query url.Values) ([]byte, 
 	return raw, nil
 }
 
-func (a *eventAPI) malformedHeader(err error) *apiError {
-	return a.fault("BadRequestException", "Malformed authorization header: "+err.Error())
+func (a *eventAPI) malformedHeader(err error) *apiRefusal {
+	return a.refuse("BadRequestException", "Malformed authorization header: "+err.Error())
 }
 
 // isHost compares a host that a client names with the API's own; asked is the Host header it came with.
@@ -159,7 +160,7 @@ func bareHost(host string) string {
 
 // authorize checks one operation: field returns its authorization headers, asked is the Host header of the
 // request or of the connection's upgrade, path and body are what a signature covers.
-func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiError {
+func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiRefusal {
 	a.mu.Lock()
 	apiKey := a.opts.apiKey
 	accepted := a.opts.credentials
@@ -171,18 +172,18 @@ func (a *eventAPI) authorize(field func(string) string, asked, path string, body
 	}
 	header := field("authorization")
 	if key != "" || header == "" {
-		return a.fault("UnauthorizedException", refusal)
+		return a.refuse("UnauthorizedException", refusal)
 	}
 	s, err := parseSigV4(header)
 	if err != nil {
-		return a.fault("BadRequestException", err.Error())
+		return a.refuse("BadRequestException", err.Error())
 	}
 	i := slices.IndexFunc(accepted, func(c credentials) bool { return c.accessKeyID == s.accessKeyID })
 	if i < 0 || accepted[i].sessionToken != field("x-amz-security-token") {
-		return a.fault("UnauthorizedException", refusal)
+		return a.refuse("UnauthorizedException", refusal)
 	}
 	if err := a.verify(s, accepted[i], field, asked, path, body); err != nil {
-		return a.fault("BadRequestException", err.Error())
+		return a.refuse("BadRequestException", err.Error())
 	}
 	return nil
 }
@@ -216,7 +217,9 @@ func parseSigV4(header string) (sigV4, error) {
 }
 
 // verify makes the signature again from the headers that it says it covers. Every operation, a WebSocket's
-// included, is signed as a POST.
+// included, is signed as a POST. The layer's own authorization makes it, so this finds other keys and other
+// bytes, but no mistake in the algorithm. What checks that are the signatures in sigv4_test.go, which AWS's
+// own signers made.
 func (a *eventAPI) verify(
 	s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
 	date := field("x-amz-date")

@@ -98,8 +98,8 @@ func (a *eventAPI) realtime(w http.ResponseWriter, r *http.Request) {
 		},
 		Handler: func(ws *websocket.Conn) {
 			ws.MaxPayloadBytes = maxClientMessage
-			fault := a.authorizeConnect(offered, r.URL.Query(), r.Host)
-			newAPIConn(a, number, r.Host, nc, ws).serve(fault)
+			refused := a.authorizeConnect(offered, r.URL.Query(), r.Host)
+			newAPIConn(a, number, r.Host, nc, ws).serve(refused)
 		},
 	}.ServeHTTP(w, r)
 }
@@ -171,7 +171,8 @@ func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket
 		mute:   make(chan struct{}),
 		subs:   map[string]apiSubscription{},
 	}
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+	t, ok := nc.(interface{ NetConn() net.Conn })
+	if ok {
 		c.below = t.NetConn()
 	}
 	c.silence = sync.OnceFunc(func() { close(c.mute) })
@@ -183,8 +184,8 @@ func newAPIConn(a *eventAPI, number int, host string, nc net.Conn, ws *websocket
 	return c
 }
 
-// serve runs the connection to its end; fault is why it is refused, if it is.
-func (c *apiConn) serve(fault *apiError) {
+// serve runs the connection to its end; refused is why it is refused, if it is.
+func (c *apiConn) serve(refused *apiRefusal) {
 	c.api.update(func() {
 		c.api.conns[c.number] = c
 		if c.api.closed {
@@ -195,8 +196,8 @@ func (c *apiConn) serve(fault *apiError) {
 	var wg sync.WaitGroup
 	wg.Go(c.writeLoop)
 	wg.Go(c.workLoop)
-	if fault != nil {
-		c.reply(apiAnswer{Type: "connection_error", Errors: []apiError{*fault}})
+	if refused != nil {
+		c.reply(apiAnswer{Type: "connection_error", Errors: []apiRefusal{*refused}})
 		c.queue(closing)
 	}
 	err := c.readLoop()
@@ -218,7 +219,8 @@ func (c *apiConn) finish(e apiEnding) {
 		c.nc.Write(webSocketFrame(true, websocket.CloseFrame, binary.BigEndian.AppendUint16(nil, 1000)))
 		c.nc.SetReadDeadline(time.Now().Add(goodbye))
 	case resetConnection:
-		if t, ok := c.below.(*net.TCPConn); ok {
+		t, ok := c.below.(*net.TCPConn)
+		if ok {
 			t.SetLinger(0)
 		}
 		c.end()
@@ -366,12 +368,14 @@ func (c *apiConn) write(raw []byte, v apiVerdict) error {
 		v.replace = [][]byte{raw}
 	}
 	for _, msg := range v.replace {
-		if _, err := c.nc.Write(webSocketFrame(true, websocket.TextFrame, msg)); err != nil {
+		_, err := c.nc.Write(webSocketFrame(true, websocket.TextFrame, msg))
+		if err != nil {
 			return err
 		}
 	}
 	if len(v.wire) > 0 {
-		if _, err := c.nc.Write(v.wire); err != nil {
+		_, err := c.nc.Write(v.wire)
+		if err != nil {
 			return err
 		}
 	}
@@ -385,7 +389,8 @@ func (a *eventAPI) parse(raw []byte) (m clientMessage) {
 		return graphqlMessage(raw)
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
-		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed message: " + err.Error()}
+		m.refused = &apiRefusal{
+			ErrorType: "BadRequestException", Message: "Malformed message: " + err.Error()}
 	}
 	return m
 }
@@ -408,11 +413,11 @@ func (c *apiConn) handle(m clientMessage) {
 		return
 	}
 	operation := c.operation(m.Type)
-	fault := c.perform(operation, m)
-	if fault == nil {
+	refused := c.perform(operation, m)
+	if refused == nil {
 		return
 	}
-	answer := apiAnswer{Type: "error", ID: m.ID, Errors: []apiError{*fault}}
+	answer := apiAnswer{Type: "error", ID: m.ID, Errors: []apiRefusal{*refused}}
 	if operation != nil && m.ID != "" {
 		answer.Type = m.Type + "_error"
 	}
@@ -420,7 +425,7 @@ func (c *apiConn) handle(m clientMessage) {
 }
 
 // operation is what does an operation of that type, or nil.
-func (c *apiConn) operation(typ string) func(clientMessage) *apiError {
+func (c *apiConn) operation(typ string) func(clientMessage) *apiRefusal {
 	switch typ {
 	case "subscribe":
 		return c.subscribe
@@ -433,31 +438,33 @@ func (c *apiConn) operation(typ string) func(clientMessage) *apiError {
 }
 
 // perform does what a message asks for, and returns why not. operation is nil for other messages.
-func (c *apiConn) perform(operation func(clientMessage) *apiError, m clientMessage) *apiError {
+func (c *apiConn) perform(operation func(clientMessage) *apiRefusal, m clientMessage) *apiRefusal {
 	switch {
-	case m.fault != nil && operation == nil:
-		return c.api.fault(m.fault.ErrorType, m.fault.Message)
+	case m.refused != nil && operation == nil:
+		return c.api.refuse(m.refused.ErrorType, m.refused.Message)
 	case m.Type == "connection_init":
 		c.reply(apiAnswer{Type: "connection_ack", ConnectionTimeoutMs: c.api.opts.timeout.Milliseconds()})
 		return nil
 	case operation == nil:
-		return c.api.fault("UnsupportedOperation", "Unknown message type")
+		return c.api.refuse("UnsupportedOperation", "Unknown message type")
 	case !operationID.MatchString(m.ID):
-		return c.api.fault("BadRequestException", "Invalid id")
+		return c.api.refuse("BadRequestException", "Invalid id")
 	}
 	return operation(m)
 }
 
-func (c *apiConn) subscribe(m clientMessage) *apiError {
+func (c *apiConn) subscribe(m clientMessage) *apiRefusal {
 	body := append(appendGson([]byte(`{"channel":`), m.Channel), '}')
 	if c.api.opts.graphql {
 		body = m.signed
 	}
-	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
-		return fault
+	refused := c.api.authorize(m.field, c.host, c.api.path(), body)
+	if refused != nil {
+		return refused
 	}
-	if fault := c.checkSubscription(m); fault != nil {
-		return fault
+	refused = c.checkSubscription(m)
+	if refused != nil {
+		return refused
 	}
 	// First the subscription, so that nothing published after subscribe_success is missed; an event may
 	// overtake it.
@@ -473,43 +480,47 @@ func (c *apiConn) subscribe(m clientMessage) *apiError {
 }
 
 // checkSubscription refuses an authorized subscription.
-func (c *apiConn) checkSubscription(m clientMessage) *apiError {
-	if m.fault != nil {
-		return c.api.fault(m.fault.ErrorType, m.fault.Message)
+func (c *apiConn) checkSubscription(m clientMessage) *apiRefusal {
+	if m.refused != nil {
+		return c.api.refuse(m.refused.ErrorType, m.refused.Message)
 	}
 	wildcard := wildcardChannel.MatchString(m.Channel)
-	if fault := c.api.checkChannel(m.Channel, wildcard); fault != nil {
-		return fault
+	refused := c.api.checkChannel(m.Channel, wildcard)
+	if refused != nil {
+		return refused
 	}
-	if _, taken := c.subs[m.ID]; taken {
-		return c.api.fault("DuplicatedOperationError", "The subscription id is in use")
+	_, taken := c.subs[m.ID]
+	if taken {
+		return c.api.refuse("DuplicatedOperationError", "The subscription id is in use")
 	}
 	if len(c.subs) >= quotaSubscriptions {
-		return c.api.fault("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
+		return c.api.refuse("MaxSubscriptionsReachedError", "Too many subscriptions on this connection")
 	}
 	return nil
 }
 
-func (c *apiConn) unsubscribe(m clientMessage) *apiError {
-	if _, known := c.subs[m.ID]; !known {
-		return c.api.fault("UnknownOperationError", "Unknown subscription id")
+func (c *apiConn) unsubscribe(m clientMessage) *apiRefusal {
+	_, known := c.subs[m.ID]
+	if !known {
+		return c.api.refuse("UnknownOperationError", "Unknown subscription id")
 	}
 	c.api.update(func() { delete(c.subs, m.ID) })
 	c.reply(apiAnswer{Type: "unsubscribe_success", ID: m.ID})
 	return nil
 }
 
-func (c *apiConn) publish(m clientMessage) *apiError {
+func (c *apiConn) publish(m clientMessage) *apiRefusal {
 	if !c.mayPublish() {
-		return c.api.fault("LimitExceededError", "Rate limit exceeded")
+		return c.api.refuse("LimitExceededError", "Rate limit exceeded")
 	}
 	body := m.encode()
-	if fault := c.api.authorize(m.field, c.host, c.api.path(), body); fault != nil {
-		return fault
+	refused := c.api.authorize(m.field, c.host, c.api.path(), body)
+	if refused != nil {
+		return refused
 	}
-	result, fault := c.api.take(m, len(body))
-	if fault != nil {
-		return fault
+	result, refused := c.api.take(m, len(body))
+	if refused != nil {
+		return refused
 	}
 	c.reply(apiAnswer{Type: "publish_success", ID: m.ID, apiPublished: result})
 	return nil

@@ -197,7 +197,8 @@ func TestEventAPIAnswersPublishesOverHTTPS(t *testing.T) {
 	for _, tt := range tests {
 		eventAPITest(t,
 			tt.name, eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
-				if got := ln.post(t, http.Header{"X-Api-Key": {tt.key}}, tt.body); got != tt.want {
+				got := ln.post(t, http.Header{"X-Api-Key": {tt.key}}, tt.body)
+				if got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}
 			})
@@ -256,7 +257,8 @@ func TestEventAPIEndsAConnectionAfterOneDay(t *testing.T) {
 			c.send(`{"type":"connection_init"}`)
 			c.want("connection_ack 43200000", "ka", "ka")
 			c.wantEnd(errGoodbye)
-			if got := time.Since(start); got != 24*time.Hour {
+			got := time.Since(start)
+			if got != 24*time.Hour {
 				t.Errorf("connection lasted %v, want 24h", got)
 			}
 		})
@@ -264,7 +266,8 @@ func TestEventAPIEndsAConnectionAfterOneDay(t *testing.T) {
 
 func TestEventAPIDeliversToMatchingSubscriptions(t *testing.T) {
 	for _, array := range []bool{false, true} {
-		eventAPITest(t, fmt.Sprintf("array=%v", array), eventAPIOptions{apiKey: "da2-key", otherData: array},
+		eventAPITest(t, fmt.Sprintf("array=%v", array),
+			eventAPIOptions{apiKey: "da2-key", documentedData: array},
 			func(t *testing.T, api *eventAPI, ln *pipeListener) {
 				c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
 				c.subscribe("exact", "live-lambda/r/1/") // outer slashes do not count
@@ -312,7 +315,8 @@ func TestEventAPIDelaysMessagesInAPipeline(t *testing.T) {
 				c.want(fmt.Sprintf("publish_success %d ok 0", i))
 			}
 			ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`)
-			if got := time.Since(start); got != 100*time.Millisecond {
+			got := time.Since(start)
+			if got != 100*time.Millisecond {
 				t.Errorf("ten publishes at once and one over HTTPS took %v, want 100ms", got)
 			}
 		})
@@ -334,7 +338,8 @@ func TestEventAPIEndsSlowReaders(t *testing.T) {
 			for range n {
 				quick.want(`data q "1"`)
 			}
-			if got := time.Since(start); got != slowReader {
+			got := time.Since(start)
+			if got != slowReader {
 				t.Errorf("the quick reader waited %v for the slow one, want %v once", got, slowReader)
 			}
 			conns, err := api.subscribers(t.Context(), "/live-lambda/*", 1)
@@ -501,12 +506,14 @@ func TestEventAPIHoldsFrames(t *testing.T) {
 				}
 				start := time.Now()
 				other.publish("4", "/live-lambda/a", "1")
-				if got := time.Since(start); got != 0 {
+				got := time.Since(start)
+				if got != 0 {
 					t.Errorf("the other connection was held for %v", got)
 				}
 				time.AfterFunc(time.Hour, func() { close(release) })
 				c.want("publish_success 1 ok 0", "publish_success 2 ok 0", "publish_success 3 ok 0")
-				if got := time.Since(start); got != time.Hour {
+				got = time.Since(start)
+				if got != time.Hour {
 					t.Errorf("held for %v, want 1h", got)
 				}
 			})
@@ -522,7 +529,8 @@ func TestEventAPIActsOnConnections(t *testing.T) {
 				clients[len(clients)-1].subscribe("s", "/live-lambda/a")
 			}
 			conns, err := api.subscribers(t.Context(), "/live-lambda/a", 4)
-			if want := []int{1, 2, 3, 4}; err != nil || !slices.Equal(conns, want) {
+			want := []int{1, 2, 3, 4}
+			if err != nil || !slices.Equal(conns, want) {
 				t.Fatalf("subscribers: %v, %v; want %v", conns, err, want)
 			}
 			if !api.do(1,
@@ -540,7 +548,8 @@ func TestEventAPIActsOnConnections(t *testing.T) {
 			}
 			api.publish("/live-lambda/a", "1")
 			clients[0].want(`data s "1"`)
-			if conns, _ := api.subscribers(t.Context(), "/live-lambda/*", 0); !slices.Equal(conns, []int{1}) {
+			conns, _ = api.subscribers(t.Context(), "/live-lambda/*", 0)
+			if !slices.Equal(conns, []int{1}) {
 				t.Errorf("subscribers left: %v, want [1]", conns)
 			}
 		})
@@ -615,15 +624,18 @@ func TestEventAPICarriesOutVerdictsOnHTTPSPublishes(t *testing.T) {
 				}
 				return apiVerdict{}
 			})
-			if got := ln.post(t, nil, body); got != "429" {
+			got := ln.post(t, nil, body)
+			if got != "429" {
 				t.Errorf("HTTPS publish: got %s, want 429", got)
 			}
 			api.intercept(func(apiFrame) apiVerdict { return apiVerdict{after: resetConnection} })
-			if got := ln.post(t, nil, body); got != "EOF" {
+			got = ln.post(t, nil, body)
+			if got != "EOF" {
 				t.Errorf("HTTPS publish: got %s, want EOF", got)
 			}
 			api.intercept(nil)
-			if got := ln.post(t, nil, body); got != "200 ok 0" {
+			got = ln.post(t, nil, body)
+			if got != "200 ok 0" {
 				t.Errorf("HTTPS publish: got %s, want 200", got)
 			}
 			err := api.wait(t.Context(), func(n *eventAPICounts) bool {
@@ -707,12 +719,14 @@ func TestEventAPICloseEndsWhateverHangs(t *testing.T) {
 			c.send(`{"type":"publish","id":"p","channel":"/live-lambda/a","events":["1"],` + keyField + `}`)
 		}
 		hung.Go(func() {
-			if got := ln.upgrade(t, "aws-appsync-event-ws"); got != 0 {
+			got := ln.upgrade(t, "aws-appsync-event-ws")
+			if got != 0 {
 				t.Errorf("upgrade: status %d, want none", got)
 			}
 		})
 		hung.Go(func() {
-			if got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`); got != "EOF" {
+			got := ln.post(t, nil, `{"channel":"/live-lambda/a","events":["1"]}`)
+			if got != "EOF" {
 				t.Errorf("HTTPS publish: got %s, want EOF", got)
 			}
 		})
@@ -720,10 +734,12 @@ func TestEventAPICloseEndsWhateverHangs(t *testing.T) {
 		start := time.Now()
 		api.close()
 		hung.Wait()
-		if got := time.Since(start); got != 0 || held != 5 {
+		got := time.Since(start)
+		if got != 0 || held != 5 {
 			t.Errorf("close took %v with %d held, want 0s with 5", got, held)
 		}
-		if _, err := ln.dial(t.Context(), "", ""); !errors.Is(err, syscall.ECONNREFUSED) {
+		_, err := ln.dial(t.Context(), "", "")
+		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("dial after close: %v", err)
 		}
 	})

@@ -34,7 +34,8 @@ func graphqlMessage(raw []byte) (m clientMessage) {
 		}
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
-		m.fault = &apiError{ErrorType: "BadRequestException", Message: "Malformed message: " + err.Error()}
+		m.refused = &apiRefusal{ErrorType: "BadRequestException",
+			Message: "Malformed message: " + err.Error()}
 		return m
 	}
 	switch in.Type {
@@ -97,14 +98,14 @@ func graphqlData(id string, subscribed, published selection, channel, text strin
 }
 
 // graphqlResult answers a mutation.
-func graphqlResult(m clientMessage, fault *apiError) []byte {
-	if fault == nil {
+func graphqlResult(m clientMessage, refused *apiRefusal) []byte {
+	if refused == nil {
 		return m.selected.result(m.selected, m.Channel, m.Events[0])
 	}
 	return mustJSON(map[string]any{
 		"data": nil,
 		"errors": []map[string]any{
-			{"path": nil, "locations": nil, "message": fault.Message},
+			{"path": nil, "locations": nil, "message": refused.Message},
 		},
 	})
 }
@@ -181,12 +182,13 @@ func graphqlOperation(kind string, body []byte) (m clientMessage) {
 		Variables map[string]json.RawMessage
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		m.fault = &apiError{ErrorType: "MalformedHttpRequestException", Message: "Request body malformed."}
+		m.refused = &apiRefusal{
+			ErrorType: "MalformedHttpRequestException", Message: "Request body malformed."}
 		return m
 	}
 	o, err := newGraphQLParser(in.Query).operation()
 	if err != nil {
-		m.fault = &apiError{
+		m.refused = &apiRefusal{
 			ErrorType: "MalformedHttpRequestException",
 			Message:   "Unable to parse GraphQL query: " + err.Error(),
 		}
@@ -194,7 +196,7 @@ func graphqlOperation(kind string, body []byte) (m clientMessage) {
 	}
 	m, err = o.message(kind, in.Variables)
 	if err != nil {
-		m.fault = &apiError{Message: err.Error()}
+		m.refused = &apiRefusal{Message: err.Error()}
 	}
 	return m
 }
@@ -348,7 +350,8 @@ func (p *graphqlParser) name() string {
 // operation reads the document.
 func (p *graphqlParser) operation() (o graphqlQuery, err error) {
 	defer func() {
-		if e := recover(); e != nil {
+		e := recover()
+		if e != nil {
 			err = e.(error)
 		}
 	}()

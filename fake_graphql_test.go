@@ -208,7 +208,8 @@ func TestGraphQLAPIDeliversWhatTheMutationSelects(t *testing.T) {
 				Data   struct{ Publish map[string]string }
 				Errors []any
 			}
-			if err := json.Unmarshal(raw, &result); err != nil || status != "200" || result.Errors != nil ||
+			err := json.Unmarshal(raw, &result)
+			if err != nil || status != "200" || result.Errors != nil ||
 				result.Data.Publish == nil {
 				t.Errorf("the mutation's result is %s %.200s", status, raw)
 			}
@@ -223,7 +224,7 @@ func TestGraphQLAPIDeliversWhatTheMutationSelects(t *testing.T) {
 }
 
 func TestGraphQLAPIEncodesAWSJSONTwiceIfAsked(t *testing.T) {
-	graphqlTest(t, "", eventAPIOptions{otherData: true},
+	graphqlTest(t, "", eventAPIOptions{documentedData: true},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.graphqlReady(t)
 			c.send(graphqlStart("s", graphqlSubscriptionToA, apiKeyAuth))
@@ -264,7 +265,8 @@ func TestGraphQLAPIAnswersMutations(t *testing.T) {
 	for _, tt := range tests {
 		graphqlTest(t, tt.name, eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 			status, raw := ln.postTo(t, "/graphql", http.Header{"X-Api-Key": {tt.key}}, tt.body)
-			if got := status + " " + string(raw); got != tt.want {
+			got := status + " " + string(raw)
+			if got != tt.want {
 				t.Errorf("got %s\nwant %s", got, tt.want)
 			}
 		})

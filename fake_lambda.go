@@ -18,6 +18,9 @@ package main
 // of them. A sandbox is one generation of processes: a timeout or a crash ends it, and the next invocation
 // begins another, which is Lambda's reset.
 //
+// Only tests use ready, setCredentials, events, completions, waitFor, the faults, what a caller can play
+// itself, and the options for other kinds of environments than an on-demand one.
+//
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 // If AWS's pages are silent, it does as https://github.com/aws/aws-lambda-runtime-interface-emulator ("RIE").
 
@@ -228,7 +231,7 @@ func startLambda(ctx context.Context, o lambdaOptions) (*lambdaEnv, error) {
 	}
 	e := &lambdaEnv{
 		lambdaOptions: o,
-		token:         lambdaUUID(),
+		token:         newUUID(),
 		slots:         make(chan struct{}, o.maxConcurrency),
 		async:         make(chan struct{}, lambdaAsyncQueue),
 		closed:        make(chan struct{}),

@@ -56,7 +56,7 @@ func (e *lambdaEnv) invokeEvent(inv *lambdaInvocation) *lambdaExtensionEvent {
 func (e *lambdaEnv) extensionRegister(_ http.ResponseWriter, r *http.Request) lambdaReply {
 	name := r.Header.Get("Lambda-Extension-Name")
 	if name == "" {
-		return lambdaRefused("InvalidExtensionName", "Empty extension name")
+		return lambdaExtensionRefusal("InvalidExtensionName", "Empty extension name")
 	}
 	events, err := lambdaReadRegistration(r)
 	if err != nil {
@@ -108,7 +108,7 @@ func (e *lambdaEnv) register(name string, events []string) (id string, refusal l
 	sb := e.sb
 	x := &lambdaExtension{
 		name:     name,
-		id:       lambdaUUID(),
+		id:       newUUID(),
 		external: slices.Contains(sb.external, name),
 		invoke:   slices.Contains(events, "INVOKE"),
 		shutdown: slices.Contains(events, "SHUTDOWN"),
@@ -131,11 +131,12 @@ func (e *lambdaEnv) checkEvents(x *lambdaExtension, events []string) (refusal la
 	for _, event := range events {
 		switch {
 		case event == "INVOKE" && e.managed():
-			return lambdaRefused(errorType, "INVOKE: not supported with Managed Instances")
+			return lambdaExtensionRefusal(errorType, "INVOKE: not supported with Managed Instances")
 		case event == "SHUTDOWN" && !x.external:
-			return lambdaRefused(errorType, "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
+			return lambdaExtensionRefusal(
+				errorType, "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
 		case event != "INVOKE" && event != "SHUTDOWN":
-			return lambdaRefused(errorType, "%s: InvalidEventType", event)
+			return lambdaExtensionRefusal(errorType, "%s: InvalidEventType", event)
 		}
 	}
 	return lambdaReply{}
@@ -152,11 +153,12 @@ func (sb *lambdaSandbox) checkRegistration(x *lambdaExtension) (refusal lambdaRe
 	}
 	switch {
 	case !x.external && sb.state != lambdaStarted:
-		return lambdaRefused("RegistrationClosed", "Extension registration closed already")
+		return lambdaExtensionRefusal("RegistrationClosed", "Extension registration closed already")
 	case sb.extension(x.name) != nil:
-		return lambdaRefused("InvalidExtensionState", "Extension with this name already registered")
+		return lambdaExtensionRefusal("InvalidExtensionState", "Extension with this name already registered")
 	case !x.external && known >= lambdaMaxExtensions:
-		return lambdaRefused("TooManyExtensions", "Extension limit (%d) reached", lambdaMaxExtensions)
+		return lambdaExtensionRefusal(
+			"TooManyExtensions", "Extension limit (%d) reached", lambdaMaxExtensions)
 	}
 	return lambdaReply{}
 }
@@ -169,11 +171,12 @@ func (e *lambdaEnv) identify(r *http.Request) (*lambdaExtension, lambdaReply) {
 	i := slices.IndexFunc(e.sb.extensions, func(x *lambdaExtension) bool { return x.id == id })
 	switch {
 	case id == "":
-		return nil, lambdaRefused("MissingExtensionIdentifier", "Missing %s header", lambdaExtensionHeader)
+		return nil, lambdaExtensionRefusal(
+			"MissingExtensionIdentifier", "Missing %s header", lambdaExtensionHeader)
 	case !lambdaUUIDPattern.MatchString(id):
-		return nil, lambdaRefused("InvalidExtensionIdentifier", "Invalid %s", lambdaExtensionHeader)
+		return nil, lambdaExtensionRefusal("InvalidExtensionIdentifier", "Invalid %s", lambdaExtensionHeader)
 	case i < 0:
-		return nil, lambdaRefused("UnknownExtensionIdentifier", "Unknown extension %s", id)
+		return nil, lambdaExtensionRefusal("UnknownExtensionIdentifier", "Unknown extension %s", id)
 	}
 	return e.sb.extensions[i], lambdaReply{}
 }
@@ -187,7 +190,8 @@ func (e *lambdaEnv) extensionNext(_ http.ResponseWriter, r *http.Request) lambda
 		return refusal
 	}
 	if x.waiting || x.failed {
-		return lambdaRefused("InvalidExtensionState", "next is not allowed now for extension %s", x.name)
+		return lambdaExtensionRefusal(
+			"InvalidExtensionState", "next is not allowed now for extension %s", x.name)
 	}
 	sb := e.sb
 	x.waiting = true
@@ -217,7 +221,7 @@ func (e *lambdaEnv) extensionEvent(x *lambdaExtension) lambdaReply {
 	})
 	reply := lambdaJSON(http.StatusOK, event)
 	if event.EventType == "INVOKE" {
-		reply.header = map[string]string{"Lambda-Extension-Event-Identifier": lambdaUUID()}
+		reply.header = map[string]string{"Lambda-Extension-Event-Identifier": newUUID()}
 	}
 	reply.sent = func() {
 		e.mu.Lock()
@@ -238,14 +242,14 @@ func (e *lambdaEnv) extensionError(_ http.ResponseWriter, r *http.Request) lambd
 	}
 	reported := r.Header.Get("Lambda-Extension-Function-Error-Type")
 	if reported == "" {
-		return lambdaRefused("MissingHeader", "Lambda-Extension-Function-Error-Type not found")
+		return lambdaExtensionRefusal("MissingHeader", "Lambda-Extension-Function-Error-Type not found")
 	}
 	fatal := "Extension.ExitError"
 	if strings.HasSuffix(r.URL.Path, "/init/error") {
 		fatal = "Extension.InitError"
 	}
 	if fatal == "Extension.InitError" && x.called {
-		return lambdaRefused(
+		return lambdaExtensionRefusal(
 			"InvalidExtensionState", "init/error is not allowed after next for extension %s", x.name)
 	}
 	x.failed = true

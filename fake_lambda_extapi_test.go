@@ -63,8 +63,9 @@ func TestLambdaRegistersOrRefusesExtensions(t *testing.T) {
 				return
 			}
 			p.want(got, 200, "")
-			if want := `{"accountId":"123456789012","functionName":"function","functionVersion":"$LATEST",` +
-				`"handler":"index.handler"}` + "\n"; got.body != want {
+			want := `{"accountId":"123456789012","functionName":"function","functionVersion":"$LATEST",` +
+				`"handler":"index.handler"}` + "\n"
+			if got.body != want {
 				t.Errorf("got %s, want %s", got.body, want)
 			}
 		})
@@ -81,9 +82,9 @@ func TestLambdaRefusesExtensionCallsOutOfTurn(t *testing.T) {
 	)
 	p.want(p.get(next), 403, "Extension.MissingExtensionIdentifier")
 	p.want(p.get(next, lambdaExtensionHeader, "x"), 403, "Extension.InvalidExtensionIdentifier")
-	p.want(p.get(next, lambdaExtensionHeader, lambdaUUID()), 403, "Extension.UnknownExtensionIdentifier")
+	p.want(p.get(next, lambdaExtensionHeader, newUUID()), 403, "Extension.UnknownExtensionIdentifier")
 	p.want(p.post(initError, "", lambdaExtensionHeader, id), 403, "Extension.MissingHeader")
-	p.want(p.post(exitError, "", lambdaExtensionHeader, lambdaUUID()), 403,
+	p.want(p.post(exitError, "", lambdaExtensionHeader, newUUID()), 403,
 		"Extension.UnknownExtensionIdentifier")
 	p.holdExtensionNext(id)
 	p.await("extension next", "ours")
@@ -94,7 +95,8 @@ func TestLambdaRefusesExtensionCallsOutOfTurn(t *testing.T) {
 	p.want(p.post(
 		exitError, "", lambdaExtensionHeader, id, "Lambda-Extension-Function-Error-Type", "Extension.X"), 202,
 		"")
-	if err := p.env.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Extension.ExitError") {
+	err := p.env.ready(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "Extension.ExitError") {
 		t.Errorf("ready: %v", err)
 	}
 }
@@ -105,7 +107,8 @@ func TestLambdaExtensionInitErrorFailsTheInit(t *testing.T) {
 	p.want(p.post(
 		"/2020-01-01/extension/init/error", "", lambdaExtensionHeader, id,
 		"Lambda-Extension-Function-Error-Type", "Extension.X"), 202, "")
-	if err := p.env.ready(t.Context()); err == nil || err.Error() != "Extension.InitError: Extension.X" {
+	err := p.env.ready(t.Context())
+	if err == nil || err.Error() != "Extension.InitError: Extension.X" {
 		t.Errorf("ready: %v", err)
 	}
 }
@@ -119,12 +122,14 @@ func TestLambdaExtensionHoldsThePhaseOpen(t *testing.T) {
 	p.next()
 	<-event
 	p.want(p.respond("now", "fine"), 202, "")
-	if result := <-invoked; string(result.payload) != "fine" {
+	result := <-invoked
+	if string(result.payload) != "fine" {
 		t.Errorf("result %+v", result)
 	}
 	p.holdNext()
 	close(expire)
-	if ev := p.await("invoke failed", ""); ev.detail != "Sandbox.Timedout" { // never called next
+	ev := p.await("invoke failed", "")
+	if ev.detail != "Sandbox.Timedout" { // never called next
 		t.Errorf("event %+v", ev)
 	}
 	var shutdown struct{ EventType, ShutdownReason string }

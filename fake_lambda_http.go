@@ -8,7 +8,6 @@ package main
 
 import (
 	"cmp"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -95,8 +94,8 @@ func lambdaRefusal(status int, errorType, format string, args ...any) lambdaRepl
 	return reply
 }
 
-// lambdaRefused is the Extensions API's one way to say no (RIE; the documentation lists 400 too).
-func lambdaRefused(errorType, format string, args ...any) lambdaReply {
+// lambdaExtensionRefusal is the Extensions API's one way to say no (RIE; the documentation lists 400 too).
+func lambdaExtensionRefusal(errorType, format string, args ...any) lambdaReply {
 	return lambdaRefusal(http.StatusForbidden, "Extension."+errorType, format, args...)
 }
 
@@ -176,13 +175,4 @@ func (f lambdaFault) reply() lambdaReply {
 		return lambdaReply{}
 	}
 	return lambdaRefusal(f.status, cmp.Or(f.errorType, "InternalServerError"), "injected fault")
-}
-
-// lambdaUUID is a random UUID, version 4.
-func lambdaUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

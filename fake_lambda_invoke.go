@@ -47,7 +47,8 @@ func serveInvoke(envs ...*lambdaEnv) http.Handler {
 // :QUALIFIER or not. The query's Qualifier comes first.
 func lambdaFunction(r *http.Request) (name, qualifier string) {
 	name = r.PathValue("name")
-	if _, rest, ok := strings.Cut(name, "function:"); ok {
+	_, rest, ok := strings.Cut(name, "function:")
+	if ok {
 		name = rest
 	}
 	name, qualifier, _ = strings.Cut(name, ":")
@@ -107,7 +108,7 @@ func lambdaInvokeRequest(r *http.Request, payload []byte, qualifier string) (inv
 		payload:       payload,
 		qualifier:     qualifier,
 		clientContext: clientContext,
-		requestID:     lambdaUUID(),
+		requestID:     newUUID(),
 		traceID:       r.Header.Get("X-Amzn-Trace-Id"),
 		tenantID:      r.Header.Get("X-Amz-Tenant-Id"),
 	}, nil

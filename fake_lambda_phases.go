@@ -139,15 +139,15 @@ func (e *lambdaEnv) spawn(f func()) bool {
 // newInvocation fills in what the request leaves open.
 func (e *lambdaEnv) newInvocation(req invokeRequest) *lambdaInvocation {
 	req.timeout = cmp.Or(req.timeout, e.timeout)
-	req.requestID = cmp.Or(req.requestID, lambdaUUID())
+	req.requestID = cmp.Or(req.requestID, newUUID())
 	req.contentType = cmp.Or(req.contentType, "application/json")
 	if req.traceID == "" {
-		id := strings.ReplaceAll(lambdaUUID()+lambdaUUID(), "-", "")
+		id := strings.ReplaceAll(newUUID()+newUUID(), "-", "")
 		req.traceID = fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", time.Now().Unix(), id[:24], id[24:40])
 	}
 	return &lambdaInvocation{
 		invokeRequest: req,
-		attempt:       lambdaUUID(),
+		attempt:       newUUID(),
 		sink:          lambdaSink{open: req.onResponse},
 	}
 }

@@ -296,7 +296,8 @@ func lambdaErrorType(t string) string {
 // runtimeInitError serves /init/error and /restore/error: each ends the environment, in its own state.
 func (e *lambdaEnv) runtimeInitError(_ http.ResponseWriter, r *http.Request) lambdaReply {
 	var body lambdaBuffer
-	if _, err := io.Copy(&body, io.LimitReader(r.Body, lambdaMaxPayload)); err != nil {
+	_, err := io.Copy(&body, io.LimitReader(r.Body, lambdaMaxPayload))
+	if err != nil {
 		return lambdaTruncated
 	}
 	e.mu.Lock()
@@ -361,7 +362,8 @@ func (s *lambdaSink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.w != nil {
-		if _, err := s.w.Write(p); err != nil {
+		_, err := s.w.Write(p)
+		if err != nil {
 			s.w = nil
 		}
 	}

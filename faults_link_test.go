@@ -517,7 +517,7 @@ func TestLostMessagesAreSaidAgain(t *testing.T) {
 func TestUnusualMessagesDoNoHarm(t *testing.T) {
 	for _, test := range []laterTest{
 		{name: "continuation frames and pings", opts: rigOptions{fault: inPieces}},
-		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{otherData: true}}},
+		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{documentedData: true}}},
 		{
 			name: "what nobody asked for",
 			opts: rigOptions{fault: withNoise},
@@ -766,7 +766,7 @@ func (r *rig) message(f rigFrame, text string) []byte {
 		return []byte(text)
 	}
 	for _, e := range m.Failed {
-		m.Errors = append(m.Errors, apiError{ErrorType: e.Code})
+		m.Errors = append(m.Errors, apiRefusal{ErrorType: e.Code})
 	}
 	switch {
 	case f.typ == "http_publish" || f.typ == "http_published":

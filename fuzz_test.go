@@ -34,7 +34,7 @@ func FuzzGraphQLOperation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, kind := range []string{"mutation", "subscription"} {
 			m := graphqlOperation(kind, []byte(body))
-			if m.fault == nil &&
+			if m.refused == nil &&
 				(len(m.selected.fields) == 0 ||
 					kind == "mutation" && (len(m.Events) != 1 || !json.Valid([]byte(m.Events[0])))) {
 				t.Errorf("%s %q: got %+v", kind, body, m)
@@ -283,8 +283,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"type":"data","id":"3","event":"null"}`))
 	f.Add([]byte(`{"type":"data","id":"2"}`)) // the ID of an operation that waits
 	for _, kind := range []string{"BadRequest\x01", "Busy\x01"} {
-		long := apiError{ErrorType: strings.Repeat(kind, 200), Message: strings.Repeat("\x01", 500)}
-		f.Add(mustJSON(map[string]any{"type": "error", "errors": []apiError{long}}))
+		long := apiRefusal{ErrorType: strings.Repeat(kind, 200), Message: strings.Repeat("\x01", 500)}
+		f.Add(mustJSON(map[string]any{"type": "error", "errors": []apiRefusal{long}}))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		logs := new(logLines)

@@ -124,8 +124,8 @@ func (e *pageExamples) addMutation(t *testing.T, text, channel, event string) {
 	e.kinds["a mutation"]++
 	p := e.addMessage(t, event)
 	m := graphqlOperation("mutation", []byte(text))
-	if m.fault != nil || m.Channel != channel || !m.selected.has("name") || !m.selected.has("data") {
-		t.Errorf("%s: %v", text, m.fault)
+	if m.refused != nil || m.Channel != channel || !m.selected.has("name") || !m.selected.has("data") {
+		t.Errorf("%s: %v", text, m.refused)
 	}
 	link, _, _ := strings.Cut(p.RequestID, "/")
 	if channel != "/live-lambda/response/"+link {

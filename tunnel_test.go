@@ -34,7 +34,7 @@ func TestLinkIsReadyWhenAProbeHasComeBack(t *testing.T) {
 			most:  10,
 		},
 		{
-			opts:  eventAPIOptions{activation: 200 * time.Millisecond, otherData: true},
+			opts:  eventAPIOptions{activation: 200 * time.Millisecond, documentedData: true},
 			ready: 250 * time.Millisecond,
 			least: 2,
 			most:  2,
