@@ -57,7 +57,8 @@ func TestEventAPIAuthorizesConnections(t *testing.T) {
 func TestEventAPIRefusesUpgradesWithoutItsSubProtocol(t *testing.T) {
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
-			if got := ln.upgrade(t, "graphql-ws, "+headerProtocol(apiKeyAuth)); got != 400 {
+			got := ln.upgrade(t, "graphql-ws, "+headerProtocol(apiKeyAuth))
+			if got != 400 {
 				t.Errorf("got status %d, want 400", got)
 			}
 		})
@@ -103,10 +104,12 @@ func TestEventAPIAcceptsTheVectorOfAnHTTPSPublish(t *testing.T) {
 					"SignedHeaders=content-type;host;x-amz-date, Signature=" + vectorHTTP},
 		}
 		body := `{"channel":"/default/room-1","events":["{\"seq\":1,\"data\":\"AAEC_-8\"}"]}`
-		if got := ln.post(t, header, body); !strings.HasPrefix(got, "200") {
+		got := ln.post(t, header, body)
+		if !strings.HasPrefix(got, "200") {
 			t.Errorf("HTTPS publish: got %s, want 200", got)
 		}
-		if got := ln.post(t, header, body+" "); !strings.HasPrefix(got, "400 error BadRequestException") {
+		got = ln.post(t, header, body+" ")
+		if !strings.HasPrefix(got, "400 error BadRequestException") {
 			t.Errorf("HTTPS publish of other bytes: got %s, want 400", got)
 		}
 	})

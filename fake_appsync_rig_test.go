@@ -203,7 +203,8 @@ func (c *eventAPIClient) tryReceive() ([]byte, error) {
 		if payload == nil {
 			continue
 		}
-		if _, err := message.ReadFrom(payload); err != nil {
+		_, err = message.ReadFrom(payload)
+		if err != nil {
 			return nil, err
 		}
 		if first[0]&0x80 != 0 {
@@ -262,7 +263,8 @@ func (c *eventAPIClient) wantAll(want ...string) {
 
 func (c *eventAPIClient) wantEnd(want error) {
 	c.t.Helper()
-	if raw, err := c.tryReceive(); !errors.Is(err, want) {
+	raw, err := c.tryReceive()
+	if !errors.Is(err, want) {
 		c.t.Fatalf("got %q, %v; want %v", raw, err, want)
 	}
 }
@@ -319,7 +321,8 @@ func apiDigest(raw []byte) string {
 	if m.Payload.Data != nil {
 		words = append(words, quoteRaw(m.Payload.Data))
 	}
-	if array, ok := m.Event.([]any); ok && len(array) == 1 {
+	array, isArray := m.Event.([]any)
+	if isArray && len(array) == 1 {
 		m.Event = array[0]
 	}
 	if m.Event != nil {

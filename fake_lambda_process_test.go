@@ -92,7 +92,8 @@ func wantRuntimeVariables(t *testing.T, env *lambdaEnv, variables string) {
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
 		"HOME":                            "",
 	} {
-		if value := variable(variables, name); value != want {
+		value := variable(variables, name)
+		if value != want {
 			t.Errorf("%s=%q, want %q", name, value, want)
 		}
 	}
@@ -144,7 +145,8 @@ func TestLambdaProcessFailureFailsOneInvocation(t *testing.T) {
 					string(result.payload), "RequestId: "+req.requestID+" Error: "+row.says+`"`) {
 				t.Errorf("result %+v with %s, %v", result, result.payload, err)
 			}
-			if got := string(invokeLambda(t, env, "again").payload); got != "did again" {
+			got := string(invokeLambda(t, env, "again").payload)
+			if got != "did again" {
 				t.Errorf("the invocation after the reset: %q", got)
 			}
 			env.close()
@@ -164,10 +166,12 @@ func TestLambdaRuntimeKilledWhileFrozenFailsOneInvocation(t *testing.T) {
 	}
 	_ = syscall.Kill(env.sb.runtime.cmd.Process.Pid, syscall.SIGKILL)
 	<-env.sb.runtime.exited
-	if result := invokeLambda(t, env, "first"); result.errorType != "Runtime.ExitError" {
+	result := invokeLambda(t, env, "first")
+	if result.errorType != "Runtime.ExitError" {
 		t.Errorf("result %+v", result)
 	}
-	if result := invokeLambda(t, env, "second"); string(result.payload) != "did second" {
+	result = invokeLambda(t, env, "second")
+	if string(result.payload) != "did second" {
 		t.Errorf("result %+v", result)
 	}
 }
@@ -226,7 +230,8 @@ func TestLambdaInitSaysWhyItFails(t *testing.T) {
 			o := row.options(t.TempDir())
 			o.output = &output
 			env := startTestLambda(t, o)
-			if err := env.ready(t.Context()); err == nil || !strings.HasPrefix(err.Error(), row.want) {
+			err := env.ready(t.Context())
+			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Errorf("ready: %v, want %s", err, row.want)
 			}
 			env.close()
@@ -270,7 +275,8 @@ func TestLambdaRunsExecWrapperOrBootstrap(t *testing.T) {
 				o.environment["AWS_LAMBDA_EXEC_WRAPPER"] = row.wrapper
 			}
 			env := launchLambda(t, o)
-			if got := variable(string(invokeLambda(t, env, "env").payload), "WRAPPED"); got != row.want {
+			got := variable(string(invokeLambda(t, env, "env").payload), "WRAPPED")
+			if got != row.want {
 				t.Errorf("WRAPPED=%q, want %q", got, row.want)
 			}
 		})
@@ -285,7 +291,8 @@ func TestLambdaShutdownKillsWhatDoesNotExit(t *testing.T) {
 		"#!/bin/sh\nLAMBDA_HELPER_NAME=ours LAMBDA_HELPER_STUBBORN=1 exec "+strings.Join(lambdaHelper(), " ")+
 			"\n", 0o755)
 	env := launchLambda(t, lambdaOptions{layerDir: dir, shutdownTimeout: 300 * time.Millisecond})
-	if got := string(invokeLambda(t, env, "child").payload); got != "did child" {
+	got := string(invokeLambda(t, env, "child").payload)
+	if got != "did child" {
 		t.Fatalf("got %q", got)
 	}
 	for _, exit := range env.close() { // returns although the runtime's child holds the output open
@@ -312,7 +319,8 @@ func TestLambdaCloseLetsWorkingProcessesExit(t *testing.T) {
 		}
 	}
 	exits := env.close()
-	if result := <-failed; result.errorType != "Sandbox.Failure" {
+	result := <-failed
+	if result.errorType != "Sandbox.Failure" {
 		t.Errorf("result %+v", result)
 	}
 	want := []lambdaExit{

@@ -312,7 +312,8 @@ func waitStopped(t *testing.T, env *lambdaEnv) {
 
 func variable(environ, name string) string {
 	for line := range strings.Lines(environ) {
-		if value, ok := strings.CutPrefix(line, name+"="); ok {
+		value, ok := strings.CutPrefix(line, name+"=")
+		if ok {
 			return strings.TrimSpace(value)
 		}
 	}
@@ -324,7 +325,8 @@ func TestLambdaHelperProcess(t *testing.T) {
 	if os.Getenv("LAMBDA_HELPER") == "" {
 		t.Skip("only as a process of the Lambda emulator")
 	}
-	if name := os.Getenv("LAMBDA_HELPER_NAME"); name != "" {
+	name := os.Getenv("LAMBDA_HELPER_NAME")
+	if name != "" {
 		os.Exit(helperExtension(name))
 	}
 	os.Exit(helperRuntime())

@@ -52,7 +52,8 @@ func TestLambdaNextGivesTheEventAndItsContext(t *testing.T) {
 		"Lambda-Runtime-Aws-Tenant-Id":        "blue",
 	}
 	for name, value := range want {
-		if got := event.header.Get(name); got != value {
+		got := event.header.Get(name)
+		if got != value {
 			t.Errorf("%s: got %q, want %q", name, got, value)
 		}
 	}
@@ -86,7 +87,8 @@ func TestLambdaEmptyValuesAreLeftOut(t *testing.T) {
 	p.invoke(invokeRequest{})
 	event := p.next()
 	for _, name := range []string{"Client-Context", "Cognito-Identity", "Aws-Tenant-Id"} {
-		if v, ok := event.header["Lambda-Runtime-"+name]; ok {
+		v, ok := event.header["Lambda-Runtime-"+name]
+		if ok {
 			t.Errorf("%s: %q", name, v)
 		}
 	}
@@ -95,7 +97,8 @@ func TestLambdaEmptyValuesAreLeftOut(t *testing.T) {
 func TestLambdaGivesATraceIDToEachInvocation(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	p.invoke(invokeRequest{})
-	if id := p.next().header.Get("Lambda-Runtime-Trace-Id"); !strings.HasPrefix(id, "Root=1-") {
+	id := p.next().header.Get("Lambda-Runtime-Trace-Id")
+	if !strings.HasPrefix(id, "Root=1-") {
 		t.Errorf("trace ID %q", id)
 	}
 }
@@ -209,7 +212,8 @@ func TestLambdaTakesOneAnswer(t *testing.T) {
 	_, _ = send.Write([]byte("ow"))
 	send.Close()
 	p.want(<-answered, 202, "")
-	if result := <-invoked; string(result.payload) != "slow" {
+	result := <-invoked
+	if string(result.payload) != "slow" {
 		t.Errorf("result %+v", result)
 	}
 	p.want(p.respond("now", "late"), 400, "InvalidRequestID")
@@ -217,7 +221,8 @@ func TestLambdaTakesOneAnswer(t *testing.T) {
 	for _, c := range p.env.completions("now") {
 		statuses = append(statuses, c.status)
 	}
-	if want := []int{400, 403, 403, 202, 400}; !slices.Equal(statuses, want) {
+	want := []int{400, 403, 403, 202, 400}
+	if !slices.Equal(statuses, want) {
 		t.Errorf("completions %v, want %v", statuses, want)
 	}
 }
@@ -283,7 +288,8 @@ func TestLambdaTruncatedResponseIsAnError(t *testing.T) {
 		t.Errorf("answer %+v, %v", answer, err)
 	}
 	conn.Close()
-	if result := <-invoked; result.errorType != "Runtime.TruncatedResponse" {
+	result := <-invoked
+	if result.errorType != "Runtime.TruncatedResponse" {
 		t.Errorf("result %+v", result)
 	}
 	p.holdNext()
@@ -332,7 +338,8 @@ func TestLambdaStreamsOrBuffersResponses(t *testing.T) {
 			for _, part := range []string{"one", "two"} {
 				_, _ = io.WriteString(send, part)
 				if row.streaming { // each part arrives before the next one is sent
-					if got := <-arrived; got != part {
+					got := <-arrived
+					if got != part {
 						t.Errorf("arrived %q, want %q", got, part)
 					}
 				}
@@ -385,10 +392,12 @@ func TestLambdaTimeoutBreaksOffAStream(t *testing.T) {
 		t.Errorf("result %+v", result)
 	}
 	send.Close() // this HTTP client reports nothing before
-	if got := <-answered; got.status != 0 {
+	got := <-answered
+	if got.status != 0 {
 		t.Errorf("the runtime got an answer: %+v", got)
 	}
-	if c := p.env.completions("now"); len(c) != 1 || c[0].status != 0 {
+	c := p.env.completions("now")
+	if len(c) != 1 || c[0].status != 0 {
 		t.Errorf("completions %+v", c)
 	}
 }
@@ -414,7 +423,8 @@ func TestLambdaTimeoutResetsTheEnvironment(t *testing.T) {
 	p.await("init start", "")
 	p.next()
 	p.want(p.respond("retry", "fine"), 202, "")
-	if result := <-invoked; string(result.payload) != "fine" || result.init == 0 {
+	result = <-invoked
+	if string(result.payload) != "fine" || result.init == 0 {
 		t.Errorf("result %+v", result)
 	}
 }
@@ -423,7 +433,8 @@ func TestLambdaInitErrorIsTheAnswer(t *testing.T) {
 	p := playLambda(t, lambdaOptions{})
 	p.want(p.post("/2018-06-01/runtime/init/error", "first", lambdaErrorTypeHeader, "Runtime.NoHandler"), 202,
 		"")
-	if err := p.env.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "Runtime.NoHandler") {
+	err := p.env.ready(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "Runtime.NoHandler") {
 		t.Errorf("ready: %v", err)
 	}
 	invoked := p.invoke(invokeRequest{}) // repeats the init
@@ -431,7 +442,8 @@ func TestLambdaInitErrorIsTheAnswer(t *testing.T) {
 	p.want(p.post(
 		"/2018-06-01/runtime/init/error", `{"errorMessage":"no handler"}`, lambdaErrorTypeHeader,
 		"Runtime.NoHandler"), 202, "")
-	if result := <-invoked; string(result.payload) != `{"errorMessage":"no handler"}` ||
+	result := <-invoked
+	if string(result.payload) != `{"errorMessage":"no handler"}` ||
 		result.errorType != "Runtime.NoHandler" {
 		t.Errorf("result %+v", result)
 	}
@@ -483,10 +495,12 @@ func TestLambdaRepliesWithInjectedFaults(t *testing.T) {
 				want = row.fault.status
 				p.want(p.respond(strings.ReplaceAll(name, " ", "%20"), "fine"), 202, "")
 			}
-			if result := <-invoked; string(result.payload) != "fine" {
+			result := <-invoked
+			if string(result.payload) != "fine" {
 				t.Errorf("result %+v", result)
 			}
-			if c := p.env.completions(name); c[0].status != want || c[len(c)-1].status != 202 {
+			c := p.env.completions(name)
+			if c[0].status != want || c[len(c)-1].status != 202 {
 				t.Errorf("completions %+v", c)
 			}
 		})
@@ -546,13 +560,16 @@ func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 	invoked := p.invoke(invokeRequest{requestID: "now"})
 	p.next()
 	p.env.close()
-	if result := <-invoked; result.errorType != "Sandbox.Failure" {
+	result := <-invoked
+	if result.errorType != "Sandbox.Failure" {
 		t.Errorf("result %+v", result)
 	}
-	if got := <-event; !strings.Contains(got.body, `"shutdownReason":"spindown"`) {
+	got := <-event
+	if !strings.Contains(got.body, `"shutdownReason":"spindown"`) {
 		t.Errorf("event %+v", got)
 	}
-	if _, err := p.env.invoke(t.Context(), invokeRequest{}); err != errLambdaClosed {
+	_, err := p.env.invoke(t.Context(), invokeRequest{})
+	if err != errLambdaClosed {
 		t.Errorf("invoke after close: %v", err)
 	}
 	var stacks []byte
@@ -577,7 +594,8 @@ func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
 			for i := range 50 {
 				id := fmt.Sprintf("%d-%d", worker, i)
 				result, err := p.env.invoke(t.Context(), invokeRequest{requestID: id, payload: []byte(id)})
-				if attempts := p.env.completions(id); err != nil || string(result.payload) != id+"!" ||
+				attempts := p.env.completions(id)
+				if err != nil || string(result.payload) != id+"!" ||
 					len(attempts) != 1 || attempts[0].status != 202 {
 					t.Errorf("%s: %q, %v, completions %+v", id, result.payload, err, attempts)
 				}
@@ -608,7 +626,8 @@ func TestLambdaCallerThatGivesUpDoesNotStopTheFunction(t *testing.T) {
 	})
 	p.next()
 	cancel()
-	if err := <-gone; err == nil {
+	err := <-gone
+	if err == nil {
 		t.Error("no error")
 	}
 	p.want(p.respond("now", "fine"), 202, "")
@@ -631,7 +650,8 @@ func TestLambdaManagedInstancesRunInvocationsAtOnce(t *testing.T) {
 		p.want(p.respond(event.id(), "to "+event.id()), 202, "")
 	}
 	for i, result := range results {
-		if got := string((<-result).payload); got != "to "+strconv.Itoa(i) {
+		got := string((<-result).payload)
+		if got != "to "+strconv.Itoa(i) {
 			t.Errorf("invocation %d got %q", i, got)
 		}
 	}
@@ -648,14 +668,16 @@ func TestLambdaManagedInstancesGoOnAfterATimeout(t *testing.T) {
 	slow := p.invoke(invokeRequest{requestID: "slow", expire: expire})
 	p.next()
 	close(expire)
-	if result := <-slow; result.errorType != "Sandbox.Timedout" {
+	result := <-slow
+	if result.errorType != "Sandbox.Timedout" {
 		t.Errorf("result %+v", result)
 	}
 	p.want(p.respond("slow", "late"), 400, "InvalidRequestID")
 	after := p.invoke(invokeRequest{requestID: "after"})
 	p.next()
 	p.want(p.respond("after", "fine"), 202, "")
-	if result := <-after; string(result.payload) != "fine" || result.init != 0 {
+	result = <-after
+	if string(result.payload) != "fine" || result.init != 0 {
 		t.Errorf("the timeout reset the environment: %+v", result)
 	}
 }
@@ -667,12 +689,14 @@ func TestLambdaSnapStartRestoresBeforeTheFirstInvocation(t *testing.T) {
 	p.want(p.get("/2018-06-01/runtime/restore/next"), 403, "InvalidStateTransition")
 	p.want(p.post("/2018-06-01/runtime/restore/error", ""), 403, "InvalidStateTransition")
 	invoked := p.invoke(invokeRequest{requestID: "now"})
-	if got := <-restored; got.status != 200 || got.body != "" {
+	got := <-restored
+	if got.status != 200 || got.body != "" {
 		t.Errorf("restore/next: %+v", got)
 	}
 	p.next()
 	p.want(p.respond("now", "fine"), 202, "")
-	if result := <-invoked; result.restore == 0 || string(result.payload) != "fine" {
+	result := <-invoked
+	if result.restore == 0 || string(result.payload) != "fine" {
 		t.Errorf("result %+v", result)
 	}
 }
@@ -716,7 +740,8 @@ func TestLambdaRestoreErrorIsTheAnswer(t *testing.T) {
 	p.want(p.post(
 		"/2018-06-01/runtime/restore/error", `{"errorMessage":"hook"}`, lambdaErrorTypeHeader,
 		"Runtime.AfterRestore"), 202, "")
-	if result := <-invoked; result.errorType != "Runtime.AfterRestore" ||
+	result := <-invoked
+	if result.errorType != "Runtime.AfterRestore" ||
 		string(result.payload) != `{"errorMessage":"hook"}` {
 		t.Errorf("result %+v", result)
 	}
@@ -727,7 +752,8 @@ func TestLambdaRefusesTimeoutsOutOfRange(t *testing.T) {
 		"too long": {timeout: 901 * time.Second},
 		"negative": {timeout: -1},
 	} {
-		if env, err := startLambda(t.Context(), o); err == nil {
+		env, err := startLambda(t.Context(), o)
+		if err == nil {
 			env.close()
 			t.Errorf("%s: no error", name)
 		}
