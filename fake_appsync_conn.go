@@ -25,8 +25,8 @@ import (
 // netConnKey is the context key of a request's net.Conn: faults need what lies below the WebSocket.
 type netConnKey struct{}
 
-// webSocketFrame is one frame of a server (RFC 6455, section 5.2), for a verdict's wire: opcode 0 continues a
-// message, 1 is text, 8 close, 9 ping.
+// webSocketFrame is one frame of a server (RFC 6455, section 5.2), for a verdict's wire too: opcode 0
+// continues a message, 1 is text, 8 close, 9 ping. Only tests make frames that are not final.
 func webSocketFrame(final bool, opcode byte, payload []byte) []byte {
 	if final {
 		opcode |= 0x80

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -304,12 +305,14 @@ func TestLambdaShutdownKillsWhatDoesNotExit(t *testing.T) {
 
 func TestLambdaCloseLetsWorkingProcessesExit(t *testing.T) {
 	var output lockedBuffer
+	var tasks sync.WaitGroup
+	t.Cleanup(tasks.Wait) // comes after the environment's close
 	env := launchLambda(t, lambdaOptions{layerDir: lambdaLayer(t, "ours"), output: &output})
 	failed := make(chan invokeResult, 1)
-	go func() {
+	tasks.Go(func() {
 		result, _ := env.invoke(context.Background(), invokeRequest{payload: []byte("hang")})
 		failed <- result
-	}()
+	})
 	for _, who := range []string{"runtime", "ours"} {
 		_, err := env.waitFor(t.Context(), 0, func(ev lambdaEvent) bool {
 			return ev.name == "event delivered" && ev.who == who
