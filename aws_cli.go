@@ -25,9 +25,14 @@ import (
 
 // ---- running it ----
 
-// awsCLI runs the AWS CLI, of version 1 or 2, with a profile of its configuration; without one it takes the
-// profile that the environment names, or its default.
-type awsCLI struct{ profile string }
+// awsCLI runs the AWS CLI. Version 1 will do for what is asked of it here, but for credentials and regions.
+type awsCLI struct {
+	profile string        // of its configuration; empty: the one that the environment names, or its default
+	grace   time.Duration // between an interrupt and its end; 0: usualGrace
+}
+
+// usualGrace is long enough for an update that is under way to be answered.
+const usualGrace = 5 * time.Second
 
 // awsError is what the AWS CLI said about a command that failed.
 type awsError struct {
@@ -90,7 +95,7 @@ func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byt
 	command.Stdout = &stdout
 	command.Stderr = &stderr
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = 5 * time.Second
+	command.WaitDelay = cmp.Or(a.grace, usualGrace)
 	err := command.Run()
 	switch {
 	case err == nil:
@@ -256,7 +261,7 @@ func keptFor(now, expires time.Time, err error) time.Duration {
 func (c *cliCredentials) export(ctx context.Context) (credentials, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	cli := awsCLI{profile: cmp.Or(c.profile, os.Getenv("AWS_PROFILE"))}
+	cli := awsCLI{profile: cmp.Or(c.profile, os.Getenv("AWS_PROFILE")), grace: time.Second}
 	printed, err := cli.output(ctx, nil, "configure", "export-credentials", "--format", "process")
 	if err != nil {
 		return credentials{}, time.Time{}, c.advice(err, cli)

@@ -38,8 +38,8 @@ const (
 const publishLayerUsage = `usage: live-lambda publish-layer [flags] ARCHITECTURE ...
 
 Publishes the layer for an architecture, x86_64 or arm64, as a new version, and prints its ARN. attach
-takes the newest version by itself. The zip is the one beside this program, else the one in dist,
-where ./build.sh puts it. Its hash must be one that this program knows: of a release that of its own
+takes the newest version by itself. The zip is the one beside this program, else the one in dist, there
+or here, where ./build.sh puts it. Its hash must be one that this program knows: of a release that of its own
 zips, else one that the ` + sumsFile + ` beside the zip names.`
 
 // publishFlags are what the flags of publish-layer set.
@@ -115,22 +115,23 @@ func (a awsCLI) publishLayer(ctx context.Context, arch string, o publishFlags) (
 	return published.LayerVersionArn, err
 }
 
-// findLayerZip looks for the zip of that name beside this program, then in dist.
+// findLayerZip looks for the zip of that name beside this program, then in dist, there and here.
 func findLayerZip(name string) (string, error) {
-	places := []string{filepath.Join("dist", name)}
+	places := []string{"dist"}
 	program, err := os.Executable()
 	if err == nil {
-		places = slices.Insert(places, 0, filepath.Join(filepath.Dir(program), name))
+		beside := filepath.Dir(program)
+		places = []string{beside, filepath.Join(beside, "dist"), "dist"}
 	}
-	for _, file := range places {
+	for _, directory := range places {
+		file := filepath.Join(directory, name)
 		_, err := os.Stat(file)
 		if err == nil {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf(
-		"%s is neither beside this program nor in dist; run ./build.sh first, or name the zip with --zip",
-		name)
+	return "", fmt.Errorf("%s is in none of %s; run ./build.sh first, or name the zip with --zip",
+		name, strings.Join(places, ", "))
 }
 
 // checkHash returns an error unless the zip's hash is known: of a release's program as one of its own zips,
@@ -173,7 +174,7 @@ const extensionFile = "extensions/live-lambda-extension"
 func checkLayerZip(file, arch string) error {
 	z, err := zip.OpenReader(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is not there; run ./build.sh first, or name the zip with --zip", file)
+		return fmt.Errorf("%s is not there", file)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
@@ -197,7 +198,7 @@ func checkLayerZip(file, arch string) error {
 	}
 	machine := elf.Machine(binary.LittleEndian.Uint16(head[18:]))
 	if machine != want {
-		return fmt.Errorf("%s is for %s, not for %s", file, machine, arch)
+		return fmt.Errorf("%s is for another architecture, %s, not for %s", file, machine, arch)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (t *console) demo(args []string) int {
 			return f.wrong("--event: %v", err)
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), demoSignals()...)
 	defer stop()
 	err = d.run(ctx, o.listen)
 	if err != nil {
@@ -101,6 +101,16 @@ func (t *console) demo(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// demoSignals are those that end the demonstration. A hangup is one, unless it is ignored, as under nohup:
+// the local end is in a process group of its own, and does not hear of it.
+func demoSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // check returns an error if a flag has a value that it must not have.
@@ -350,7 +360,7 @@ func (d *demo) awaitLocal(ctx context.Context) error {
 // interrupt; then it is to end everything now, because a handler outlives a local end that is killed.
 func (d *demo) stopLocal() {
 	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(interrupts, demoSignals()...)
 	defer signal.Stop(interrupts)
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGTERM, os.Kill} {
 		d.local.Process.Signal(sig)

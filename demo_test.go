@@ -181,7 +181,13 @@ func TestDemoTakesInvocations(t *testing.T) {
 	d.end(t)
 }
 
-func TestDemoAnswersAfterOneInterrupt(t *testing.T) {
+func TestDemoAnswersAfterOneInterrupt(t *testing.T) { checkDemoAnswersAfter(t, os.Interrupt) }
+
+// It comes if the terminal's window is closed.
+func TestDemoAnswersAfterAHangup(t *testing.T) { checkDemoAnswersAfter(t, syscall.SIGHUP) }
+
+func checkDemoAnswersAfter(t *testing.T, sig os.Signal) {
+	t.Helper()
 	needCurl(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
@@ -209,7 +215,7 @@ id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Run
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Process.Signal(os.Interrupt)
+	d.Process.Signal(sig)
 	d.await(t, "interrupt once more")
 	f.Close()
 	io.Copy(io.Discard, d.out)

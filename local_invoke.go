@@ -98,8 +98,11 @@ func (t *console) invoke(args []string) int {
 	term.start()
 	defer term.close()
 	l := newLocal(o.localOptions, term)
+	ctx, stop := signal.NotifyContext(
+		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop() // not before close: a further signal would end this program, and leave the handlers behind
 	defer l.close()
-	return l.invokeAll(o, files, texts)
+	return l.invokeAll(ctx, o, files, texts)
 }
 
 // readFiles reads the files' texts. It returns an error if one of them cannot be read, or is no event.
@@ -120,11 +123,8 @@ func (o invokeFlags) readFiles(files []string) ([][]byte, error) {
 	return texts, nil
 }
 
-// invokeAll runs the events of the files one after the other, until a signal. It returns the exit status.
-func (l *local) invokeAll(o invokeFlags, files []string, texts [][]byte) (status int) {
-	ctx, stop := signal.NotifyContext(
-		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer stop()
+// invokeAll runs the events of the files one after the other, until ctx is done. It returns the exit status.
+func (l *local) invokeAll(ctx context.Context, o invokeFlags, files []string, texts [][]byte) (status int) {
 	if len(o.command) == 0 {
 		err := l.attachRuntime()
 		if err != nil {
@@ -134,6 +134,9 @@ func (l *local) invokeAll(o invokeFlags, files []string, texts [][]byte) (status
 	}
 	separate := len(files) > 1 || columns(os.Stdout) > 0
 	for i, file := range files {
+		if ctx.Err() != nil {
+			return 1
+		}
 		q, err := o.readEvent(file, texts[i]) // anew: its deadline counts from here
 		if err == nil {
 			err = l.invoke(ctx, q, os.Stdout, separate)
@@ -141,9 +144,6 @@ func (l *local) invokeAll(o invokeFlags, files []string, texts [][]byte) (status
 		if err != nil {
 			l.term.note("%v", err)
 			status = 1
-		}
-		if ctx.Err() != nil {
-			return 1
 		}
 	}
 	return status

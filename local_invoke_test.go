@@ -5,12 +5,15 @@ package main
 // local_invoke_test.go runs the command invoke, as a process.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +105,29 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 			t.Errorf("%s: said %q, want %q", tt.stdin, c.stderr, tt.stderr)
 		}
 	}
+}
+
+// The handler ignores SIGTERM, so it takes a while to end it. npm, for one, passes on an interrupt that its
+// child gets too.
+func TestInvokeInterruptedTwiceLeavesNoHandler(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	fifo := r.newGate("hang")
+	const script = `trap "" TERM; exec 9>"$0"; echo $$ >&9; while :; do sleep 1; done`
+	c := r.command("1", "invoke", "--", "sh", "-c", script, fifo.file)
+	f := openRead(t, fifo)
+	line, err := bufio.NewReader(f).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cmd.Process.Signal(os.Interrupt)
+	c.stderr.wait(r, "interrupted")
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(1)
+	if t.Failed() {
+		pid, _ := strconv.Atoi(strings.TrimSpace(line))
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	io.Copy(io.Discard, f) // ends when the handler and its children are gone
 }
 
 // invokeUnanswered has an event wait for a process, of which there is none, until ctx is done or its deadline
