@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -184,7 +185,13 @@ func TestDemoTakesInvocations(t *testing.T) {
 func TestDemoAnswersAfterOneInterrupt(t *testing.T) { checkDemoAnswersAfter(t, os.Interrupt) }
 
 // It comes if the terminal's window is closed.
-func TestDemoAnswersAfterAHangup(t *testing.T) { checkDemoAnswersAfter(t, syscall.SIGHUP) }
+func TestDemoAnswersAfterAHangup(t *testing.T) {
+	// The demo ignores it if this process was started so, under nohup say, unless this process hears of it.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	checkDemoAnswersAfter(t, syscall.SIGHUP)
+}
 
 func checkDemoAnswersAfter(t *testing.T, sig os.Signal) {
 	t.Helper()
