@@ -5,6 +5,7 @@ package main
 // flags_test.go tests the command lines of all commands: what is refused, and what help says.
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -131,7 +132,8 @@ func TestHelpHasEveryFlag(t *testing.T) {
 }
 
 func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
-	r := newTestLocal(t, localOptions{})
+	t.Setenv(hostVariable, "")
+	t.Setenv("AWS_LAMBDA_RUNTIME_API", "")
 	event, notJSON := filepath.Join(t.TempDir(), "event"), filepath.Join(t.TempDir(), "command")
 	if err := errors.Join(
 		os.WriteFile(event, []byte("1"), 0o600),
@@ -168,14 +170,16 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "demo --listen 0.0.0.0:0", status: 2, want: "not an address on loopback"},
 		{args: "demo --listen 127.0.0.1:99999", status: 2, want: "not an address on loopback"},
 	} {
-		c := r.command("", strings.Fields(tt.args)...)
-		c.exit(tt.status)
-		out := c.stdout
+		var stdout, stderr bytes.Buffer
+		c := &console{in: strings.NewReader(""), out: &stdout, err: &stderr}
+		status := c.command(strings.Fields(tt.args))
+		out := stdout.String()
 		if tt.status != 0 {
-			out = c.stderr
+			out = stderr.String()
 		}
-		if !strings.Contains(out.String(), tt.want) {
-			t.Errorf("%q printed %q and %q, want %q", tt.args, c.stdout, c.stderr, tt.want)
+		if status != tt.status || !strings.Contains(out, tt.want) {
+			t.Errorf("%q: status %d, printed %q and %q, want %d and %q",
+				tt.args, status, stdout.String(), stderr.String(), tt.status, tt.want)
 		}
 	}
 }
