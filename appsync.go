@@ -244,8 +244,8 @@ func (a *appsync) refusal(operation string, errs ...apiError) error {
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
 	// HTTP writes Bad Request in two words.
-	words := "Unauthorized,Forbidden,AccessDenied,BadRequest,Bad Request,UnrecognizedClient,ExpiredToken"
-	for _, s := range strings.Split(words, ",") {
+	for _, s := range strings.Split(
+		"Unauthorized,Forbidden,AccessDenied,BadRequest,Bad Request,UnrecognizedClient,ExpiredToken", ",") {
 		if strings.Contains(kind, s) {
 			return fmt.Errorf(
 				"%w to %s; grant "+a.grants[operation]+", and check host, region, clock and key",
@@ -614,8 +614,8 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 // escaped is event, which is printable ASCII, as it stands between the quotes of a publish. These two
 // characters are all that JSON escapes then; encoding/json takes ten times as long.
 func escaped(event []byte) []byte {
-	text := bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`))
-	return bytes.ReplaceAll(text, []byte(`"`), []byte(`\"`))
+	return bytes.ReplaceAll(
+		bytes.ReplaceAll(event, []byte(`\`), []byte(`\\`)), []byte(`"`), []byte(`\"`))
 }
 
 // publishHTTPS publishes over HTTPS, which has no limit for each connection.

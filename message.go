@@ -277,8 +277,7 @@ func (j *joiner) message(limit int) ([]byte, error) {
 		}
 		r = zr
 	}
-	var body bytes.Buffer
-	body.Grow(min(size, limit+1) + bytes.MinRead)
+	body := bytes.NewBuffer(make([]byte, 0, min(size, limit+1)+bytes.MinRead))
 	n, err := body.ReadFrom(io.LimitReader(r, int64(limit)+1))
 	if n > int64(limit) {
 		err = errTooBig

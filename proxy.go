@@ -294,8 +294,8 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	}
 	left := time.Until(inv.deadline)
 	// This much is kept to answer in, before Lambda kills the environment.
-	margin := min(max(left/10, 250*time.Millisecond), time.Second)
-	ctx, cancel := context.WithDeadlineCause(p.life, inv.deadline.Add(-margin),
+	ctx, cancel := context.WithDeadlineCause(
+		p.life, inv.deadline.Add(-min(max(left/10, 250*time.Millisecond), time.Second)),
 		errors.New("shortly before its deadline"))
 	defer cancel()
 	// If there is no link, half of a short timeout stays for the deployed code.
@@ -325,8 +325,8 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 
 // readEvent reads the event out of what the Runtime API has answered to next.
 func readEvent(next *http.Response) ([]byte, error) {
-	var body bytes.Buffer
-	body.Grow(int(min(max(next.ContentLength, 0), maxPayload)) + bytes.MinRead)
+	// Buffer.Grow would clear the memory as well, which takes as long as the reading.
+	body := bytes.NewBuffer(make([]byte, 0, min(max(next.ContentLength, 0), maxPayload)+bytes.MinRead))
 	_, err := body.ReadFrom(next.Body)
 	return body.Bytes(), err
 }
