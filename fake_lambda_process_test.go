@@ -21,7 +21,7 @@ import (
 // One life of an environment with two extensions, from the init to the shutdown. What holds for each phase is
 // in a function of its own: starting processes takes time.
 func TestLambdaProcessesFromInitToShutdown(t *testing.T) {
-	var output lockedBuffer
+	var output logLines
 	env := launchLambda(t, lambdaOptions{
 		layerDir:    lambdaLayer(t, "20-second", "10-first"),
 		output:      &output,
@@ -127,7 +127,7 @@ func TestLambdaProcessFailureFailsOneInvocation(t *testing.T) {
 			says: "Task timed out after 0.30 seconds", reason: "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var output lockedBuffer
+			var output logLines
 			o := lambdaOptions{output: &output}
 			if row.layer != nil {
 				o.layerDir = lambdaLayer(t, row.layer...)
@@ -227,7 +227,7 @@ func TestLambdaInitSaysWhyItFails(t *testing.T) {
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var output lockedBuffer
+			var output logLines
 			o := row.options(t.TempDir())
 			o.output = &output
 			env := startTestLambda(t, o)
@@ -304,7 +304,7 @@ func TestLambdaShutdownKillsWhatDoesNotExit(t *testing.T) {
 }
 
 func TestLambdaCloseLetsWorkingProcessesExit(t *testing.T) {
-	var output lockedBuffer
+	var output logLines
 	var tasks sync.WaitGroup
 	t.Cleanup(tasks.Wait) // comes after the environment's close
 	env := launchLambda(t, lambdaOptions{layerDir: lambdaLayer(t, "ours"), output: &output})

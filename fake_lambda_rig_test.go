@@ -6,7 +6,6 @@ package main
 // plain HTTP calls and, as processes, this test binary.
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -202,23 +201,6 @@ type chanWriter chan string
 func (c chanWriter) Write(b []byte) (int, error) {
 	c <- string(b)
 	return len(b), nil
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // order checks that want comes in this order, with anything between.
