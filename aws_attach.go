@@ -198,9 +198,9 @@ others have changed since then is kept. Shows what it will change and asks.`
 
 // attachFlags are what the flags of attach set, but for those of the AppSync API.
 type attachFlags struct {
-	layer        string
-	attachPolicy bool
-	extra        map[string]string // variables to set on the functions
+	layer        string            // name, or ARN with or without version; empty: the newest published
+	attachPolicy bool              // put the policy on the functions' roles
+	extra        map[string]string // variables to set on the functions, beside the API's
 	yes          bool
 }
 
@@ -251,7 +251,7 @@ func (t *console) attach(args []string) int {
 	if err != nil {
 		return f.failed(err)
 	}
-	o := attachOptions{layer: flags.layer, policy: getenv(policyVariable), attachPolicy: flags.attachPolicy}
+	o := attachOptions{attachFlags: flags, policy: getenv(policyVariable)}
 	o.variables, err = functionVariables(getenv, flags.extra)
 	if err != nil {
 		return f.wrong("%v", err)
@@ -367,10 +367,9 @@ func inFunction(variables map[string]string) func(string) string {
 
 // attachOptions are what attach does to every function.
 type attachOptions struct {
-	layer        string            // name, or ARN with or without version; empty: the newest published
-	variables    map[string]string // to set
-	policy       string            // ARN, empty if neither the environment nor a stack names it
-	attachPolicy bool              // put policy on the functions' roles
+	attachFlags
+	variables map[string]string // to set
+	policy    string            // ARN, empty if neither the environment nor a stack names it
 }
 
 // attach plans an attachment, in place of an earlier one if there is one.
