@@ -190,7 +190,7 @@ var wings = []struct {
 	uses  string
 }{
 	{name: "layer", files: "main config proxy lambdaapi extapi tunnel bare message appsync sigv4 ws roots"},
-	{name: "shared", files: "flags aws_cli version", uses: "layer"},
+	{name: "shared", files: "flags flags_* aws_cli version", uses: "layer"},
 	{name: "local", files: "local local_*", uses: "layer shared"},
 	{name: "aws", files: "aws_*", uses: "layer shared"},
 	{name: "fake", files: "fake_*", uses: "layer"},

@@ -49,6 +49,7 @@ and back of small and large messages. Exit status 0 only if all is well.`
 func (t *console) doctor(args []string) int {
 	f := t.commandLine("doctor", doctorUsage)
 	f.addAPI()
+	f.addShared(false)
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status

@@ -8,6 +8,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -42,11 +43,11 @@ const (
 	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
 )
 
-const demoUsage = `usage: live-lambda demo [flags] [-- COMMAND [ARGUMENT ...]]
+const demoUsage = `usage: live-lambda demo [flags] [HANDLER | -- COMMAND [ARGUMENT ...]]
 
 Runs the whole path on this machine: invokes a function whose runtime runs behind the layer's
-extension, and answers from a local handler, COMMAND if it is given: any program that speaks the
-Lambda Runtime API. Lambda and AppSync are emulated on loopback; no AWS account is needed.`
+extension, and answers from a local handler: HANDLER or COMMAND, as for local, if there is one.
+Lambda and AppSync are emulated on loopback; no AWS account is needed.`
 
 // demoFlags are what the flags of demo set.
 type demoFlags struct {
@@ -66,22 +67,24 @@ func (t *console) demo(args []string) int {
 	f.StringVar(&o.protocol, "protocol", "events",
 		"`protocol` of the API that is emulated: events or graphql")
 	f.StringVar(&o.file, "event", "",
-		"invoke with the event in this `file`; without a COMMAND the handler returns it")
+		"invoke with the event in this `file`; without a HANDLER or COMMAND the handler returns it")
 	f.BoolVar(&o.verbose, "verbose", false, "show what the function's processes print")
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q; a command goes after --", words[0])
-	}
-	err := o.check()
+	var code code
+	err := cmp.Or(o.check(), code.take(f, words))
 	if err != nil {
 		return f.wrong("%v", err)
 	}
 	d := &demo{
-		out: t.out, protocol: o.protocol, command: f.command, handler: "this machine", verbose: o.verbose,
-		event: []byte(`{"name":"you"}`),
+		out:      t.out,
+		protocol: o.protocol,
+		code:     code,
+		handler:  "this machine",
+		verbose:  o.verbose,
+		event:    []byte(`{"name":"you"}`),
 	}
 	if o.file != "" {
 		d.handler = sampleEcho
@@ -144,9 +147,9 @@ func readEventFile(name string) ([]byte, error) {
 // demo is one run of the demonstration.
 type demo struct {
 	out      io.Writer
-	protocol string   // events or graphql
-	command  []string // the local handler; empty: the sample, as handler says
-	handler  string   // what the sample is to say
+	protocol string // events or graphql
+	code     code   // the local handler; if it names none, the sample, as handler says
+	handler  string // what the sample is to say
 	event    []byte
 	verbose  bool
 
@@ -170,8 +173,8 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
-	if len(d.command) == 0 {
-		d.command = []string{program, "sample", d.handler}
+	if d.code.ways() == 0 {
+		d.code.command = []string{program, "sample", d.handler}
 	}
 	appsync := "AppSync Events"
 	if d.protocol == "graphql" {
@@ -297,7 +300,11 @@ func freePort() (string, error) {
 
 // startLocal starts `live-lambda local` and returns when it has subscribed.
 func (d *demo) startLocal(ctx context.Context, program string, settings map[string]string) error {
-	d.local = exec.Command(program, append([]string{"local", "--"}, d.command...)...)
+	arguments := []string{"local", "--config", "", d.code.handler}
+	if d.code.handler == "" {
+		arguments = append([]string{"local", "--config", "", "--"}, d.code.command...)
+	}
+	d.local = exec.Command(program, arguments...)
 	d.local.Env = demoEnvironment(settings)
 	d.local.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for this process to pass on
 	lines := &demoLines{out: d.out, prefix: "    local | "}

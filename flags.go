@@ -71,7 +71,8 @@ type commandLine struct {
 	profile, stack string
 	variables      map[string]string // by name, as the API's flags set them
 	takesCommand   bool
-	command        []string // what follows "--", if it takesCommand
+	command        []string     // what follows "--", if it takesCommand
+	shared         *sharedFlags // what live-lambda.json says; nil if the command does not read it
 }
 
 // commandLine begins a command's flags. usage is the head of its help.
@@ -127,6 +128,10 @@ func (f *commandLine) parse(args []string) (words []string, status int, ok bool)
 			words = append(words, args[0])
 			args = args[1:]
 		}
+	}
+	err := f.readShared()
+	if err != nil {
+		return nil, f.wrong("%v", err), false
 	}
 	return words, 0, true
 }

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,11 +28,13 @@ const (
 	oneInterrupt = 50 * time.Millisecond
 )
 
-const localUsage = `usage: live-lambda local [flags] [-- COMMAND [ARGUMENT ...]]
+const localUsage = `usage: live-lambda local [flags] [HANDLER | -- COMMAND [ARGUMENT ...]]
 
-Runs the invocations of deployed functions with COMMAND, any program that speaks the Lambda Runtime
-API. Without a COMMAND it prints the address of a Runtime API and waits for a runtime that a debugger
-starts. An interrupt lets what runs come to its end, a second one ends everything now.`
+Runs the invocations of deployed functions on this machine. HANDLER is a path and a function's name, as
+Lambda's setting has it: src/orders.handler. Its file may be JavaScript or TypeScript (.js .mjs .cjs .ts
+.mts .cts, run by the node on PATH) or Python (.py, run by .venv, VIRTUAL_ENV or python3). COMMAND is any
+program that speaks the Lambda Runtime API. Without either it runs the deployed functions' own handlers,
+from the working directory. An interrupt lets what runs come to its end, a second one ends everything now.`
 
 // localFlags are what the flags of local set, but for those of the AppSync API.
 type localFlags struct {
@@ -52,14 +55,10 @@ func (t *console) local(args []string) int {
 	if !ok {
 		return status
 	}
-	err := o.take(f)
+	err := o.take(f, words)
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	if len(words) > 0 && !o.watch {
-		return f.wrong("there is no use for %q; a command goes after --", words[0])
-	}
-	o.globs = append(o.globs, words...)
 	getenv, err := f.getenv(context.Background())
 	if err != nil {
 		return f.failed(err)
@@ -87,6 +86,9 @@ func (t *console) local(args []string) int {
 	cfg, _ := readConfig(getenv) // for the log level; what else is wrong in it is a function's business
 	client := newAppSync(
 		endpoint(*api), nil, transport, developerCredentials(f.profile, transport), term.logger(cfg.logLevel))
+	if len(f.shared.used) > 0 {
+		term.note("flags from %s: %s", f.shared.file, strings.Join(f.shared.used, ", "))
+	}
 	l := newLocal(o.localOptions, term)
 	return l.serve(newSubscriber(client, l), o.watch, o.globs)
 }
@@ -94,20 +96,18 @@ func (t *console) local(args []string) int {
 // add adds the flags to f.
 func (o *localFlags) add(f *commandLine) {
 	o.addHandlers(f)
+	f.addShared(true)
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.BoolVar(&o.ownEnv, "own-env", false,
 		"leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
 	f.StringVar(&o.record, "record", "", "keep each event with its context in a file in this `directory`")
 	f.BoolFunc("watch",
-		"restart processes when files change: all here, or those that `GLOB`s name (--watch 'src/**/*.js' "+
-			"...)",
+		"restart processes when files change: all here, or those that a `GLOB` names (--watch='src/**/"+
+			"*.js'); "+
+			"may be repeated",
 		o.addGlob)
 	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", o.addFunction)
-	f.Func("map",
-		"a shell command of their own for functions of a name, a shell pattern: `NAME=COMMAND`; may be "+
-			"repeated",
-		o.addMap)
 }
 
 // addHandlers adds to f the flags of commands that run handlers.
@@ -115,15 +115,38 @@ func (o *localOptions) addHandlers(f *commandLine) {
 	f.takesCommand = true
 	f.IntVar(&o.maxProcesses, "max-processes", 10,
 		"at most `n` processes of one function; further invocations wait")
-	f.IntVar(&o.port, "port", 0, "`port` of the Runtime API if there is no COMMAND (default any)")
+	f.Func("map",
+		"what runs functions of a name, a shell pattern: a HANDLER, a directory with the deployed handler in "+
+			"it, or a shell command: `NAME=...`; may be repeated",
+		o.addMap)
+	f.BoolFunc("inspect",
+		"run handlers with a debugger's port, one process of each: 9229 for Node.js, 5678 for Python "+
+			"(debugpy), or `PORT` (--inspect=9300)",
+		o.addInspect)
+	f.BoolVar(&o.code.external, "external", false,
+		"start nothing: print a Runtime API's address, for a runtime that a debugger starts")
+	f.IntVar(&o.port, "port", 0, "with --external, the `port` of the Runtime API (default any)")
+	f.StringVar(&o.envFile, "env-file", "",
+		"with --external, write the environment that the runtime wants into this `file`")
 }
 
-// take completes the options with what f has read beside them. It returns an error if one is out of range.
-func (o *localOptions) take(f *commandLine) error {
-	o.command = f.command
+// take completes the options with what f has read beside them: words, of which one may be a HANDLER, and a
+// command. It returns an error if they do not go together, or one is out of range.
+func (o *localOptions) take(f *commandLine, words []string) error {
+	err := o.code.take(f, words)
+	if err != nil {
+		return err
+	}
 	o.profile = f.profile
+	o.debugged = o.inspect || inDebugTerminal()
+	if o.envFile != "" && !o.code.external {
+		return errors.New("--env-file goes with --external")
+	}
 	if o.maxProcesses < 1 || o.maxProcesses > allProcesses {
 		return fmt.Errorf("--max-processes is not from 1 to %d", allProcesses)
+	}
+	if o.inspect {
+		o.maxProcesses = 1
 	}
 	return nil
 }
@@ -137,22 +160,39 @@ func (o *localFlags) addGlob(value string) error {
 	return nil
 }
 
-func (o *localFlags) addFunction(pattern string) error {
+// addInspect takes the value of --inspect, which is "true" if it has none.
+func (o *localOptions) addInspect(value string) error {
+	o.inspect = true
+	if value == "true" {
+		return nil
+	}
+	port, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || port == 0 {
+		return errors.New("not a port")
+	}
+	o.debugPort = int(port)
+	return nil
+}
+
+func (o *localOptions) addFunction(pattern string) error {
 	o.functions = append(o.functions, pattern)
 	_, err := path.Match(pattern, "")
 	return err
 }
 
-func (o *localFlags) addMap(value string) error {
-	name, line, ok := strings.Cut(value, "=")
-	if !ok || name == "" || line == "" {
-		return errors.New("not NAME=COMMAND")
+func (o *localOptions) addMap(value string) error {
+	name, what, ok := strings.Cut(value, "=")
+	if !ok || name == "" || what == "" {
+		return errors.New("not NAME=HANDLER, NAME=DIRECTORY or NAME=COMMAND")
+	}
+	_, err := path.Match(name, "")
+	if err != nil {
+		return err
 	}
 	if o.maps == nil {
-		o.maps = map[string][]string{}
+		o.maps = map[string]code{}
 	}
-	o.maps[name] = []string{"/bin/sh", "-c", line}
-	_, err := path.Match(name, "")
+	o.maps[name], err = readCode(what)
 	return err
 }
 
@@ -166,15 +206,14 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	defer signal.Stop(signals)
-	if len(l.opts.command) == 0 && !l.opts.onlyMapped() {
-		err := l.attachRuntime()
-		if err != nil {
-			l.term.note("%v", err)
-			return 1
-		}
+	err := l.prepare()
+	if err != nil {
+		l.term.note("%v", err)
+		return 1
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	wg.Go(func() { l.try(ctx) })
 	wg.Go(func() { s.run(ctx) })
 	if watch {
 		wg.Go(func() { l.watch(ctx, globs) })
@@ -188,13 +227,18 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	return status
 }
 
-// attachRuntime listens for a runtime that somebody else starts, and says where.
-func (l *local) attachRuntime() error {
-	addr, err := l.serveAttached()
-	if err != nil {
-		return err
+// prepare makes ready what is to run handlers, and says what that is.
+func (l *local) prepare() error {
+	switch {
+	case l.opts.code.external:
+		return l.attachRuntime()
+	case l.opts.code.ways() == 0 && !l.opts.onlyMapped():
+		directory, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		l.term.note("running the deployed functions' own handlers from %s", directory)
 	}
-	l.term.note("no command: start the runtime, in a debugger say, with AWS_LAMBDA_RUNTIME_API=%s", addr)
 	return nil
 }
 

@@ -7,17 +7,23 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // environment returns a process's environment for requests like q, but for the address of its Runtime API.
 func (l *local) environment(q *request) []string {
 	function := q.context.Environment
 	env := developersEnvironment(len(function) > 0)
+	env["PWD"] = q.program.directory
+	env["TZ"] = lambdasTimeZone
+	exemptLoopback(env)
 	if l.opts.profile != "" && len(function) == 0 {
 		env["AWS_PROFILE"] = l.opts.profile
 	}
@@ -26,11 +32,16 @@ func (l *local) environment(q *request) []string {
 			env[name] = value
 		}
 	}
-	for name, value := range lambdasEnvironment(q.context) {
+	for name, value := range lambdasEnvironment(q.context, q.program) {
 		if value != "" && !strings.Contains(value, "\x00") {
 			env[name] = value
 		}
 	}
+	return assignments(env)
+}
+
+// assignments are variables as processes take them, NAME=VALUE, in the order of their names.
+func assignments(env map[string]string) []string {
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		list = append(list, name+"="+value)
@@ -46,7 +57,7 @@ func developersEnvironment(functionSends bool) map[string]string {
 	for _, s := range os.Environ() {
 		name, value, _ := strings.Cut(s, "=")
 		own := strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_")
-		replaced := functionSends && strings.HasPrefix(name, "AWS_")
+		replaced := name == "AWS_EXECUTION_ENV" || functionSends && strings.HasPrefix(name, "AWS_")
 		if !own && !replaced {
 			env[name] = value
 		}
@@ -54,24 +65,51 @@ func developersEnvironment(functionSends bool) map[string]string {
 	return env
 }
 
+// exemptLoopback keeps calls of the Runtime API, and of what else is on this machine, from the developer's
+// proxy, if there is one. Programs differ in which of the two names they read.
+func exemptLoopback(env map[string]string) {
+	proxies := []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"}
+	proxied := slices.ContainsFunc(proxies, func(name string) bool { return env[name] != "" })
+	if !proxied {
+		return
+	}
+	exempt := strings.FieldsFunc(
+		env["NO_PROXY"]+","+env["no_proxy"], func(r rune) bool { return r == ',' || r == ' ' })
+	exempt = append(exempt, "127.0.0.1", "localhost")
+	slices.Sort(exempt)
+	list := strings.Join(slices.Compact(exempt), ",")
+	env["NO_PROXY"] = list
+	env["no_proxy"] = list
+}
+
+// lambdasTimeZone is what TZ is on Lambda.
+const lambdasTimeZone = ":UTC"
+
 // lambdasEnvironment returns the variables that Lambda sets, as far as they mean something here. A value is
-// empty if it is not known.
+// empty if it is not known. The clients of local_code.go add AWS_EXECUTION_ENV, for they know the language's
+// version.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
-func lambdasEnvironment(c eventContext) map[string]string {
-	directory, _ := os.Getwd()
+func lambdasEnvironment(c eventContext, p *program) map[string]string {
 	return map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":        c.FunctionName,
 		"AWS_LAMBDA_FUNCTION_VERSION":     c.FunctionVersion,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(cmp.Or(c.MemorySizeMB, 128)),
-		"AWS_LAMBDA_LOG_GROUP_NAME":       c.LogGroupName,
-		"AWS_LAMBDA_LOG_STREAM_NAME":      c.LogStreamName,
+		"AWS_LAMBDA_LOG_GROUP_NAME":       cmp.Or(c.LogGroupName, "/aws/lambda/"+c.FunctionName),
+		"AWS_LAMBDA_LOG_STREAM_NAME":      cmp.Or(c.LogStreamName, madeUpLogStream(c.FunctionVersion)),
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 		"AWS_REGION":                      c.Region,
 		"AWS_DEFAULT_REGION":              c.Region,
 		"AWS_XRAY_CONTEXT_MISSING":        "LOG_ERROR",
-		"LAMBDA_TASK_ROOT":                directory,
-		"_HANDLER":                        c.Handler,
+		"LAMBDA_TASK_ROOT":                p.directory,
+		"_HANDLER":                        cmp.Or(p.handler, c.Handler),
 	}
+}
+
+// madeUpLogStream is a log stream's name in Lambda's form, for a function that does not send its own.
+func madeUpLogStream(version string) string {
+	id := make([]byte, 16)
+	rand.Read(id)
+	return fmt.Sprintf("%s/[%s]%x", time.Now().UTC().Format("2006/01/02"), cmp.Or(version, "$LATEST"), id)
 }
 
 // forwarded reports whether a variable of the deployed function becomes the local process's too.

@@ -7,6 +7,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -42,12 +43,18 @@ func setDevelopers(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "MINE")
 	t.Setenv("LIVE_LAMBDA_APPSYNC_API_KEY", "da2-secret")
 	t.Setenv("OF_THE_DEVELOPER", "1")
+	t.Setenv("TZ", "America/Lima")
+	t.Setenv("AWS_EXECUTION_ENV", "CloudShell")
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, "")
+		t.Setenv(strings.ToLower(name), "")
+	}
 }
 
 // If the function sends no environment, the developer's AWS settings are what a handler needs.
 func TestHandlerHasTheDevelopersVariablesAndLambdas(t *testing.T) {
 	setDevelopers(t)
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	env := variablesOf(r, r.context())
 	directory, _ := os.Getwd()
 	wantVariables(t, env, map[string]string{
@@ -57,6 +64,11 @@ func TestHandlerHasTheDevelopersVariablesAndLambdas(t *testing.T) {
 		"AWS_REGION":                      "eu-west-1",
 		"_HANDLER":                        "index.handler",
 		"LAMBDA_TASK_ROOT":                directory,
+		"PWD":                             directory,
+		"TZ":                              ":UTC",
+		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/orders",
+		"AWS_EXECUTION_ENV":               "",
+		"NO_PROXY":                        "",
 		"AWS_PROFILE":                     "mine",
 		"AWS_ACCESS_KEY_ID":               "MINE",
 		"OF_THE_DEVELOPER":                "1",
@@ -67,9 +79,31 @@ func TestHandlerHasTheDevelopersVariablesAndLambdas(t *testing.T) {
 	}
 }
 
+// Programs differ in which of the two names they read.
+func TestDevelopersProxyIsNotForLoopback(t *testing.T) {
+	for proxy, want := range map[string]string{"": "own", "https_proxy": "127.0.0.1,localhost,own"} {
+		env := map[string]string{"NO_PROXY": "own", proxy: "http://proxy.example.com"}
+		exemptLoopback(env)
+		if env["NO_PROXY"] != want {
+			t.Errorf("with %q: NO_PROXY is %q, want %q", proxy, env["NO_PROXY"], want)
+		}
+	}
+	env := map[string]string{"HTTP_PROXY": "p", "NO_PROXY": "a, localhost", "no_proxy": "b"}
+	exemptLoopback(env)
+	wantVariables(t, env, map[string]string{
+		"NO_PROXY": "127.0.0.1,a,b,localhost", "no_proxy": "127.0.0.1,a,b,localhost"})
+}
+
+func TestLogStreamIsMadeUpInLambdasForm(t *testing.T) {
+	stream := madeUpLogStream("7")
+	if !regexp.MustCompile(`^20\d\d/[01]\d/[0-3]\d/\[7\][0-9a-f]{32}$`).MatchString(stream) {
+		t.Error(stream)
+	}
+}
+
 func TestFunctionsVariablesReplaceTheDevelopersAWSSettings(t *testing.T) {
 	setDevelopers(t)
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	c := r.context()
 	c.Environment = map[string]string{
 		"TABLE":                   "t",
@@ -111,7 +145,7 @@ func TestVariablesThatLoadCodeStayOnLambda(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://mine.example.com:3128")
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	c := r.context()
 	c.Environment = map[string]string{}
 	for _, name := range strings.Fields(notTheFunctions) {
@@ -157,7 +191,7 @@ func TestVariablesThatLoadCodeStayOnLambda(t *testing.T) {
 
 // ENV is a file to shells, and NODE_ENV part of a file's name to some packages.
 func TestValuesThatNameOtherFilesStayOnLambda(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	c := r.context()
 	c.Environment = map[string]string{"ENV": "$(evil)", "NODE_ENV": "../evil", "A": "1"}
 	wantVariables(t, variablesOf(r, c), map[string]string{
@@ -171,7 +205,7 @@ func TestValuesThatNameOtherFilesStayOnLambda(t *testing.T) {
 func TestOwnEnvLeavesOutWhatFunctionsSend(t *testing.T) {
 	setDevelopers(t)
 	t.Setenv("AWS_ENDPOINT_URL", "http://mine.example.com")
-	r := newTestLocal(t, localOptions{command: testCommand("1"), ownEnv: true, profile: "dev"})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, ownEnv: true, profile: "dev"})
 	c := r.context()
 	c.Environment = map[string]string{
 		"TABLE":             "t",

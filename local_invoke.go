@@ -49,12 +49,13 @@ func (l *local) record(q *request) {
 	}
 }
 
-const invokeUsage = `usage: live-lambda invoke [flags] [FILE ...] [-- COMMAND [ARGUMENT ...]]
+const invokeUsage = `usage: live-lambda invoke [flags] [HANDLER] [FILE ...] [-- COMMAND [ARGUMENT ...]]
 
-Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with COMMAND and prints
-the answers. Without a FILE, or if it is -, the event is read from standard input. What COMMAND prints
-goes to standard error. Without a COMMAND it waits for a runtime that a debugger starts, as local
-does. The exit status is 1 if the function failed.`
+Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with HANDLER or COMMAND and
+prints the answers. Both are as for local; the first word is a HANDLER if there is no file of that name.
+Without either it runs the handler that was deployed, as the recording has it, from the working directory.
+Without a FILE, or if it is -, the event is read from standard input. What the handler prints goes to
+standard error. The exit status is 1 if the function failed.`
 
 // invokeFlags are what the flags of invoke set.
 type invokeFlags struct {
@@ -70,15 +71,17 @@ func (t *console) invoke(args []string) int {
 	f.addProfile()
 	var o invokeFlags
 	o.addHandlers(f)
+	f.addShared(false)
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.StringVar(
 		&o.function, "function", "", "the function's `name` (default the recorded one, else function)")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "the function's timeout")
-	files, status, ok := f.parse(args)
+	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	err := o.take(f)
+	handler, files := o.cut(words, len(f.command) > 0)
+	err := o.take(f, handler)
 	if err != nil {
 		return f.wrong("%v", err)
 	}
@@ -87,7 +90,7 @@ func (t *console) invoke(args []string) int {
 	}
 	texts, err := o.readFiles(files)
 	switch {
-	case err != nil && len(o.command) == 0 && len(files) > 1:
+	case err != nil && o.code.ways() == 0 && len(files) > 1:
 		return f.wrong("%v; does a command follow? It goes after --", err)
 	case err != nil:
 		return f.wrong("%v", err)
@@ -103,6 +106,18 @@ func (t *console) invoke(args []string) int {
 	defer stop() // not before close: a further signal would end this program, and leave the handlers behind
 	defer l.close()
 	return l.invokeAll(ctx, o, files, texts)
+}
+
+// cut cuts the words of the command line into a HANDLER, if the first is one, and files.
+func (o invokeFlags) cut(words []string, command bool) (handler, files []string) {
+	if command || o.code.external || len(words) == 0 || words[0] == "-" {
+		return nil, words
+	}
+	_, err := os.Stat(words[0])
+	if err == nil {
+		return nil, words
+	}
+	return words[:1], words[1:]
 }
 
 // readFiles reads the files' texts. It returns an error if one of them cannot be read, or is no event.
@@ -125,7 +140,7 @@ func (o invokeFlags) readFiles(files []string) ([][]byte, error) {
 
 // invokeAll runs the events of the files one after the other, until ctx is done. It returns the exit status.
 func (l *local) invokeAll(ctx context.Context, o invokeFlags, files []string, texts [][]byte) (status int) {
-	if len(o.command) == 0 {
+	if o.code.external {
 		err := l.attachRuntime()
 		if err != nil {
 			l.term.note("%v", err)

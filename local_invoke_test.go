@@ -50,7 +50,7 @@ func TestInvokeRunsWhatRecordHasKept(t *testing.T) {
 
 // If the function fails, the exit status is 1.
 func TestInvokeRunsAnyEvent(t *testing.T) {
-	r := newTestLocal(t, localOptions{})
+	r := newTestLocal(t, localOptions{code: code{external: true}})
 	for _, tt := range []struct {
 		stdin  string
 		status int
@@ -110,7 +110,7 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 // The handler ignores SIGTERM, so it takes a while to end it. npm, for one, passes on an interrupt that its
 // child gets too.
 func TestInvokeInterruptedTwiceLeavesNoHandler(t *testing.T) {
-	r := newTestLocal(t, localOptions{})
+	r := newTestLocal(t, localOptions{code: code{external: true}})
 	fifo := r.newGate("hang")
 	const script = `trap "" TERM; exec 9>"$0"; echo $$ >&9; while :; do sleep 1; done`
 	c := r.command("1", "invoke", "--", "sh", "-c", script, fifo.file)
@@ -134,7 +134,7 @@ func TestInvokeInterruptedTwiceLeavesNoHandler(t *testing.T) {
 // has come. It returns what the terminal shows.
 func invokeUnanswered(t *testing.T, ctx context.Context) string {
 	t.Helper()
-	r := newTestLocal(t, localOptions{})
+	r := newTestLocal(t, localOptions{code: code{external: true}})
 	c := r.context()
 	c.DeadlineMs = time.Now().Add(time.Second).UnixMilli()
 	err := r.local.invoke(ctx, newRequest([]byte("1"), c), io.Discard, false)

@@ -61,6 +61,11 @@ func testRuntime() {
 		os.Exit(3)
 	case "hang":
 		select {}
+	case "port": // it wants one that nobody else has
+		_, err := net.Listen("tcp", os.Getenv("TEST_PORT"))
+		if err != nil {
+			os.Exit(3)
+		}
 	case "initerror":
 		testPost(base+"init/error",
 			strings.NewReader(`{"errorType":"Function.Broken","errorMessage":"cannot load"}`), typeHeader,
@@ -374,9 +379,9 @@ func localBubble(t *testing.T, test func(*localRig)) {
 // localBubbleOver does it over one of them.
 func localBubbleOver(t *testing.T, graphql bool, test func(*localRig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newTestLocal(t, localOptions{})
+		r := newTestLocal(t, localOptions{code: code{external: true}})
 		r.graphql = graphql
-		r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime"})
+		r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime", external: true})
 		r.local.attachServer = &http.Server{}
 		r.routes = r.local.attach.routes()
 		ln := newPipeListener("example.com")
@@ -703,7 +708,7 @@ type attached struct {
 // newAttached starts one, on a port of its own.
 func newAttached(t *testing.T) *attached {
 	t.Helper()
-	r := newTestLocal(t, localOptions{})
+	r := newTestLocal(t, localOptions{code: code{external: true}})
 	addr, err := r.local.serveAttached()
 	if err != nil {
 		t.Fatal(err)

@@ -252,6 +252,9 @@ func (w *worker) run() {
 // limit has w's process killed, as Lambda does, if it is not ready for another invocation some time after
 // q's deadline. It may not even have started by then, or hang after its answer. local.mu is held.
 func (w *worker) limit(q *request) {
+	if w.pool.local.opts.debugged {
+		return // it may stand at a breakpoint
+	}
 	late := time.Until(q.deadline) + lateRuntime
 	w.endAfter(late, func() { w.pool.local.killLate(w, q) })
 }

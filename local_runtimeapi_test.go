@@ -128,11 +128,10 @@ func TestLocalRuntimeAPIAnswersPings(t *testing.T) {
 
 // Other invocations are under way, in other processes.
 func TestLocalProcessAnswersItsOwnInvocationAlone(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: []string{"c"}})
+	r := newTestLocal(t, localOptions{code: code{command: []string{"c"}}})
 	p := &pool{
 		local:   r.local,
 		name:    "orders",
-		command: r.local.opts.command,
 		seen:    map[[32]byte]int{},
 		workers: []*worker{newWorker(nil), newWorker(nil)},
 	}
@@ -237,8 +236,8 @@ func TestAnswerThatBreaksOffIsRefused(t *testing.T) {
 	} {
 		t.Run(tt.path+tt.mode, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newTestLocal(t, localOptions{})
-				r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime"})
+				r := newTestLocal(t, localOptions{code: code{external: true}})
+				r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime", external: true})
 				r.local.attachServer = &http.Server{}
 				r.routes = r.local.attach.routes()
 				q := r.direct(task{}, r.context())

@@ -19,7 +19,7 @@ import (
 )
 
 func TestLocalHandlersAnswersComeBack(t *testing.T) {
-	whole := newLocalRig(t, localOptions{command: testCommand("1")})
+	whole := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	t.Run("its event, token for token", func(t *testing.T) {
 		r := whole.on(t)
 		const event = `{"n":12345678901234567890.10,"n":1e400,"s":"\u00e9\ud83d\ude00\udead <script>'&=",` +
@@ -56,7 +56,7 @@ func TestLocalHandlersAnswersComeBack(t *testing.T) {
 
 // The sizes are those at the bounds of events, publishes, compression and Lambda's own limit.
 func TestLocalEventOfAnySizeComesBack(t *testing.T) {
-	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	// It cannot be compressed, and has nothing that JSON would escape.
 	random := randomText(maxEvent, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 	for _, size := range []int{
@@ -81,7 +81,7 @@ func TestLocalEventOfAnySizeComesBack(t *testing.T) {
 }
 
 func TestLocalAnswerThatIsTooLargeFailsAndTheProcessGoesOn(t *testing.T) {
-	r := newLocalRig(t, localOptions{command: testCommand("1")})
+	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
 	g.want(r, "Function.ResponseSizeTooLarge",
 		`{"errorMessage":"Response payload size (6291557 bytes) exceeded maximum allowed payload size `+
@@ -93,7 +93,7 @@ func TestLocalAnswerThatIsTooLargeFailsAndTheProcessGoesOn(t *testing.T) {
 }
 
 func TestLocalFiftyInvocationsAtOnceGetTheirOwnAnswers(t *testing.T) {
-	r := newLocalRig(t, localOptions{command: testCommand("1"), maxProcesses: 5})
+	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 5})
 	var calls []*call
 	for i := range 50 {
 		calls = append(calls, r.send(task{Do: "text", Text: strconv.Itoa(i)}, r.context()))

@@ -39,6 +39,7 @@ const (
 type terminal struct {
 	out     io.Writer
 	errors  io.Writer  // for what handlers print to standard error, and for all that they print with --json
+	same    bool       // out and errors are the same
 	columns func() int // of out; 0: not a terminal
 	colour  bool
 	json    bool
@@ -76,6 +77,7 @@ func newTerminal(out, errors *os.File) *terminal {
 	t := &terminal{
 		out:     out,
 		errors:  errors,
+		same:    oneFile(out, errors),
 		columns: func() int { return columns(out) },
 		chunks:  make(chan chunk, waitingLines),
 	}
@@ -85,6 +87,16 @@ func newTerminal(out, errors *os.File) *terminal {
 	t.colour = t.columns() > 0 && os.Getenv("NO_COLOR") == ""
 	return t
 }
+
+// oneFile reports whether two files are one: a terminal, or what 2>&1 makes the same.
+func oneFile(a, b *os.File) bool {
+	one, err := a.Stat()
+	other, otherErr := b.Stat()
+	return err == nil && otherErr == nil && os.SameFile(one, other)
+}
+
+// onePlace reports whether all that handlers print goes to one place.
+func (t *terminal) onePlace() bool { return t.same || t.json || t.silent }
 
 // start begins writing.
 func (t *terminal) start() {
@@ -378,6 +390,9 @@ func (t *terminal) arrived(q *request, queue int) {
 	}
 	text := t.head(q, word) + bytesText(int64(q.size)) + " in"
 	text += fmt.Sprintf(", %d running", running-queue) + queuedText(queue)
+	if q.program != nil && q.program.debugPort > 0 {
+		text += fmt.Sprintf(", debugger's port %d", q.program.debugPort)
+	}
 	e := reportAbout(q, "start")
 	e.BytesIn = &q.size
 	e.Running = &running
@@ -506,6 +521,16 @@ func (t *terminal) late(q *request) {
 func (t *terminal) note(format string, args ...any) {
 	text := plainText(fmt.Sprintf(format, args...))
 	t.tell(report{Type: "note", Message: text}, "", text)
+}
+
+// list is a note with lines of its own below it.
+func (t *terminal) list(text string, lines []string) {
+	var below strings.Builder
+	for _, line := range lines {
+		below.WriteString("    " + plainText(line) + "\n")
+	}
+	e := report{Type: "note", Message: text + "\n" + strings.Join(lines, "\n")}
+	t.tell(e, "", plainText(text), below.String())
 }
 
 // restarted counts a process that has exited by itself, or could not start.

@@ -98,7 +98,7 @@ func TestLocalServesTheFunctionsThatFlagsName(t *testing.T) {
 // inShutDown runs a test in a bubble, which also notices a goroutine that is left behind.
 func inShutDown(t *testing.T, test func(r *localRig, s *subscriber)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newTestLocal(t, localOptions{})
+		r := newTestLocal(t, localOptions{code: code{external: true}})
 		test(r, newSubscriber(nil, r.local))
 	})
 }

@@ -114,7 +114,7 @@ func TestFilesAboveTheLimitAreNotWatched(t *testing.T) {
 // The idle process is restarted at once, the busy one when it has finished.
 func TestFileThatChangesRestartsProcesses(t *testing.T) {
 	inProject(t)
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	for _, file := range []string{"node_modules/b.js", ".git/c.js", "src/d.txt"} {
 		writeText(t, file, "1") // they are not counted
 	}
@@ -150,7 +150,7 @@ func TestFileThatChangesFreesRequestOfProcessThatHangsAtStart(t *testing.T) {
 	}
 	const script = `while [ -e hang ]; do read x <hang; sleep 1000; done; exec "$@"`
 	command := append([]string{"/bin/sh", "-c", script, "sh"}, testCommand("1")...)
-	r := newTestLocal(t, localOptions{command: command})
+	r := newTestLocal(t, localOptions{code: code{command: command}})
 	hung := r.direct(task{Do: "pid"}, r.context())
 	gate{localRig: r, file: "hang"}.pass()
 	os.Remove("hang")

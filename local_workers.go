@@ -19,15 +19,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -71,11 +67,12 @@ type request struct {
 	// local.mu guards the following, from admit on.
 	event      []byte // until it is answered or over
 	pool       *pool
-	identity   string // of its environment, but for the values of variables
-	generation int    // of its environment among those that the function has had
-	queued     bool   // it had to wait for a process
-	reply      *reply // nil until the handler begins to answer
-	over       string // why nobody waits for an answer; "" while somebody does
+	program    *program // what runs it; nil if it is for an external runtime
+	identity   string   // of its environment, but for the values of variables
+	generation int      // of its environment among those that the function has had
+	queued     bool     // it had to wait for a process
+	reply      *reply   // nil until the handler begins to answer
+	over       string   // why nobody waits for an answer; "" while somebody does
 }
 
 func newRequest(event []byte, c eventContext) *request {
@@ -98,7 +95,11 @@ type local struct {
 	wg    sync.WaitGroup
 	kill  chan struct{} // closed when processes are to end at once
 
-	// Without a command there is one worker without a process. serveAttached sets both before requests come.
+	clients    clientFiles
+	debugPorts debugPorts
+
+	// For external runtimes there is one worker without a process. serveAttached sets both before requests
+	// come.
 	attach       *worker
 	attachServer *http.Server
 
@@ -113,40 +114,46 @@ type local struct {
 
 // localOptions are what the developer asked for.
 type localOptions struct {
-	command      []string            // of functions that maps does not name
-	maps         map[string][]string // commands by function name, which may be a pattern
-	functions    []string            // patterns of the functions that are served; none: all
-	maxProcesses int                 // of one function
-	port         int                 // of the Runtime API without a command; 0: any
-	profile      string              // of the AWS CLI
-	record       string              // the directory that events are kept in; "": they are not
-	ownEnv       bool                // whatever environment functions send
+	code         code            // of functions that maps does not name
+	maps         map[string]code // by function name, which may be a pattern
+	functions    []string        // patterns of the functions that are served; none: all
+	maxProcesses int             // of one function
+	port         int             // of the Runtime API for external code; 0: any
+	envFile      string          // that is to have the environment of external code; "": none
+	inspect      bool            // handlers run with a port for a debugger
+	debugPort    int             // the first of these ports; 0: what debuggers of the language expect
+	debugged     bool            // a debugger may stop handlers, past their deadlines too
+	profile      string          // of the AWS CLI
+	record       string          // the directory that events are kept in; "": they are not
+	ownEnv       bool            // whatever environment functions send
 }
 
 // onlyMapped reports whether only functions that maps names are served.
 func (o localOptions) onlyMapped() bool {
-	return len(o.maps) > 0 && len(o.command) == 0 && len(o.functions) == 0
+	return len(o.maps) > 0 && o.code.ways() == 0 && len(o.functions) == 0
 }
 
 // pool is one function's requests and processes.
 type pool struct {
-	local   *local
-	name    string
-	command []string // none: a debugger starts the runtime
+	local    *local
+	name     string
+	external bool // somebody else starts the runtime
 
 	// local.mu guards the following.
 	queue     []*request
 	workers   []*worker
+	leaving   int              // processes that are not in workers any more and have not ended yet
 	seen      map[[32]byte]int // generations of environments, by fingerprint
 	failures  int              // starts that failed, in a row
 	notBefore time.Time        // of the next start
 	restart   *time.Timer      // schedules again when a start may be made; nil if none is put off
 }
 
-// worker is one runtime: a process and its own Runtime API. Without a process, in attach mode, it serves
-// whatever runtime comes.
+// worker is one runtime: a process and its own Runtime API. Without a process it serves whatever
+// external runtime comes.
 type worker struct {
 	pool     *pool
+	program  *program // of the process
 	identity string   // as a request's
 	env      []string // of the process, but for the address of its Runtime API
 
@@ -170,39 +177,41 @@ type worker struct {
 	stale      bool        // files have changed since it started: it is replaced when it is ready
 	outdated   bool        // there are newer credentials: it is retired when it is ready
 	retired    bool        // it is to end
+	replaced   bool        // another one starts when it has ended
 }
 
 func newLocal(opts localOptions, term *terminal) *local {
 	return &local{
-		opts:  opts,
-		term:  term,
-		quiet: log.New(io.Discard, "", 0),
-		kill:  make(chan struct{}),
-		pools: map[string]*pool{},
-		live:  map[*request]bool{},
-		empty: make(chan struct{}),
+		opts:       opts,
+		term:       term,
+		quiet:      log.New(io.Discard, "", 0),
+		kill:       make(chan struct{}),
+		pools:      map[string]*pool{},
+		live:       map[*request]bool{},
+		empty:      make(chan struct{}),
+		debugPorts: debugPorts{first: opts.debugPort, ports: map[string]int{}},
 	}
 }
 
-// serves reports whether function is served here, and with which command: none in attach mode.
-func (l *local) serves(function string) (command []string, ok bool) {
+// serves reports whether function is served here, and what runs its events.
+func (l *local) serves(function string) (code code, ok bool) {
 	for _, pattern := range slices.Sorted(maps.Keys(l.opts.maps)) {
 		if matches(pattern, function) {
 			return l.opts.maps[pattern], true
 		}
 	}
 	if l.opts.onlyMapped() {
-		return nil, false
+		return l.opts.code, false
 	}
 	if len(l.opts.functions) == 0 {
-		return l.opts.command, true
+		return l.opts.code, true
 	}
 	for _, pattern := range l.opts.functions {
 		if matches(pattern, function) {
-			return l.opts.command, true
+			return l.opts.code, true
 		}
 	}
-	return l.opts.command, false
+	return l.opts.code, false
 }
 
 // matches reports whether a function has a name of this shell pattern. Patterns were checked as flags.
@@ -211,8 +220,15 @@ func matches(pattern, function string) bool {
 	return matched
 }
 
-// admit makes room for q, or says why there is none. Whoever admits a request then submits or releases it.
+// admit finds what is to run q and makes room for it, or says why it cannot. Whoever admits a request then
+// submits or releases it.
 func (l *local) admit(q *request) error {
+	code, _ := l.serves(q.context.FunctionName)
+	program, err := l.program(code, q.context.Handler)
+	if err != nil {
+		return err
+	}
+	q.program = program
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -245,7 +261,7 @@ func (l *local) submit(q *request) {
 
 	// A request that waits only until a process may be started is not shown as queued.
 	waits := slices.Contains(p.queue, q)
-	putOff := waits && p.restart != nil
+	putOff := waits && (p.restart != nil || p.leaving > 0)
 	q.queued = waits && !putOff
 	queue := l.queueLength()
 	if putOff {
@@ -266,8 +282,8 @@ func (l *local) poolOf(function string) *pool {
 			return len(p.queue) == 0 && len(p.workers) == 0
 		})
 	}
-	command, _ := l.serves(function)
-	p = &pool{local: l, name: function, command: command, seen: map[[32]byte]int{}}
+	code, _ := l.serves(function)
+	p = &pool{local: l, name: function, external: code.external, seen: map[[32]byte]int{}}
 	l.pools[function] = p
 	l.term.functions(len(l.pools))
 	return p
@@ -331,7 +347,7 @@ func fingerprint(environment map[string]string) [32]byte {
 
 // suits reports whether w may take q. local.mu is held.
 func (w *worker) suits(q *request) bool {
-	if len(w.pool.command) == 0 {
+	if w.pool.external {
 		return true
 	}
 	return w.identity == q.identity && w.generation >= q.generation
@@ -389,7 +405,7 @@ func (l *local) schedule(p *pool) {
 }
 
 // scheduleFor gives w, which is ready, something to do. The worker without a process serves all functions
-// without a command. local.mu is held.
+// of external code. local.mu is held.
 func (l *local) scheduleFor(w *worker) {
 	p := w.pool
 	if w == l.attach {
@@ -400,12 +416,12 @@ func (l *local) scheduleFor(w *worker) {
 	}
 }
 
-// longestWaiting returns the function without a command whose first request has waited longest, or nil if
+// longestWaiting returns the function of external code whose first request has waited longest, or nil if
 // none waits. local.mu is held.
 func (l *local) longestWaiting() *pool {
 	var longest *pool
 	for _, p := range l.pools {
-		if len(p.command) > 0 || len(p.queue) == 0 {
+		if !p.external || len(p.queue) == 0 {
 			continue
 		}
 		if longest == nil || p.queue[0].arrived.Before(longest.queue[0].arrived) {
@@ -417,7 +433,7 @@ func (l *local) longestWaiting() *pool {
 
 // pick finds or starts the worker that q goes to. It returns nil if q has to wait. local.mu is held.
 func (p *pool) pick(q *request) *worker {
-	if len(p.command) == 0 {
+	if p.external {
 		w := p.local.attach
 		if w == nil || !w.idle() {
 			return nil
@@ -428,7 +444,8 @@ func (p *pool) pick(q *request) *worker {
 	if w != nil {
 		return w
 	}
-	if p.local.killed() {
+	// A handler may need what the process that ends still holds: a port, a file.
+	if p.leaving > 0 || p.local.killed() {
 		return nil
 	}
 	wait := time.Until(p.startAt(q))
@@ -441,7 +458,7 @@ func (p *pool) pick(q *request) *worker {
 	if !p.makeRoom() {
 		return nil
 	}
-	return p.local.start(p, q.identity, q.generation, p.local.environment(q))
+	return p.local.start(p, q)
 }
 
 // free returns a worker that has nothing to do and may take q, or nil. Replacements that are still starting
@@ -496,8 +513,8 @@ func (l *local) retry(p *pool) {
 	}
 }
 
-// makeRoom reports whether another process may be started. If need be it retires one that has nothing to do.
-// local.mu is held.
+// makeRoom reports whether another process may be started now. If need be it retires one that has nothing to
+// do; if that is one of this function, it has to end first. local.mu is held.
 func (p *pool) makeRoom() bool {
 	l := p.local
 	total := 0
@@ -516,7 +533,7 @@ func (p *pool) makeRoom() bool {
 		return true
 	case own != nil:
 		l.retire(own)
-		return true
+		return false
 	case fewer && other != nil:
 		l.retire(other)
 		return true
@@ -542,15 +559,31 @@ func (l *local) queueLength() int {
 	return n
 }
 
-// start starts a process. local.mu is held.
-func (l *local) start(p *pool, identity string, generation int, env []string) *worker {
+// start starts a process for q. local.mu is held.
+func (l *local) start(p *pool, q *request) *worker {
 	w := newWorker(p)
-	w.identity = identity
-	w.generation = generation
-	w.env = env
-	p.workers = append(p.workers, w)
-	l.wg.Go(w.live)
+	w.program = q.program
+	w.identity = q.identity
+	w.generation = q.generation
+	w.env = l.environment(q)
+	l.launch(w)
 	return w
+}
+
+// startLike starts a process as old was. local.mu is held.
+func (l *local) startLike(old *worker) {
+	w := newWorker(old.pool)
+	w.program = old.program
+	w.identity = old.identity
+	w.generation = old.generation
+	w.env = old.env
+	l.launch(w)
+}
+
+// launch begins the life of a process. local.mu is held.
+func (l *local) launch(w *worker) {
+	w.pool.workers = append(w.pool.workers, w)
+	l.wg.Go(w.live)
 }
 
 func newWorker(p *pool) *worker {
@@ -573,26 +606,22 @@ func (l *local) retire(w *worker) {
 		return
 	}
 	w.retired = true
+	w.pool.leaving++
 	w.pool.workers = slices.DeleteFunc(w.pool.workers, func(o *worker) bool { return o == w })
 	close(w.quit)
 }
 
-// replace ends a process and starts another in its place. local.mu is held.
+// replace ends a process, and has another started in its place when it has ended. local.mu is held.
 func (l *local) replace(w *worker) {
-	if w.retired {
-		return
-	}
+	w.replaced = true
 	l.retire(w)
-	if !l.stopping {
-		l.start(w.pool, w.identity, w.generation, w.env)
-	}
 }
 
 // killLate ends a process if it still has q, whose deadline passed a while ago.
 func (l *local) killLate(w *worker, q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w.request == q && len(w.pool.command) > 0 {
+	if w.request == q && !w.pool.external {
 		l.term.note("%s: ended a process that did not come back from %s by its deadline",
 			w.pool.name, short(q.id))
 		l.retire(w)
@@ -665,201 +694,6 @@ func (l *local) finish(q *request, why string) {
 	notify(q.news)
 }
 
-// live is a worker's life: its Runtime API, its process, and what both leave.
-func (w *worker) live() {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.gone(fmt.Sprintf("cannot listen for the runtime: %v", err), "LiveLambda.Local")
-		return
-	}
-	server := w.runtimeAPI(ln)
-	status, errorType := w.process(ln.Addr().String())
-	w.status = status
-	close(w.exited)
-	w.awaitPosted()
-	w.shutDown(server)
-	w.gone(status, errorType)
-}
-
-// awaitPosted waits for what an exited process has sent of an answer to be read to its end.
-func (w *worker) awaitPosted() {
-	l := w.pool.local
-	l.mu.Lock()
-	answering := w.state == stateAnswering
-	l.mu.Unlock()
-	if !answering {
-		return
-	}
-	select {
-	case <-w.posted:
-	case <-l.kill:
-	case <-time.After(postPause):
-	}
-}
-
-// shutDown ends w's Runtime API and waits for its calls.
-func (w *worker) shutDown(server *http.Server) {
-	l := w.pool.local
-	l.mu.Lock()
-	w.shut = true
-	wait := w.calls > 0
-	l.mu.Unlock()
-	close(w.closed)
-	server.Close()
-	if wait {
-		<-w.left
-	}
-}
-
-// process runs the command until it ends, and then ends whatever it has started. It returns what ended it.
-func (w *worker) process(addr string) (status, errorType string) {
-	variable := "AWS_LAMBDA_RUNTIME_API=" + addr
-	command := exec.Command(w.pool.command[0], w.pool.command[1:]...)
-	command.Env = append(slices.Clone(w.env), variable)
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := w.newOutputs()
-	if err != nil {
-		return "cannot run it: " + err.Error(), "LiveLambda.Local"
-	}
-	command.Stdout = out.stdout
-	command.Stderr = out.stderr
-	err = command.Start()
-	out.closeChildEnds()
-	if err != nil {
-		out.finish()
-		return err.Error(), "Runtime.InvalidEntrypoint"
-	}
-	err = w.supervise(command)
-	killStrays(variable)
-	out.finish()
-	if err == nil {
-		return "Runtime exited without providing a reason", "Runtime.ExitError"
-	}
-	return "Runtime exited with error: " + err.Error(), "Runtime.ExitError"
-}
-
-// supervise waits for a process to end, and ends it if it is to end. It returns how it ended. Nothing of its
-// process group is left then.
-func (w *worker) supervise(command *exec.Cmd) error {
-	group := -command.Process.Pid
-	var err error
-	ended := make(chan struct{})
-	go func() {
-		err = command.Wait()
-		close(ended)
-	}()
-	w.awaitExit(group, ended)
-	syscall.Kill(group, syscall.SIGKILL)
-	<-ended
-	return err
-}
-
-// awaitExit returns when a process has ended, or has to be killed. A process that is to quit gets SIGTERM and
-// some time first.
-func (w *worker) awaitExit(group int, ended <-chan struct{}) {
-	kill := w.pool.local.kill
-	select {
-	case <-ended:
-		return
-	case <-kill:
-		return
-	case <-w.quit:
-	}
-	syscall.Kill(group, syscall.SIGTERM)
-	select {
-	case <-ended:
-	case <-kill:
-	case <-time.After(killPause):
-	}
-}
-
-// killStrays ends what has left the process group, as a browser does that a handler starts detached. On Linux
-// it is known by variable, which only the processes of one worker have in their environment. Elsewhere it is
-// not found.
-func killStrays(variable string) {
-	for range 10 { // those at hand may start others meanwhile
-		found := false
-		files, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is valid
-		for _, file := range files {
-			if killStray(file, variable) {
-				found = true
-			}
-		}
-		if !found {
-			return
-		}
-	}
-}
-
-// killStray ends the process whose environment is in file, /proc/PID/environ, if variable is part of it.
-func killStray(file, variable string) (killed bool) {
-	pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
-	p, err := os.FindProcess(pid) // before the look into file: a process ID may be used again
-	if err != nil {
-		return false
-	}
-	defer p.Release()
-	environ, _ := os.ReadFile(file) // fails for other users' processes
-	if !strings.Contains("\x00"+string(environ), "\x00"+variable+"\x00") {
-		return false
-	}
-	return p.Kill() == nil
-}
-
-// outputs are the pipes for what a handler prints.
-type outputs struct {
-	stdout, stderr *os.File   // the process's ends
-	readers        []*os.File // this program's
-	copying        sync.WaitGroup
-}
-
-// newOutputs opens the pipes and passes on what comes out of them.
-func (w *worker) newOutputs() (*outputs, error) {
-	outReader, stdout, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	errReader, stderr, err := os.Pipe()
-	if err != nil {
-		outReader.Close()
-		stdout.Close()
-		return nil, err
-	}
-	o := &outputs{stdout: stdout, stderr: stderr, readers: []*os.File{outReader, errReader}}
-	term := w.pool.local.term
-	o.pass(outReader, term.output(w.pool.name, false))
-	o.pass(errReader, term.output(w.pool.name, true))
-	return o, nil
-}
-
-func (o *outputs) pass(from io.Reader, to io.WriteCloser) {
-	o.copying.Go(func() {
-		io.Copy(to, from)
-		to.Close()
-	})
-}
-
-// closeChildEnds closes the process's ends here. It has its own by now, if it could be started.
-func (o *outputs) closeChildEnds() {
-	o.stdout.Close()
-	o.stderr.Close()
-}
-
-// finish waits until all that was printed has been passed on. It does not wait for long if something that has
-// left the process group holds the pipes open.
-func (o *outputs) finish() {
-	late := time.AfterFunc(killPause, func() {
-		for _, r := range o.readers {
-			r.SetReadDeadline(time.Now())
-		}
-	})
-	defer late.Stop()
-	o.copying.Wait()
-	for _, r := range o.readers {
-		r.Close()
-	}
-}
-
 // exitReply is what the caller gets for an exit in the middle of its invocation.
 func (w *worker) exitReply(q *request) *reply {
 	return q.failureReply("Runtime.ExitError", w.status)
@@ -873,6 +707,7 @@ func (w *worker) gone(status, errorType string) {
 	w.spare()
 	wanted := w.retired
 	l.retire(w)
+	w.pool.leaving--
 	unstarted := w.starting() || w.state == stateFailed
 	busy := w.state == stateRunning || w.state == stateAnswering
 	q := w.request
@@ -880,7 +715,10 @@ func (w *worker) gone(status, errorType string) {
 		l.answer(q, q.failureReply(errorType, status))
 	}
 	switch {
-	case wanted: // whoever retired it has seen to what follows
+	case wanted:
+		if w.replaced && !l.stopping {
+			l.startLike(w)
+		}
 	case unstarted: // the next request that needs a process tries again
 		w.pool.backOff()
 		l.term.note("%s: a process did not start: %s", w.pool.name, status)
@@ -903,7 +741,7 @@ func (w *worker) replaceExited() {
 		p.backOff()
 	}
 	if time.Now().After(p.notBefore) {
-		p.local.start(p, w.identity, w.generation, w.env)
+		p.local.startLike(w)
 	}
 }
 
@@ -941,7 +779,7 @@ func (l *local) serveAttached() (addr string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot listen for a runtime: %w; choose another --port", err)
 	}
-	l.attach = newWorker(&pool{local: l, name: "attached runtime"})
+	l.attach = newWorker(&pool{local: l, name: "attached runtime", external: true})
 	l.attachServer = l.attach.runtimeAPI(ln)
 	return ln.Addr().String(), nil
 }
@@ -991,4 +829,5 @@ func (l *local) close() {
 		l.attach.shutDown(l.attachServer)
 	}
 	l.wg.Wait()
+	l.clients.remove()
 }

@@ -21,7 +21,7 @@ import (
 // Two invocations at once have two processes. There are no more than --max-processes: the rest of the
 // invocations wait their turn.
 func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1"), maxProcesses: 3})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 3})
 	var waiting []*request
 	var gates []gate
 	for i := range 3 {
@@ -62,7 +62,7 @@ func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
 }
 
 func TestExitAnswersAsLambdaDoes(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	for _, tt := range []struct {
 		code    int
 		message string
@@ -82,7 +82,7 @@ func TestExitAnswersAsLambdaDoes(t *testing.T) {
 
 // A process that is killed answers as one that exits. Its children are ended, and the next invocation works.
 func TestKilledProcessIsReplaced(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	_, body := r.reply(r.direct(task{Do: "pid"}, r.context()))
 	pid, _ := strconv.Atoi(body)
 	fifo := r.newGate("hang")
@@ -104,7 +104,7 @@ func TestKilledProcessIsReplaced(t *testing.T) {
 
 // What has come of it before is passed on.
 func TestExitCutsOffStream(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	g := r.newGate("gate")
 	q := r.direct(task{Do: "stream", File: g.file, Pieces: []string{"one", "two"}, Code: 4}, r.context())
 	for _, size := range []int64{3, 6} {
@@ -165,7 +165,7 @@ func TestProcessThatDoesNotStartAnswersItsInvocation(t *testing.T) {
 			note:      "did not start",
 		},
 	} {
-		r := newTestLocal(t, localOptions{command: tt.command})
+		r := newTestLocal(t, localOptions{code: code{command: tt.command}})
 		for range 2 {
 			rep, body := r.reply(r.direct(task{}, r.context()))
 			if rep.errorType != tt.errorType || !strings.Contains(body, tt.message) {
@@ -200,7 +200,7 @@ func hungProcess(t *testing.T, r *localRig, deadline time.Duration, answer strin
 
 // So are its children. It makes no difference whether it hangs before its answer or after it.
 func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	io.Copy(io.Discard, hungProcess(t, r, 0, ""))
 	r.out.wait(r, "did not come back")
 	io.Copy(io.Discard, hungProcess(t, r, 0, "answered"))
@@ -210,7 +210,7 @@ func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
 // The process has not been asked for anything but its start, and has no other deadline than the one of the
 // invocation that it was started for.
 func TestProcessThatHangsAtStartIsEndedAfterTheDeadline(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("hang"), maxProcesses: 1})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("hang")}, maxProcesses: 1})
 	c := r.context()
 	c.DeadlineMs = time.Now().UnixMilli()
 	r.direct(task{}, c)
@@ -222,7 +222,7 @@ func TestDetachedChildIsEnded(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("it is found in /proc")
 	}
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	fifo := r.newGate("detached")
 	f, err := os.OpenFile(fifo.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -234,7 +234,7 @@ func TestDetachedChildIsEnded(t *testing.T) {
 }
 
 func TestCloseEndsProcessThatHangs(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	last := hungProcess(t, r, time.Hour, "")
 	r.local.close()
 	io.Copy(io.Discard, last)
@@ -242,7 +242,7 @@ func TestCloseEndsProcessThatHangs(t *testing.T) {
 
 // An environment with older credentials lives on beside the one with newer ones, and may use its process.
 func TestOnlyNewerCredentialsRestartProcess(t *testing.T) {
-	r := newTestLocal(t, localOptions{command: testCommand("1")})
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	pid := func(token string) string {
 		t.Helper()
 		c := r.context()
@@ -277,38 +277,41 @@ func TestOptionsSayWhichFunctionsAreServed(t *testing.T) {
 	}{
 		{
 			name:     "a command is for every function",
-			opts:     localOptions{command: command},
+			opts:     localOptions{code: code{command: command}},
 			function: "orders",
 			served:   true,
 			command:  "c",
 		},
 		{
 			name:     "a pattern of --function matches",
-			opts:     localOptions{command: command, functions: []string{"pay", "ord*"}},
+			opts:     localOptions{code: code{command: command}, functions: []string{"pay", "ord*"}},
 			function: "orders",
 			served:   true,
 			command:  "c",
 		},
 		{
 			name:     "no pattern of --function matches",
-			opts:     localOptions{command: command, functions: []string{"pay"}},
+			opts:     localOptions{code: code{command: command}, functions: []string{"pay"}},
 			function: "orders",
 		},
 		{
 			name:     "--map names it",
-			opts:     localOptions{maps: map[string][]string{"pay": {"p"}}},
+			opts:     localOptions{maps: map[string]code{"pay": {command: []string{"p"}}}},
 			function: "pay",
 			served:   true,
 			command:  "p",
 		},
 		{
 			name:     "--map alone names another",
-			opts:     localOptions{maps: map[string][]string{"pay": {"p"}}},
+			opts:     localOptions{maps: map[string]code{"pay": {command: []string{"p"}}}},
 			function: "orders",
 		},
 		{
-			name:     "--map names another, and there is a command",
-			opts:     localOptions{command: command, maps: map[string][]string{"pay": {"p"}}},
+			name: "--map names another, and there is a command",
+			opts: localOptions{
+				code: code{command: command},
+				maps: map[string]code{"pay": {command: []string{"p"}}},
+			},
 			function: "orders",
 			served:   true,
 			command:  "c",
@@ -316,8 +319,8 @@ func TestOptionsSayWhichFunctionsAreServed(t *testing.T) {
 		{
 			name: "--map names it, --function does not",
 			opts: localOptions{
-				command:   command,
-				maps:      map[string][]string{"p*": {"p"}},
+				code:      code{command: command},
+				maps:      map[string]code{"p*": {command: []string{"p"}}},
 				functions: []string{"x"},
 			},
 			function: "pay",
@@ -326,14 +329,14 @@ func TestOptionsSayWhichFunctionsAreServed(t *testing.T) {
 		},
 		{
 			name:     "a debugger starts the runtime",
-			opts:     localOptions{},
+			opts:     localOptions{code: code{external: true}},
 			function: "orders",
 			served:   true,
 		},
 	} {
 		got, served := newLocal(tt.opts, nil).serves(tt.function)
-		if served != tt.served || served && strings.Join(got, " ") != tt.command {
-			t.Errorf("%s: %s is served: %t by %q", tt.name, tt.function, served, got)
+		if served != tt.served || served && strings.Join(got.command, " ") != tt.command {
+			t.Errorf("%s: %s is served: %t by %q", tt.name, tt.function, served, got.command)
 		}
 	}
 }
@@ -346,7 +349,7 @@ func requestOfEnvironment(r *localRig, i int) *request {
 }
 
 func TestEnvironmentsAreCountedUpToALimit(t *testing.T) {
-	r := newTestLocal(t, localOptions{})
+	r := newTestLocal(t, localOptions{code: code{external: true}})
 	p := &pool{local: r.local, seen: map[[32]byte]int{}}
 	for i := range maxEnvironments + 1 {
 		q := requestOfEnvironment(r, i)
@@ -363,8 +366,8 @@ func TestEnvironmentsAreCountedUpToALimit(t *testing.T) {
 
 // A process that is started for one that waits is older than any environment that comes after the limit.
 func TestWaitingRequestsAreOldWhenEnvironmentsAreForgotten(t *testing.T) {
-	r := newTestLocal(t, localOptions{})
-	p := &pool{local: r.local, command: []string{"c"}, seen: map[[32]byte]int{}}
+	r := newTestLocal(t, localOptions{code: code{external: true}})
+	p := &pool{local: r.local, seen: map[[32]byte]int{}}
 	var waiting *request
 	for i := range maxEnvironments {
 		waiting = requestOfEnvironment(r, i)

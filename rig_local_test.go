@@ -134,8 +134,8 @@ func (l *localEnd) runReal(ctx context.Context, a *appsync) {
 	term.start()
 	defer term.close()
 	a.log = term.logger(slog.LevelDebug)
-	real := newLocal(localOptions{}, term)
-	real.attach = newWorker(&pool{local: real, name: "attached runtime"})
+	real := newLocal(localOptions{code: code{external: true}}, term)
+	real.attach = newWorker(&pool{local: real, name: "attached runtime", external: true})
 	real.attachServer = &http.Server{Handler: real.attach.routes(), ErrorLog: real.quiet}
 	ln, transport := l.rig.net.listen(l.name+":80"), l.rig.net.transport()
 	defer transport.CloseIdleConnections()

@@ -1,0 +1,391 @@
+//go:build !layer
+
+package main
+
+// local_code.go says what runs a function's events on this machine: a command, a runtime that somebody else
+// starts, or a handler in a file, which one of the two clients beside this file runs (local_node.mjs,
+// local_python.py). In: what the developer named, and the deployed function's own handler. Out: a program,
+// that is a command line and a directory, or an error that says where a file was looked for.
+//
+// Nothing here is under local.mu: it looks at files.
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed local_node.mjs
+var nodeClient []byte
+
+//go:embed local_python.py
+var pythonClient []byte
+
+// code is what the developer has named to run a function's events. If it has neither a command nor a handler
+// and is not external, the deployed function's own handler runs, in the directory.
+type code struct {
+	command   []string // a program that speaks the Runtime API
+	handler   string   // a path and a name in that file, as Lambda's setting: src/orders.handler
+	directory string   // of handlers; "": the working directory
+	external  bool     // somebody else, a debugger say, starts the runtime
+}
+
+// take completes c with what f has read: words, of which one may be a HANDLER, and a command. If there is
+// neither, nor --external, live-lambda.json may name them. It returns an error if they do not go together, or
+// what they name is not there.
+func (c *code) take(f *commandLine, words []string) error {
+	c.command = f.command
+	if len(words) == 0 && c.ways() == 0 && f.shared != nil {
+		words = f.shared.words()
+		c.command = f.shared.command
+	}
+	switch {
+	case len(words) > 1:
+		return fmt.Errorf("there is no use for %q; a command goes after --, a GLOB after --watch=", words[1])
+	case c.ways() > 1:
+		return errors.New("--external starts no command")
+	case len(words) == 1 && c.ways() > 0:
+		return fmt.Errorf("there is no use for %q beside a command or --external", words[0])
+	case len(words) == 1:
+		handler, err := namedHandler(words[0])
+		c.handler = handler
+		return err
+	case len(c.command) > 0:
+		return checkCommand(c.command)
+	}
+	return nil
+}
+
+// ways counts the ways in which it says what is to run.
+func (c code) ways() int {
+	n := 0
+	for _, named := range []bool{c.external, c.handler != "", len(c.command) > 0} {
+		if named {
+			n++
+		}
+	}
+	return n
+}
+
+// program is what a process of a function runs.
+type program struct {
+	argv      []string
+	directory string // absolute
+	debugPort int    // a debugger may come there; 0: none
+
+	// The following are zero if a command runs.
+	handler  string
+	language *language
+}
+
+// line returns the command line.
+func (p *program) line() []string {
+	if p.debugPort == 0 {
+		return p.argv
+	}
+	return slices.Insert(slices.Clone(p.argv), 1, p.language.debugFlags(p.debugPort)...)
+}
+
+// language is one that handlers are run in.
+type language struct {
+	name       string
+	extensions []string // of files, in the order in which they are tried
+	cut        func(base, separator string) int
+	debugPort  int // that debuggers of this language expect
+}
+
+// Both cut a handler's last path element in the name of its module and the function's name, as Lambda's
+// runtimes do: Node.js at the first dot, for functions may be in an object, Python at the last, for modules
+// may be in a package.
+// https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html
+// https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
+var (
+	node = &language{
+		name:       "Node.js",
+		extensions: []string{".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"},
+		cut:        strings.Index,
+		debugPort:  9229,
+	}
+	python = &language{
+		name:       "Python",
+		extensions: []string{".py", "/__init__.py"},
+		cut:        strings.LastIndex,
+		debugPort:  5678,
+	}
+)
+
+// errNoHandler is wrapped by what findHandler says about a name that cannot be a handler's.
+var errNoHandler = errors.New("is no HANDLER, a path and a function's name like src/orders.handler")
+
+// program returns what runs events of a function that is deployed with that handler. It returns no error and
+// no program for external code.
+func (l *local) program(c code, deployed string) (*program, error) {
+	directory, err := filepath.Abs(c.directory)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c.external:
+		return nil, nil
+	case len(c.command) > 0:
+		return &program{argv: c.command, directory: directory}, nil
+	}
+	handler := c.handler
+	if handler == "" {
+		handler = deployed
+	}
+	if handler == "" {
+		return nil, errors.New(
+			"the extension does not say which handler is deployed: name a HANDLER or a COMMAND")
+	}
+	lang, err := findHandler(directory, handler)
+	if err != nil {
+		return nil, err
+	}
+	client, err := l.clients.file(lang)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{
+		argv:      []string{lang.interpreter(directory), client},
+		directory: directory,
+		handler:   handler,
+		language:  lang,
+	}
+	if l.opts.inspect {
+		p.debugPort = l.debugPorts.of(directory+"\n"+handler, lang)
+	}
+	return p, nil
+}
+
+// findHandler looks for a handler's file below directory. The name may have come with a request, from whoever
+// may publish, so it must not lead out of the directory.
+func findHandler(directory, handler string) (*language, error) {
+	if !filepath.IsLocal(handler) {
+		return nil, fmt.Errorf("%s leads out of %s, where a HANDLER has to be", handler, directory)
+	}
+	var looked []string
+	for _, lang := range []*language{node, python} {
+		files := lang.files(handler)
+		if files == nil {
+			return nil, fmt.Errorf("%s %w", handler, errNoHandler)
+		}
+		for _, file := range files {
+			info, err := os.Stat(filepath.Join(directory, file))
+			if err == nil && info.Mode().IsRegular() {
+				return lang, nil
+			}
+		}
+		looked = append(looked, files...)
+	}
+	return nil, fmt.Errorf(
+		"no file for the handler %s in %s: looked for %s", handler, directory, strings.Join(looked, ", "))
+}
+
+// files returns the files, relative to the directory of a function's code, in which a handler may be. It
+// returns none if the name cannot be a handler's.
+func (lang *language) files(handler string) []string {
+	folder, base := path.Split(handler)
+	dot := lang.cut(base, ".")
+	if dot <= 0 || dot == len(base)-1 {
+		return nil
+	}
+	module := base[:dot]
+	if lang == python {
+		module = strings.ReplaceAll(module, ".", "/")
+	}
+	var files []string
+	for _, extension := range lang.extensions {
+		files = append(files, folder+module+extension)
+	}
+	return files
+}
+
+// interpreter returns the program that runs this language. Python's is that of the virtual environment of
+// the code or of the shell, if there is one.
+func (lang *language) interpreter(directory string) string {
+	if lang == node {
+		return "node"
+	}
+	for _, environment := range virtualEnvironments(directory) {
+		file := filepath.Join(environment, "bin", "python")
+		_, err := os.Stat(file)
+		if err == nil {
+			return file
+		}
+	}
+	return "python3"
+}
+
+// virtualEnvironments returns where a virtual environment of Python may be: .venv in the directory of the
+// code and in those above it up to the working directory, then the one that the shell has activated.
+func virtualEnvironments(directory string) []string {
+	var list []string
+	working, err := os.Getwd()
+	for above := directory; err == nil; above = filepath.Dir(above) {
+		list = append(list, filepath.Join(above, ".venv"))
+		inside := strings.HasPrefix(above, working+string(filepath.Separator))
+		if !inside {
+			break
+		}
+	}
+	active := os.Getenv("VIRTUAL_ENV")
+	if active != "" {
+		list = append(list, active)
+	}
+	return list
+}
+
+// debugFlags have an interpreter listen for a debugger.
+// https://nodejs.org/en/learn/getting-started/debugging
+// https://github.com/microsoft/debugpy#debugpy-cli-usage
+func (lang *language) debugFlags(port int) []string {
+	address := "127.0.0.1:" + strconv.Itoa(port)
+	if lang == node {
+		return []string{"--inspect=" + address}
+	}
+	return []string{"-m", "debugpy", "--listen", address}
+}
+
+// debugPorts gives each handler a port of its own for its debugger.
+type debugPorts struct {
+	first int // 0: the one that debuggers of the language expect
+
+	mu    sync.Mutex // guards the following
+	ports map[string]int
+}
+
+// of returns the port of one handler, by a name of its own.
+func (d *debugPorts) of(name string, lang *language) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	port := d.ports[name]
+	if port != 0 {
+		return port
+	}
+	port = d.first
+	if port == 0 {
+		port = lang.debugPort
+	}
+	for slices.Contains(slices.Collect(maps.Values(d.ports)), port) {
+		port++
+	}
+	d.ports[name] = port
+	return port
+}
+
+// clientFiles are the clients as files that an interpreter can run.
+type clientFiles struct {
+	mu        sync.Mutex // guards the following
+	directory string     // "" until one is needed
+}
+
+// file returns the path of a language's client.
+func (f *clientFiles) file(lang *language) (string, error) {
+	name, text := "local_node.mjs", nodeClient
+	if lang == python {
+		name, text = "local_python.py", pythonClient
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file := filepath.Join(f.directory, name)
+	if f.directory != "" {
+		_, err := os.Stat(file)
+		if err == nil {
+			return file, nil
+		}
+	}
+	err := f.write(name, text)
+	if err != nil {
+		return "", fmt.Errorf("cannot write the client that runs %s handlers: %w", lang.name, err)
+	}
+	return filepath.Join(f.directory, name), nil
+}
+
+// write writes a client into the directory. It makes one if there is none yet, or none any more: systems
+// clean up the directories of temporary files. f.mu is held.
+func (f *clientFiles) write(name string, text []byte) error {
+	_, err := os.Stat(f.directory)
+	if f.directory == "" || errors.Is(err, fs.ErrNotExist) {
+		f.directory, err = os.MkdirTemp("", "live-lambda-")
+		if err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(f.directory, name), text, 0o600)
+}
+
+// remove removes the files.
+func (f *clientFiles) remove() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.directory != "" {
+		os.RemoveAll(f.directory)
+	}
+}
+
+// readCode reads what --map names for a function: a directory, a HANDLER, or a shell command.
+func readCode(value string) (code, error) {
+	info, err := os.Stat(value)
+	if err == nil && info.IsDir() {
+		return code{directory: value}, nil
+	}
+	handler, err := namedHandler(value)
+	if err == nil {
+		return code{handler: handler}, nil
+	}
+	command := code{command: []string{"/bin/sh", "-c", value}}
+	oneWord := !strings.ContainsAny(value, " \t\n"+shellCharacters)
+	if !oneWord {
+		return command, checkShellCommand(value)
+	}
+	_, notFound := exec.LookPath(value)
+	if notFound != nil {
+		return code{}, fmt.Errorf("%s is no directory and no command, and as a HANDLER: %w", value, err)
+	}
+	return command, checkCommand([]string{value})
+}
+
+// shellCharacters mean something to a shell, so a word with one of them is for the shell to read.
+const shellCharacters = ";&|<>()$`\\\"'*?[#~=%"
+
+// namedHandler checks a HANDLER of the command line, and makes it relative to the working directory.
+func namedHandler(word string) (string, error) {
+	info, err := os.Stat(word)
+	if err == nil && !info.IsDir() {
+		name := strings.TrimSuffix(word, path.Ext(word))
+		return "", fmt.Errorf(
+			"%s is a file; a HANDLER names a function in it, as %s.handler does", word, name)
+	}
+	working, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	handler := filepath.Clean(word)
+	if filepath.IsAbs(handler) {
+		handler, err = filepath.Rel(working, handler)
+		if err != nil {
+			return "", err
+		}
+	}
+	_, err = findHandler(working, handler)
+	return handler, err
+}
+
+// inDebugTerminal reports whether this program was started in a terminal whose programs a debugger attaches
+// to by itself, as IDEs have it.
+// https://code.visualstudio.com/docs/nodejs/nodejs-debugging#_auto-attach
+func inDebugTerminal() bool {
+	return os.Getenv("VSCODE_INSPECTOR_OPTIONS") != "" ||
+		strings.Contains(os.Getenv("NODE_OPTIONS"), "--inspect")
+}

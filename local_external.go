@@ -1,0 +1,67 @@
+//go:build !layer
+
+package main
+
+// local_external.go is what `--external` tells: where the Runtime API is, and which environment a runtime
+// wants that a debugger starts.
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// attachRuntime listens for a runtime that somebody else starts, says where, and with which environment it is
+// to be started.
+func (l *local) attachRuntime() error {
+	addr, err := l.serveAttached()
+	if err != nil {
+		return err
+	}
+	env, err := l.externalEnvironment(addr)
+	if err != nil {
+		return err
+	}
+	if l.opts.envFile == "" {
+		l.term.list("start the runtime, in a debugger say, with this in its environment:", env)
+		return nil
+	}
+	err = os.WriteFile(l.opts.envFile, []byte(strings.Join(env, "\n")+"\n"), 0o600)
+	if err != nil {
+		return fmt.Errorf("--env-file: %w", err)
+	}
+	l.term.note("start the runtime, in a debugger say, with the environment in %s; its Runtime API is at %s",
+		l.opts.envFile, addr)
+	return nil
+}
+
+// externalEnvironment returns the variables that an external runtime wants beside those that its debugger
+// gives it. No event has come yet, so some are made up.
+func (l *local) externalEnvironment(addr string) ([]string, error) {
+	directory, err := filepath.Abs(l.opts.code.directory)
+	if err != nil {
+		return nil, err
+	}
+	c := madeUpContext()
+	c.FunctionName = l.onlyFunction()
+	env := lambdasEnvironment(c, &program{directory: directory})
+	env["AWS_LAMBDA_RUNTIME_API"] = addr
+	env["TZ"] = lambdasTimeZone
+	own := developersEnvironment(false)
+	exemptLoopback(own)
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		env[name] = own[name]
+	}
+	maps.DeleteFunc(env, func(_, value string) bool { return value == "" })
+	return assignments(env), nil
+}
+
+// onlyFunction returns the function that is served, if it is one.
+func (l *local) onlyFunction() string {
+	if len(l.opts.functions) == 1 && !strings.ContainsAny(l.opts.functions[0], `*?[\`) {
+		return l.opts.functions[0]
+	}
+	return "function"
+}

@@ -1,0 +1,82 @@
+//go:build !layer
+
+package main
+
+// local_external_test.go tests what --external tells of the environment that a runtime wants.
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// readVariables reads lines of NAME=VALUE.
+func readVariables(text string) map[string]string {
+	env := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		env[name] = value
+	}
+	return env
+}
+
+func TestExternalRuntimesEnvironmentIsWrittenToAFile(t *testing.T) {
+	directory := inDirectory(t, nil)
+	t.Setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+	t.Setenv("NO_PROXY", "example.org")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "hush")
+	r := newTestLocal(t, localOptions{
+		code:      code{external: true},
+		functions: []string{"orders"},
+		envFile:   "runtime.env",
+	})
+	err := r.local.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("runtime.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, _ := os.Stat("runtime.env")
+	if info.Mode() != 0o600 || strings.Contains(string(text), "hush") {
+		t.Errorf("%v:\n%s", info.Mode(), text)
+	}
+	env := readVariables(string(text))
+	wantVariables(t, env, map[string]string{
+		"AWS_LAMBDA_FUNCTION_NAME":  "orders",
+		"AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/orders",
+		"LAMBDA_TASK_ROOT":          directory,
+		"NO_PROXY":                  "127.0.0.1,example.org,localhost",
+		"no_proxy":                  "127.0.0.1,example.org,localhost",
+		"TZ":                        ":UTC",
+		"HTTPS_PROXY":               "",
+	})
+	api := env["AWS_LAMBDA_RUNTIME_API"]
+	if !regexp.MustCompile(`^127\.0\.0\.1:[0-9]+$`).MatchString(api) {
+		t.Errorf("the Runtime API is at %q", api)
+	}
+	r.out.wait(r, "with the environment in runtime.env; its Runtime API is at "+api)
+}
+
+func TestExternalRuntimesEnvironmentIsPrinted(t *testing.T) {
+	inDirectory(t, nil)
+	r := newTestLocal(t, localOptions{code: code{external: true}})
+	err := r.local.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.out.wait(r, "start the runtime, in a debugger say, with this in its environment:\n")
+	r.out.wait(r, "\n    AWS_LAMBDA_FUNCTION_NAME=function\n")
+	r.out.wait(r, "\n    AWS_LAMBDA_RUNTIME_API=127.0.0.1:")
+	r.out.wait(r, "\n    TZ=:UTC\n")
+}
+
+func TestEnvFileThatCannotBeWrittenIsAnError(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{external: true}, envFile: t.TempDir()})
+	err := r.local.prepare()
+	if err == nil || !strings.Contains(err.Error(), "--env-file: ") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,129 @@
+//go:build !layer
+
+package main
+
+// local_try.go tries what the developer has named before the first event comes: whether a command can be run,
+// and whether a handler's file loads. A command that cannot be run is an error of the command line. A handler
+// that does not load is told in a line, with what it printed; the next event tries again.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	tryTimeout = time.Minute // for a handler to load
+	maxTried   = 16 << 10    // bytes of what it prints that are shown
+)
+
+// checkCommand returns an error if a command cannot be run.
+func checkCommand(argv []string) error {
+	file, err := exec.LookPath(argv[0])
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("there is no command %s on PATH", argv[0])
+	case err != nil && !errors.Is(err, exec.ErrDot):
+		return fmt.Errorf("the command %s cannot be run: %w", argv[0], err)
+	}
+	return checkScript(file)
+}
+
+// checkScript returns an error if file is a script whose first line ends in a carriage return: the kernel
+// takes that for a part of the interpreter's name, and says that the script is not there.
+func checkScript(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil // a program may be run by those who may not read it
+	}
+	defer f.Close()
+	var head [256]byte // as much of the line as Linux reads
+	n, _ := io.ReadFull(f, head[:])
+	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
+	if bytes.HasPrefix(line, []byte("#!")) && bytes.HasSuffix(line, []byte("\r")) {
+		return fmt.Errorf(
+			"the first line of %s ends in a carriage return: save the file with Unix line ends", file)
+	}
+	return nil
+}
+
+// checkShellCommand returns an error if a shell command begins with the path of a script that cannot be run.
+func checkShellCommand(line string) error {
+	first := line
+	words := strings.Fields(line)
+	if len(words) > 0 {
+		first = words[0]
+	}
+	if !strings.Contains(first, "/") || strings.ContainsAny(first, shellCharacters) {
+		return nil // the shell's business
+	}
+	return checkCommand([]string{first})
+}
+
+// try loads the handlers that have a name, one after the other.
+func (l *local) try(ctx context.Context) {
+	l.tryCode(ctx, l.opts.code)
+	for _, pattern := range slices.Sorted(maps.Keys(l.opts.maps)) {
+		l.tryCode(ctx, l.opts.maps[pattern])
+	}
+}
+
+// tryCode loads the handler of a code, if it has one.
+func (l *local) tryCode(ctx context.Context, c code) {
+	if c.handler == "" {
+		return
+	}
+	p, err := l.program(c, "")
+	var printed []byte
+	if err == nil {
+		printed, err = l.load(ctx, p)
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	var lines []string
+	if len(printed) > 0 {
+		lines = strings.Split(strings.TrimRight(string(printed), "\n"), "\n")
+	}
+	l.term.list(fmt.Sprintf("%s does not load: %v; the next event tries again", c.handler, err), lines)
+}
+
+// load has the client of p load the handler, and end. It returns what was printed, and an error if the
+// handler does not load.
+func (l *local) load(ctx context.Context, p *program) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	c := madeUpContext()
+	c.FunctionName = l.onlyFunction()
+	var printed head
+	command := exec.CommandContext(ctx, p.argv[0], append(slices.Clone(p.argv[1:]), "--check")...)
+	command.Dir = p.directory
+	command.Env = l.environment(&request{context: c, program: p})
+	command.Stdout = &printed
+	command.Stderr = &printed
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	command.WaitDelay = killPause
+	err := command.Run()
+	if ctx.Err() != nil {
+		return printed, fmt.Errorf("it took longer than %s", tryTimeout)
+	}
+	return printed, err
+}
+
+// head keeps the first maxTried bytes that are written to it.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	*h = append(*h, p[:min(len(p), maxTried-len(*h))]...)
+	return len(p), nil
+}
