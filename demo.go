@@ -393,7 +393,7 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.say("")
 	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
-	d.say("live-lambda local -- COMMAND, as the README says.")
+	d.say("live-lambda local src/orders.handler, as the README says.")
 	return nil
 }
 

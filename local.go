@@ -116,8 +116,8 @@ func (o *localOptions) addHandlers(f *commandLine) {
 	f.IntVar(&o.maxProcesses, "max-processes", 10,
 		"at most `n` processes of one function; further invocations wait")
 	f.Func("map",
-		"what runs functions of a name, a shell pattern: a HANDLER, a directory with the deployed handler in "+
-			"it, or a shell command: `NAME=...`; may be repeated",
+		"`NAME=...`: what runs functions of this name, a shell pattern: a HANDLER, a directory with the "+
+			"deployed handler in it, or a shell command; may be repeated",
 		o.addMap)
 	f.BoolFunc("inspect",
 		"run handlers with a debugger's port, one process of each: 9229 for Node.js, 5678 for Python "+
@@ -232,6 +232,12 @@ func (l *local) prepare() error {
 	switch {
 	case l.opts.code.external:
 		return l.attachRuntime()
+	case l.opts.code.handler != "":
+		_, file, err := findHandler(".", l.opts.code.handler)
+		if err != nil {
+			return err
+		}
+		l.term.note("running %s, which is in %s", l.opts.code.handler, file)
 	case l.opts.code.ways() == 0 && !l.opts.onlyMapped():
 		directory, err := os.Getwd()
 		if err != nil {

@@ -148,7 +148,7 @@ func (l *local) program(c code, deployed string) (*program, error) {
 		return nil, errors.New(
 			"the extension does not say which handler is deployed: name a HANDLER or a COMMAND")
 	}
-	lang, err := findHandler(directory, handler)
+	lang, _, err := findHandler(directory, handler)
 	if err != nil {
 		return nil, err
 	}
@@ -169,26 +169,26 @@ func (l *local) program(c code, deployed string) (*program, error) {
 }
 
 // findHandler looks for a handler's file below directory. The name may have come with a request, from whoever
-// may publish, so it must not lead out of the directory.
-func findHandler(directory, handler string) (*language, error) {
+// may publish, so it must not lead out of the directory. The file is relative to that.
+func findHandler(directory, handler string) (lang *language, file string, err error) {
 	if !filepath.IsLocal(handler) {
-		return nil, fmt.Errorf("%s leads out of %s, where a HANDLER has to be", handler, directory)
+		return nil, "", fmt.Errorf("%s leads out of %s, where a HANDLER has to be", handler, directory)
 	}
 	var looked []string
 	for _, lang := range []*language{node, python} {
 		files := lang.files(handler)
 		if files == nil {
-			return nil, fmt.Errorf("%s %w", handler, errNoHandler)
+			return nil, "", fmt.Errorf("%s %w", handler, errNoHandler)
 		}
 		for _, file := range files {
 			info, err := os.Stat(filepath.Join(directory, file))
 			if err == nil && info.Mode().IsRegular() {
-				return lang, nil
+				return lang, file, nil
 			}
 		}
 		looked = append(looked, files...)
 	}
-	return nil, fmt.Errorf(
+	return nil, "", fmt.Errorf(
 		"no file for the handler %s in %s: looked for %s", handler, directory, strings.Join(looked, ", "))
 }
 
@@ -378,7 +378,7 @@ func namedHandler(word string) (string, error) {
 			return "", err
 		}
 	}
-	_, err = findHandler(working, handler)
+	_, _, err = findHandler(working, handler)
 	return handler, err
 }
 

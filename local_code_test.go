@@ -104,7 +104,7 @@ func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 		{handler: "src/../../index.handler", err: "leads out of " + directory},
 		{handler: directory + "/index.handler", err: "leads out of " + directory},
 	} {
-		lang, err := findHandler(directory, tt.handler)
+		lang, _, err := findHandler(directory, tt.handler)
 		got := ""
 		if err != nil {
 			got = err.Error()
