@@ -69,8 +69,12 @@ func checkShellCommand(line string) error {
 	return checkCommand([]string{first})
 }
 
-// try loads the handlers that have a name, one after the other.
+// try loads the handlers that have a name, one after the other. In a debug terminal it does not: the debugger
+// would come to a process that ends at once.
 func (l *local) try(ctx context.Context) {
+	if inDebugTerminal() {
+		return
+	}
 	l.tryCode(ctx, l.opts.code)
 	for _, pattern := range slices.Sorted(maps.Keys(l.opts.maps)) {
 		l.tryCode(ctx, l.opts.maps[pattern])
