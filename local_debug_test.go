@@ -185,8 +185,8 @@ func (a *adapter) receive(what string) debugMessage {
 	}
 }
 
-// useDebugpy has handlers below the working directory run by a python3 that has debugpy. Debian's is a package
-// for the python3 of the system, which may not be the one on PATH.
+// useDebugpy has handlers below the working directory run by a python3 that has debugpy. Debian has it as a
+// package for the python3 of the system, which may not be the one on PATH.
 func useDebugpy(t *testing.T) {
 	t.Helper()
 	needs(t, "python3")

@@ -26,10 +26,9 @@ import (
 )
 
 const (
-	waitingLines = 4096     // own lines that may wait for a slow terminal
-	verboseBytes = 4096     // of an event or answer that --verbose prints
-	maxDurations = 100_000  // kept for the summary
-	maxMarked    = 64 << 10 // bytes of a handler's line that are kept until it ends
+	waitingLines = 4096    // own lines that may wait for a slow terminal
+	verboseBytes = 4096    // of an event or answer that --verbose prints
+	maxDurations = 100_000 // kept for the summary
 
 	liveEvery = 250 * time.Millisecond // the live line is written anew
 	endPause  = 10 * time.Millisecond  // for what a handler printed before its answer to come out of the pipe
@@ -65,12 +64,11 @@ type terminal struct {
 
 // chunk is something to write: whole lines of this program's, or what a handler has printed.
 type chunk struct {
-	text    []byte
-	handler bool          // a handler has printed text
-	stderr  bool          // to its standard error
-	end     time.Time     // of the invocation that the line is about, if a handler has answered
-	tick    bool          // there is nothing but the live line to write
-	flush   chan struct{} // closed when all before it has been written
+	text  []byte
+	from  *handlerOutput // a handler has printed text there; nil for a line of this program's
+	end   time.Time      // of the invocation that the line is about, if a handler has answered
+	tick  bool           // there is nothing but the live line to write
+	flush chan struct{}  // closed when all before it has been written
 }
 
 func newTerminal(out, errors *os.File) *terminal {
@@ -144,7 +142,7 @@ type writer struct {
 	t     *terminal
 	live  bool             // there is a live line
 	shown string           // the live line on the screen; "" if there is none now
-	open  bool             // what a handler printed last has not ended its line
+	open  *handlerOutput   // what it has printed last has not ended its line; nil if nothing is so
 	end   []byte           // the line about an end that waits; nil if none does
 	due   <-chan time.Time // when end has waited long enough; nil from then on
 }
@@ -176,7 +174,7 @@ func (w *writer) next() chunk {
 
 // put writes c. The line that waits goes before c if it is due, or if c is another line of this program's.
 func (w *writer) put(c chunk) {
-	ownLine := !c.handler && !c.tick
+	ownLine := c.from == nil && !c.tick
 	endIsDue := w.end != nil && (w.due == nil || ownLine)
 	if endIsDue || !c.tick {
 		w.hide()
@@ -188,7 +186,7 @@ func (w *writer) put(c chunk) {
 	}
 	switch {
 	case c.flush != nil:
-	case c.handler:
+	case c.from != nil:
 		w.putPrinted(c)
 	case !c.end.IsZero():
 		w.end = c.text
@@ -198,24 +196,46 @@ func (w *writer) put(c chunk) {
 	}
 }
 
-// putLine writes a line of this program's own. It begins below a prompt, or whatever else a handler has not
-// ended.
+// putLine writes a line of this program's own.
 func (w *writer) putLine(text []byte) {
-	if w.open && w.live {
-		io.WriteString(w.t.out, "\n")
-		w.open = false
+	if w.open != nil && (w.t.same || w.t.place(w.open) == w.t.out) {
+		w.endLine()
 	}
 	w.t.out.Write(text)
 }
 
-// putPrinted writes what a handler has printed.
+// putPrinted writes what a handler has printed. Once several functions have run, each line is marked with the
+// function's name.
 func (w *writer) putPrinted(c chunk) {
-	out := w.t.out
-	if c.stderr || w.t.json || w.t.silent {
-		out = w.t.errors
+	if w.open != nil && w.open != c.from {
+		w.endLine()
 	}
-	out.Write(c.text)
-	w.open = !bytes.HasSuffix(c.text, []byte{'\n'})
+	text := c.text
+	w.t.mu.Lock()
+	several := w.t.several
+	w.t.mu.Unlock()
+	if several {
+		text = marked(c.from.name, text, w.open != nil)
+	}
+	w.t.place(c.from).Write(text)
+	w.open = nil
+	if !bytes.HasSuffix(text, []byte{'\n'}) {
+		w.open = c.from
+	}
+}
+
+// endLine ends the line that a handler has not ended: something else follows, and begins in column 1.
+func (w *writer) endLine() {
+	io.WriteString(w.t.place(w.open), "\n")
+	w.open = nil
+}
+
+// place returns where what a handler prints on an output goes.
+func (t *terminal) place(o *handlerOutput) io.Writer {
+	if o.stderr || t.json || t.silent {
+		return t.errors
+	}
+	return t.out
 }
 
 // hide takes the live line off the screen.
@@ -228,7 +248,7 @@ func (w *writer) hide() {
 
 // show writes the live line, unless it is on the screen already.
 func (w *writer) show() {
-	if !w.live || w.open {
+	if !w.live || w.open != nil {
 		return
 	}
 	line := w.t.liveLine()
@@ -562,7 +582,7 @@ func (t *terminal) totals() (s summary, median, slowest time.Duration, dropped i
 	n := len(t.durations)
 	if n > 0 {
 		slices.Sort(t.durations)
-		median = t.durations[n/2]
+		median = (t.durations[(n-1)/2] + t.durations[n/2]) / 2
 	}
 	s = summary{
 		Invocations: t.invocations,
@@ -608,65 +628,6 @@ func textOf(b []byte) (text string, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// output returns a writer for what a process of function prints. It passes on bytes as they come; once
-// several functions have run, it passes on lines, each marked with the function's name.
-func (t *terminal) output(function string, stderr bool) io.WriteCloser {
-	return &handlerOutput{t: t, name: nameText(function), stderr: stderr}
-}
-
-// handlerOutput is used by one goroutine.
-type handlerOutput struct {
-	t      *terminal
-	name   string
-	stderr bool
-	line   []byte // the beginning of a line that has not ended
-}
-
-func (o *handlerOutput) Write(p []byte) (int, error) {
-	o.t.mu.Lock()
-	several := o.t.several
-	o.t.mu.Unlock()
-	if !several && len(o.line) == 0 {
-		o.put(bytes.Clone(p))
-		return len(p), nil
-	}
-	o.line = append(o.line, p...)
-	end := bytes.LastIndexByte(o.line, '\n') + 1
-	if len(o.line)-end > maxMarked {
-		end = len(o.line)
-	}
-	if end > 0 {
-		o.mark(o.line[:end])
-		o.line = bytes.Clone(o.line[end:])
-	}
-	return len(p), nil
-}
-
-// put hands text over to the goroutine that writes, and waits for it if need be.
-func (o *handlerOutput) put(text []byte) {
-	o.t.chunks <- chunk{text: text, handler: true, stderr: o.stderr}
-}
-
-// mark writes whole lines, each with the function's name before it.
-func (o *handlerOutput) mark(lines []byte) {
-	var text []byte
-	for line := range bytes.Lines(lines) {
-		text = append(text, o.name...)
-		text = append(text, " | "...)
-		text = append(text, line...)
-	}
-	o.put(text)
-}
-
-// Close writes what has not ended its line.
-func (o *handlerOutput) Close() error {
-	if len(o.line) > 0 {
-		o.mark(append(o.line, '\n'))
-		o.line = nil
-	}
-	return nil
 }
 
 // logHandler makes lines of what the link to AppSync logs.
