@@ -110,13 +110,13 @@ type language struct {
 // https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html
 // https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 var (
-	node = &language{
+	nodeLanguage = &language{
 		name:       "Node.js",
 		extensions: []string{".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"},
 		cut:        strings.Index,
 		debugPort:  9229,
 	}
-	python = &language{
+	pythonLanguage = &language{
 		name:       "Python",
 		extensions: []string{".py", "/__init__.py"},
 		cut:        strings.LastIndex,
@@ -175,7 +175,7 @@ func findHandler(directory, handler string) (lang *language, file string, err er
 		return nil, "", fmt.Errorf("%s leads out of %s, where a HANDLER has to be", handler, directory)
 	}
 	var looked []string
-	for _, lang := range []*language{node, python} {
+	for _, lang := range []*language{nodeLanguage, pythonLanguage} {
 		files := lang.files(handler)
 		if files == nil {
 			return nil, "", fmt.Errorf("%s %w", handler, errNoHandler)
@@ -201,7 +201,7 @@ func (lang *language) files(handler string) []string {
 		return nil
 	}
 	module := base[:dot]
-	if lang == python {
+	if lang == pythonLanguage {
 		module = strings.ReplaceAll(module, ".", "/")
 	}
 	var files []string
@@ -214,7 +214,7 @@ func (lang *language) files(handler string) []string {
 // interpreter returns the program that runs this language. Python's is that of the virtual environment of
 // the code or of the shell, if there is one.
 func (lang *language) interpreter(directory string) string {
-	if lang == node {
+	if lang == nodeLanguage {
 		return "node"
 	}
 	for _, environment := range virtualEnvironments(directory) {
@@ -251,7 +251,7 @@ func virtualEnvironments(directory string) []string {
 // https://github.com/microsoft/debugpy#debugpy-cli-usage
 func (lang *language) debugFlags(port int) []string {
 	address := "127.0.0.1:" + strconv.Itoa(port)
-	if lang == node {
+	if lang == nodeLanguage {
 		return []string{"--inspect=" + address}
 	}
 	return []string{"-m", "debugpy", "--listen", address}
@@ -293,7 +293,7 @@ type clientFiles struct {
 // file returns the path of a language's client.
 func (f *clientFiles) file(lang *language) (string, error) {
 	name, text := "local_node.mjs", nodeClient
-	if lang == python {
+	if lang == pythonLanguage {
 		name, text = "local_python.py", pythonClient
 	}
 	f.mu.Lock()

@@ -79,20 +79,20 @@ func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 		language *language // nil: none is found
 		err      string
 	}{
-		{handler: "index.handler", language: node},
-		{handler: "src/orders.handler", language: node},
-		{handler: "src/orders.api.routes.get", language: node},
-		{handler: "src/old.handler", language: node},
-		{handler: "src/typed.handler", language: node},
-		{handler: "src/module.handler", language: node},
-		{handler: "src/common.handler", language: node},
-		{handler: "src/both.handler", language: node},
-		{handler: "./src/orders.handler", language: node},
-		{handler: "with space/a b.handler", language: node},
-		{handler: "app.lambda_handler", language: python},
-		{handler: "pkg/jobs.handler", language: python},
-		{handler: "pkg.jobs.handler", language: python},
-		{handler: "whole.handler", language: python},
+		{handler: "index.handler", language: nodeLanguage},
+		{handler: "src/orders.handler", language: nodeLanguage},
+		{handler: "src/orders.api.routes.get", language: nodeLanguage},
+		{handler: "src/old.handler", language: nodeLanguage},
+		{handler: "src/typed.handler", language: nodeLanguage},
+		{handler: "src/module.handler", language: nodeLanguage},
+		{handler: "src/common.handler", language: nodeLanguage},
+		{handler: "src/both.handler", language: nodeLanguage},
+		{handler: "./src/orders.handler", language: nodeLanguage},
+		{handler: "with space/a b.handler", language: nodeLanguage},
+		{handler: "app.lambda_handler", language: pythonLanguage},
+		{handler: "pkg/jobs.handler", language: pythonLanguage},
+		{handler: "pkg.jobs.handler", language: pythonLanguage},
+		{handler: "whole.handler", language: pythonLanguage},
 		{handler: "folder.js", err: "no file for the handler folder.js"},
 		{handler: "services/pay.handler",
 			err: "looked for services/pay.js, services/pay.mjs, services/pay.cjs, "},
@@ -226,7 +226,7 @@ func TestVirtualEnvironmentOfTheCodeComesFirst(t *testing.T) {
 		{directory: outside, want: "python3"},
 	} {
 		t.Setenv("VIRTUAL_ENV", tt.active)
-		got := python.interpreter(tt.directory)
+		got := pythonLanguage.interpreter(tt.directory)
 		if got != tt.want {
 			t.Errorf("in %s with VIRTUAL_ENV=%s: %s, want %s", tt.directory, tt.active, got, tt.want)
 		}
@@ -289,7 +289,7 @@ func TestClientsAreFilesWhileTheyAreNeeded(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var f clientFiles
 	for range 2 {
-		file, err := f.file(node)
+		file, err := f.file(nodeLanguage)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestClientsAreFilesWhileTheyAreNeeded(t *testing.T) {
 		}
 		os.RemoveAll(filepath.Dir(file))
 	}
-	file, err := f.file(python)
+	file, err := f.file(pythonLanguage)
 	if err != nil {
 		t.Fatal(err)
 	}
