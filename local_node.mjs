@@ -42,9 +42,10 @@ async function main() {
   process.on('uncaughtException', (error) => die(error, error, exitUncaught));
   process.on('unhandledRejection', (reason) => die(unhandledRejection(reason), reason, exitUnhandled));
   process.on('beforeExit', () => {
-    const call = whenIdle;
-    whenIdle = null;
-    call?.();
+    if (whenIdle !== null) {
+      setImmediate(whenIdle); // promises do not go on from here: that takes an event of the loop
+      whenIdle = null;
+    }
   });
   defineGlobals();
   let handler;
@@ -94,8 +95,7 @@ function endServing(error) {
 // one. shown is what the developer gets to see.
 async function die(error, shown, status) {
   if (ending) {
-    report(shown); // the first one has told the caller
-    return;
+    return; // the first one counts. Others may come of telling it, if nobody reads standard error any more.
   }
   ending = true;
   try {
@@ -667,12 +667,11 @@ function parseHeader(text, name) {
   }
 }
 
-// hasCallbacks reports whether a handler runs with callbacks, and with all the waiting for the event loop that
-// goes with them. Lambda has taken them away with Node.js 24, where it refuses a handler whose third parameter
-// is a callback. Such a handler has one here.
-function hasCallbacks(handler) {
+// waitsForEventLoop reports whether the function's runtime has callbacks, and all the waiting for the event
+// loop that goes with them. Lambda has taken them away with Node.js 24.
+function waitsForEventLoop() {
   const runtime = /nodejs(\d+)/.exec(process.env.AWS_EXECUTION_ENV);
-  return runtime === null || Number(runtime[1]) < 24 || handler.length > 2;
+  return runtime === null || Number(runtime[1]) < 24;
 }
 
 // runBuffered calls a handler that returns its response, and posts that.
@@ -682,7 +681,8 @@ async function runBuffered(handler, invocation) {
   try {
     const event = JSON.parse(invocation.body);
     const context = invocation.context();
-    if (hasCallbacks(handler)) {
+    // With Node.js 24 Lambda refuses a handler whose third parameter is a callback. Here it has one all the same.
+    if (waitsForEventLoop() || handler.length > 2) {
       const { callback, returned, outcome } = addCallbacks(context);
       try {
         returned(handler(event, context, callback));
@@ -759,7 +759,7 @@ async function runStreaming(handler, invocation) {
   try {
     const event = JSON.parse(invocation.body);
     const context = invocation.context();
-    if (hasCallbacks(handler)) {
+    if (waitsForEventLoop()) {
       context.callbackWaitsForEmptyEventLoop = true;
     }
     // Lambda lets a function time out whose event loop empties before its stream has ended. There is nothing to
@@ -891,6 +891,7 @@ class ResponseStream extends Writable {
       Trailer: `${errorTypeTrailer}, ${errorBodyTrailer}`,
     }));
     this.socket = api.socket;
+    this.socket.unref(); // until the handler has ended the stream, it is the handler that keeps the process alive
     const refused = ({ status, body }) => {
       if (!this.ended) {
         this.destroy(new Error(`the Runtime API has refused the response: ${status} ${body}`));
@@ -920,6 +921,7 @@ class ResponseStream extends Writable {
   // finish ends the request.
   finish(done) {
     this.ended = true;
+    this.socket.ref();
     this.socket.write(`0\r\n${this.trailers}\r\n`, done);
   }
 

@@ -5,20 +5,20 @@ _HANDLER names, asks for one event after another, and answers each with what the
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 With --check it only loads the handler, and says whether that works.
 
-A handler is to see what it sees on Lambda: what AWS documents, and else what AWS's own client does
-(https://github.com/aws/aws-lambda-python-runtime-interface-client, 4.0.1, with simplejson 3.20). It differs on
+A handler is to see what it sees on Lambda: what AWS documents, and else what AWS's own client does, which is
+https://github.com/aws/aws-lambda-python-runtime-interface-client 4.0.1 with simplejson 3.20. It differs on
 purpose in these:
-- AWS's client writes lines of its own to the log, with carriage returns in place of line feeds. This one prints
-  what the handler prints, and the trace of an error that nobody has caught, as Python would.
+- AWS's client writes lines of its own to the log, with carriage returns in place of line feeds. This one
+  prints what the handler prints, and the trace of an error that nobody has caught, as Python would.
 - Its own frames are left out of traces.
 - AWS's client dies if a response is refused, because it is too large for instance. This one goes on.
 - The types of errors go into a header as well.
 - There are no SnapStart hooks, and there is one event at a time.
 
 It starts in little more time than an empty file does. So what takes long to import is imported in the
-functions that need it. Most of what is left is the time in which Python compiles this file. A file with the two
-lines `import local_python` and `local_python.main()`, in the same directory, spares that: Python keeps what it
-compiles of a module that is imported.
+functions that need it. Most of what is left is the time in which Python compiles this file. A file with the
+two lines `import local_python` and `local_python.main()`, in the same directory, spares that: Python keeps
+what it compiles of a module that is imported.
 """
 
 import _socket  # the socket module itself takes more time than all the rest here, for what is not needed
@@ -115,14 +115,21 @@ def own_file():
 own_path = []  # sys.path without the function's directory
 
 
+# What AWS's client has loaded before the handler, but for what Python has loaded by itself.
+OWN_MODULES = frozenset((
+    "collections contextlib copyreg decimal enum functools json keyword linecache logging math numbers"
+    " operator re reprlib string textwrap threading token tokenize traceback types warnings weakref"
+).split())
+
+
 class OwnModules:
-    """Finds the modules that AWS's client has loaded before the handler: they are Python's own, even if the
-    function's directory has others of these names. Logging is set up when somebody imports it, because most
-    of the time that a handler takes to start would go into that.
+    """Finds these modules where Python has them, even if the function's directory has others of these names:
+    those would come too late on Lambda. Logging is set up when somebody imports it, because most of the time
+    that a handler takes to start would go into that.
     """
 
     def find_spec(self, name, path=None, target=None):
-        if name not in ("json", "logging", "traceback"):
+        if name not in OWN_MODULES:
             return None
         spec = PathFinder.find_spec(name, own_path)
         if name == "logging" and spec:
@@ -315,11 +322,42 @@ def parse_header(value, name):
 # ---- JSON, as simplejson writes it for AWS's client
 
 
+# Only these: classes that derive from them may be named tuples.
+PLAIN_TYPES = frozenset((str, int, float, bool, type(None)))
+
+
 def to_json(value):
+    import json
     from json import encoder
 
-    quote = encoder.encode_basestring_ascii if ascii_only() else encoder.encode_basestring
+    escaped = ascii_only()
+    if is_plain(value, 300):
+        return json.dumps(value, ensure_ascii=escaped)
+    quote = encoder.encode_basestring_ascii if escaped else encoder.encode_basestring
     return encode(value, quote, set())
+
+
+def is_plain(value, depth):
+    """Reports whether Python's own json, which is faster, writes the same as encode. It does not look deeper
+    than depth: value may be circular.
+    """
+    if type(value) in PLAIN_TYPES:
+        return True
+    if depth == 0:
+        return False
+    if type(value) is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                return False
+            if type(item) not in PLAIN_TYPES and not is_plain(item, depth - 1):
+                return False
+        return True
+    if type(value) in (list, tuple):
+        for item in value:
+            if type(item) not in PLAIN_TYPES and not is_plain(item, depth - 1):
+                return False
+        return True
+    return False
 
 
 def ascii_only():
@@ -581,7 +619,7 @@ class RuntimeAPI:
         return {"Content-Type": "application/json", "Lambda-Runtime-Function-Error-Type": error_type}
 
     def post(self, request, what, headers, body):
-        """Answers a request. If the answer is refused, the caller is told, and there is nothing to do here."""
+        """Answers a request. If the answer is refused, the caller is told, and nothing is to be done here."""
         invocation_id = request.get("lambda-runtime-invocation-id")
         if invocation_id:
             headers["Lambda-Runtime-Invocation-Id"] = invocation_id
@@ -680,8 +718,8 @@ def set_output():
 
 
 def write_line(text):
-    """Writes what is one entry of the log on Lambda. Outside Lambda AWS's client, too, logs to standard output.
-    Logging and printing then stay in order, also where a handler redirects its output.
+    """Writes what is one entry of the log on Lambda. It goes to standard output, as it does with AWS's client
+    outside Lambda. So logging and printing stay in order, even if a handler redirects its output.
     """
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
