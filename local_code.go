@@ -290,14 +290,18 @@ type clientFiles struct {
 	directory string     // "" until one is needed
 }
 
-// file returns the path of a language's client.
+// startPython is the program that runs Python's client: Python keeps what it has compiled of a module, not of
+// a program.
+const startPython = "import local_python\nlocal_python.main()\n"
+
+// file returns the path of the program that runs a language's client.
 func (f *clientFiles) file(lang *language) (string, error) {
-	name, text := "local_node.mjs", nodeClient
-	if lang == pythonLanguage {
-		name, text = "local_python.py", pythonClient
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	name := "local_node.mjs"
+	if lang == pythonLanguage {
+		name = "start_python.py"
+	}
 	file := filepath.Join(f.directory, name)
 	if f.directory != "" {
 		_, err := os.Stat(file)
@@ -305,16 +309,16 @@ func (f *clientFiles) file(lang *language) (string, error) {
 			return file, nil
 		}
 	}
-	err := f.write(name, text)
+	err := f.write()
 	if err != nil {
 		return "", fmt.Errorf("cannot write the client that runs %s handlers: %w", lang.name, err)
 	}
 	return filepath.Join(f.directory, name), nil
 }
 
-// write writes a client into the directory. It makes one if there is none yet, or none any more: systems
+// write writes the clients into a directory. It makes one if there is none yet, or none any more: systems
 // clean up the directories of temporary files. f.mu is held.
-func (f *clientFiles) write(name string, text []byte) error {
+func (f *clientFiles) write() error {
 	_, err := os.Stat(f.directory)
 	if f.directory == "" || errors.Is(err, fs.ErrNotExist) {
 		f.directory, err = os.MkdirTemp("", "live-lambda-")
@@ -322,7 +326,18 @@ func (f *clientFiles) write(name string, text []byte) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(f.directory, name), text, 0o600)
+	files := map[string][]byte{
+		"local_node.mjs":  nodeClient,
+		"local_python.py": pythonClient,
+		"start_python.py": []byte(startPython),
+	}
+	for name, text := range files {
+		err := os.WriteFile(filepath.Join(f.directory, name), text, 0o600)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remove removes the files.

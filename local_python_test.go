@@ -104,8 +104,9 @@ func TestPythonResponsesAreLambdas(t *testing.T) {
 		},
 		{
 			name: "subclasses_are_what_they_derive_from",
-			module: "import collections, enum\nclass E(str, enum.Enum):\n\tA = 'a'\nclass " +
-				"N(enum.IntEnum):\n\tB = 2\n",
+			module: "import collections, enum\n" +
+				"class E(str, enum.Enum):\n\tA = 'a'\n" +
+				"class N(enum.IntEnum):\n\tB = 2\n",
 			handler: `return [E.A, N.B, {N.B: E.A}, collections.OrderedDict(a=1), collections.Counter("aa")]`,
 			body:    `["a", 2, {"2": "a"}, {"a": 1}, {"a": 2}]`,
 		},
@@ -249,27 +250,29 @@ func TestPythonEventsThatCannotBeReadAreErrors(t *testing.T) {
 	})
 }
 
+// pythonMyError is a class that does not call the one that it derives from.
+const pythonMyError = `class MyError(Exception):
+	def __init__(self, message):
+		self.message = message
+`
+
 func TestPythonErrorsAreLambdas(t *testing.T) {
 	runPythonCases(t, []string{python312}, []pythonCase{
 		{
-			name: "aws_custom_exception",
-			module: "class MyError(Exception):\n\tdef __init__(self, message):\n\t\tself.message = " +
-				"message\n",
-			handler:   `raise MyError("My error")`,
+			name:      "aws_custom_exception",
+			module:    pythonMyError,
+			handler:   `raise MyError("bad")`,
 			errorType: "MyError",
-			message:   "My error",
+			message:   "bad",
 			trace: []string{
-				"  File \"ROOT/aws_custom_exception.py\", line 5, in handler\n    raise MyError(\"My " +
-					"error\")\n"},
+				"  File \"ROOT/aws_custom_exception.py\", line 5, in handler\n    raise MyError(\"bad\")\n"},
 			printed: "Traceback (most recent call last):\n" + pythonDispatched +
-				"  File \"ROOT/aws_custom_exception.py\", line 5, in handler\n    raise MyError(\"My " +
-				"error\")\n" +
-				"aws_custom_exception.MyError: My error\n",
+				"  File \"ROOT/aws_custom_exception.py\", line 5, in handler\n    raise MyError(\"bad\")\n" +
+				"aws_custom_exception.MyError: bad\n",
 		},
 		{
-			name: "aws_custom_empty_error_message",
-			module: "class MyError(Exception):\n\tdef __init__(self, message):\n\t\tself.message = " +
-				"message\n",
+			name:      "aws_custom_empty_error_message",
+			module:    pythonMyError,
 			handler:   `raise MyError("")`,
 			errorType: "MyError",
 			message:   "",
