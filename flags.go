@@ -146,6 +146,10 @@ func (f *commandLine) help() {
 			usage += " (default " + g.DefValue + ")"
 		}
 		name := strings.TrimSpace(g.Name + " " + value)
+		optional, isBool := g.Value.(interface{ IsBoolFlag() bool })
+		if value != "" && isBool && optional.IsBoolFlag() {
+			name = g.Name + "[=" + value + "]"
+		}
 		fmt.Fprintf(f.console.out, "%s  --%s\n        %s\n", heading, name, usage)
 		heading = ""
 	})

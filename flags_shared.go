@@ -7,7 +7,8 @@ package main
 //
 //	{"stack": "dev", "watch": true, "map": {"orders-*": "services/orders", "pay": "go run ./pay"}}
 //
-// The command line wins over the file, and so do the variables that stand for flags.
+// The command line wins over the file, and so do the variables that stand for flags. The API is one thing: if
+// any of the flags that say which one it is, or their variables, is set, the file's are left out.
 
 import (
 	"bytes"
@@ -33,6 +34,7 @@ var notShared = map[string]string{
 	"config":   "it names this file",
 	"env-file": "it is for one developer's debugger",
 	"external": "it is for one developer's debugger",
+	"inspect":  "it is for one developer's debugger",
 	"port":     "it is for one developer's debugger",
 }
 
@@ -40,14 +42,15 @@ var notShared = map[string]string{
 type sharedFlags struct {
 	file    string   // its name; "": none is read
 	all     bool     // the command has all flags that may be in the file, so that another key is an error
+	except  []string // flags that mean something else to the command than to local
 	handler string   // as on a command line
 	command []string // as on a command line, after --
 	used    []string // keys that were not overridden
 }
 
-// addShared has the command read the file. all is as in sharedFlags.
-func (f *commandLine) addShared(all bool) {
-	f.shared = &sharedFlags{all: all}
+// addShared has the command read the file. all and except are as in sharedFlags.
+func (f *commandLine) addShared(all bool, except ...string) {
+	f.shared = &sharedFlags{all: all, except: except}
 	f.StringVar(&f.shared.file, "config", sharedFile,
 		"read flags that a team shares from this `file`; with an empty name from none")
 }
@@ -67,13 +70,7 @@ func (f *commandLine) readShared() error {
 	if s == nil || s.file == "" {
 		return nil
 	}
-	set := map[string]bool{}
-	f.Visit(func(g *flag.Flag) { set[g.Name] = true })
-	for _, a := range apiFlags {
-		if os.Getenv(a.variable) != "" {
-			set[a.name] = true
-		}
-	}
+	set := f.alreadySet()
 	values, err := readSharedFile(s.file)
 	if errors.Is(err, fs.ErrNotExist) && !set["config"] {
 		return nil
@@ -93,6 +90,31 @@ func (f *commandLine) readShared() error {
 	return nil
 }
 
+// alreadySet returns the flags that the command line or the environment sets, and those that belong together
+// with one of these.
+func (f *commandLine) alreadySet() map[string]bool {
+	set := map[string]bool{}
+	for _, name := range f.shared.except {
+		set[name] = true
+	}
+	f.Visit(func(g *flag.Flag) { set[g.Name] = true })
+	if os.Getenv("AWS_PROFILE") != "" || os.Getenv("AWS_ACCESS_KEY_ID") != "" {
+		set["profile"] = true
+	}
+	for _, a := range apiFlags {
+		if os.Getenv(a.variable) != "" {
+			set[a.name] = true
+		}
+	}
+	// Stage and namespace are parts of an API's use, the others say which one it is.
+	api := []string{"stack", "host", "realtime-host", "region", "protocol"}
+	named := slices.ContainsFunc(api, func(name string) bool { return set[name] })
+	for _, name := range api {
+		set[name] = named
+	}
+	return set
+}
+
 // readSharedFile reads the file, a JSON object.
 func readSharedFile(name string) (map[string]any, error) {
 	f, err := os.Open(name)
@@ -107,8 +129,10 @@ func readSharedFile(name string) (map[string]any, error) {
 	if len(text) > maxShared {
 		return nil, fmt.Errorf("%s is larger than %s", name, bytesText(maxShared))
 	}
-	if !json.Valid(text) {
-		return nil, fmt.Errorf("%s is not JSON", name)
+	var valid json.RawMessage
+	err = json.Unmarshal(text, &valid)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not JSON: %w", name, err)
 	}
 	var values map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -128,17 +152,23 @@ func (f *commandLine) takeShared(key string, value any) error {
 	}
 	reason := notShared[key]
 	if reason != "" {
-		return errors.New("does not belong into this file: " + reason)
+		return errors.New("does not belong in this file: " + reason)
 	}
 	switch key {
 	case "handler":
 		if len(texts) != 1 {
-			return errors.New("not a text")
+			return errors.New("must be a string")
 		}
 		f.shared.handler = texts[0]
+		f.shared.used = append(f.shared.used, key)
 		return nil
 	case "command":
+		_, list := value.([]any)
+		if !list {
+			return errors.New("must be a list of strings, the program and its arguments")
+		}
 		f.shared.command = texts
+		f.shared.used = append(f.shared.used, key)
 		return nil
 	}
 	if f.Lookup(key) == nil {
@@ -157,8 +187,8 @@ func (f *commandLine) takeShared(key string, value any) error {
 	return nil
 }
 
-// sharedTexts returns a value as the texts that would follow the flag on a command line: that of a text,
-// number or truth value, each of a list, or NAME=TEXT for each field of an object.
+// sharedTexts returns a value as the texts that would follow the flag on a command line: that of a string,
+// a number, true or false, each of a list, or NAME=TEXT for each field of an object.
 func sharedTexts(value any) ([]string, error) {
 	switch v := value.(type) {
 	case string:
@@ -172,13 +202,13 @@ func sharedTexts(value any) ([]string, error) {
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			text, ok := v[name].(string)
 			if !ok {
-				return nil, fmt.Errorf("%s: not a text", name)
+				return nil, fmt.Errorf("%s: must be a string", name)
 			}
 			texts = append(texts, name+"="+text)
 		}
 		return texts, nil
 	}
-	return nil, errors.New("not a text, number, truth value, list or object")
+	return nil, errors.New("must be a string, a number, true, false, a list or an object")
 }
 
 // sharedList returns the texts of a list.
@@ -187,7 +217,7 @@ func sharedList(values []any) ([]string, error) {
 	for _, value := range values {
 		text, ok := value.(string)
 		if !ok {
-			return nil, errors.New("not a list of texts")
+			return nil, errors.New("must be a list of strings")
 		}
 		texts = append(texts, text)
 	}

@@ -53,7 +53,7 @@ func TestSharedFileSetsFlags(t *testing.T) {
 		len(o.maps) != 2 {
 		t.Errorf("read maps %v", o.maps)
 	}
-	want := []string{"function", "map", "max-processes", "stack", "stage", "watch"}
+	want := []string{"function", "handler", "map", "max-processes", "stack", "stage", "watch"}
 	if !slices.Equal(f.shared.used, want) {
 		t.Errorf("it says that it used %q, want %q", f.shared.used, want)
 	}
@@ -99,20 +99,25 @@ func TestSharedFileThatIsWrongSaysHow(t *testing.T) {
 		`{`:               "live-lambda.json is not JSON",
 		`[1]`:             "live-lambda.json is not a JSON object of flags",
 		`{"stak": "dev"}`: "live-lambda.json: stak: there is no flag of that name",
-		`{"api-key": "da2-secret"}`: "api-key: does not belong into this file: it is a secret; set " +
+		`{"api-key": "da2-secret"}`: "api-key: does not belong in this file: it is a secret; set " +
 			"LIVE_LAMBDA_APPSYNC_API_KEY",
-		`{"external": true}`:     "external: does not belong into this file",
+		`{"inspect": true}`:      "inspect: does not belong in this file",
+		`{"external": true}`:     "external: does not belong in this file",
 		`{"max-processes": "x"}`: "live-lambda.json: max-processes: ",
 		`{"max-processes": 0}`:   "--max-processes is not from 1 to",
-		`{"function": [1]}`:      "function: not a list of texts",
-		`{"map": {"a": 1}}`:      "map: a: not a text",
+		`{"function": [1]}`:      "function: must be a list of strings",
+		`{"map": {"a": 1}}`:      "map: a: must be a string",
 		`{"map": {"a": "x.handler"}}`: "live-lambda.json: map: x.handler is no " +
 			"directory and no command",
-		`{"stack": null}`: "stack: not a text, number, truth value, " +
-			"list or object",
-		`{"handler": "x.handler"}`:                           "no file for the handler x.handler",
-		`{"handler": ["a", "b"]}`:                            "handler: not a text",
-		`{"command": ["nosuch"]}`:                            "there is no command nosuch on PATH",
+		`{"stack": null}`: "stack: must be a string, a number, true, " +
+			"false, a list or an object",
+		`{"handler": "x.handler"}`: "live-lambda.json: no file for the handler " +
+			"x.handler",
+		`{"handler": ["a", "b"]}`: "handler: must be a string",
+		`{"command": "sh run.sh"}`: "command: must be a list of strings, the " +
+			"program and its arguments",
+		`{"command": ["nosuch"]}`: "live-lambda.json: there is no command " +
+			"nosuch on PATH",
 		`{"stack":"` + strings.Repeat("x", maxShared) + `"}`: "live-lambda.json is larger than 1.0 MB",
 	} {
 		_, _, said := sharedCommandLine(t, text)
@@ -122,7 +127,7 @@ func TestSharedFileThatIsWrongSaysHow(t *testing.T) {
 	}
 }
 
-// They have fewer flags than local, which says what is misspelled.
+// Commands with fewer flags leave misspelled keys to local.
 func TestOtherCommandsTakeWhatTheyKnowOfTheSharedFile(t *testing.T) {
 	inDirectory(t, map[string]string{
 		sharedFile: `{"stack": "dev", "max-processes": 2, "handler": "a.handler"}`,
@@ -136,5 +141,37 @@ func TestOtherCommandsTakeWhatTheyKnowOfTheSharedFile(t *testing.T) {
 	_, _, ok := f.parse(nil)
 	if !ok || o.maxProcesses != 2 || f.shared.handler != "a.handler" {
 		t.Errorf("%d processes, %q, said %q", o.maxProcesses, f.shared.handler, out.String())
+	}
+}
+
+// The API is named as a whole: a team's host and one's own stack do not go together.
+func TestSharedFileNamesNoAPIBesideAnotherOne(t *testing.T) {
+	inDirectory(t, nil)
+	_, f, said := sharedCommandLine(
+		t, `{"host": "team.example.com", "region": "r", "stage": "s"}`, "--stack", "own")
+	if said != "" || f.stack != "own" || f.variables[hostVariable] != "" ||
+		f.variables[regionVariable] != "" {
+		t.Errorf("stack %q, variables %v, said %q", f.stack, f.variables, said)
+	}
+	if f.variables["LIVE_LAMBDA_STAGE"] != "s" {
+		t.Errorf("the stage is %q", f.variables["LIVE_LAMBDA_STAGE"])
+	}
+	t.Setenv("AWS_PROFILE", "own")
+	t.Setenv(hostVariable, "own.example.com")
+	_, f, _ = sharedCommandLine(t, `{"stack": "team", "profile": "team"}`)
+	if f.stack != "" || f.profile != "" {
+		t.Errorf("stack %q, profile %q", f.stack, f.profile)
+	}
+}
+
+func TestSharedFileMayTurnOffWhatIsOff(t *testing.T) {
+	inDirectory(t, nil)
+	o, _, said := sharedCommandLine(t, `{"watch": false}`)
+	if o.watch || len(o.globs) > 0 || said != "" {
+		t.Errorf("watch %t %q, said %q", o.watch, o.globs, said)
+	}
+	o, _, said = sharedCommandLine(t, `{"watch": true}`, "--watch=false", "--inspect=false")
+	if o.watch || o.inspect || len(o.globs) > 0 || said != "" {
+		t.Errorf("watch %t %q, inspect %t, said %q", o.watch, o.globs, o.inspect, said)
 	}
 }

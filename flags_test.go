@@ -102,7 +102,7 @@ func TestHelpHasEveryFlag(t *testing.T) {
 		"attach": "api-key attach-policy host layer namespace profile protocol realtime-host region " +
 			"set stack stage yes",
 		"detach": "profile yes",
-		"doctor": "api-key host namespace profile protocol realtime-host region stack stage",
+		"doctor": "api-key config host namespace profile protocol realtime-host region stack stage",
 	} {
 		long, short := f.run(command, "--help"), f.run(command, "-h")
 		if long.status != 0 || long.err != "" || long != short {
@@ -173,7 +173,10 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "local --host a --external -- sh", status: 2, want: "--external starts no command"},
 		{args: "local --host a -- nosuchcommand", status: 2,
 			want: "there is no command nosuchcommand on PATH"},
-		{args: "local --host a --env-file x -- sh", status: 2, want: "--env-file goes with --external"},
+		{args: "local --host a --env-file x -- sh", status: 2,
+			want: "--env-file and --port go with --external"},
+		{args: "local --host a --port 7 -- sh", status: 2, want: "--env-file and --port go with --external"},
+		{args: "local --host a --external --port 70000", status: 2, want: "--port is not from 0 to 65535"},
 		{args: "local --host a --inspect=x -- sh", status: 2, want: "not a port"},
 		{args: "local --host a --inspect=70000 -- sh", status: 2, want: "not a port"},
 		{args: "local --config /nonexistent", status: 2, want: "no such file"},

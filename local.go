@@ -89,6 +89,7 @@ func (t *console) local(args []string) int {
 	if len(f.shared.used) > 0 {
 		term.note("flags from %s: %s", f.shared.file, strings.Join(f.shared.used, ", "))
 	}
+	o.region = api.region
 	l := newLocal(o.localOptions, term)
 	return l.serve(newSubscriber(client, l), o.watch, o.globs)
 }
@@ -139,8 +140,11 @@ func (o *localOptions) take(f *commandLine, words []string) error {
 	}
 	o.profile = f.profile
 	o.debugged = o.inspect || inDebugTerminal()
-	if o.envFile != "" && !o.code.external {
-		return errors.New("--env-file goes with --external")
+	if (o.envFile != "" || o.port != 0) && !o.code.external {
+		return errors.New("--env-file and --port go with --external")
+	}
+	if o.port < 0 || o.port > 65535 {
+		return errors.New("--port is not from 0 to 65535")
 	}
 	if o.maxProcesses < 1 || o.maxProcesses > allProcesses {
 		return fmt.Errorf("--max-processes is not from 1 to %d", allProcesses)
@@ -151,19 +155,19 @@ func (o *localOptions) take(f *commandLine, words []string) error {
 	return nil
 }
 
-// addGlob takes the value of --watch, which is "true" if it has none.
+// addGlob takes the value of --watch, which is "true" if it has none, and may be "false".
 func (o *localFlags) addGlob(value string) error {
-	o.watch = true
-	if value != "true" {
+	o.watch = value != "false"
+	if value != "true" && value != "false" {
 		o.globs = append(o.globs, value)
 	}
 	return nil
 }
 
-// addInspect takes the value of --inspect, which is "true" if it has none.
+// addInspect takes the value of --inspect, which is "true" if it has none, and may be "false".
 func (o *localOptions) addInspect(value string) error {
-	o.inspect = true
-	if value == "true" {
+	o.inspect = value != "false"
+	if value == "true" || value == "false" {
 		return nil
 	}
 	port, err := strconv.ParseUint(value, 10, 16)
@@ -209,6 +213,7 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	err := l.prepare()
 	if err != nil {
 		l.term.note("%v", err)
+		l.close()
 		return 1
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -14,13 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -46,12 +44,22 @@ type code struct {
 func (c *code) take(f *commandLine, words []string) error {
 	c.command = f.command
 	if len(words) == 0 && c.ways() == 0 && f.shared != nil {
-		words = f.shared.words()
 		c.command = f.shared.command
+		err := c.takeWords(f.shared.words())
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.shared.file, err)
+		}
+		return nil
 	}
+	return c.takeWords(words)
+}
+
+// takeWords completes c, which may have a command, with words, of which one may be a HANDLER.
+func (c *code) takeWords(words []string) error {
 	switch {
 	case len(words) > 1:
-		return fmt.Errorf("there is no use for %q; a command goes after --, a GLOB after --watch=", words[1])
+		return fmt.Errorf(
+			"there is no use for %q; a command goes after --, a value of a flag after its =", words[1])
 	case c.ways() > 1:
 		return errors.New("--external starts no command")
 	case len(words) == 1 && c.ways() > 0:
@@ -100,26 +108,27 @@ func (p *program) line() []string {
 type language struct {
 	name       string
 	extensions []string // of files, in the order in which they are tried
-	cut        func(base, separator string) int
-	debugPort  int // that debuggers of this language expect
+	debugPort  int      // that debuggers of this language expect
+
+	// splitAt finds the dot in a handler's last path element that stands before the function's name. Lambda's
+	// runtime of Node.js takes the first, because a function may be in an object, that of Python the last,
+	// because a module may be in a package.
+	// https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html
+	// https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
+	splitAt func(base, separator string) int
 }
 
-// Both cut a handler's last path element in the name of its module and the function's name, as Lambda's
-// runtimes do: Node.js at the first dot, for functions may be in an object, Python at the last, for modules
-// may be in a package.
-// https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html
-// https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 var (
 	nodeLanguage = &language{
 		name:       "Node.js",
-		extensions: []string{".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"},
-		cut:        strings.Index,
+		extensions: []string{"/index.js", ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"},
+		splitAt:    strings.Index,
 		debugPort:  9229,
 	}
 	pythonLanguage = &language{
 		name:       "Python",
 		extensions: []string{".py", "/__init__.py"},
-		cut:        strings.LastIndex,
+		splitAt:    strings.LastIndex,
 		debugPort:  5678,
 	}
 )
@@ -129,7 +138,7 @@ var errNoHandler = errors.New("is no HANDLER, a path and a function's name like 
 
 // program returns what runs events of a function that is deployed with that handler. It returns no error and
 // no program for external code.
-func (l *local) program(c code, deployed string) (*program, error) {
+func (l *local) program(c code, function, deployed string) (*program, error) {
 	directory, err := filepath.Abs(c.directory)
 	if err != nil {
 		return nil, err
@@ -146,7 +155,11 @@ func (l *local) program(c code, deployed string) (*program, error) {
 	}
 	if handler == "" {
 		return nil, errors.New(
-			"the extension does not say which handler is deployed: name a HANDLER or a COMMAND")
+			"it is not known which handler is deployed: set _HANDLER, or name a HANDLER or a COMMAND")
+	}
+	if c.handler == "" && !own(handler) {
+		return nil, fmt.Errorf(
+			"the deployed handler %s is not in a file of your own: name a HANDLER or a COMMAND", handler)
 	}
 	lang, _, err := findHandler(directory, handler)
 	if err != nil {
@@ -163,13 +176,25 @@ func (l *local) program(c code, deployed string) (*program, error) {
 		language:  lang,
 	}
 	if l.opts.inspect {
-		p.debugPort = l.debugPorts.of(directory+"\n"+handler, lang)
+		p.debugPort, err = l.debugPorts.of(function, lang)
 	}
-	return p, nil
+	return p, err
 }
 
-// findHandler looks for a handler's file below directory. The name may have come with a request, from whoever
-// may publish, so it must not lead out of the directory. The file is relative to that.
+// own reports whether a handler's name leads neither into node_modules nor into a hidden directory. A name
+// that comes with a request, from whoever may publish, has the file that it names run.
+func own(handler string) bool {
+	for element := range strings.SplitSeq(filepath.ToSlash(handler), "/") {
+		hidden := strings.HasPrefix(element, ".") && element != "."
+		if hidden || element == "node_modules" {
+			return false
+		}
+	}
+	return true
+}
+
+// findHandler looks for a handler's file below directory, out of which its name must not lead. The file is
+// relative to the directory.
 func findHandler(directory, handler string) (lang *language, file string, err error) {
 	if !filepath.IsLocal(handler) {
 		return nil, "", fmt.Errorf("%s leads out of %s, where a HANDLER has to be", handler, directory)
@@ -196,7 +221,7 @@ func findHandler(directory, handler string) (lang *language, file string, err er
 // returns none if the name cannot be a handler's.
 func (lang *language) files(handler string) []string {
 	folder, base := path.Split(handler)
-	dot := lang.cut(base, ".")
+	dot := lang.splitAt(base, ".")
 	if dot <= 0 || dot == len(base)-1 {
 		return nil
 	}
@@ -244,44 +269,6 @@ func virtualEnvironments(directory string) []string {
 		list = append(list, active)
 	}
 	return list
-}
-
-// debugFlags have an interpreter listen for a debugger.
-// https://nodejs.org/en/learn/getting-started/debugging
-// https://github.com/microsoft/debugpy#debugpy-cli-usage
-func (lang *language) debugFlags(port int) []string {
-	address := "127.0.0.1:" + strconv.Itoa(port)
-	if lang == nodeLanguage {
-		return []string{"--inspect=" + address}
-	}
-	return []string{"-m", "debugpy", "--listen", address}
-}
-
-// debugPorts gives each handler a port of its own for its debugger.
-type debugPorts struct {
-	first int // 0: the one that debuggers of the language expect
-
-	mu    sync.Mutex // guards the following
-	ports map[string]int
-}
-
-// of returns the port of one handler, by a name of its own.
-func (d *debugPorts) of(name string, lang *language) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	port := d.ports[name]
-	if port != 0 {
-		return port
-	}
-	port = d.first
-	if port == 0 {
-		port = lang.debugPort
-	}
-	for slices.Contains(slices.Collect(maps.Values(d.ports)), port) {
-		port++
-	}
-	d.ports[name] = port
-	return port
 }
 
 // clientFiles are the clients as files that an interpreter can run.
@@ -374,13 +361,26 @@ func readCode(value string) (code, error) {
 // shellCharacters mean something to a shell, so a word with one of them is for the shell to read.
 const shellCharacters = ";&|<>()$`\\\"'*?[#~=%"
 
-// namedHandler checks a HANDLER of the command line, and makes it relative to the working directory.
+// codeExtensions are those of files in which a handler may be.
+func codeExtensions() []string {
+	return slices.Concat(nodeLanguage.extensions, pythonLanguage.extensions)
+}
+
+// notAHandler says what to write in place of a file's name.
+func notAHandler(file string) error {
+	extension := path.Ext(file)
+	if !slices.Contains(codeExtensions(), extension) {
+		return fmt.Errorf("%s is a file, and no HANDLER; a program goes after --", file)
+	}
+	name := strings.TrimSuffix(file, extension)
+	return fmt.Errorf("%s is a file; a HANDLER names a function in it, as %s.handler does", file, name)
+}
+
+// namedHandler checks a HANDLER that the developer has named, and makes it relative to the working directory.
 func namedHandler(word string) (string, error) {
 	info, err := os.Stat(word)
 	if err == nil && !info.IsDir() {
-		name := strings.TrimSuffix(word, path.Ext(word))
-		return "", fmt.Errorf(
-			"%s is a file; a HANDLER names a function in it, as %s.handler does", word, name)
+		return "", notAHandler(word)
 	}
 	working, err := os.Getwd()
 	if err != nil {
@@ -395,12 +395,4 @@ func namedHandler(word string) (string, error) {
 	}
 	_, _, err = findHandler(working, handler)
 	return handler, err
-}
-
-// inDebugTerminal reports whether this program was started in a terminal whose programs a debugger attaches
-// to by itself, as IDEs have it.
-// https://code.visualstudio.com/docs/nodejs/nodejs-debugging#_auto-attach
-func inDebugTerminal() bool {
-	return os.Getenv("VSCODE_INSPECTOR_OPTIONS") != "" ||
-		strings.Contains(os.Getenv("NODE_OPTIONS"), "--inspect")
 }

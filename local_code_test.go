@@ -7,55 +7,11 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
-
-// needs skips a test if there is no such program on this machine. On a machine that is to run all tests, it
-// fails.
-func needs(t testing.TB, program string) {
-	t.Helper()
-	_, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("there is no %s", program)
-	default:
-		t.Skipf("there is no %s", program)
-	}
-}
-
-// write writes files, by their names, below directory.
-func write(t testing.TB, directory string, files map[string]string) {
-	t.Helper()
-	for name, text := range files {
-		file := filepath.Join(directory, name)
-		err := os.MkdirAll(filepath.Dir(file), 0o755)
-		if err == nil {
-			err = os.WriteFile(file, []byte(text), 0o755)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// inDirectory makes a directory of files the working directory.
-func inDirectory(t *testing.T, files map[string]string) (directory string) {
-	t.Helper()
-	directory, err := filepath.EvalSymlinks(t.TempDir()) // as os.Getwd has it
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, directory, files)
-	t.Chdir(directory)
-	return directory
-}
 
 func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 	directory := inDirectory(t, map[string]string{
@@ -94,8 +50,8 @@ func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 		{handler: "pkg.jobs.handler", language: pythonLanguage},
 		{handler: "whole.handler", language: pythonLanguage},
 		{handler: "folder.js", err: "no file for the handler folder.js"},
-		{handler: "services/pay.handler",
-			err: "looked for services/pay.js, services/pay.mjs, services/pay.cjs, "},
+		{handler: "services/pay.handler", language: nodeLanguage},
+		{handler: "services/mail.handler", err: "looked for services/mail/index.js, services/mail.js, "},
 		{handler: "missing.handler", err: "missing.cts, missing.py, missing/__init__.py"},
 		{handler: "index", err: "is no HANDLER"},
 		{handler: "src/.handler", err: "is no HANDLER"},
@@ -116,24 +72,26 @@ func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 }
 
 func TestHandlerOfTheCommandLineIsCheckedAndMadeRelative(t *testing.T) {
-	directory := inDirectory(t, map[string]string{"src/orders.mjs": ""})
-	for word, want := range map[string]string{
-		"src/orders.handler":              "src/orders.handler",
-		"./src/orders.handler":            "src/orders.handler",
-		directory + "/src/orders.handler": "src/orders.handler",
-		"src/orders.mjs": "src/orders.mjs is a file; a HANDLER names a function in it, as " +
-			"src/orders.handler does",
-		"src":             "is no HANDLER",
-		"src/pay.handler": "no file for the handler src/pay.handler in " + directory,
-		"../" + filepath.Base(directory) + "x/a.handler": "leads out of",
+	directory := inDirectory(t, map[string]string{"src/orders.mjs": "", "run.sh": ""})
+	for _, tt := range []struct{ word, want, err string }{
+		{word: "src/orders.handler", want: "src/orders.handler"},
+		{word: "./src/orders.handler", want: "src/orders.handler"},
+		{word: directory + "/src/orders.handler", want: "src/orders.handler"},
+		{
+			word: "src/orders.mjs",
+			err:  "src/orders.mjs is a file; a HANDLER names a function in it, as src/orders.handler does",
+		},
+		{word: "./run.sh", err: "./run.sh is a file, and no HANDLER; a program goes after --"},
+		{word: "src", err: "is no HANDLER"},
+		{word: "src/pay.handler", err: "no file for the handler src/pay.handler in " + directory},
+		{word: "../other/a.handler", err: "leads out of"},
 	} {
-		handler, err := namedHandler(word)
-		got := handler
-		if err != nil {
-			got = err.Error()
+		handler, err := namedHandler(tt.word)
+		if tt.err == "" && (err != nil || handler != tt.want) {
+			t.Errorf("%s: got %q and %v, want %q", tt.word, handler, err, tt.want)
 		}
-		if !strings.Contains(got, want) {
-			t.Errorf("%s: got %q, want %q", word, got, want)
+		if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			t.Errorf("%s: got %v, want an error with %q", tt.word, err, tt.err)
 		}
 	}
 }
@@ -179,34 +137,6 @@ func TestMapTakesHandlerDirectoryOrCommand(t *testing.T) {
 
 func sameCode(a, b code) bool {
 	return slices.Equal(a.command, b.command) && a.handler == b.handler && a.directory == b.directory
-}
-
-func TestCommandIsTriedBeforeAnythingComes(t *testing.T) {
-	inDirectory(t, map[string]string{
-		"run.sh":     "#!/bin/sh\n",
-		"windows.sh": "#!/bin/sh\r\necho\r\n",
-		"empty":      "",
-	})
-	write(t, ".", map[string]string{"plain": "text"})
-	os.Chmod("plain", 0o644)
-	for command, want := range map[string]string{
-		"sh":           "",
-		"./run.sh":     "",
-		"./empty":      "",
-		"./windows.sh": "windows.sh ends in a carriage return",
-		"./plain":      "./plain cannot be run",
-		"./missing":    "./missing cannot be run",
-		"nosuch":       "there is no command nosuch on PATH",
-	} {
-		err := checkCommand([]string{command})
-		got := ""
-		if err != nil {
-			got = err.Error()
-		}
-		if !strings.Contains(got, want) || want == "" && got != "" {
-			t.Errorf("%s: got %q, want %q", command, got, want)
-		}
-	}
 }
 
 func TestVirtualEnvironmentOfTheCodeComesFirst(t *testing.T) {
@@ -310,109 +240,36 @@ func TestClientsAreFilesWhileTheyAreNeeded(t *testing.T) {
 	}
 }
 
-func TestHandlerThatDoesNotLoadIsTold(t *testing.T) {
-	needs(t, "node")
-	inDirectory(t, map[string]string{
-		"broken.mjs": "console.log('of the file'); import './missing.mjs'; export const handler = 1",
-		"good.mjs": "console.log('quiet'); setInterval(() => {}, 1000); export const handler = async () " +
-			"=> 1",
-	})
-	r := newTestLocal(t, localOptions{
-		code: code{handler: "good.handler"},
-		maps: map[string]code{"a": {handler: "broken.handler"}},
-	})
-	r.local.try(t.Context())
-	r.out.wait(r, "broken.handler does not load")
-	r.out.wait(r, "Cannot find module")
-	if strings.Contains(r.out.String(), "quiet") || strings.Contains(r.out.String(), "good") {
-		t.Errorf("it printed\n%s", r.out)
-	}
-}
-
 // It is said before anything is accepted; the exit status is that of a wrong command line.
 func TestLocalRefusesAHandlerWithoutAFile(t *testing.T) {
 	directory := inDirectory(t, nil)
 	r := newRemoteRig(t)
 	c := r.command("", "local", "src/orders.handler")
 	c.exit(2)
-	want := "no file for the handler src/orders.handler in " + directory + ": looked for src/orders.js, "
+	want := "no file for the handler src/orders.handler in " + directory +
+		": looked for src/orders/index.js, "
 	if !strings.Contains(c.stderr.String(), want) {
 		t.Errorf("it printed %q", c.stderr)
 	}
 }
 
-func TestDebuggerHasAPortOfItsOwnForEachHandler(t *testing.T) {
-	inDirectory(t, map[string]string{"a.mjs": "", "b.mjs": "", "c.py": ""})
-	for first, want := range map[int]string{
-		0: "node --inspect=127.0.0.1:9229|node --inspect=127.0.0.1:9230|python3 -m debugpy --listen " +
-			"127.0.0.1:5678",
-		9300: "node --inspect=127.0.0.1:9300|node --inspect=127.0.0.1:9301|python3 -m debugpy --listen " +
-			"127.0.0.1:9302",
+// Whoever may publish requests names deployed handlers.
+func TestDeployedHandlerIsNotTakenFromOthersFiles(t *testing.T) {
+	inDirectory(
+		t, map[string]string{"node_modules/x/index.js": "", ".hidden/app.py": "", "src/.x/app.py": ""})
+	l := newLocal(localOptions{}, nil)
+	defer l.clients.remove()
+	for _, handler := range []string{
+		"node_modules/x/index.handler", "./node_modules/x/index.handler", ".hidden/app.handler",
+		"src/.x/app.handler",
 	} {
-		l := newLocal(localOptions{inspect: true, debugPort: first}, nil)
-		for range 2 { // a handler keeps its port
-			var lines []string
-			for _, handler := range []string{"a.handler", "b.handler", "c.handler"} {
-				p, err := l.program(code{}, handler)
-				if err != nil {
-					t.Fatal(err)
-				}
-				line := p.line()
-				lines = append(lines, strings.Join(line[:len(line)-1], " "))
-			}
-			if got := strings.Join(lines, "|"); got != want {
-				t.Errorf("from %d: %s, want %s", first, got, want)
-			}
+		_, err := l.program(code{}, "orders", handler)
+		if err == nil || !strings.Contains(err.Error(), "is not in a file of your own") {
+			t.Errorf("%s: got %v", handler, err)
 		}
-		l.clients.remove()
-	}
-}
-
-// A process that a debugger may have stopped is not ended after its deadline.
-func TestDebuggedProcessOutlivesItsDeadline(t *testing.T) {
-	for _, debugged := range []bool{false, true} {
-		l := newLocal(localOptions{debugged: debugged}, nil)
-		w := newWorker(&pool{local: l})
-		l.mu.Lock()
-		w.limit(&request{deadline: time.Now().Add(time.Hour)})
-		limited := w.killing != nil
-		w.spare()
-		l.mu.Unlock()
-		if limited == debugged {
-			t.Errorf("debugged %t: limited %t", debugged, limited)
+		_, err = l.program(code{handler: handler}, "orders", "")
+		if err != nil {
+			t.Errorf("%s, named by the developer: %v", handler, err)
 		}
-	}
-}
-
-// The test's runtime exits if its port is taken.
-func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
-	ln := listen(t)
-	address := ln.Addr().String()
-	ln.Close()
-	command := append([]string{"env", "TEST_PORT=" + address}, testCommand("port")...)
-	r := newTestLocal(t, localOptions{code: code{command: command}, maxProcesses: 1})
-	pids := map[string]bool{}
-	for i := range 4 {
-		_, pid := r.reply(r.direct(task{Do: "pid"}, r.context()))
-		pids[pid] = true
-		r.local.restartAll("file" + strconv.Itoa(i))
-	}
-	if len(pids) != 4 || strings.Contains(r.out.String(), "did not start") {
-		t.Errorf("%d processes; it printed\n%s", len(pids), r.out)
-	}
-}
-
-// If both go to one place they come through one pipe, and so in the order in which they were printed.
-func TestOutputsKeepTheirOrder(t *testing.T) {
-	script := "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; exit 3"
-	r := newTestLocal(t, localOptions{code: code{command: []string{"sh", "-c", script}}})
-	r.local.term.same = true
-	r.reply(r.direct([]byte("1"), r.context()))
-	var want strings.Builder
-	for i := range 200 {
-		want.WriteString("out " + strconv.Itoa(i) + "\nerr " + strconv.Itoa(i) + "\n")
-	}
-	if !strings.Contains(r.out.String(), want.String()) {
-		t.Errorf("the order is not that of the handler:\n%s", clip(r.out.String(), 2000))
 	}
 }

@@ -252,3 +252,46 @@ func TestPythonHandlerStopsAtABreakpoint(t *testing.T) {
 		t.Errorf("the answer is %s", body)
 	}
 }
+
+func TestDebuggerHasAPortOfItsOwnForEachFunction(t *testing.T) {
+	inDirectory(t, map[string]string{"a.mjs": "", "b.mjs": "", "c.py": ""})
+	for first, want := range map[int]string{
+		0: "node --inspect=127.0.0.1:9229|node --inspect=127.0.0.1:9230|python3 -m debugpy --listen " +
+			"127.0.0.1:5678",
+		9300: "node --inspect=127.0.0.1:9300|node --inspect=127.0.0.1:9301|python3 -m debugpy --listen " +
+			"127.0.0.1:9302",
+	} {
+		l := newLocal(localOptions{inspect: true, debugPort: first}, nil)
+		for range 2 { // a function keeps its port
+			var lines []string
+			for function, handler := range []string{"a.handler", "a.handler", "c.handler"} {
+				p, err := l.program(code{}, strconv.Itoa(function), handler)
+				if err != nil {
+					t.Fatal(err)
+				}
+				line := p.line()
+				lines = append(lines, strings.Join(line[:len(line)-1], " "))
+			}
+			if got := strings.Join(lines, "|"); got != want {
+				t.Errorf("from %d: %s, want %s", first, got, want)
+			}
+		}
+		l.clients.remove()
+	}
+}
+
+// A process that a debugger may have stopped is not ended after its deadline.
+func TestDebuggedProcessOutlivesItsDeadline(t *testing.T) {
+	for _, debugged := range []bool{false, true} {
+		l := newLocal(localOptions{debugged: debugged}, nil)
+		w := newWorker(&pool{local: l})
+		l.mu.Lock()
+		w.limit(&request{deadline: time.Now().Add(time.Hour)})
+		limited := w.killing != nil
+		w.spare()
+		l.mu.Unlock()
+		if limited == debugged {
+			t.Errorf("debugged %t: limited %t", debugged, limited)
+		}
+	}
+}

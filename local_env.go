@@ -26,6 +26,10 @@ func (l *local) environment(q *request) []string {
 	exemptLoopback(env)
 	if l.opts.profile != "" && len(function) == 0 {
 		env["AWS_PROFILE"] = l.opts.profile
+		// SDKs would take these first.
+		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+			delete(env, name)
+		}
 	}
 	for name, value := range function {
 		if forwarded(name, value) {

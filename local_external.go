@@ -28,13 +28,26 @@ func (l *local) attachRuntime() error {
 		l.term.list("start the runtime, in a debugger say, with this in its environment:", env)
 		return nil
 	}
-	err = os.WriteFile(l.opts.envFile, []byte(strings.Join(env, "\n")+"\n"), 0o600)
+	var text strings.Builder
+	for _, assignment := range env {
+		name, value, _ := strings.Cut(assignment, "=")
+		text.WriteString(name + "=" + quoted(value) + "\n")
+	}
+	err = os.WriteFile(l.opts.envFile, []byte(text.String()), 0o600)
 	if err != nil {
 		return fmt.Errorf("--env-file: %w", err)
 	}
 	l.term.note("start the runtime, in a debugger say, with the environment in %s; its Runtime API is at %s",
 		l.opts.envFile, addr)
 	return nil
+}
+
+// quoted returns a value as shells and those who read such files take it: $LATEST is no variable.
+func quoted(value string) string {
+	if strings.ContainsAny(value, " $[]*?;&|<>()`\"\\#~") && !strings.Contains(value, "'") {
+		return "'" + value + "'"
+	}
+	return value
 }
 
 // externalEnvironment returns the variables that an external runtime wants beside those that its debugger
@@ -46,8 +59,10 @@ func (l *local) externalEnvironment(addr string) ([]string, error) {
 	}
 	c := madeUpContext()
 	c.FunctionName = l.onlyFunction()
+	c.Region = l.opts.region
 	env := lambdasEnvironment(c, &program{directory: directory})
 	env["AWS_LAMBDA_RUNTIME_API"] = addr
+	env["AWS_PROFILE"] = l.opts.profile
 	env["TZ"] = lambdasTimeZone
 	own := developersEnvironment(false)
 	exemptLoopback(own)
@@ -58,10 +73,18 @@ func (l *local) externalEnvironment(addr string) ([]string, error) {
 	return assignments(env), nil
 }
 
-// onlyFunction returns the function that is served, if it is one.
+// onlyFunction returns the function that is served, if it is one, else the name "function".
 func (l *local) onlyFunction() string {
-	if len(l.opts.functions) == 1 && !strings.ContainsAny(l.opts.functions[0], `*?[\`) {
-		return l.opts.functions[0]
+	if len(l.opts.functions) == 1 {
+		return nameOf(l.opts.functions[0])
 	}
-	return "function"
+	return nameOf("*")
+}
+
+// nameOf returns a pattern if it is a name, else the name "function".
+func nameOf(pattern string) string {
+	if strings.ContainsAny(pattern, `*?[\`) {
+		return "function"
+	}
+	return pattern
 }

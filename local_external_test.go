@@ -16,7 +16,7 @@ func readVariables(text string) map[string]string {
 	env := map[string]string{}
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		env[name] = value
+		env[name] = strings.Trim(value, "'")
 	}
 	return env
 }
@@ -42,6 +42,9 @@ func TestExternalRuntimesEnvironmentIsWrittenToAFile(t *testing.T) {
 	info, _ := os.Stat("runtime.env")
 	if info.Mode() != 0o600 || strings.Contains(string(text), "hush") {
 		t.Errorf("%v:\n%s", info.Mode(), text)
+	}
+	if !strings.Contains(string(text), "\nAWS_LAMBDA_FUNCTION_VERSION='$LATEST'\n") {
+		t.Errorf("a shell would lose the version:\n%s", text)
 	}
 	env := readVariables(string(text))
 	wantVariables(t, env, map[string]string{

@@ -14,13 +14,11 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -29,19 +27,13 @@ import (
 	"testing"
 )
 
-// wantNode skips the test if node is older than the version MAJOR.MINOR.
-func wantNode(t *testing.T, version string) {
+// wantNode skips the test if node is older than that version.
+func wantNode(t *testing.T, major, minor int) {
 	t.Helper()
 	needs(t, "node")
-	out, err := exec.Command("node", "-p", "process.versions.node").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var major, minor, wantMajor, wantMinor int
-	fmt.Sscanf(string(out), "%d.%d", &major, &minor)
-	fmt.Sscanf(version, "%d.%d", &wantMajor, &wantMinor)
-	if major < wantMajor || major == wantMajor && minor < wantMinor {
-		t.Skipf("Node.js %s is older than %s", strings.TrimSpace(string(out)), version)
+	gotMajor, gotMinor := nodeVersion()
+	if gotMajor < major || gotMajor == major && gotMinor < minor {
+		t.Skipf("Node.js %d.%d is older than %d.%d", gotMajor, gotMinor, major, minor)
 	}
 }
 
@@ -75,28 +67,14 @@ func absolute(t *testing.T, path string) string {
 func newNode(t *testing.T, directory string) *localRig {
 	t.Helper()
 	c := code{directory: directory}
-	ric := os.Getenv("RIC")
-	if ric != "" {
+	if awsClient() != "" {
 		// Version 3 wants the handler's name as an argument, which version 4 does not mind.
 		script := `export AWS_EXECUTION_ENV=AWS_Lambda_nodejs22.x AWS_LAMBDA_LOG_GROUP_NAME=orders ` +
 			`AWS_LAMBDA_LOG_STREAM_NAME=stream && exec node "$0" "$_HANDLER"`
-		c.command = []string{"sh", "-c", script, awsClientFile(t, ric)}
+		client := filepath.Join(awsClient(), "node_modules/.bin/aws-lambda-ric")
+		c.command = []string{"sh", "-c", script, absolute(t, client)}
 	}
 	return newTestLocal(t, localOptions{code: c, maxProcesses: 1})
-}
-
-// awsClientFile returns the file to run of aws-lambda-ric, which is installed in directory.
-func awsClientFile(t *testing.T, directory string) string {
-	t.Helper()
-	for _, file := range []string{"bin/index.mjs", "index.mjs"} { // of versions 3 and 4
-		path := absolute(t, filepath.Join(directory, "node_modules/aws-lambda-ric", file))
-		_, err := os.Stat(path)
-		if err == nil {
-			return path
-		}
-	}
-	t.Fatalf("no aws-lambda-ric in %s", directory)
-	return ""
 }
 
 // run gives handler an event. It returns the answer and the context's request ID.
@@ -393,7 +371,7 @@ func TestExpressHandlersAnswer(t *testing.T) {
 
 func TestFastifyHandlersAnswer(t *testing.T) {
 	directory := frameworks(t)
-	wantNode(t, "20.19") // what Fastify is made of needs it
+	wantNode(t, 20, 19) // what Fastify is made of needs it
 	r := newNode(t, directory)
 	r.answers([]handled{
 		{

@@ -71,7 +71,7 @@ func (t *console) invoke(args []string) int {
 	f.addProfile()
 	var o invokeFlags
 	o.addHandlers(f)
-	f.addShared(false)
+	f.addShared(false, "function")
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.StringVar(
 		&o.function, "function", "", "the function's `name` (default the recorded one, else function)")
@@ -79,6 +79,9 @@ func (t *console) invoke(args []string) int {
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
+	}
+	if o.function != "" {
+		o.functions = []string{o.function} // whose environment --external tells
 	}
 	handler, files := o.cut(words, len(f.command) > 0)
 	err := o.take(f, handler)
@@ -114,7 +117,9 @@ func (o invokeFlags) cut(words []string, command bool) (handler, files []string)
 		return nil, words
 	}
 	_, err := os.Stat(words[0])
-	if err == nil {
+	// take says what to write in its place
+	isCode := slices.Contains(codeExtensions(), filepath.Ext(words[0]))
+	if err == nil && !isCode {
 		return nil, words
 	}
 	return words[:1], words[1:]
@@ -175,6 +180,9 @@ func readFile(file string) ([]byte, error) {
 // readEvent reads one event or recording, which a file has as its text. The deadline counts from now.
 func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 	if !json.Valid(text) {
+		if file == "-" {
+			file = "standard input, in place of a FILE before --,"
+		}
 		return nil, fmt.Errorf("%s is not JSON", file)
 	}
 	c := madeUpContext()

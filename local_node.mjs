@@ -35,6 +35,11 @@ let whenIdle = null; // is called when the event loop has nothing left to do
 let api = null; // the Runtime API
 
 async function main() {
+  // On Lambda what a handler prints is written when print returns. A pipe that is full would have it wait here,
+  // and be lost with process.exit.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream._handle?.setBlocking?.(true);
+  }
   process.env.AWS_EXECUTION_ENV ||= `AWS_Lambda_nodejs${process.versions.node.split('.')[0]}.x`;
   if (!checkOnly) {
     api = new RuntimeAPI(process.env.AWS_LAMBDA_RUNTIME_API);
@@ -99,16 +104,42 @@ async function die(error, shown, status) {
   }
   ending = true;
   try {
-    if (current !== null && current.posted === null) {
+    if (loading) {
+      await dieLoading(error, shown);
+    } else if (current !== null && current.posted === null) {
       await current.fail(error, shown);
     } else {
-      report(shown, checkOnly ? error : undefined);
-      await (loading && !checkOnly ? api.postError('init/error', error, {}) : current?.posted);
+      report(shown);
+      await current?.posted;
     }
   } catch {
     // There is nobody left to tell.
   }
   process.exit(loading ? 1 : status);
+}
+
+// dieLoading tells of an error of the handler's module.
+async function dieLoading(error, shown) {
+  if (checkOnly) {
+    const { errorType, errorMessage } = described(error);
+    process.stderr.write(`${errorType}: ${errorMessage.replaceAll(/\s*\n\s*/g, ' ')}\n`);
+  }
+  const wrongLine = error?.name === 'Runtime.UserCodeSyntaxError' && error.cause !== undefined;
+  if (!wrongLine) {
+    report(shown);
+  }
+  if (!checkOnly) {
+    await api.postError('init/error', error, {});
+  }
+  if (wrongLine) {
+    // Only Node.js itself knows which line of an ES module is wrong. It prints that if nobody catches the error,
+    // and exits with 1.
+    process.removeAllListeners('uncaughtException');
+    setImmediate(() => {
+      throw error.cause;
+    });
+    await new Promise(() => {});
+  }
 }
 
 // unhandledRejection is what the caller gets to see of a promise that was rejected and that nobody has caught.
@@ -122,18 +153,13 @@ function unhandledRejection(reason) {
   return runtimeError('UnhandledPromiseRejection', message, reason);
 }
 
-// report prints an error and its stack as Node.js prints one that nobody has caught. summary is an error to
-// name in a line before it.
-function report(error, summary) {
+// report prints an error and its stack.
+function report(error) {
   let text;
   try {
     text = inspect(error);
   } catch {
     text = described(error).errorMessage; // its getters fail
-  }
-  if (summary !== undefined) {
-    const { errorType, errorMessage } = described(summary);
-    text = `${errorType}: ${errorMessage.replaceAll(/\s*\n\s*/g, ' ')}\n${text}`;
   }
   process.stderr.write(text + '\n');
 }
@@ -263,7 +289,7 @@ async function importTypeScript(file) {
   }
   hookTypeScript();
   try {
-    return await import(url);
+    return path.extname(file) === '.cts' ? require(file) : await import(url);
   } catch (error) {
     if (!tsxHelps.includes(error?.code)) {
       throw error;
@@ -275,8 +301,11 @@ async function importTypeScript(file) {
       return await import(url);
     }
     if (error.code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX') {
-      throw runtimeError('UserCodeSyntaxError', `${error}. Node.js only leaves out types: ${installTsx}, ` +
-        'or set NODE_OPTIONS=--experimental-transform-types', error);
+      const hint = `Node.js only leaves out types: ${installTsx}, ` +
+        'or set NODE_OPTIONS=--experimental-transform-types';
+      const told = runtimeError('UserCodeSyntaxError', `${error}. ${hint}`);
+      told.stack += '\n' + error.stack;
+      throw told;
     }
     throw error;
   }
@@ -332,7 +361,7 @@ function hookTypeScript() {
         if (file === null) {
           throw error;
         }
-        return next(pathToFileURL(file).href, context);
+        return { url: pathToFileURL(file).href, shortCircuit: true };
       }
     },
   });
@@ -357,11 +386,11 @@ function findImport(specifier, parentURL) {
 function runtimeError(type, message, cause) {
   const error = new Error(message);
   Object.defineProperty(error, 'name', { value: `Runtime.${type}` });
+  Object.defineProperty(error, 'cause', { value: cause });
+  Object.defineProperty(error, inspect.custom, { value: () => error.stack });
   let stack = `${error.name}: ${message}`;
-  if (cause instanceof SyntaxError) {
-    stack += '\n' + cause.stack; // begins with the line of source
-  } else if (typeof cause?.stack === 'string') {
-    stack += '\n' + cause.stack.split('\n').filter((line) => /^\s+at /.test(line)).join('\n');
+  if (typeof cause?.stack === 'string') {
+    stack += cause.stack.split('\n').filter((line) => /^\s+at /.test(line)).map((line) => '\n' + line).join('');
   }
   error.stack = stack;
   return error;
@@ -954,6 +983,7 @@ function errorTrailers(error) {
   }
   if (tooLong()) {
     description.errorMessage = description.errorMessage.slice(0, 300);
+    description.errorType = String(description.errorType).slice(0, 200);
   }
   const errorType = headerText(description.errorType).slice(0, 200);
   const body = Buffer.from(JSON.stringify(description)).toString('base64');

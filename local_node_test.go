@@ -29,6 +29,7 @@ const notRetrieved = "callback called with Error argument, but there was a probl
 
 // Handlers answer by what they return, or by callbacks.
 func TestNodeHandlersAnswer(t *testing.T) {
+	t.Parallel()
 	runNodeCases(t, "index.js", nodeModule, []nodeCase{
 		{
 			name:   "an async function's result is the response",
@@ -232,6 +233,7 @@ func TestNodeHandlersAnswer(t *testing.T) {
 
 // Events are as JSON.parse takes them, and the context has what came with them.
 func TestNodeHandlersGetEventAndContext(t *testing.T) {
+	t.Parallel()
 	runNodeCases(t, "index.js", nodeModule, []nodeCase{
 		{
 			name:   "a large number",
@@ -337,6 +339,7 @@ func TestNodeHandlersGetEventAndContext(t *testing.T) {
 
 // Errors are told as Lambda tells them, and standard error has their stack.
 func TestNodeHandlersFail(t *testing.T) {
+	t.Parallel()
 	handled := nodeAnswer{errorType: "handled", message: notRetrieved, trace: "none"}
 	unserialized := nodeAnswer{errorType: "Runtime.JSONStringifyError", message: unserializable}
 	unserializedByAWS := nodeAnswer{errorType: "Error", message: unserializable}
@@ -502,6 +505,7 @@ func TestNodeHandlersFail(t *testing.T) {
 
 // What nobody catches ends the process.
 func TestNodeProcessesEnd(t *testing.T) {
+	t.Parallel()
 	runNodeCases(t, "index.js", nodeModule, []nodeCase{
 		{
 			name: "a promise is rejected and nobody handles it",
@@ -560,6 +564,7 @@ func TestNodeProcessesEnd(t *testing.T) {
 // Node.js 24 has no callbacks, and nothing waits for the event loop. What AWS's client does is that of
 // version 4; the other tables are those of version 3.
 func TestNodeWithoutCallbacks(t *testing.T) {
+	t.Parallel()
 	runNodeCases(t, "index.js", func(sources string) string {
 		return "const cases = [\n" + sources + `];
 exports.handler = (event, context) => cases[Number(context.awsRequestId.slice(5))](event, context);
@@ -606,6 +611,7 @@ exports.handler = (event, context) => cases[Number(context.awsRequestId.slice(5)
 
 // A handler with a callback works all the same. Lambda would refuse it.
 func TestNodeCallbackOnNodeThatHasNone(t *testing.T) {
+	t.Parallel()
 	if awsClient() != "" {
 		t.Skip("AWS's client refuses the handler")
 	}
@@ -619,6 +625,7 @@ func TestNodeCallbackOnNodeThatHasNone(t *testing.T) {
 
 // X-Ray is told where the error was thrown, in ASCII.
 func TestNodeErrorHasItsXRayCause(t *testing.T) {
+	t.Parallel()
 	needAWSVersion(t, "3")
 	n := newNodeRuntime(t)
 	root := writeFiles(t, map[string]string{
@@ -663,6 +670,7 @@ func TestNodeErrorHasItsXRayCause(t *testing.T) {
 
 // A Runtime API that numbers deliveries gets the number back.
 func TestNodeAnswersRepeatTheInvocationID(t *testing.T) {
+	t.Parallel()
 	if awsClient() != "" {
 		t.Skip("AWS's client has nothing of it yet")
 	}

@@ -3,8 +3,8 @@
 package main
 
 // local_output.go makes lines of what handlers print. Several processes print at once, each in pieces as a
-// pipe cuts them. One process's line stays whole, up to 1 MB. What is not a whole line is passed on when
-// nothing has followed it for a while: a prompt, or progress. local_terminal.go writes it all.
+// pipe cuts them. One process's line stays whole, up to 1 MB. An unfinished line, a prompt or
+// progress, is passed on a little later. local_terminal.go writes it all.
 
 import (
 	"bytes"
@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	maxLine   = 1 << 20                // bytes of a line that are kept until it ends
-	linePause = 100 * time.Millisecond // for the rest of a line to come
+	maxLine    = 1 << 20                // bytes of a line that are kept until it ends
+	linePause  = 100 * time.Millisecond // for the rest of a line to come, if other processes print too
+	soon       = 5 * time.Millisecond   // the same for a process that is alone; less than endPause
+	maxPrinted = 64                     // pieces of text that wait for a slow terminal
 )
 
 // handlerOutput takes what one process prints on one of its outputs.
@@ -23,16 +25,17 @@ type handlerOutput struct {
 	name   string // of the function
 	stderr bool
 
-	mu    sync.Mutex // guards the following
-	line  []byte     // the beginning of a line that has not ended
-	pause *time.Timer
+	mu    sync.Mutex  // guards the following
+	line  []byte      // the beginning of a line that has not ended
+	pause *time.Timer // passes line on; nil while nothing waits
 }
 
 // output returns a writer for what a process of function prints.
 func (t *terminal) output(function string, stderr bool) *handlerOutput {
-	o := &handlerOutput{t: t, name: nameText(function), stderr: stderr}
-	o.pause = time.AfterFunc(linePause, o.passOn)
-	return o
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outputs++
+	return &handlerOutput{t: t, name: nameText(function), stderr: stderr}
 }
 
 // Write passes on the whole lines, and keeps the rest for a while.
@@ -45,16 +48,31 @@ func (o *handlerOutput) Write(p []byte) (int, error) {
 		end = len(o.line)
 	}
 	o.put(end)
-	if len(o.line) > 0 {
-		o.pause.Reset(linePause)
+	if len(o.line) > 0 && o.pause == nil {
+		o.pause = time.AfterFunc(o.t.pause(), o.passOn)
 	}
 	return len(p), nil
+}
+
+// pause is how long the beginning of a line waits for the rest of it.
+func (t *terminal) pause() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ofOneProcess := 2
+	if t.onePlace() {
+		ofOneProcess = 1
+	}
+	if t.outputs > ofOneProcess {
+		return linePause
+	}
+	return soon
 }
 
 // passOn passes on what has not ended its line.
 func (o *handlerOutput) passOn() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.pause = nil
 	last := len(o.line) - 1
 	if last >= 0 && o.line[last] == '\r' { // no line feed has come
 		o.line[last] = '\n'
@@ -64,8 +82,10 @@ func (o *handlerOutput) passOn() {
 
 // Close passes on what is left, when the process has ended.
 func (o *handlerOutput) Close() error {
-	o.pause.Stop()
 	o.passOn()
+	o.t.mu.Lock()
+	defer o.t.mu.Unlock()
+	o.t.outputs--
 	return nil
 }
 
@@ -74,6 +94,7 @@ func (o *handlerOutput) put(n int) {
 	if n == 0 {
 		return
 	}
+	o.t.printed <- struct{}{}
 	o.t.chunks <- chunk{text: bytes.Clone(o.line[:n]), from: o}
 	o.line = bytes.Clone(o.line[n:])
 }

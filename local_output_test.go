@@ -6,6 +6,7 @@ package main
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,12 +58,11 @@ func TestLinesOfTwoProcessesStayWhole(t *testing.T) {
 
 // It is passed on as it comes, and stays one line: nothing else is printed meanwhile.
 func TestLineAboveTheLimitIsPassedOn(t *testing.T) {
-	long := strings.Repeat("x", 3*maxLine)
 	text := screenAfter(t, func(term *terminal) {
 		term.functions(2)
 		o := term.output("one", false)
-		for piece := range strings.SplitSeq(long, strings.Repeat("x", maxLine/2)) {
-			io.WriteString(o, piece+strings.Repeat("x", maxLine/2))
+		for range 6 {
+			io.WriteString(o, strings.Repeat("x", maxLine/2))
 		}
 		io.WriteString(o, "\n")
 	})
@@ -158,5 +158,20 @@ func TestOwnLineOnAnotherFileLeavesTheHandlersAlone(t *testing.T) {
 				t.Errorf("same %t: got %q, want %q", same, errors, want)
 			}
 		})
+	}
+}
+
+// If both go to one place they come through one pipe, and so in the order in which they were printed.
+func TestOutputsKeepTheirOrder(t *testing.T) {
+	script := "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; exit 3"
+	r := newTestLocal(t, localOptions{code: code{command: []string{"sh", "-c", script}}})
+	r.local.term.same = true
+	r.reply(r.direct([]byte("1"), r.context()))
+	var want strings.Builder
+	for i := range 200 {
+		want.WriteString("out " + strconv.Itoa(i) + "\nerr " + strconv.Itoa(i) + "\n")
+	}
+	if !strings.Contains(r.out.String(), want.String()) {
+		t.Errorf("the order is not that of the handler:\n%s", clip(r.out.String(), 2000))
 	}
 }

@@ -419,8 +419,8 @@ func TestPythonHandlerUsesBoto3(t *testing.T) {
 	defer dynamo.Close()
 	p := pythonProcess{
 		files: map[string]string{"app.py": `
-import boto3
-table = boto3.resource("dynamodb").Table("orders")
+import boto3, os
+table = boto3.resource("dynamodb", endpoint_url=os.environ["DYNAMO_URL"]).Table("orders")
 
 def handler(event, context):
 	return table.get_item(Key={"id": event})["Item"]
@@ -429,7 +429,7 @@ def handler(event, context):
 			"AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
 			"AWS_SECRET_ACCESS_KEY=secret",
 			"AWS_DEFAULT_REGION=eu-west-1",
-			"AWS_ENDPOINT_URL=" + dynamo.URL,
+			"DYNAMO_URL=" + dynamo.URL,
 			"NO_PROXY=127.0.0.1",
 		},
 		site:   true,

@@ -45,12 +45,14 @@ type terminal struct {
 	verbose bool
 	silent  bool // no lines about invocations
 
-	wg     sync.WaitGroup
-	chunks chan chunk
+	wg      sync.WaitGroup
+	chunks  chan chunk
+	printed chan struct{} // has one for each of the chunks that handlers have printed
 
 	// mu guards the following.
 	mu          sync.Mutex
 	several     bool // more than one function has run
+	outputs     int  // of processes that have not ended
 	running     []*request
 	queue       int // how many of them wait for a process
 	dropped     int // lines
@@ -99,6 +101,7 @@ func (t *terminal) onePlace() bool { return t.same || t.json || t.silent }
 // start begins writing.
 func (t *terminal) start() {
 	live := t.columns() > 0 && os.Getenv("NO_COLOR") == "" && !t.json && !t.silent
+	t.printed = make(chan struct{}, maxPrinted)
 	stop := make(chan struct{})
 	if live {
 		t.wg.Go(func() { t.tick(stop) })
@@ -188,6 +191,7 @@ func (w *writer) put(c chunk) {
 	case c.flush != nil:
 	case c.from != nil:
 		w.putPrinted(c)
+		<-w.t.printed
 	case !c.end.IsZero():
 		w.end = c.text
 		w.due = time.After(time.Until(c.end.Add(endPause)))

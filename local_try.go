@@ -69,27 +69,27 @@ func checkShellCommand(line string) error {
 	return checkCommand([]string{first})
 }
 
-// try loads the handlers that have a name, one after the other. In a debug terminal it does not: the debugger
-// would come to a process that ends at once.
+// try loads the handlers that have a name, one after the other. It does nothing in a debug terminal, because
+// the debugger would attach to a process that ends at once.
 func (l *local) try(ctx context.Context) {
 	if inDebugTerminal() {
 		return
 	}
-	l.tryCode(ctx, l.opts.code)
+	l.tryCode(ctx, l.opts.code, l.onlyFunction())
 	for _, pattern := range slices.Sorted(maps.Keys(l.opts.maps)) {
-		l.tryCode(ctx, l.opts.maps[pattern])
+		l.tryCode(ctx, l.opts.maps[pattern], nameOf(pattern))
 	}
 }
 
-// tryCode loads the handler of a code, if it has one.
-func (l *local) tryCode(ctx context.Context, c code) {
+// tryCode loads the handler of a code, if it has one, for a function of that name.
+func (l *local) tryCode(ctx context.Context, c code, function string) {
 	if c.handler == "" {
 		return
 	}
-	p, err := l.program(c, "")
+	p, err := l.program(c, function, "")
 	var printed []byte
 	if err == nil {
-		printed, err = l.load(ctx, p)
+		printed, err = l.load(ctx, p, function)
 	}
 	if err == nil || ctx.Err() != nil {
 		return
@@ -98,17 +98,20 @@ func (l *local) tryCode(ctx context.Context, c code) {
 	if len(printed) > 0 {
 		lines = strings.Split(strings.TrimRight(string(printed), "\n"), "\n")
 	}
-	l.term.list(fmt.Sprintf("%s does not load: %v; the next event tries again", c.handler, err), lines)
+	l.term.list(fmt.Sprintf(
+		"%s does not load, without the function's environment: %v; the next event tries again", c.handler,
+		err),
+		lines)
 }
 
 // load has the client of p load the handler, and end. It returns what was printed, and an error if the
 // handler does not load.
-func (l *local) load(ctx context.Context, p *program) ([]byte, error) {
+func (l *local) load(ctx context.Context, p *program, function string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	c := madeUpContext()
-	c.FunctionName = l.onlyFunction()
-	var printed head
+	c.FunctionName = function
+	var printed firstBytes
 	command := exec.CommandContext(ctx, p.argv[0], append(slices.Clone(p.argv[1:]), "--check")...)
 	command.Dir = p.directory
 	command.Env = l.environment(&request{context: c, program: p})
@@ -117,17 +120,25 @@ func (l *local) load(ctx context.Context, p *program) ([]byte, error) {
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = killPause
-	err := command.Run()
+	err := command.Start()
+	if err != nil {
+		return nil, err
+	}
+	err = command.Wait()
+	syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // what the handler's file has started
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it has left a process, which held the pipe
+	}
 	if ctx.Err() != nil {
 		return printed, fmt.Errorf("it took longer than %s", tryTimeout)
 	}
 	return printed, err
 }
 
-// head keeps the first maxTried bytes that are written to it.
-type head []byte
+// firstBytes keeps the first maxTried bytes that are written to it.
+type firstBytes []byte
 
-func (h *head) Write(p []byte) (int, error) {
-	*h = append(*h, p[:min(len(p), maxTried-len(*h))]...)
+func (b *firstBytes) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), maxTried-len(*b))]...)
 	return len(p), nil
 }

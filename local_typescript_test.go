@@ -52,14 +52,14 @@ func addTsx(t *testing.T, root string) {
 
 func skipForAWSClient(t *testing.T) {
 	t.Helper()
-	if os.Getenv("RIC") != "" {
+	if awsClient() != "" {
 		t.Skip("AWS's own client runs no TypeScript")
 	}
 }
 
 func TestWorkspacesRunWithNodesTypeScript(t *testing.T) {
 	skipForAWSClient(t)
-	wantNode(t, "22.18") // runs TypeScript by itself
+	wantNode(t, 22, 18) // runs TypeScript by itself
 	r := newNode(t, newWorkspaces(t))
 	r.answer(handled{
 		handler: "services/orders/src/handler.handler",

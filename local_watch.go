@@ -34,7 +34,7 @@ func (l *local) watch(ctx context.Context, globs []string) {
 	before, full := scan(patterns, l.opts.record, maxFiles)
 	l.term.note("watching %s", count(len(before), "file"))
 	if full {
-		l.term.note("there are more files; name those to watch with --watch GLOB")
+		l.term.note("there are more files; name those to watch with --watch=GLOB")
 	}
 	ticker := time.NewTicker(pollFiles)
 	defer ticker.Stop()

@@ -119,6 +119,7 @@ type localOptions struct {
 	functions    []string        // patterns of the functions that are served; none: all
 	maxProcesses int             // of one function
 	port         int             // of the Runtime API for external code; 0: any
+	region       string          // for external code, before an event names one; "": the debugger's
 	envFile      string          // that is to have the environment of external code; "": none
 	inspect      bool            // handlers run with a port for a debugger
 	debugPort    int             // the first of these ports; 0: what debuggers of the language expect
@@ -170,6 +171,7 @@ type worker struct {
 	state      string      // only become changes it
 	sent       time.Time   // when it last answered
 	request    *request    // only assign changes it
+	failure    *reply      // what it has said of its start that failed; nil if it has said nothing
 	killing    *time.Timer // ends it if it does not come back; only endAfter changes it
 	calls      int         // of its Runtime API that are under way
 	parked     int         // of these, the calls of next that wait
@@ -224,7 +226,7 @@ func matches(pattern, function string) bool {
 // submits or releases it.
 func (l *local) admit(q *request) error {
 	code, _ := l.serves(q.context.FunctionName)
-	program, err := l.program(code, q.context.Handler)
+	program, err := l.program(code, q.context.FunctionName, q.context.Handler)
 	if err != nil {
 		return err
 	}
@@ -279,7 +281,7 @@ func (l *local) poolOf(function string) *pool {
 	}
 	if len(l.pools) >= maxPools {
 		maps.DeleteFunc(l.pools, func(_ string, p *pool) bool {
-			return len(p.queue) == 0 && len(p.workers) == 0
+			return len(p.queue) == 0 && len(p.workers) == 0 && p.leaving == 0
 		})
 	}
 	code, _ := l.serves(function)
@@ -712,7 +714,11 @@ func (w *worker) gone(status, errorType string) {
 	busy := w.state == stateRunning || w.state == stateAnswering
 	q := w.request
 	if q != nil && (unstarted || busy) {
-		l.answer(q, q.failureReply(errorType, status))
+		rep := w.failure
+		if rep == nil {
+			rep = q.failureReply(errorType, status)
+		}
+		l.answer(q, rep)
 	}
 	switch {
 	case wanted:
@@ -752,21 +758,24 @@ func (p *pool) backOff() {
 	p.failures++
 }
 
-// failed answers the request of a worker whose runtime says that it cannot start. local.mu is held.
+// failed takes the word of a runtime that it cannot start. Its process should exit by itself, and then its
+// request is answered: what it prints before may tell more than the answer. local.mu is held.
 func (w *worker) failed(rep *reply) {
 	l := w.pool.local
 	q := w.request
-	if q != nil {
-		w.assign(nil)
-		l.answer(q, rep)
-	} else {
+	if q == nil {
 		l.term.note("%s: a process did not start: %s", w.pool.name, clean(rep.message))
 	}
 	if w == l.attach {
+		if q != nil {
+			w.assign(nil)
+			l.answer(q, rep)
+		}
 		w.become(stateStarted) // the next runtime may do better
 		return
 	}
-	w.endAfter(exitPause, func() { // it should exit by itself
+	w.failure = rep
+	w.endAfter(exitPause, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.retire(w)

@@ -382,3 +382,21 @@ func TestWaitingRequestsAreOldWhenEnvironmentsAreForgotten(t *testing.T) {
 			w.generation, waiting.generation, w.suits(waiting), newest.generation, w.suits(newest))
 	}
 }
+
+// The test's runtime exits if its port is taken.
+func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
+	ln := listen(t)
+	address := ln.Addr().String()
+	ln.Close()
+	command := append([]string{"env", "TEST_PORT=" + address}, testCommand("port")...)
+	r := newTestLocal(t, localOptions{code: code{command: command}, maxProcesses: 1})
+	pids := map[string]bool{}
+	for i := range 4 {
+		_, pid := r.reply(r.direct(task{Do: "pid"}, r.context()))
+		pids[pid] = true
+		r.local.restartAll("file" + strconv.Itoa(i))
+	}
+	if len(pids) != 4 || strings.Contains(r.out.String(), "did not start") {
+		t.Errorf("%d processes; it printed\n%s", len(pids), r.out)
+	}
+}

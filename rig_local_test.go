@@ -17,8 +17,12 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
+	"testing"
 	"testing/synctest"
 	"time"
 )
@@ -386,4 +390,45 @@ func (l *localEnd) publishTo(ctx context.Context, requestID string, events ...[]
 	if s != nil {
 		s.publish(ctx, s.channel(requestID), slices.Values(events), true)
 	}
+}
+
+// needs skips a test if there is no such program on this machine. On a machine that is to run all tests, it
+// fails.
+func needs(t testing.TB, program string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("there is no %s", program)
+	default:
+		t.Skipf("there is no %s", program)
+	}
+}
+
+// write writes files, by their names, below directory.
+func write(t testing.TB, directory string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		file := filepath.Join(directory, name)
+		err := os.MkdirAll(filepath.Dir(file), 0o755)
+		if err == nil {
+			err = os.WriteFile(file, []byte(text), 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// inDirectory makes a directory of files the working directory.
+func inDirectory(t *testing.T, files map[string]string) (directory string) {
+	t.Helper()
+	directory, err := filepath.EvalSymlinks(t.TempDir()) // as os.Getwd has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, directory, files)
+	t.Chdir(directory)
+	return directory
 }
