@@ -309,6 +309,9 @@ func (f *clientFiles) write() error {
 	_, err := os.Stat(f.directory)
 	if f.directory == "" || errors.Is(err, fs.ErrNotExist) {
 		f.directory, err = os.MkdirTemp("", "live-lambda-")
+		if err == nil {
+			f.directory, err = filepath.Abs(f.directory) // TMPDIR may be relative
+		}
 		if err != nil {
 			return err
 		}

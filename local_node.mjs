@@ -1,7 +1,7 @@
-// local_node.mjs runs a Node.js function on this machine, as Lambda's managed runtimes run it: it loads the
-// handler, asks the local Runtime API for an event, calls the handler, posts what has come of it, and asks for
-// the next one. live-lambda starts it with the function's environment, in the function's directory. It needs
-// Node.js 18 or later and nothing else.
+// local_node.mjs runs a Node.js function on this machine, as Lambda's managed runtimes run it. It loads the
+// handler, asks the local Runtime API for an event, calls the handler, posts what has come of it, and asks
+// for the next one. live-lambda starts it with the function's environment, in the function's directory. It
+// needs Node.js 18 or later and nothing else.
 //
 // What it does, and the words that it does it in, are those of AWS's own client, aws-lambda-ric: version 3.3
 // for Node.js 22 and before, version 4.0 for what Node.js 24 does otherwise. Where it differs on purpose, the
@@ -35,8 +35,8 @@ let whenIdle = null; // is called when the event loop has nothing left to do
 let api = null; // the Runtime API
 
 async function main() {
-  // On Lambda what a handler prints is written when print returns. A pipe that is full would have it wait here,
-  // and be lost with process.exit.
+  // On Lambda what a handler prints is written before it goes on. Here it would wait if a pipe is full, and
+  // process.exit would lose it.
   for (const stream of [process.stdout, process.stderr]) {
     stream._handle?.setBlocking?.(true);
   }
@@ -132,8 +132,8 @@ async function dieLoading(error, shown) {
     await api.postError('init/error', error, {});
   }
   if (wrongLine) {
-    // Only Node.js itself knows which line of an ES module is wrong. It prints that if nobody catches the error,
-    // and exits with 1.
+    // Only Node.js itself knows which line of an ES module is wrong. It prints that if nobody catches the
+    // error, and exits with 1.
     process.removeAllListeners('uncaughtException');
     setImmediate(() => {
       throw error.cause;
@@ -142,7 +142,7 @@ async function dieLoading(error, shown) {
   }
 }
 
-// unhandledRejection is what the caller gets to see of a promise that was rejected and that nobody has caught.
+// unhandledRejection is what the caller gets to see of a promise whose rejection nobody has caught.
 function unhandledRejection(reason) {
   let message = 'a promise was rejected';
   try {
@@ -166,8 +166,8 @@ function report(error) {
 
 // ---- Loading the handler
 
-// loadHandler returns the function that a handler's name stands for: a path below root, a dot, and the name of
-// an export, which may have dots itself.
+// loadHandler returns the function that a handler's name stands for: a path below root, a dot, and the name
+// of an export, which may have dots itself.
 async function loadHandler(root, name) {
   if (name.includes('..')) {
     throw runtimeError('MalformedHandlerName', `'${name}' is not a valid handler name. Use absolute paths ` +
@@ -250,86 +250,74 @@ function findModule(directory, name, root) {
 
 // isESModule reports whether a JavaScript file is an ES module, by its extension or the nearest package.json.
 function isESModule(file) {
-  if (path.extname(file) !== '.js') {
-    return path.extname(file) === '.mjs';
+  const extension = path.extname(file);
+  return extension === '.mjs' || extension === '.js' && packageType(path.dirname(file)) === 'module';
+}
+
+// packageType is "type" of the nearest package.json.
+function packageType(directory) {
+  const parent = path.dirname(directory);
+  if (path.basename(directory) === 'node_modules') {
+    return undefined;
   }
-  let directory = path.dirname(file);
-  while (path.basename(directory) !== 'node_modules') {
-    const description = path.join(directory, 'package.json');
-    if (existsSync(description)) {
-      try {
-        return JSON.parse(readFileSync(description, 'utf8'))?.type === 'module';
-      } catch {
-        return false; // Node.js itself says it better
-      }
+  try {
+    return JSON.parse(readFileSync(path.join(directory, 'package.json'), 'utf8'))?.type;
+  } catch (error) {
+    if (error.code !== 'ENOENT' || parent === directory) {
+      return undefined; // one that cannot be read: Node.js itself says it better
     }
-    if (directory === path.dirname(directory)) {
-      break;
-    }
-    directory = path.dirname(directory);
   }
-  return false;
+  return packageType(parent);
 }
 
 // ---- TypeScript
 
 // Failures of Node.js's own TypeScript that tsx knows how to avoid: syntax that is more than types, paths of
 // tsconfig.json, and JSON files.
-const tsxHelps = ['ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX', 'ERR_MODULE_NOT_FOUND', 'ERR_IMPORT_ATTRIBUTE_MISSING'];
-
-const installTsx = 'install tsx, which live-lambda then uses: npm install --save-dev tsx';
+const tsxHelps = /^ERR_(UNSUPPORTED_TYPESCRIPT_SYNTAX|MODULE_NOT_FOUND|IMPORT_ATTRIBUTE_MISSING)$/;
 
 // importTypeScript imports a TypeScript file. Node.js does it itself from 22.18 on, by leaving out the types,
 // which costs no time. tsx, if the project has it, does what Node.js cannot do.
 // https://nodejs.org/api/typescript.html
 async function importTypeScript(file) {
   const url = pathToFileURL(file);
-  if (!process.features.typescript) {
-    return importOnOldNode(file, url);
-  }
-  hookTypeScript();
-  try {
-    return path.extname(file) === '.cts' ? require(file) : await import(url);
-  } catch (error) {
-    if (!tsxHelps.includes(error?.code)) {
-      throw error;
-    }
-    const tsx = tsxOf(file);
-    if (tsx !== null) {
-      await import(tsx);
-      url.searchParams.set('tsx', ''); // Node.js remembers that the import has failed
-      return await import(url);
-    }
-    if (error.code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX') {
-      const hint = `Node.js only leaves out types: ${installTsx}, ` +
-        'or set NODE_OPTIONS=--experimental-transform-types';
-      const told = runtimeError('UserCodeSyntaxError', `${error}. ${hint}`);
-      told.stack += '\n' + error.stack;
-      throw told;
-    }
-    throw error;
-  }
-}
-
-// importOnOldNode imports a TypeScript file if Node.js itself knows no TypeScript.
-async function importOnOldNode(file, url) {
   const tsx = tsxOf(file);
-  if (tsx !== null) {
+  const native = Boolean(process.features.typescript);
+  if (native) {
+    hookTypeScript();
+  } else if (tsx !== null) {
     await import(tsx);
   }
   try {
-    return await import(url); // without tsx, NODE_OPTIONS may have something like it
+    // Without either, NODE_OPTIONS may have something like tsx.
+    return native && path.extname(file) === '.cts' ? require(file) : await import(url);
   } catch (error) {
-    if (error?.code === 'ERR_UNKNOWN_FILE_EXTENSION') {
-      throw runtimeError('ImportModuleError', `Node.js ${process.versions.node} does not run TypeScript ` +
-        `(${file}): use Node.js 22.18 or 24, or ${installTsx}`, error);
+    if (!native || tsx === null || !tsxHelps.test(error?.code)) {
+      throw withHint(error, file);
     }
-    throw error;
   }
+  await import(tsx);
+  url.searchParams.set('tsx', ''); // Node.js remembers that the import has failed
+  return import(url);
 }
 
-// tsxOf returns the URL of tsx as the project of a file has it, or null. Importing it is what node --import tsx
-// does.
+// withHint returns an error that says what to do, if that is to install tsx.
+function withHint(error, file) {
+  const hint = 'install tsx, which live-lambda then uses: npm install --save-dev tsx';
+  if (error?.code === 'ERR_UNKNOWN_FILE_EXTENSION') {
+    return runtimeError('ImportModuleError', `Node.js ${process.versions.node} does not run TypeScript ` +
+      `(${file}): use Node.js 22.18 or 24, or ${hint}`, error);
+  }
+  if (error?.code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX') {
+    const told = runtimeError('UserCodeSyntaxError', `${error}. Node.js only leaves types out: ${hint}`);
+    told.stack += '\n' + error.stack; // has the line
+    return told;
+  }
+  return error;
+}
+
+// tsxOf returns the URL of tsx as the project of a file has it, or null. To import it is what
+// node --import tsx does.
 function tsxOf(file) {
   try {
     return pathToFileURL(modules.createRequire(file).resolve('tsx'));
@@ -390,7 +378,8 @@ function runtimeError(type, message, cause) {
   Object.defineProperty(error, inspect.custom, { value: () => error.stack });
   let stack = `${error.name}: ${message}`;
   if (typeof cause?.stack === 'string') {
-    stack += cause.stack.split('\n').filter((line) => /^\s+at /.test(line)).map((line) => '\n' + line).join('');
+    const frames = cause.stack.split('\n').filter((line) => /^\s+at /.test(line));
+    stack = [stack, ...frames].join('\n');
   }
   error.stack = stack;
   return error;
@@ -454,7 +443,8 @@ function xrayFrame(line) {
   const at = text.slice(text.indexOf(' ') + 1);
   const space = at.lastIndexOf(' ');
   const [file, number] = at.slice(space + 1).split(':');
-  return { path: file, line: Number.parseInt(number, 10), label: space > 0 ? at.slice(0, space) : 'anonymous' };
+  const label = space > 0 ? at.slice(0, space) : 'anonymous';
+  return { path: file, line: Number.parseInt(number, 10), label };
 }
 
 // ---- The Runtime API
@@ -463,8 +453,8 @@ function xrayFrame(line) {
 class ConnectionClosed extends Error {}
 
 // RuntimeAPI talks to live-lambda's Runtime API: HTTP/1.1 on loopback, one connection, one request at a time.
-// It writes HTTP itself because Node.js's own client costs half as much time again as starting Node.js does,
-// and because what patches that client (to trace, or to answer in its place) is meant for the handler's calls.
+// It writes HTTP itself. To load Node.js's own client takes half as long as to start Node.js. And what
+// patches that client, to trace calls or to answer them in a test, is meant for the handler's calls.
 class RuntimeAPI {
   constructor(address) {
     const colon = address.lastIndexOf(':');
@@ -501,8 +491,8 @@ class RuntimeAPI {
     this.socket = socket;
   }
 
-  // send sends a request, or the beginning of one, and returns its answer when it has come. Only meanwhile the
-  // connection keeps the process alive.
+  // send sends a request, or the beginning of one, and returns its answer when it has come. The connection
+  // keeps the process alive until then, and no longer.
   send(text) {
     if (this.socket === null) {
       this.connect();
@@ -530,7 +520,7 @@ class RuntimeAPI {
     }
     const { answer } = this;
     if (this.size < answer.length) {
-      return; // an answer without a length is taken as it has come
+      return;
     }
     answer.body = Buffer.concat(this.chunks).toString();
     this.chunks = [];
@@ -593,12 +583,16 @@ function parseHead(text) {
     const colon = line.indexOf(':');
     headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
   }
-  return { status: Number(lines[0].split(' ')[1]), headers, length: Number(headers['content-length']) };
+  const length = Number(headers['content-length']);
+  if (Number.isNaN(length)) {
+    throw new Error('the Runtime API has answered without a Content-Length');
+  }
+  return { status: Number(lines[0].split(' ')[1]), headers, length };
 }
 
 // headerText makes an error's type fit for a header.
 function headerText(text) {
-  return String(text).replaceAll(/[^ -~]/g, '?');
+  return String(text).slice(0, 1024).replaceAll(/[^ -~]/g, '?'); // Lambda's types are short; a header must be
 }
 
 // asciiJSON escapes what a header may not have in it.
@@ -654,13 +648,9 @@ class Invocation {
       return this.posted;
     }
     let body;
-    let cause = new TypeError(`a ${typeof result} is no JSON value`);
     try {
-      body = JSON.stringify(result === undefined ? null : result);
-    } catch (error) {
-      cause = error;
-    }
-    if (body === undefined) {
+      body = toJSON(result);
+    } catch (cause) {
       const error = runtimeError('JSONStringifyError', 'Unable to stringify response body', cause);
       return this.fail(error, cause);
     }
@@ -682,6 +672,15 @@ class Invocation {
     }
     return this.posted;
   }
+}
+
+// toJSON is the JSON of a handler's result.
+function toJSON(result) {
+  const text = JSON.stringify(result === undefined ? null : result);
+  if (text === undefined) {
+    throw new TypeError(`a ${typeof result} is no JSON value`);
+  }
+  return text;
 }
 
 // parseHeader parses JSON in a header.
@@ -710,7 +709,7 @@ async function runBuffered(handler, invocation) {
   try {
     const event = JSON.parse(invocation.body);
     const context = invocation.context();
-    // With Node.js 24 Lambda refuses a handler whose third parameter is a callback. Here it has one all the same.
+    // With Node.js 24 Lambda refuses a handler whose third parameter is a callback. Here it works.
     if (waitsForEventLoop() || handler.length > 2) {
       const { callback, returned, outcome } = addCallbacks(context);
       try {
@@ -738,7 +737,7 @@ function addCallbacks(context) {
   const outcome = new Promise((resolve, reject) => {
     settle = (error, result) => {
       whenIdle = null;
-      if (isNothing(error)) {
+      if ((error ?? null) === null) {
         resolve([result]);
       } else {
         reject(error);
@@ -755,7 +754,7 @@ function addCallbacks(context) {
   const succeed = once((result) => settle(null, result));
   const fail = once((error) => settle(error ?? 'handled'));
   const callback = once((error, result) => {
-    if (isNothing(error) && context.callbackWaitsForEmptyEventLoop) {
+    if ((error ?? null) === null && context.callbackWaitsForEmptyEventLoop) {
       whenIdle = () => settle(null, result);
     } else {
       settle(error, result);
@@ -769,10 +768,6 @@ function addCallbacks(context) {
     }
   };
   return { callback, returned, outcome };
-}
-
-function isNothing(value) {
-  return value === undefined || value === null;
 }
 
 function isPromise(value) {
@@ -791,8 +786,8 @@ async function runStreaming(handler, invocation) {
     if (waitsForEventLoop()) {
       context.callbackWaitsForEmptyEventLoop = true;
     }
-    // Lambda lets a function time out whose event loop empties before its stream has ended. There is nothing to
-    // wait for, so it fails here.
+    // If the event loop empties before the stream has ended, Lambda waits until the function times out. It
+    // waits for nothing, so the function fails here.
     const emptied = eventLoopEmpties().then(() => {
       if (!stream.writableEnded) {
         throw notFinished();
@@ -806,6 +801,9 @@ async function runStreaming(handler, invocation) {
     await Promise.race([stream.done, emptied.then(() => stream.done)]);
     waits = context.callbackWaitsForEmptyEventLoop;
   } catch (error) {
+    if (error instanceof ConnectionClosed) {
+      throw error;
+    }
     await invocation.fail(error);
   }
   whenIdle = null;
@@ -844,8 +842,8 @@ function defineGlobals() {
       return handler;
     },
     HttpResponseStream: class {
-      // from makes a stream begin with the status and the headers of an HTTP response: JSON, and eight zeros. As
-      // on Lambda they go out with the first write, and not at all if there is none.
+      // from makes a stream begin with the status and the headers of an HTTP response: JSON, and eight
+      // zeros. As on Lambda they go out with the first write, and not at all if there is none.
       static from(stream, prelude) {
         stream.setContentType('application/vnd.awslambda.http-integration-response');
         const json = JSON.stringify(prelude);
@@ -920,7 +918,7 @@ class ResponseStream extends Writable {
       Trailer: `${errorTypeTrailer}, ${errorBodyTrailer}`,
     }));
     this.socket = api.socket;
-    this.socket.unref(); // until the handler has ended the stream, it is the handler that keeps the process alive
+    this.socket.unref(); // until the stream ends, it is the handler that keeps the process alive
     const refused = ({ status, body }) => {
       if (!this.ended) {
         this.destroy(new Error(`the Runtime API has refused the response: ${status} ${body}`));
@@ -954,15 +952,14 @@ class ResponseStream extends Writable {
     this.socket.write(`0\r\n${this.trailers}\r\n`, done);
   }
 
-  // breakOff ends a stream that has begun with an error, after what has been written, and returns when that is
-  // taken. A stream that the handler has ended stays as it is.
+  // breakOff ends a stream that has begun with an error, after what has been written before, and returns when
+  // that is taken. A stream that the handler has ended stays as it is.
   async breakOff(error) {
-    if (!this.ended && !this.writableEnded) {
-      this.trailers = errorTrailers(error);
-    }
     if (this.destroyed && !this.ended) {
+      this.trailers = errorTrailers(error);
       this.finish();
-    } else if (!this.destroyed) {
+    } else if (!this.writableEnded) {
+      this.trailers = errorTrailers(error);
       this.end();
     }
     await this.answer;
@@ -973,8 +970,8 @@ function notFinished() {
   return new Error('Response stream is not finished.');
 }
 
-// errorTrailers are the lines that end a stream with an error. Go's HTTP server, and so the Runtime API, takes
-// 4 KB of them: a stack may be cut.
+// errorTrailers are the lines that end a stream with an error. Go's HTTP server, and so the Runtime API,
+// takes 4 KB of them: a stack may be cut.
 function errorTrailers(error) {
   const description = described(error);
   const tooLong = () => Buffer.byteLength(JSON.stringify(description)) > 2500;

@@ -243,7 +243,7 @@ func TestNodeCannotLoadHandlers(t *testing.T) {
 		{
 			name:    "an exception while the module loads",
 			handler: "index.handler",
-			files: map[string]string{"index.mjs": "setTimeout(() => { throw new RangeError('late'); }, 1);\n" +
+			files: map[string]string{"index.mjs": "setTimeout(() => { throw new RangeError('late'); });\n" +
 				"await new Promise((r) => setTimeout(r, 1000));\n"},
 			want: missing("RangeError", "late"),
 		},

@@ -87,15 +87,15 @@ type nodeRuntime struct {
 	asked  chan struct{} // a call of next has come; has room for one
 	drop   chan struct{} // closed when calls of next are to be dropped
 
-	mu     sync.Mutex    // guards the following
-	open   int           // connections
-	closed chan struct{} // a connection has been closed; has room for one
-
 	command *exec.Cmd
-	out     *nodePipe
-	errors  *nodePipe
 	exited  chan struct{} // closed when status is known
 	status  string
+
+	closed chan struct{} // a connection has been closed; has room for one
+	mu     sync.Mutex    // guards the following, out and errors against run of the next process
+	open   int           // connections
+	out    *nodePipe
+	errors *nodePipe
 }
 
 // awsClient returns the directory in which AWS's own client is to be tested, or "".
@@ -191,13 +191,18 @@ func newNodeRuntime(t testing.TB) *nodeRuntime {
 func (n *nodeRuntime) start(root, handler string, env ...string) {
 	n.t.Helper()
 	arguments := []string{nodeClientFile(n.owner)}
-	if awsVersion() == "3" {
-		arguments = []string{filepath.Join(awsClient(), "node_modules/aws-lambda-ric/bin/index.mjs"), handler}
-	}
-	if awsVersion() == "4" {
-		arguments = []string{filepath.Join(awsClient(), "node_modules/aws-lambda-ric/index.mjs")}
+	if awsClient() != "" {
+		arguments = awsArguments(handler)
 	}
 	n.run(root, handler, arguments, env...)
+}
+
+// awsArguments are what Node.js runs AWS's own client with.
+func awsArguments(handler string) []string {
+	if awsVersion() == "3" {
+		return []string{filepath.Join(awsClient(), "node_modules/aws-lambda-ric/bin/index.mjs"), handler}
+	}
+	return []string{filepath.Join(awsClient(), "node_modules/aws-lambda-ric/index.mjs")}
 }
 
 // run runs Node.js with arguments.
@@ -220,8 +225,10 @@ func (n *nodeRuntime) run(root, handler string, arguments []string, env ...strin
 		"AWS_REGION=eu-west-1",
 		"AWS_EXECUTION_ENV=AWS_Lambda_nodejs20.x",
 	}, env...)
+	n.mu.Lock()
 	n.out = newNodePipe(n.owner)
 	n.errors = newNodePipe(n.owner)
+	n.mu.Unlock()
 	n.command.Stdout = n.out.w
 	n.command.Stderr = n.errors.w
 	err := n.command.Start()
@@ -238,6 +245,13 @@ func (n *nodeRuntime) run(root, handler string, arguments []string, env ...strin
 		n.status = command.ProcessState.String()
 		close(exited)
 	}()
+}
+
+// printed takes what the process has printed until now.
+func (n *nodeRuntime) printed() (out, errors string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.out.read(n.owner), n.errors.read(n.owner)
 }
 
 // stop ends the process.
@@ -287,8 +301,7 @@ func (n *nodeRuntime) serve(rw http.ResponseWriter, r *http.Request) {
 		}
 		got.body, got.err = io.ReadAll(r.Body)
 		got.trailer = r.Trailer
-		got.out = n.out.read(n.t)
-		got.errors = n.errors.read(n.t)
+		got.out, got.errors = n.printed()
 		n.posted <- got
 		rw.WriteHeader(http.StatusAccepted)
 		io.WriteString(rw, `{"status":"OK"}`)
@@ -362,7 +375,7 @@ func (p *nodePipe) read(t testing.TB) string {
 // invoke runs one invocation and returns what has been posted. ok is false if the process has exited without.
 func (n *nodeRuntime) invoke(e nodeEvent) (got nodeGot, ok bool) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
 	if e.event == "" {
 		e.event = "{}"
@@ -393,8 +406,7 @@ func (n *nodeRuntime) await(ctx context.Context) (got nodeGot, ok bool) {
 			return got, true
 		default:
 		}
-		got.out = n.out.read(n.t)
-		got.errors = n.errors.read(n.t)
+		got.out, got.errors = n.printed()
 		return got, false
 	case <-ctx.Done():
 		n.t.Fatalf("no answer; standard error:\n%s", n.errors.read(n.t))
@@ -452,7 +464,7 @@ func (n *nodeRuntime) checkExit(want string) {
 	n.t.Helper()
 	select {
 	case <-n.exited:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		n.t.Error("it does not end")
 		n.stop()
 	}

@@ -1,0 +1,102 @@
+//go:build !layer
+
+package main
+
+// local_node_bench_test.go measures what the Node.js client costs.
+//
+//	go test -run - -bench Node .
+//	RIC=DIRECTORY go test -run - -bench NodeInvocation .   beside AWS's own client
+
+import (
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// How long it takes until the client asks for its first event, and how many times as long as Node.js takes
+// for an empty script.
+func BenchmarkNodeStart(b *testing.B) {
+	node := needNode(b)
+	root := writeFiles(b, map[string]string{"empty.mjs": "", "index.mjs": answersESM("here")})
+	client := []string{nodeClientFile(b)}
+	n := newNodeRuntime(b)
+	var bare, own []time.Duration
+	for b.Loop() {
+		begun := time.Now()
+		err := exec.Command(node, filepath.Join(root, "empty.mjs")).Run()
+		if err != nil {
+			b.Fatal(err)
+		}
+		bare = append(bare, time.Since(begun))
+		begun = time.Now()
+		n.run(root, "index.handler", client)
+		<-n.asked
+		own = append(own, time.Since(begun))
+		n.stop()
+	}
+	reportTimes(b, own, bare, "ms/start", "/bare-node")
+}
+
+// How long a warm invocation takes, and how many times as long as one with AWS's own client.
+func BenchmarkNodeInvocation(b *testing.B) {
+	for _, size := range []struct {
+		name  string
+		event string
+	}{
+		{name: "small", event: `{"a":1}`},
+		{name: "100KB", event: `"` + string(slices.Repeat([]byte("x"), 100_000)) + `"`},
+	} {
+		b.Run(size.name, func(b *testing.B) {
+			root := writeFiles(
+				b, map[string]string{"index.js": "exports.handler = async (event) => event;\n"})
+			own := newNodeRuntime(b)
+			own.run(root, "index.handler", []string{nodeClientFile(b)})
+			runtimes := []*nodeRuntime{own}
+			if awsClient() != "" {
+				aws := newNodeRuntime(b)
+				aws.run(root, "index.handler", awsArguments("index.handler"))
+				runtimes = append(runtimes, aws)
+			}
+			times := make([][]time.Duration, len(runtimes))
+			for b.Loop() {
+				for i, n := range runtimes {
+					times[i] = append(times[i], n.measure(50, size.event))
+				}
+			}
+			for i := range times {
+				times[i] = times[i][len(times[i])/4:] // the compiler has done its work by then
+			}
+			var aws []time.Duration
+			if len(times) > 1 {
+				aws = times[1]
+			}
+			reportTimes(b, times[0], aws, "ms/50-invocations", "/aws-lambda-ric")
+		})
+	}
+}
+
+// measure makes invocations, one after the other.
+func (n *nodeRuntime) measure(count int, event string) time.Duration {
+	begun := time.Now()
+	for range count {
+		_, ok := n.invoke(nodeEvent{id: "1", event: event})
+		if !ok {
+			n.t.Fatal("no answer")
+		}
+	}
+	return time.Since(begun)
+}
+
+// reportTimes reports the quarter point of times, and its ratio to that of others.
+func reportTimes(b *testing.B, times, others []time.Duration, unit, ratio string) {
+	slices.Sort(times)
+	slices.Sort(others)
+	quarter := times[len(times)/4]
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(quarter.Microseconds())/1000, unit)
+	if len(others) > 0 {
+		b.ReportMetric(float64(quarter)/float64(others[len(others)/4]), ratio)
+	}
+}
