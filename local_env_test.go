@@ -220,8 +220,8 @@ func TestOwnEnvLeavesOutWhatFunctionsSend(t *testing.T) {
 	wantVariables(t, env, map[string]string{
 		"TABLE":                    "",
 		"OF_THE_DEVELOPER":         "1",
-		"AWS_ACCESS_KEY_ID":        "MINE",
-		"AWS_SESSION_TOKEN":        os.Getenv("AWS_SESSION_TOKEN"),
+		"AWS_ACCESS_KEY_ID":        "", // SDKs would take it before the profile
+		"AWS_SESSION_TOKEN":        "",
 		"AWS_PROFILE":              "dev",
 		"AWS_ENDPOINT_URL":         "http://mine.example.com",
 		"AWS_LAMBDA_FUNCTION_NAME": "orders",

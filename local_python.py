@@ -509,6 +509,20 @@ def without_import_frames(tb):
     return None
 
 
+def message_of(error):
+    try:
+        return str(error)
+    except Exception:  # its __str__ fails: the caller is to have the rest
+        return ""
+
+
+def working_directory():
+    try:
+        return os.getcwd()
+    except OSError:  # the handler has removed it
+        return ""
+
+
 def error_json(error, of_request):
     """Returns the body of an error."""
     if isinstance(error, Fault):
@@ -518,7 +532,7 @@ def error_json(error, of_request):
 
         trace = traceback.format_list(stack_of(error))
     return to_json({
-        "errorMessage": str(error),
+        "errorMessage": message_of(error),
         "errorType": error_type_of(error),
         "requestId": of_request,
         "stackTrace": trace,
@@ -532,8 +546,8 @@ def xray_cause(error):
         stack.append({"label": function, "path": file, "line": line})
     name = "LambdaValidationError" if isinstance(error, Fault) else type(error).__name__
     cause = {
-        "working_directory": os.getcwd(),
-        "exceptions": [{"message": str(error), "type": name, "stack": stack}],
+        "working_directory": working_directory(),
+        "exceptions": [{"message": message_of(error), "type": name, "stack": stack}],
         "paths": list(dict.fromkeys(frame["path"] for frame in stack)),
     }
     import json
@@ -559,7 +573,7 @@ def print_load_error(error):
 
 
 def print_error_line(error):
-    message = " ".join(str(error).splitlines())
+    message = " ".join(message_of(error).splitlines())
     sys.stderr.write(f"{error_type_of(error)}: {message}\n")
 
 

@@ -409,12 +409,24 @@ func (l *local) schedule(p *pool) {
 // scheduleFor gives w, which is ready, something to do. The worker without a process serves all functions
 // of external code. local.mu is held.
 func (l *local) scheduleFor(w *worker) {
-	p := w.pool
-	if w == l.attach {
-		p = l.longestWaiting()
+	if w != l.attach {
+		l.schedule(w.pool)
+		l.scheduleOthers(w.pool)
+		return
 	}
+	p := l.longestWaiting()
 	if p != nil {
 		l.schedule(p)
+	}
+}
+
+// scheduleOthers starts processes of other functions than p's that had to wait because all processes together
+// were too many. local.mu is held.
+func (l *local) scheduleOthers(p *pool) {
+	for _, other := range l.pools {
+		if other != p && !other.external && len(other.queue) > 0 {
+			l.schedule(other)
+		}
 	}
 }
 
@@ -523,12 +535,12 @@ func (p *pool) makeRoom() bool {
 	var other *worker // of another function
 	for _, o := range l.pools {
 		total += len(o.workers)
-		w := o.firstIdle()
+		w := o.firstSpare()
 		if w != nil && o != p {
 			other = w
 		}
 	}
-	own := p.firstIdle()
+	own := p.firstSpare()
 	fewer := len(p.workers) < l.opts.maxProcesses
 	switch {
 	case fewer && total < allProcesses:
@@ -543,9 +555,12 @@ func (p *pool) makeRoom() bool {
 	return false
 }
 
-// firstIdle returns a worker that has nothing to do, or nil. local.mu is held.
-func (p *pool) firstIdle() *worker {
-	i := slices.IndexFunc(p.workers, (*worker).idle)
+// firstSpare returns a worker that has nothing to do, or nil. One that is still starting may hang.
+// local.mu is held.
+func (p *pool) firstSpare() *worker {
+	i := slices.IndexFunc(p.workers, func(w *worker) bool {
+		return w.idle() || w.starting() && w.request == nil
+	})
 	if i < 0 {
 		return nil
 	}
@@ -736,6 +751,7 @@ func (w *worker) gone(status, errorType string) {
 		w.replaceExited()
 	}
 	l.schedule(w.pool)
+	l.scheduleOthers(w.pool)
 }
 
 // replaceExited starts another process in place of w, which has exited by itself, unless starts are put off.

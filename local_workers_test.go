@@ -400,3 +400,60 @@ func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
 		t.Errorf("%d processes; it printed\n%s", len(pids), r.out)
 	}
 }
+
+// A file that hangs when it is loaded must not keep a request of a newer environment from its process.
+func TestProcessThatStartsForNobodyMakesRoom(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 1})
+	p := &pool{local: r.local, name: "orders", seen: map[[32]byte]int{}}
+	hangs := newWorker(p)
+	hangs.identity = "older"
+	p.workers = []*worker{hangs}
+	r.local.pools[p.name] = p
+	q := r.direct(task{Do: "pid"}, r.context())
+	r.local.mu.Lock()
+	if !hangs.retired || p.leaving != 1 || len(p.workers) != 0 {
+		t.Errorf("retired %t, %d leave, %d are there", hangs.retired, p.leaving, len(p.workers))
+	}
+	p.leaving = 0 // as if it had ended
+	r.local.schedule(p)
+	r.local.mu.Unlock()
+	r.reply(q)
+}
+
+func TestFreedProcessMakesRoomForAnotherFunction(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 3})
+	g := r.newGate("gate")
+	c := r.context()
+	c.FunctionName = "a"
+	busy := r.direct(task{Do: "wait", File: g.file}, c)
+	z := &pool{local: r.local, name: "z", seen: map[[32]byte]int{}}
+	for range allProcesses - 1 {
+		w := newWorker(z)
+		w.become(stateRunning)
+		z.workers = append(z.workers, w)
+	}
+	r.local.mu.Lock()
+	r.local.pools["z"] = z
+	r.local.mu.Unlock()
+	c = r.context()
+	c.FunctionName = "b"
+	waits := r.direct(task{Do: "pid"}, c)
+	g.pass()
+	r.reply(busy)
+	r.reply(waits)
+}
+
+// Its replacement would start in a pool that nobody knows.
+func TestFunctionWhoseProcessIsEndingIsNotForgotten(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{external: true}})
+	r.local.mu.Lock()
+	defer r.local.mu.Unlock()
+	p := r.local.poolOf("first")
+	p.leaving = 1
+	for i := range maxPools {
+		r.local.poolOf(strconv.Itoa(i))
+	}
+	if r.local.poolOf("first") != p {
+		t.Error("the function's pool is another one")
+	}
+}
