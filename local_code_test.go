@@ -172,13 +172,17 @@ func TestRequestWithoutAHandlerHereIsLeftAlone(t *testing.T) {
 	e := r.newEar("alone")
 	e.ask(1, 1, r.context())
 	e.ask(2, 2, r.context())
+	other := r.context()
+	other.Handler = "other.handler"
+	e.ask(3, 3, other) // requests are taken in order: when this one has been told, 2 has been left alone
 	r.out.wait(r, "no file for the handler index.handler in "+directory)
+	r.out.wait(r, "no file for the handler other.handler in "+directory)
 	write(t, directory, map[string]string{"index.mjs": "export const handler = async (e) => e + 1"})
 	r.invoke([]byte("41"), r.context()).want(r, "", "42")
 	if len(e.parts) > 0 {
 		t.Error("a request that nothing runs was accepted")
 	}
-	if n := strings.Count(r.out.String(), "no file for"); n != 1 {
+	if n := strings.Count(r.out.String(), "no file for the handler index"); n != 1 {
 		t.Errorf("it said %d times that there is no file", n)
 	}
 }
