@@ -44,12 +44,17 @@ const (
 	// bytes of an event, or of an answer that is not streamed (RIE; documented as 6 MB)
 	lambdaMaxPayload = 6*1024*1024 + 100
 
-	lambdaMaxRequest    = 6 * 1024 * 1024   // bytes of an event in an Invoke call
-	lambdaMaxAsync      = 1024 * 1024       // the same with X-Amz-Invocation-Type: Event
-	lambdaMaxStream     = 200 * 1024 * 1024 // bytes of a streamed answer
-	lambdaMaxTimeout    = 900 * time.Second // of a function
-	lambdaMaxExtensions = 10                // registered, external and internal together
-	lambdaMaxCause      = 64 * 1024         // bytes of X-Ray's error cause
+	lambdaMaxRequest = 6 * 1024 * 1024   // bytes of an event in an Invoke call
+	lambdaMaxAsync   = 1024 * 1024       // the same with X-Amz-Invocation-Type: Event
+	lambdaMaxStream  = 200 * 1024 * 1024 // bytes of a streamed answer
+	lambdaMaxTimeout = 900 * time.Second // of a function
+
+	// of a function on Managed Instances
+	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html
+	lambdaManagedTimeout = 5400 * time.Second
+
+	lambdaMaxExtensions = 10        // registered, external and internal together
+	lambdaMaxCause      = 64 * 1024 // bytes of X-Ray's error cause
 )
 
 // These two are not Lambda's numbers.
@@ -283,8 +288,12 @@ func (o lambdaOptions) withDefaults() (lambdaOptions, error) {
 	o.initType = cmp.Or(o.initType, initType)
 	o.initTimeout = cmp.Or(o.initTimeout, initTimeout)
 	o.shutdownTimeout = cmp.Or(o.shutdownTimeout, 2*time.Second)
-	if o.timeout < 0 || o.timeout > lambdaMaxTimeout {
-		return o, fmt.Errorf("timeout %v: want more than 0 and at most %v", o.timeout, lambdaMaxTimeout)
+	longest := lambdaMaxTimeout
+	if o.maxConcurrency > 1 {
+		longest = lambdaManagedTimeout
+	}
+	if o.timeout < 0 || o.timeout > longest {
+		return o, fmt.Errorf("timeout %v: want more than 0 and at most %v", o.timeout, longest)
 	}
 	return o.withAbsolutePaths()
 }

@@ -43,6 +43,7 @@ type lambdaSandbox struct {
 	extensions  []*lambdaExtension
 	queue       []*lambdaInvocation          // for the runtime's next
 	invocations map[string]*lambdaInvocation // by request ID
+	timedOut    map[string]bool              // request IDs of invocations that had no answer in time
 	failure     *lambdaFailure               // the first one counts
 }
 
@@ -235,6 +236,9 @@ func (e *lambdaEnv) deliver(ctx context.Context, sb *lambdaSandbox, inv *lambdaI
 		inv.abort()
 	}
 	if late != nil {
+		if len(sb.timedOut) < lambdaRecordSize {
+			sb.timedOut[inv.requestID] = true
+		}
 		return lambdaTimedOut(inv.timeout)
 	}
 	return sb.failure
@@ -300,6 +304,7 @@ func (e *lambdaEnv) newSandbox() (*lambdaSandbox, error) {
 		state:       lambdaStarted,
 		external:    slices.Clone(e.external),
 		invocations: map[string]*lambdaInvocation{},
+		timedOut:    map[string]bool{},
 	}
 	for _, p := range paths {
 		sb.external = append(sb.external, filepath.Base(p))

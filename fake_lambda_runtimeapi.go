@@ -176,6 +176,8 @@ func (e *lambdaEnv) checkAnswer(inv *lambdaInvocation, r *http.Request, kind, st
 	attempt := r.Header.Get(lambdaAttemptHeader)
 	mode := r.Header.Get(lambdaModeHeader)
 	switch {
+	case inv == nil && e.managed() && e.sb.timedOut[r.PathValue("id")]:
+		return lambdaRefusal(http.StatusGone, "InvokeTimeout", "Invoke timeout")
 	case inv == nil || !inv.delivered:
 		return lambdaRefusal(http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 	case attempt != "" && attempt != inv.attempt:

@@ -672,7 +672,7 @@ func TestLambdaManagedInstancesGoOnAfterATimeout(t *testing.T) {
 	if result.errorType != "Sandbox.Timedout" {
 		t.Errorf("result %+v", result)
 	}
-	p.want(p.respond("slow", "late"), 400, "InvalidRequestID")
+	p.want(p.respond("slow", "late"), 410, "InvokeTimeout")
 	after := p.invoke(invokeRequest{requestID: "after"})
 	p.next()
 	p.want(p.respond("after", "fine"), 202, "")

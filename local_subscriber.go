@@ -36,8 +36,11 @@ const (
 	// The second `accepted` comes sooner: if the first is lost, LIVE_LAMBDA_ACCEPT_TIMEOUT may end before the
 	// third.
 	acceptAgain = 500 * time.Millisecond
-	// At most this long a request is worked on: Lambda's longest timeout, and time for clocks that differ.
-	maxLife = 20 * time.Minute
+	// At most this long a request is worked on: Lambda's longest timeout, which is that of Managed Instances,
+	// and time for clocks that differ.
+	maxLife = noDeadline + 10*time.Minute
+	// After the deadline, for the extension to say whether an answer that came right before has counted.
+	lastWord = time.Second
 )
 
 // When a connection is looked at.
@@ -596,11 +599,30 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	s.local.record(t.q)
 	s.local.submit(t.q)
 	s.converse(timeout, t)
+	s.hearOut(ctx, t.q)
 	s.local.finish(t.q, unheard(ctx)) // does nothing if it is over already
 	s.mu.Lock()
 	s.close(t)
 	s.known[key] = &talk{over: true, deadline: t.deadline} // a repetition may still come
 	s.mu.Unlock()
+}
+
+// hearOut waits a moment for what the extension says of an answer that has come by the deadline.
+func (s *subscriber) hearOut(ctx context.Context, q *request) {
+	_, over, ended := s.local.look(q)
+	if over || !ended {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWord)
+	defer cancel()
+	for !over {
+		select {
+		case <-q.news:
+			_, over, _ = s.local.look(q)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // unheard says why an invocation is over although nobody has told an outcome: ctx, which is this end's, is

@@ -249,6 +249,32 @@ func TestLocalOutcomeEndsTheInvocationAndIsShown(t *testing.T) {
 	})
 }
 
+// The extension says so after the deadline, because that is when it answers by itself.
+func TestLocalHearsWhetherAnAnswerRightBeforeTheDeadlineCounted(t *testing.T) {
+	for outcome, shown := range map[string]bool{"answered": false, "timeout": true} {
+		localBubble(t, func(r *localRig) {
+			c := r.context()
+			c.DeadlineMs = time.Now().Add(3 * time.Second).UnixMilli()
+			e := r.newEar("aaaa")
+			id := e.begin(9, c)
+			time.Sleep(2900 * time.Millisecond)
+			r.respond(id, strings.NewReader("1"), 202)
+			e.until(9, "response")
+			time.Sleep(500 * time.Millisecond)
+			e.done(9, outcome)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if strings.Contains(r.out.String(), "unknown") {
+				t.Errorf("what was told is not known:\n%s", r.out)
+			}
+			if got := strings.Contains(r.out.String(), "the caller got an error"); got != shown {
+				t.Errorf("an error is shown: %v, want %v\n%s", got, shown, r.out)
+			}
+			r.wantNothingHeld()
+		})
+	}
+}
+
 func TestLocalDeadlineEndsTheInvocationAndALateAnswerIsShown(t *testing.T) {
 	localBubble(t, func(r *localRig) {
 		c := r.context()

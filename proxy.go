@@ -293,13 +293,12 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 		return false
 	}
 	left := time.Until(inv.deadline)
-	// This much is kept to answer in, before Lambda kills the environment.
-	ctx, cancel := context.WithDeadlineCause(
-		p.life, inv.deadline.Add(-min(max(left/10, 250*time.Millisecond), time.Second)),
-		errors.New("shortly before its deadline"))
+	// The rest is kept to answer in, before Lambda kills the environment.
+	end := inv.deadline.Add(-min(max(left/10, 250*time.Millisecond), time.Second))
+	ctx, cancel := context.WithDeadlineCause(p.life, end, errors.New("shortly before its deadline"))
 	defer cancel()
 	// If there is no link, half of a short timeout stays for the deployed code.
-	c := p.tunnel.send(ctx, event, p.context(ctx, inv), p.accept, min(linkTimeout, left/2))
+	c := p.tunnel.send(ctx, event, p.context(ctx, inv, end), p.accept, min(linkTimeout, left/2))
 	defer c.finish()
 	a, err := c.wait()
 	var failed *failure
@@ -415,26 +414,32 @@ func (p *proxy) post(inv *invocation, a *answer) error {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
+	var resp *http.Response
 	req, err := http.NewRequestWithContext(ctx, "POST",
 		"http://"+p.runtimeAPI+invocationPath+url.PathEscape(inv.requestID)+path, a.body)
 	if err == nil {
 		req.Header, req.Trailer = header, a.trailer
-		_, err = roundTrip(p.transport, req, new(any))
+		resp, err = roundTrip(p.transport, req, new(any))
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case resp != nil && resp.StatusCode == http.StatusGone: // Managed Instances go on after a timeout
+		p.log.Warn("the answer came after the invocation's timeout", "request_id", inv.requestID)
+	default:
 		p.log.Error("the Runtime API did not take the answer", "request_id", inv.requestID, "error", err)
 	}
 	return err
 }
 
-// context encodes the context of a request: what the developer's end needs to know of the invocation.
-func (p *proxy) context(ctx context.Context, inv *invocation) []byte {
+// context encodes the context of a request: what the developer's end needs to know of the invocation. An
+// answer counts until end: who stops by the clock has to stop by that one.
+func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []byte {
 	h := inv.next.Header
 	c := maps.Clone(p.function)
 	c["tenant_id"] = h.Get("Lambda-Runtime-Aws-Tenant-Id")
 	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
 	c["request_id"] = inv.requestID
-	c["deadline_ms"] = inv.deadline.UnixMilli()
+	c["deadline_ms"] = end.UnixMilli()
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
 	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
 	for key, value := range map[string]string{

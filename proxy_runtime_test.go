@@ -5,6 +5,7 @@ package main
 // proxy_runtime_test.go tests proxy.go in the rig with a Runtime API and runtimes that have faults.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func TestInvocationWithoutADeadlineHasLambdasMaximum(t *testing.T) {
 			name:    "missing, nobody there",
 			noLocal: true,
 			want:    noAnswer,
-			took:    15*time.Minute - time.Second,
+			took:    90*time.Minute - time.Second,
 		},
 		{name: "not a number", deadline: deadlineText("soon"), want: answered},
 		{name: "beyond numbers", deadline: deadlineText("99999999999999999999"), want: answered},
@@ -121,19 +122,45 @@ func TestRequestIDIsEscapedInThePath(t *testing.T) {
 	}
 }
 
+// Under Managed Instances the environment lives on after a timeout, and Lambda refuses the late answer. That
+// is no fault of anybody here, and there is nothing to repeat.
+func TestAnswerAfterTheTimeoutIsNotCalledAnError(t *testing.T) {
+	api := &onceAPI{
+		id:       "id-1",
+		deadline: "1",
+		refusal:  `{"errorType":"InvokeTimeout","errorMessage":"Invoke timeout"}`,
+		status:   http.StatusGone,
+	}
+	rigTest(t, "", rigOptions{runtimeAPI: api, noRuntime: true}, func(r *rig) {
+		api.given = false
+		api.told = make(chan string, 9)
+		r.runtime = r.startRuntime()
+		<-api.told
+		synctest.Wait()
+		log := r.log.String()
+		if !strings.Contains(log, "the answer came after the invocation's timeout") ||
+			strings.Contains(log, "level=ERROR") || len(api.told) > 0 {
+			r.t.Errorf("told again: %d, log: %s", len(api.told), log)
+		}
+	})
+}
+
 // onceAPI is a Runtime API with one event.
 type onceAPI struct {
 	id       string
 	deadline string
 	told     chan string
 	given    bool
+	refusal  string // of an answer; "": it is accepted
+	status   int    // of the refusal
 }
 
 func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodPost:
 		io.Copy(io.Discard, r.Body)
-		w.WriteHeader(http.StatusAccepted)
+		w.WriteHeader(cmp.Or(a.status, http.StatusAccepted))
+		io.WriteString(w, a.refusal)
 		path := strings.TrimPrefix(r.URL.EscapedPath(), invocationPath)
 		a.told <- strings.TrimSpace("POST " + path + " " + r.Header.Get(typeHeader))
 	case !a.given:

@@ -280,7 +280,8 @@ func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
 		addKeys:  a.addKeys,
 	}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
-	got := string(p.context(t.Context(), newInvocation(&http.Response{Header: http.Header{}})))
+	inv := newInvocation(&http.Response{Header: http.Header{}})
+	got := string(p.context(t.Context(), inv, inv.deadline))
 	if !strings.Contains(got, `"environment":{"A":"b"}`) {
 		t.Errorf("got %s", got)
 	}
@@ -337,7 +338,7 @@ func TestRequestContextSaysWhatLambdaSaysOfTheInvocation(t *testing.T) {
 				InvokedFunctionARN: "arn:aws:lambda:us-east-1:123456789012:function:function:alias",
 				MemorySizeMB:       256,
 				Region:             "us-east-1",
-				DeadlineMs:         time.Now().Add(time.Minute).UnixMilli(),
+				DeadlineMs:         time.Now().Add(59 * time.Second).UnixMilli(), // a second to answer in
 				TraceID:            "Root=1",
 				Handler:            "index.handler",
 				LogGroupName:       "g",
@@ -500,6 +501,52 @@ func TestInvocationDoesNotWaitForeverForALocalEnd(t *testing.T) {
 		},
 	} {
 		test.run(t)
+	}
+}
+
+// Handlers look at the clock, and stop in time to answer with what they have.
+func TestHandlerThatStopsByTheClockIsAnswered(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Second, 3 * time.Second, 15 * time.Minute} {
+		stops := func(d *delivery) localReply {
+			time.Sleep(time.Until(time.UnixMilli(d.context.DeadlineMs)) - 50*time.Millisecond)
+			return respond(`{"by":"local"}`)
+		}
+		rigTest(t, timeout.String(), rigOptions{local: &localEnd{real: true, handle: stops}}, func(r *rig) {
+			o := r.invokeRequest(invokeRequest{timeout: timeout})
+			r.want(o, "local")
+			if left := timeout - o.took; left > time.Second+100*time.Millisecond {
+				r.t.Errorf("the handler was to stop %v before the timeout", left)
+			}
+		})
+	}
+}
+
+// A function on Managed Instances may take so long. The connection that its event came over has to be
+// replaced meanwhile, because AppSync ends it after a day.
+func TestInvocationOfNinetyMinutesIsAnswered(t *testing.T) {
+	slow := func(d *delivery) localReply {
+		time.Sleep(89 * time.Minute)
+		return respond(`{"by":"local"}`)
+	}
+	for name, age := range map[string]time.Duration{
+		"over one connection":               0,
+		"over a connection that is retired": retireAfter - 45*time.Minute,
+	} {
+		opts := rigOptions{
+			lambda: lambdaOptions{maxConcurrency: 8, timeout: lambdaManagedTimeout},
+			local:  &localEnd{real: true, handle: slow},
+		}
+		rigTest(t, name, opts, func(r *rig) {
+			time.Sleep(age)
+			before, _ := r.link()
+			o := r.invoke("1")
+			r.want(o, "local")
+			r.wantHandled(1)
+			after, _ := r.link()
+			if replaced := before != after; replaced != (age > 0) {
+				r.t.Errorf("the connection was replaced: %v", replaced)
+			}
+		})
 	}
 }
 

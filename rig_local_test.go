@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -146,10 +147,14 @@ func (l *localEnd) runReal(ctx context.Context, a *appsync) {
 	real.wg.Go(func() { real.attachServer.Serve(ln) })
 	l.wg.Go(func() {
 		runRuntime(ctx, transport, ln.host, func(header http.Header, event []byte) string {
+			deadline, _ := strconv.ParseInt(header.Get("Lambda-Runtime-Deadline-Ms"), 10, 64)
 			d := &delivery{
-				local:   l,
-				event:   event,
-				context: eventContext{RequestID: header.Get("Lambda-Runtime-Aws-Request-Id")},
+				local: l,
+				event: event,
+				context: eventContext{
+					RequestID:  header.Get("Lambda-Runtime-Aws-Request-Id"),
+					DeadlineMs: deadline,
+				},
 			}
 			return string(d.run().body)
 		})
