@@ -681,7 +681,7 @@ func benchLink(b *testing.B, event []byte) {
 	s.ctx = ctx
 	s.drop = cancel
 	s.slots = make(chan struct{}, 1<<20)
-	p.tunnel = newTunnel(a, false)
+	p.tunnel = newTunnel(a, "function", false)
 	l := &link{session: s, t: p.tunnel}
 	p.tunnel.set(l, nil)
 	l.subs["s"] = func(event string) {

@@ -55,7 +55,7 @@ func TestCopiesOfASnapshotGetTheirOwnAnswers(t *testing.T) {
 		defer wg.Wait()
 		defer cancel()
 		for i := range copies {
-			copies[i] = newTunnel(r.proxy.tunnel.api, false)
+			copies[i] = newTunnel(r.proxy.tunnel.api, "function", false)
 			wg.Go(func() { copies[i].run(ctx) })
 		}
 		r.local.handle = func(d *delivery) localReply { return respond(string(d.event)) }

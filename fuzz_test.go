@@ -340,7 +340,7 @@ func receivingSession(t *testing.T, logs *logLines) (*session, *call) {
 	a.log = logs.logger()
 	ctx, fail := context.WithCancelCause(t.Context())
 	fail(errors.New("closed"))
-	tn := newTunnel(a, false)
+	tn := newTunnel(a, "function", false)
 	s := newSession(a)
 	s.name = fuzzLink
 	s.conn = &wsConn{ctx: ctx, fail: fail, out: make(chan outgoing)}

@@ -258,6 +258,10 @@ func (l *local) prepare() error {
 // the exit status: 1 if something was at hand that could not come to its end.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	empty := l.stop()
+	s.wg.Go(func() {
+		conn, _ := s.current()
+		s.presence.sayBye(conn)
+	})
 	swallow(signals, oneInterrupt)
 	names := l.waitingFor()
 	if names != "" {

@@ -324,7 +324,7 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 	}
 	r := newTestLocal(t, opts)
 	r.connect(ln, nil)
-	r.tunnel = newTunnel(r.client(), false)
+	r.tunnel = newTunnel(r.client(), "function", false)
 	r.background(r.tunnel.run)
 	return r
 }

@@ -45,8 +45,12 @@ const (
 
 // When a connection is looked at.
 const (
-	pingAfter = 65 * time.Second // without a frame; AppSync sends one every 60 s
-	pingEvery = 5 * time.Second  // look whether it has been quiet for so long: this machine may have slept
+	// Without a frame. AppSync sends one every 60 s, but a connection may be dead long before one is missing,
+	// and all that time the deployed code answers. So idle, this costs four messages a minute to AppSync and
+	// four back.
+	pingAfter = 15 * time.Second
+	// Look whether it has been quiet for so long: this machine may have slept.
+	pingEvery = 500 * time.Millisecond
 )
 
 // How much is kept of what has come.
@@ -73,8 +77,11 @@ type subscriber struct {
 	ended  chan struct{} // a talk has ended; has room for one
 	woken  chan struct{} // the inbox has something; has room for one
 
+	presence *presence
+
 	mu      sync.Mutex       // guards the following, and what talk says that it guards
 	session *session         // nil while there is none
+	since   time.Time        // when that delivered first
 	changed chan struct{}    // closed, and made anew, when session changes
 	inbox   []string         // messages that wait to be read
 	waiting int              // bytes in inbox
@@ -85,6 +92,8 @@ type subscriber struct {
 	// The goroutine that reads the inbox alone uses the following.
 	open     map[string]*openRequest // by request ID
 	reported map[string]bool         // what has been written, and is not to be written again
+	// the latest invocation of the deployed code that was told, as deployed_ms
+	deployed int64
 }
 
 // talk is one request, and what goes back for it.
@@ -114,6 +123,7 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 		api:      api,
 		local:    l,
 		sender:   sender,
+		presence: newPresence(api, sender, l.opts),
 		probe:    sender + "/probe",
 		ended:    make(chan struct{}, 1),
 		woken:    make(chan struct{}, 1),
@@ -145,12 +155,31 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 	if err != nil {
 		return false, err
 	}
+	// Requests come without this one too.
+	err = conn.subscribe(conn.ctx, ackTimeout, s.presence.channel(), s.presence.receive)
+	if err != nil && conn.ctx.Err() == nil {
+		s.api.log.Warn("other local ends are not heard", "error", err)
+	}
 	err = conn.listen(conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {})
 	if err != nil && err != errNoProbe {
 		return false, err
 	}
 	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
-	return true, s.watchOver(ctx, conn)
+	s.mu.Lock()
+	s.since = time.Now()
+	s.mu.Unlock()
+	presenceCtx, cancel := context.WithCancel(conn.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := s.presence.keep(presenceCtx, conn)
+		if presenceCtx.Err() == nil {
+			s.api.log.Warn("extensions do not hear that this end is here", "error", err)
+		}
+	})
+	err = s.watchOver(ctx, conn)
+	cancel()
+	wg.Wait()
+	return true, err
 }
 
 // watchOver returns when the session has ended. If the session has been quiet for long, perhaps because this
@@ -356,6 +385,7 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 	if s.leaves(q) {
 		return nil
 	}
+	s.tellDeployed(q)
 	s.begin(ctx, name, q)
 	return nil
 }
@@ -380,6 +410,22 @@ func (s *subscriber) leaves(q *request) bool {
 		return true
 	}
 	return false
+}
+
+// tellDeployed says so if an earlier invocation of q's environment was given to the deployed code while this
+// end was connected.
+func (s *subscriber) tellDeployed(q *request) {
+	at := q.context.DeployedMs
+	s.mu.Lock()
+	since := s.since
+	s.mu.Unlock()
+	if at <= s.deployed || since.IsZero() || at <= since.UnixMilli() {
+		return
+	}
+	s.deployed = at
+	s.local.term.note("%s: the deployed code has answered an invocation at %s, although this end was "+
+		"connected: its request, or `accepted`, was lost or took longer than LIVE_LAMBDA_ACCEPT_TIMEOUT",
+		nameText(q.context.FunctionName), time.UnixMilli(at).Format(time.TimeOnly))
 }
 
 // extensionRequest is the message in which an extension asks for an answer.
@@ -416,7 +462,8 @@ type eventContext struct {
 	InvokedFunctionARN string            `json:"invoked_function_arn"`
 	MemorySizeMB       int               `json:"memory_size_mb"`
 	Region             string            `json:"aws_region"`
-	DeadlineMs         int64             `json:"deadline_ms"` // Unix time
+	DeadlineMs         int64             `json:"deadline_ms"`           // Unix time
+	DeployedMs         int64             `json:"deployed_ms,omitempty"` // Unix time; 0: never
 	TraceID            string            `json:"trace_id"`
 	Handler            string            `json:"handler"`
 	LogGroupName       string            `json:"log_group_name,omitempty"`

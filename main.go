@@ -151,7 +151,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(),
 			roleCredentials(role(cfg.keys), lambda), log)
 		options.addKeys = api.addKeys
-		t = newTunnel(api, cfg.toRuntime)
+		t = newTunnel(api, cfg.function["function_name"].(string), cfg.toRuntime)
 		wg.Go(func() { t.run(linkCtx) })
 	}
 	p := newProxy(linkCtx, options, lambda, t, log)

@@ -10,6 +10,8 @@ package main
 //	response  local end  the handler's response         sender, encoding, data, headers, trailers
 //	error     local end  the handler's error, as JSON   sender, encoding, data, error_type, xray_cause
 //	done      extension  the invocation is over         outcome
+//	hello     local end  it hears requests from now on  sender, stage, functions, ask
+//	bye       local end  it hears no more of them       the same
 //	probe     both       to itself: this comes through
 //
 // A part is one event. The data of a message's parts, joined by index, is what the message carries.
@@ -72,6 +74,9 @@ type part struct {
 	XRayCause  string            `json:"xray_cause,omitempty"` // of an error, in part 0
 	Outcome    string            `json:"outcome,omitempty"`    // of done: answered or timeout
 	Sender     string            `json:"sender,omitempty"`     // a local end's name; two may answer
+	Stage      string            `json:"stage,omitempty"`      // of hello: of the requests that are heard
+	Functions  []string          `json:"functions,omitempty"`  // of hello: shell patterns; none: all
+	Ask        string            `json:"ask,omitempty"`        // of hello: a local end that it asks
 	Data       string            `json:"data,omitempty"`       // unpadded base64url
 
 	data []byte // Data, decoded by parsePart, which empties Data

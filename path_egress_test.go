@@ -262,8 +262,8 @@ func testFunctionWithoutAWayOutWaitsOnce(t *testing.T, over eventAPIOptions) {
 	}
 	if len(lines) != 3 ||
 		!strings.Contains(lines[0], "no connection to AppSync") ||
-		!strings.Contains(lines[1], "waited in vain") ||
-		!strings.Contains(lines[2], "waited in vain") {
+		!strings.Contains(lines[1], "there was no local end") ||
+		!strings.Contains(lines[2], "there was no local end") {
 		t.Errorf("the log has %q", lines)
 	}
 }

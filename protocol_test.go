@@ -95,7 +95,11 @@ func (e *pageExamples) addMessage(t *testing.T, text string) *part {
 		return p
 	}
 	e.kinds[p.Type]++
-	if written := string(p.encode(p.data)); written != event {
+	written := p.encode(p.data)
+	if p.Type == "hello" || p.Type == "bye" {
+		written = encodePresence(t, event)
+	}
+	if string(written) != event {
 		t.Errorf("the page has\n%s\nthe program writes\n%s", event, written)
 	}
 	key := p.Type + " " + p.RequestID
@@ -106,6 +110,19 @@ func (e *pageExamples) addMessage(t *testing.T, text string) *part {
 		t.Errorf("%s: %v", text, err)
 	}
 	return p
+}
+
+// encodePresence reads and writes a hello or a bye as a local end does.
+func encodePresence(t *testing.T, event string) []byte {
+	t.Helper()
+	var m presenceMessage
+	decoder := json.NewDecoder(strings.NewReader(event))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&m)
+	if err != nil {
+		t.Errorf("%s: %v", event, err)
+	}
+	return m.encode()
 }
 
 // addPublish checks an event of a publish to an Event API.
@@ -137,7 +154,7 @@ func TestProtocolExamplesAreOfEveryKindAndWhatTheProgramWrites(t *testing.T) {
 	e := readExamples(t)
 	for _, kind := range []string{
 		"a publish", "a mutation", "a request in one event",
-		"request", "accepted", "response", "error", "done", "probe",
+		"request", "accepted", "response", "error", "done", "probe", "hello", "bye",
 	} {
 		if e.kinds[kind] == 0 {
 			t.Errorf("there is no example of %s", kind)

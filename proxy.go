@@ -30,10 +30,8 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	missTimeout  = 10 * time.Second // after an invocation was offline: the next ones do not wait
-	retryRefused = time.Second      // before an event whose answer was not taken is tried again
-)
+// retryRefused is the time before an event whose answer was not taken is tried again.
+const retryRefused = time.Second
 
 // proxyOptions say what the proxy does.
 type proxyOptions struct {
@@ -58,11 +56,11 @@ type proxy struct {
 	wg        sync.WaitGroup // of the polls
 
 	// guards the following; and life ends under it, so that no poll begins after stop
-	mu      sync.Mutex
-	orphans int             // polls that no call of the runtime waits for
-	served  map[string]bool // keys of the invocations that are under way: two polls may get the same one
-	last    string          // key of the invocation that was completed last
-	missed  time.Time       // when an invocation was offline last, by the wall clock
+	mu       sync.Mutex
+	orphans  int             // polls that no call of the runtime waits for
+	served   map[string]bool // keys of the invocations that are under way: two polls may get the same one
+	last     string          // key of the invocation that was completed last
+	deployed time.Time       // when the deployed code got an event last, for want of a local end; zero: never
 }
 
 // next is what a call of next gets.
@@ -241,7 +239,6 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	p.mu.Lock()
 	twice := p.served[inv.key]
 	again := p.last == inv.key
-	missed := time.Since(p.missed).Abs() < missTimeout // the clock may be set back
 	p.served[inv.key] = true
 	p.mu.Unlock()
 	if twice { // it is not to be answered twice
@@ -257,8 +254,8 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 			"the Lambda Runtime API did not take the answer of this invocation"})
 	case p.tunnel == nil:
 		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
-	case missed:
-		completed = p.offline(inv, fmt.Errorf("an invocation waited in vain less than %s ago", missTimeout))
+	case p.tunnel.missedLately():
+		completed = p.offline(inv, fmt.Errorf("there was no local end less than %s ago", missTimeout))
 	default:
 		completed = p.call(inv)
 	}
@@ -307,9 +304,6 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 		return p.fail(inv, failed)
 	case err != nil:
 		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
-		p.mu.Lock()
-		p.missed = time.Now().Round(0)
-		p.mu.Unlock()
 		return p.offline(inv, err)
 	case p.toRuntime && !a.isError:
 		// The answer takes the place of the event, with the invocation's own headers.
@@ -376,6 +370,9 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 			inv, &failure{"LiveLambda.Offline", "no local end is there to answer: " + reason.Error()})
 	}
 	p.report(inv, "deployed", reason)
+	p.mu.Lock()
+	p.deployed = time.Now()
+	p.mu.Unlock()
 	return false
 }
 
@@ -440,6 +437,11 @@ func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []b
 	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
 	c["request_id"] = inv.requestID
 	c["deadline_ms"] = end.UnixMilli()
+	p.mu.Lock()
+	if !p.deployed.IsZero() {
+		c["deployed_ms"] = p.deployed.UnixMilli()
+	}
+	p.mu.Unlock()
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
 	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
 	for key, value := range map[string]string{

@@ -279,7 +279,7 @@ func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
 		function: map[string]any{"environment": map[string]string{"A": "b"}},
 		addKeys:  a.addKeys,
 	}
-	p := newProxy(t.Context(), o, nil, newTunnel(a, false), nil)
+	p := newProxy(t.Context(), o, nil, newTunnel(a, "function", false), nil)
 	inv := newInvocation(&http.Response{Header: http.Header{}})
 	got := string(p.context(t.Context(), inv, inv.deadline))
 	if !strings.Contains(got, `"environment":{"A":"b"}`) {

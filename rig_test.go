@@ -349,7 +349,7 @@ func (r *rig) startExtension(opts rigOptions) {
 		}
 		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, r.extensionKeys, log)
 		o.addKeys = api.addKeys
-		tn = newTunnel(api, cfg.toRuntime)
+		tn = newTunnel(api, cfg.function["function_name"].(string), cfg.toRuntime)
 		wg.Go(func() { tn.run(linkCtx) })
 	}
 	p := newProxy(linkCtx, o, lambda, tn, log)

@@ -20,6 +20,9 @@ package main
 // that is accepted stays so. Either way the request goes out again over the next link, because answers come
 // back over the link that asked.
 //
+// After a call that was offline the next ones are not begun for a while (missed): their callers would wait in
+// vain too. A local end says when it comes and when it goes, which ends such a while and begins one.
+//
 // Goroutines: one for each call and link publishes the request (call.carry) and, for servers of another make,
 // one subscribes (bare.go). finish waits for both. Timers and the link's reader change a call under the
 // tunnel's mutex.
@@ -34,6 +37,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -47,18 +51,22 @@ const (
 	repeatRequest = 2 * time.Second        // without `accepted`, before a request is published again
 	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
+	missTimeout   = 10 * time.Second       // after an invocation was offline: the next ones do not wait
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
 type tunnel struct {
 	api      *appsync
-	buffered bool // streamed answers are collected, because the runtime gets them whole
+	function string // its name: local ends say which functions they serve
+	buffered bool   // streamed answers are collected, because the runtime gets them whole
 
-	mu    sync.Mutex // guards the following, and what the calls and the link say it guards
-	link  *link      // nil while there is none that delivers
-	err   error      // why there is none
-	calls map[uint64]*call
-	lastN uint64 // of a call
+	mu     sync.Mutex // guards the following, and what the calls and the link say it guards
+	link   *link      // nil while there is none that delivers
+	err    error      // why there is none
+	calls  map[uint64]*call
+	lastN  uint64    // of a call
+	heard  string    // sender of the local end that was heard last
+	missed time.Time // when a call was offline last, or that local end went, by the wall clock
 }
 
 // link is a connection to AppSync whose answers arrive. The tunnel's mu guards its fields.
@@ -70,9 +78,10 @@ type link struct {
 }
 
 // newTunnel returns a tunnel that has no link yet; run makes one.
-func newTunnel(api *appsync, buffered bool) *tunnel {
+func newTunnel(api *appsync, function string, buffered bool) *tunnel {
 	return &tunnel{
-		api: api, buffered: buffered, err: errors.New("still connecting"), calls: map[uint64]*call{}}
+		api: api, function: function, buffered: buffered,
+		err: errors.New("still connecting"), calls: map[uint64]*call{}}
 }
 
 // run keeps a link up until ctx is done.
@@ -93,6 +102,11 @@ func (t *tunnel) use(s *session) (up bool, err error) {
 	debug.SetGCPercent(25)
 	t.set(l, nil)
 	l.log.Info("connected", "host", l.realtime.Host, "ms", time.Since(l.born).Milliseconds())
+	// No invocation waits for this one.
+	err = l.subscribe(l.ctx, ackTimeout, "/"+l.namespace+"/presence", l.receivePresence)
+	if err != nil && l.ctx.Err() == nil {
+		l.log.Warn("local ends that come or go are not heard", "error", err)
+	}
 	<-l.ctx.Done()
 	return true, context.Cause(l.ctx)
 }
@@ -129,6 +143,49 @@ func (l *link) receiveEvent(event string, p *part, err error) {
 	if err != nil {
 		l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 	}
+}
+
+// receivePresence takes what a local end says of itself. The link's reader calls it.
+func (l *link) receivePresence(event string) {
+	p, err := parsePart(event)
+	if err != nil {
+		l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
+	}
+	t := l.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case p == nil || err != nil || !l.serves(p):
+	case p.Type == "hello" && p.Ask == "":
+		t.heard = p.Sender
+		t.missed = time.Time{}
+		l.versioned = true
+	case p.Type == "bye" && p.Sender == t.heard:
+		t.miss()
+		for _, c := range t.calls {
+			c.giveUp(errors.New("the local end has ended"))
+		}
+	}
+}
+
+// serves reports whether the local end that says p takes requests of this function from this link's channel.
+func (l *link) serves(p *part) bool {
+	stage := strings.TrimPrefix(strings.TrimPrefix(l.requests, "/"+l.namespace+"/requests"), "/")
+	return p.Stage == stage && (len(p.Functions) == 0 ||
+		slices.ContainsFunc(p.Functions, func(pattern string) bool {
+			matched, _ := path.Match(pattern, l.t.function) // a pattern that is none matches nothing
+			return matched
+		}))
+}
+
+// miss notes that there is no local end now. The tunnel is locked.
+func (t *tunnel) miss() { t.missed = time.Now().Round(0) }
+
+// missedLately reports whether an invocation would wait in vain.
+func (t *tunnel) missedLately() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.missed).Abs() < missTimeout // the clock may be set back
 }
 
 // callID is the request ID of call n as it travels over l: LINK/N.
@@ -228,6 +285,7 @@ func (c *call) enter(p phase) {
 		defer c.mu.Unlock()
 		if c.timer == timer { // no phase has been entered in this instant
 			_, why := c.limit()
+			c.giveUp(why) // which notes a miss
 			c.cancel(why)
 		}
 	})
@@ -260,8 +318,9 @@ func (c *call) limit() (time.Duration, error) {
 
 // giveUp ends the call as offline, unless a local end has it. The tunnel is locked.
 func (c *call) giveUp(why error) {
-	if c.phase < accepted {
+	if c.phase < accepted && c.ctx.Err() == nil {
 		c.cancel(why)
+		c.t.miss()
 	}
 }
 
@@ -509,7 +568,7 @@ func (c *call) hear(l *link, sender string) {
 		// No other local end is to run it when it goes out again.
 		c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
 	}
-	l.versioned, c.heardOn = true, l
+	l.versioned, c.heardOn, c.t.heard = true, l, sender
 	if c.phase != answered {
 		c.enter(accepted)
 	}

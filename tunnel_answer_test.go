@@ -21,7 +21,7 @@ import (
 // or not.
 func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *call {
 	t.Helper()
-	tn := newTunnel(newTestAPI(nil), false)
+	tn := newTunnel(newTestAPI(nil), "function", false)
 	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
 	tn.mu.Lock()
 	defer tn.mu.Unlock()

@@ -42,7 +42,7 @@ func startTunnel(t *testing.T, opts eventAPIOptions, hook func(apiFrame) apiVerd
 	})
 	a := newTestAPI(ln)
 	a.log = c.logs.logger()
-	c.tunnel = newTunnel(a, false)
+	c.tunnel = newTunnel(a, "function", false)
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan struct{})
 	go func() {

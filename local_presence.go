@@ -1,0 +1,186 @@
+//go:build !layer
+
+package main
+
+// local_presence.go says to extensions and to other local ends that this end hears requests, and when it
+// hears no more of them. An extension whose invocations run the deployed code, because nobody was there,
+// sends the next one here as soon as it has heard that.
+//
+// What others say comes in through receive, which the session's reader calls. What this end says goes out
+// through keep, which has a goroutine for each session, and sayBye.
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	helloPause  = time.Second // between two of this end's hellos, at least
+	byeTimeout  = time.Second // for AppSync to take a bye, if it goes over HTTPS
+	maxPresence = 1000        // other ends that are remembered
+	maxBy       = 100         // bytes of USER@HOST
+)
+
+// presence is what this end and others have said of themselves.
+type presence struct {
+	api    *appsync
+	self   presenceMessage // what is said, but for its type and request ID
+	wanted chan struct{}   // a hello is to be said; has room for one
+
+	mu    sync.Mutex       // guards the following
+	heard map[string]int64 // `since` of the other ends that have said hello, by sender
+	left  bool             // this end has said bye
+}
+
+// presenceMessage is a hello or a bye. docs/PROTOCOL.md describes it.
+type presenceMessage struct {
+	LiveLambda int      `json:"live_lambda"`
+	Type       string   `json:"type"`
+	RequestID  string   `json:"request_id"`
+	Index      int      `json:"index"`
+	Last       bool     `json:"last"`
+	Sender     string   `json:"sender"`
+	Stage      string   `json:"stage,omitempty"`
+	Functions  []string `json:"functions,omitempty"` // shell patterns; none: all
+	By         string   `json:"by"`                  // USER@HOST
+	Since      int64    `json:"since"`               // Unix milliseconds of the process's start
+	Ask        string   `json:"ask,omitempty"`       // sender of an end that is to say hello
+}
+
+func newPresence(api *appsync, sender string, opts localOptions) *presence {
+	p := &presence{
+		api:    api,
+		wanted: make(chan struct{}, 1),
+		heard:  map[string]int64{},
+		self: presenceMessage{
+			LiveLambda: 1,
+			Last:       true,
+			Sender:     sender,
+			Functions:  opts.servedFunctions(),
+			By:         userAtHost(),
+			Since:      time.Now().UnixMilli(),
+		},
+	}
+	return p
+}
+
+// servedFunctions are the patterns of the functions that are served here; none: all are.
+func (o localOptions) servedFunctions() []string {
+	if len(o.functions) == 0 && !o.onlyMapped() {
+		return nil
+	}
+	patterns := slices.Concat(o.functions, slices.Collect(maps.Keys(o.maps)))
+	slices.Sort(patterns)
+	return slices.Compact(patterns)
+}
+
+// userAtHost is who runs this end, for people who share a function.
+func userAtHost() string {
+	host, _ := os.Hostname() // then there is none
+	by := cmp.Or(os.Getenv("USER"), "somebody") + "@" + cmp.Or(host, "somewhere")
+	return clip(plainText(by), maxBy)
+}
+
+// channel is the one on which all ends say hello and bye.
+func (p *presence) channel() string { return "/" + p.api.namespace + "/presence" }
+
+// stage is the third segment of the requests channel, if it has one.
+func (p *presence) stage() string {
+	stage := strings.TrimPrefix(p.api.requests, "/"+p.api.namespace+"/requests")
+	return strings.TrimPrefix(stage, "/")
+}
+
+// keep says hello over a session, whose requests are heard now, and again whenever another end wants to know
+// who is there, until ctx is done or there is an error.
+func (p *presence) keep(ctx context.Context, conn *session) error {
+	for {
+		err := p.say(ctx, conn, "hello")
+		if err != nil {
+			return err
+		}
+		sleep(ctx, helloPause)
+		select {
+		case <-p.wanted:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// say publishes a hello, unless this end has said bye, or a bye. It does not wait for AppSync.
+func (p *presence) say(ctx context.Context, conn *session, what string) error {
+	p.mu.Lock()
+	silent := p.left
+	p.left = silent || what == "bye"
+	p.mu.Unlock()
+	if silent {
+		return nil
+	}
+	m := p.self
+	m.Type = what
+	m.RequestID = m.Sender + "/" + what
+	m.Stage = p.stage()
+	return conn.publish(ctx, p.channel(), slices.Values([][]byte{m.encode()}), false)
+}
+
+// encode returns m as an event.
+func (m presenceMessage) encode() []byte {
+	event, _ := json.Marshal(m) // strings and numbers always marshal
+	return asciiJSON(event)
+}
+
+// sayBye says that this end hears no more requests. It does nothing if there is no connection.
+func (p *presence) sayBye(conn *session) {
+	if conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(conn.ctx, byeTimeout)
+	defer cancel()
+	p.say(ctx, conn, "bye") // if it does not arrive, extensions find out by themselves
+}
+
+// receive takes what an end says of itself. What is not valid says nothing. The session's reader calls it.
+func (p *presence) receive(event string) {
+	var m presenceMessage
+	err := json.Unmarshal([]byte(event), &m)
+	if err != nil || m.LiveLambda != 1 || m.Sender == p.self.Sender {
+		return
+	}
+	switch m.Type {
+	case "hello":
+		if p.isNews(m) || m.Ask == p.self.Sender {
+			notify(p.wanted)
+		}
+	case "bye":
+		p.forget(m.Sender)
+		notify(p.wanted) // extensions may have heard that one last
+	}
+}
+
+// isNews notes a hello, and reports whether it is the first one of that sender since it started.
+func (p *presence) isNews(m presenceMessage) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heard[m.Sender] == m.Since {
+		return false
+	}
+	if len(p.heard) >= maxPresence {
+		clear(p.heard)
+	}
+	p.heard[m.Sender] = m.Since
+	return true
+}
+
+// forget forgets an end that has said bye.
+func (p *presence) forget(sender string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.heard, sender)
+}
