@@ -70,6 +70,12 @@ func (t *console) local(args []string) int {
 	if err != nil {
 		return f.wrong("%v", err)
 	}
+	if o.watch {
+		err := checkGlobs(o.globs)
+		if err != nil {
+			return f.wrong("%v", err)
+		}
+	}
 	if o.record != "" {
 		err := os.MkdirAll(o.record, 0o700)
 		if err != nil {

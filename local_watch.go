@@ -2,55 +2,153 @@
 
 package main
 
-// local_watch.go restarts processes when files change. It looks at the files' times of modification again and
-// again.
+// local_watch.go restarts processes when files change. It looks at the files again and again: at their times
+// and sizes, and at what is in those that have just changed. It asks nothing of the system's own watchers,
+// which differ.
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
 const (
-	pollFiles = 500 * time.Millisecond
-	maxFiles  = 50_000 // that are looked at
+	pollFiles  = 500 * time.Millisecond // between two looks, or longer if a look takes long
+	maxEntries = 100_000                // files and directories that one look goes through
+
+	// A file that changed so recently may change again without another time or size: file systems count time
+	// in steps, of up to two seconds. So it is read as well.
+	sameStep     = 3 * time.Second
+	maxReadFile  = 1 << 20  // bytes of a file that is read
+	maxReadFiles = 32 << 20 // bytes that one look reads
+
+	// A file that changes so often while handlers run, each time this soon, seems to be written by them.
+	manyWrites = 3
+	writePause = time.Minute
 )
 
 // notWatched are directories that are full of files that nobody edits.
 var notWatched = []string{"node_modules", "__pycache__", "venv", "vendor", "target"}
 
+// scratch matches the names of files that editors and the Finder write beside those that somebody edits. No
+// GLOB reaches them.
+var scratch = regexp.MustCompile(
+	`^(\..*\.sw[a-px]|4913|.*~|\.#.*|#.*#|.*___jb_(tmp|old)___|\.DS_Store)$`)
+
 // watch restarts processes when a file below the working directory appears, changes or goes, until ctx is
 // done. If there are globs, it looks only at the files that they name.
 func (l *local) watch(ctx context.Context, globs []string) {
-	var patterns []*regexp.Regexp
-	for _, g := range globs {
-		patterns = append(patterns, globPattern(g))
+	w := newWatcher(globs, l.ownFiles())
+	w.look()
+	l.term.note("watching %s", count(len(w.seen.files), "file"))
+	if w.seen.full {
+		l.term.note("there are more than %d files and directories, and the rest is not watched; "+
+			"name the files to watch with --watch=GLOB", w.most)
 	}
-	before, full := scan(patterns, l.opts.record, maxFiles)
-	l.term.note("watching %s", count(len(before), "file"))
-	if full {
-		l.term.note("there are more files; name those to watch with --watch=GLOB")
-	}
-	ticker := time.NewTicker(pollFiles)
-	defer ticker.Stop()
 	for {
+		start := time.Now()
+		l.follow(w)
+		pause := max(pollFiles, 10*time.Since(start))
 		select {
-		case <-ticker.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
-		now, _ := scan(patterns, l.opts.record, maxFiles)
-		file := changed(before, now)
-		if file != "" {
-			l.restartAll(file)
-		}
-		before = now
 	}
+}
+
+// ownFiles are files and directories that this program writes: where its output goes, and its recordings.
+func (l *local) ownFiles() []fs.FileInfo {
+	var own []fs.FileInfo
+	for _, f := range []*os.File{os.Stdout, os.Stderr} {
+		info, err := f.Stat()
+		if err == nil {
+			own = append(own, info)
+		}
+	}
+	info, err := os.Stat(l.opts.record)
+	if err == nil {
+		own = append(own, info)
+	}
+	return own
+}
+
+// follow looks once, and restarts processes if a file has changed. What handlers seem to write restarts
+// nothing: they would write it again.
+func (l *local) follow(w *watcher) {
+	before := w.handlers
+	w.handlers = l.activities()
+	files := w.look()
+	ran := !quiet(before, l.activities())
+	cause := ""
+	for _, file := range files {
+		again, first := w.written(file, ran)
+		if first {
+			l.term.note("%s", writtenText(file))
+		}
+		if cause == "" && !again {
+			cause = file
+		}
+	}
+	if cause != "" {
+		l.restartAll(cause)
+	}
+}
+
+// writtenText says that handlers seem to write a file.
+func writtenText(file string) string {
+	text := file + " changes again and again while handlers run; if they write it, " +
+		"name the files to watch without it, with --watch=GLOB"
+	if isCode(file) {
+		return text
+	}
+	return text + " (until it changes while none runs, it restarts nothing)"
+}
+
+// isCode reports whether a file is one that a handler may be in. Those restart processes in any case.
+func isCode(file string) bool { return slices.Contains(codeExtensions(), filepath.Ext(file)) }
+
+// activity is what a process was doing when somebody looked.
+type activity struct {
+	busy bool
+	sent time.Time // when it last answered
+}
+
+// activities tells what the processes are doing. Those that are to end are under nil.
+func (l *local) activities() map[*worker]activity {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[*worker]activity{}
+	for _, p := range l.pools {
+		for _, w := range p.workers {
+			all[w] = activity{busy: !w.idle(), sent: w.sent}
+		}
+		if p.leaving > 0 {
+			all[nil] = activity{busy: true}
+		}
+	}
+	return all
+}
+
+// quiet reports whether no process has started, run or ended between two looks.
+func quiet(before, now map[*worker]activity) bool {
+	for _, a := range now {
+		if a.busy {
+			return false
+		}
+	}
+	return maps.Equal(before, now)
 }
 
 // restartAll replaces the processes that run nothing, and has the others replaced when they are ready.
@@ -74,8 +172,10 @@ func (l *local) restartAll(file string) {
 		}
 		l.schedule(p)
 	}
-	l.term.note("%s has changed: %d idle and %d busy processes restart, "+
-		"the busy ones when they have finished", file, idle, busy)
+	if idle+busy > 0 {
+		l.term.note("%s has changed: %d idle and %d busy processes restart, "+
+			"the busy ones when they have finished", file, idle, busy)
+	}
 }
 
 // giveBack puts the request of a process that is still starting back into the queue, as its first. The
@@ -88,106 +188,365 @@ func (w *worker) giveBack() {
 	}
 }
 
+// watcher finds the files that change. One goroutine uses it.
+type watcher struct {
+	roots    []place
+	except   []fs.FileInfo        // files and directories that are not watched
+	most     int                  // entries of directories that one look goes through
+	seen     *survey              // by the last look; nil before the first
+	handlers map[*worker]activity // when the last look began
+	writes   map[string]writes    // by what writesKey makes of the files' names
+}
+
+// writes counts how often files have changed while handlers ran.
+type writes struct {
+	times int
+	last  time.Time
+}
+
+// place is a directory to look into, and what is left there of the GLOBs that lead to it.
+type place struct {
+	directory string
+	globs     []string
+}
+
+// newWatcher watches the files that globs name, or if there are none all files here.
+func newWatcher(globs []string, except []fs.FileInfo) *watcher {
+	w := &watcher{except: except, most: maxEntries, writes: map[string]writes{}}
+	if len(globs) == 0 {
+		globs = []string{"**"}
+	}
+	for _, text := range globs {
+		directory, glob := cutGlob(text)
+		i := slices.IndexFunc(w.roots, func(p place) bool { return p.directory == directory })
+		if i < 0 {
+			i = len(w.roots)
+			w.roots = append(w.roots, place{directory: directory})
+		}
+		w.roots[i].globs = append(w.roots[i].globs, glob)
+	}
+	return w
+}
+
+// checkGlobs returns an error if one of globs names no file.
+func checkGlobs(globs []string) error {
+	for _, text := range globs {
+		w := newWatcher([]string{text}, nil)
+		w.look()
+		if len(w.seen.files) > 0 {
+			continue
+		}
+		if w.seen.full {
+			return fmt.Errorf(
+				"--watch=%s names none of the first %d files and directories here", text, w.most)
+		}
+		return fmt.Errorf("--watch=%s names no file; in a GLOB *, ? and ** stand for other characters", text)
+	}
+	return nil
+}
+
+// written counts a change of a file. again reports that it is not to restart processes, as handlers seem to
+// have written the file, and first that this is to be told now. A change while none ran is somebody else's.
+func (w *watcher) written(file string, ran bool) (again, first bool) {
+	key := writesKey(file)
+	if !ran {
+		delete(w.writes, key)
+		return false, false
+	}
+	now := time.Now()
+	c := w.writes[key]
+	if c.times < manyWrites && now.Sub(c.last) > writePause {
+		c.times = 0
+	}
+	c.times++
+	c.last = now
+	w.writes[key] = c
+	return c.times >= manyWrites && !isCode(file), c.times == manyWrites
+}
+
+// writesKey is the same for files that one handler may write: those of one kind in one directory.
+func writesKey(file string) string { return filepath.Join(filepath.Dir(file), "*"+filepath.Ext(file)) }
+
+// look looks at all files once, and names those that have changed since the last look, in order.
+func (w *watcher) look() []string {
+	before := w.seen
+	w.seen = w.survey()
+	if before == nil {
+		return nil
+	}
+	return changed(before, w.seen)
+}
+
+// changed names the files that differ between two looks. A look that did not reach all files does not tell
+// which ones are there.
+func changed(before, now *survey) []string {
+	var names []string
+	for name, s := range now.files {
+		old, known := before.files[name]
+		if known && s.differs(old) || !known && !before.full && !now.full {
+			names = append(names, name)
+		}
+	}
+	for name := range before.files {
+		_, there := now.files[name]
+		if !there && !before.full && !now.full {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ---- one look ----
+
+// survey is one look.
+type survey struct {
+	files map[string]stamp
+	full  bool // there was more than it may look at
+
+	before  map[string]stamp // what the look before has found
+	except  []fs.FileInfo
+	start   time.Time
+	places  []place         // still to go to, the nearest first
+	entered map[string]bool // directories, each with its GLOBs: symbolic links may lead there again
+	entries int             // of directories that it may still look at
+	bytes   int64           // of files that it may still read
+}
+
+// survey looks at the files, the nearest first.
+func (w *watcher) survey() *survey {
+	s := &survey{
+		files:   map[string]stamp{},
+		except:  w.except,
+		start:   time.Now(),
+		places:  slices.Clone(w.roots),
+		entered: map[string]bool{},
+		entries: w.most,
+		bytes:   maxReadFiles,
+	}
+	if w.seen != nil {
+		s.before = w.seen.files
+	}
+	for len(s.places) > 0 && !s.full {
+		p := s.places[0]
+		s.places = s.places[1:]
+		s.enter(p)
+	}
+	s.before = nil
+	return s
+}
+
+// enter looks into a directory.
+func (s *survey) enter(p place) {
+	info, err := os.Stat(p.directory)
+	if err != nil || !info.IsDir() || s.excepted(info) {
+		return
+	}
+	device, inode := identity(info)
+	key := fmt.Sprint(device, " ", inode, " ", strings.Join(p.globs, "\n"))
+	if s.entered[key] {
+		return
+	}
+	s.entered[key] = true
+	for _, entry := range s.read(p.directory) {
+		s.visit(p, entry)
+	}
+}
+
+// read returns what is in a directory, in order, as far as the survey may look.
+func (s *survey) read(directory string) []fs.DirEntry {
+	f, err := os.Open(directory)
+	if err != nil {
+		return nil // it has just gone, or is not ours to read
+	}
+	defer f.Close()
+	entries, _ := f.ReadDir(s.entries + 1)
+	if len(entries) > s.entries {
+		entries = entries[:s.entries]
+		s.full = true
+	}
+	s.entries -= len(entries)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries
+}
+
+// visit looks at what is in a directory: at a file if a GLOB names it, and later into a directory if
+// something in it may be named.
+func (s *survey) visit(p place, entry fs.DirEntry) {
+	name := entry.Name()
+	link := entry.Type() == fs.ModeSymlink
+	var left []string
+	for _, glob := range p.globs {
+		left = append(left, below(glob, name)...)
+	}
+	enters := len(left) > 0 && (link || entry.IsDir())
+	named := slices.ContainsFunc(p.globs, func(glob string) bool { return names(glob, name) })
+	looks := named && (link || entry.Type().IsRegular())
+	if !enters && !looks {
+		return
+	}
+	file := filepath.Join(p.directory, name)
+	info, err := os.Stat(file)
+	switch {
+	case err != nil: // it has just gone, or is a link to nothing
+	case enters && info.IsDir():
+		slices.Sort(left)
+		s.places = append(s.places, place{directory: file, globs: slices.Compact(left)})
+	case looks && info.Mode().IsRegular() && !s.excepted(info):
+		s.files[file] = s.stamp(file, info)
+	}
+}
+
+// excepted reports whether this file or directory is not watched.
+func (s *survey) excepted(info fs.FileInfo) bool {
+	return slices.ContainsFunc(s.except, func(o fs.FileInfo) bool { return os.SameFile(o, info) })
+}
+
+// ---- files ----
+
 // stamp is what changes with a file.
 type stamp struct {
-	modified time.Time
+	modified int64 // time of modification
+	changed  int64 // time of change, which nobody can set
 	size     int64
+	inode    uint64
+	sum      [sha256.Size]byte // of what is in it; zero if it was not read
 }
 
-// scan looks at the files below the working directory whose names match one of patterns, or at all files if
-// there are none. It leaves out the directory except. If there are more files than most, full is true.
-func scan(patterns []*regexp.Regexp, except string, most int) (files map[string]stamp, full bool) {
-	files = map[string]stamp{}
-	filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it has just gone, or is not ours to read
+// differs reports whether a file has changed.
+func (s stamp) differs(old stamp) bool {
+	if s.sum == [sha256.Size]byte{} || old.sum == [sha256.Size]byte{} {
+		s.sum = old.sum
+	}
+	return s != old
+}
+
+// stamp looks at a file, and reads it if it has just changed.
+func (s *survey) stamp(name string, info fs.FileInfo) stamp {
+	_, inode := identity(info)
+	now := stamp{
+		modified: info.ModTime().UnixNano(),
+		changed:  changeTime(info),
+		size:     info.Size(),
+		inode:    inode,
+	}
+	recent := s.start.Add(-sameStep).UnixNano()
+	if max(now.modified, now.changed) < recent {
+		old := s.before[name]
+		if !now.differs(old) {
+			now.sum = old.sum
 		}
-		if d.IsDir() {
-			if leftOut(name, d, except) {
-				return filepath.SkipDir
-			}
-			return nil
+		return now
+	}
+	if now.size > maxReadFile || now.size > s.bytes {
+		return now
+	}
+	s.bytes -= now.size
+	text, err := os.ReadFile(name)
+	if err == nil {
+		now.sum = sha256.Sum256(text)
+	}
+	return now
+}
+
+// identity tells files apart.
+func identity(info fs.FileInfo) (device, inode uint64) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0
+	}
+	return uint64(stat.Dev), stat.Ino
+}
+
+// changeTime is a file's time of change, or 0 if there is none. Its field has another name on macOS.
+func changeTime(info fs.FileInfo) int64 {
+	stat := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	for _, name := range []string{"Ctim", "Ctimespec"} {
+		field := stat.FieldByName(name)
+		if field.IsValid() {
+			changed := field.Interface().(syscall.Timespec)
+			return changed.Nano()
 		}
-		if len(files) >= most {
-			full = true
-			return filepath.SkipAll
+	}
+	return 0
+}
+
+// ---- GLOBs ----
+
+// cutGlob cuts a GLOB into the directory that it begins with and the rest. * and ? stay within a name, and **
+// stands for any directories. A GLOB without a slash is for files of that name in any directory, and one that
+// is a directory for all files below it.
+func cutGlob(text string) (directory, glob string) {
+	info, err := os.Stat(text)
+	if err == nil && info.IsDir() {
+		text += "/**"
+	}
+	text = filepath.Clean(text)
+	if !strings.Contains(text, "/") {
+		text = "**/" + text
+	}
+	parts := strings.Split(strings.ReplaceAll(text, "**/**/", "**/"), "/")
+	n := 0
+	for n < len(parts)-1 && !strings.ContainsAny(parts[n], "*?") {
+		n++
+	}
+	directory = strings.Join(parts[:n], "/")
+	switch {
+	case n == 0:
+		directory = "."
+	case directory == "":
+		directory = "/"
+	}
+	// **.js is **/*.js
+	for i, part := range parts {
+		if len(part) > 2 && strings.HasPrefix(part, "**") {
+			parts[i] = "**/" + part[1:]
 		}
-		if !watched(name, patterns) {
-			return nil
-		}
-		info, err := d.Info()
-		if err == nil {
-			files[name] = stamp{modified: info.ModTime(), size: info.Size()}
+	}
+	// path.Match gives these a meaning that they do not have here
+	plain := strings.NewReplacer(`\`, `\\`, `[`, `\[`)
+	return directory, plain.Replace(strings.Join(parts[n:], "/"))
+}
+
+// names reports whether a GLOB names a file of this name in the directory where it begins.
+func names(glob, file string) bool {
+	part, rest, more := strings.Cut(glob, "/")
+	switch {
+	case scratch.MatchString(file):
+		return false
+	case part == "**" && more:
+		return names(rest, file)
+	}
+	hidden := strings.HasPrefix(file, ".") && !strings.HasPrefix(file, ".env")
+	return !more && fits(part, file, hidden)
+}
+
+// below returns what is left of a GLOB in a directory of this name: nothing, if it names no file there.
+func below(glob, directory string) []string {
+	part, rest, more := strings.Cut(glob, "/")
+	apart := strings.HasPrefix(directory, ".") || slices.Contains(notWatched, directory)
+	if part != "**" {
+		if more && fits(part, directory, apart) {
+			return []string{rest}
 		}
 		return nil
-	})
-	return files, full
+	}
+	var left []string
+	if !apart {
+		left = append(left, glob)
+	}
+	if more {
+		left = append(left, below(rest, directory)...)
+	}
+	return left
 }
 
-// leftOut reports whether no file in this directory is looked at.
-func leftOut(name string, d fs.DirEntry, except string) bool {
-	hidden := strings.HasPrefix(d.Name(), ".") && name != "."
-	if hidden || slices.Contains(notWatched, d.Name()) {
-		return true
-	}
-	return except != "" && sameFile(name, except)
-}
-
-// watched reports whether one of patterns matches a file's name. If there are none, all files are watched.
-func watched(name string, patterns []*regexp.Regexp) bool {
-	if len(patterns) == 0 {
-		return true
-	}
-	name = filepath.ToSlash(name)
-	for _, p := range patterns {
-		if p.MatchString(name) {
-			return true
-		}
-	}
-	return false
-}
-
-// sameFile reports whether both names are of one file.
-func sameFile(a, b string) bool {
-	infoA, err := os.Stat(a)
-	if err != nil {
+// fits reports whether a part of a GLOB is for this name. It has to spell the beginning of a name that is set
+// apart.
+func fits(part, name string, apart bool) bool {
+	if apart && strings.ContainsAny(part[:1], "*?") {
 		return false
 	}
-	infoB, err := os.Stat(b)
-	if err != nil {
-		return false
-	}
-	return os.SameFile(infoA, infoB)
-}
-
-// changed names a file that differs between two scans. It returns "" if none does.
-func changed(before, now map[string]stamp) string {
-	for name, s := range now {
-		if before[name] != s {
-			return name
-		}
-	}
-	for name := range before {
-		_, there := now[name]
-		if !there {
-			return name
-		}
-	}
-	return ""
-}
-
-// globPattern makes a pattern of a glob: * and ? stay within a directory's name, ** crosses it, and a glob
-// without a slash is for the names of files in any directory.
-func globPattern(glob string) *regexp.Regexp {
-	glob = strings.TrimPrefix(filepath.ToSlash(filepath.Clean(glob)), "./")
-	if !strings.Contains(glob, "/") {
-		glob = "**/" + glob
-	}
-	quoted := regexp.QuoteMeta(glob)
-	// The longer come first, as they begin with the shorter.
-	quoted = strings.ReplaceAll(quoted, `\*\*/`, `(?:.*/)?`)
-	quoted = strings.ReplaceAll(quoted, `\*\*`, `.*`)
-	quoted = strings.ReplaceAll(quoted, `\*`, `[^/]*`)
-	quoted = strings.ReplaceAll(quoted, `\?`, `[^/]`)
-	return regexp.MustCompile("^" + quoted + "$")
+	fits, _ := path.Match(part, name) // the pattern is valid
+	return fits
 }
