@@ -233,9 +233,23 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	status := l.shutDown(s, signals, terminalIsGone)
 	cancel()
 	wg.Wait()
-	l.close()
+	l.closeBefore(signals)
 	l.term.summarise()
 	return status
+}
+
+// closeBefore is close. What handlers have printed may wait for a terminal that stands still: if a signal to
+// stop comes first, that is given up.
+func (l *local) closeBefore(signals <-chan os.Signal) {
+	closed := make(chan struct{})
+	go func() {
+		l.close()
+		close(closed)
+	}()
+	if interruptedBefore(closed, signals) {
+		l.term.giveUp()
+		<-closed
+	}
 }
 
 // prepare makes ready what is to run handlers, and says what that is.
@@ -275,8 +289,13 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (sta
 	}
 	hurry := now || interruptedBefore(empty, signals)
 	if !hurry {
-		return s.sayGoodbye(signals, goodbyePause)
+		status = s.sayGoodbye(signals, goodbyePause)
+		if status != 0 {
+			l.term.giveUp()
+		}
+		return status
 	}
+	l.term.giveUp()
 	if l.waitingFor() != "" {
 		l.term.note("ending everything")
 		l.endAll()

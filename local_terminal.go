@@ -7,7 +7,7 @@ package main
 // running. With --json each line is a JSON object, and what handlers print goes to standard error.
 //
 // One goroutine writes. This program's own lines never wait for a terminal that stands still: they are
-// dropped. Handlers do wait.
+// dropped. Handlers do wait, until giveUp.
 
 import (
 	"bytes"
@@ -32,6 +32,7 @@ const (
 
 	liveEvery = 250 * time.Millisecond // the live line is written anew
 	endPause  = 10 * time.Millisecond  // for what a handler printed before its answer to come out of the pipe
+	lastPause = 500 * time.Millisecond // after giveUp, for the terminal to take the last lines
 )
 
 // terminal is safe for concurrent use.
@@ -48,6 +49,8 @@ type terminal struct {
 	wg      sync.WaitGroup
 	chunks  chan chunk
 	printed chan struct{} // has one for each of the chunks that handlers have printed
+	lost    chan struct{} // closed by giveUp
+	giveUp  func()        // has nothing wait any more for a terminal that stands still
 
 	// mu guards the following.
 	mu          sync.Mutex
@@ -102,6 +105,8 @@ func (t *terminal) onePlace() bool { return t.same || t.json || t.silent }
 func (t *terminal) start() {
 	live := t.columns() > 0 && os.Getenv("NO_COLOR") == "" && !t.json && !t.silent
 	t.printed = make(chan struct{}, maxPrinted)
+	t.lost = make(chan struct{})
+	t.giveUp = sync.OnceFunc(func() { close(t.lost) })
 	stop := make(chan struct{})
 	if live {
 		t.wg.Go(func() { t.tick(stop) })
@@ -112,12 +117,48 @@ func (t *terminal) start() {
 	})
 }
 
-// close ends writing when all has been written.
+// close ends writing when all has been written. After giveUp it leaves behind what the terminal does not
+// take.
 func (t *terminal) close() {
 	done := make(chan struct{})
-	t.chunks <- chunk{flush: done}
-	<-done
-	t.wg.Wait()
+	var late <-chan time.Time // nil: it waits
+	select {
+	case <-t.lost:
+		late = time.After(lastPause)
+	default:
+	}
+	select {
+	case t.chunks <- chunk{flush: done}:
+	case <-late:
+		return
+	}
+	select {
+	case <-done:
+		t.wg.Wait()
+	case <-late:
+	}
+}
+
+// print has a handler's text written. It waits until there is room for it, but after giveUp it drops it.
+func (t *terminal) print(c chunk) {
+	if offer(t.printed, struct{}{}, t.lost) {
+		offer(t.chunks, c, t.lost)
+	}
+}
+
+// offer sends v. It reports false if there is no room for it, and lost is closed.
+func offer[T any](to chan<- T, v T, lost <-chan struct{}) bool {
+	select {
+	case to <- v:
+		return true
+	default:
+	}
+	select {
+	case to <- v:
+		return true
+	case <-lost:
+		return false
+	}
 }
 
 // tick has the live line written anew, again and again until stop is closed.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,4 +148,93 @@ func TestInterruptWaitsForWhatIsAtHand(t *testing.T) {
 			t.Errorf("the exit status is %d", status)
 		}
 	})
+}
+
+// stuck is a terminal that takes nothing until it is closed.
+type stuck chan struct{}
+
+func (s stuck) Write([]byte) (int, error) {
+	<-s
+	return 0, os.ErrClosed
+}
+
+// What a handler has printed waits for it, and so does the handler's end.
+func TestInterruptEndsWhatWaitsForATerminalThatStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := make(stuck)
+		term, _ := newScreenTerminal(0)
+		term.out = out
+		term.start()
+		l := newLocal(localOptions{}, term)
+		l.wg.Go(func() {
+			o := term.output("orders", false)
+			for range 10 * maxPrinted {
+				io.WriteString(o, "a line\n")
+			}
+			o.Close()
+		})
+		signals := make(chan os.Signal)
+		closed := make(chan struct{})
+		go func() {
+			l.closeBefore(signals)
+			term.close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("nobody has interrupted it, and nothing is written")
+		default:
+			signals <- os.Interrupt
+		}
+		<-closed
+		close(out)
+	})
+}
+
+// The terminal is a pipe that nobody reads any more. It is interrupted again and again, because it cannot say
+// that it has heard.
+func TestInterruptsEndEverythingIfNobodyReads(t *testing.T) {
+	r := newRemoteRig(t)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	g := r.newGate("prints")
+	cmd := exec.
+		Command(os.Args[0], "local", "--host", "http://"+r.client().http.Host, "--region", "eu-west-1",
+			"--", "sh", "-c", `: >"$0"; exec yes`, g.file)
+	cmd.Env = append(os.Environ(), "TEST_MAIN=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
+	cmd.Stdout = writer
+	cmd.Stderr = writer
+	err = cmd.Start()
+	writer.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	_, err = r.api.subscribers(r.ctx, "/live-lambda/requests", 2) // it and the rig's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := r.send(task{}, r.context())
+	io.Copy(io.Discard, openRead(t, g)) // until the handler begins to print
+	for range 300 {
+		cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+			call.finish()
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	cmd.Process.Kill()
+	<-ended
+	t.Error("it hangs")
 }
