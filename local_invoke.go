@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -108,6 +109,7 @@ func (t *console) invoke(args []string) int {
 		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop() // not before close: a further signal would end this program, and leave the handlers behind
 	defer l.close()
+	defer context.AfterFunc(ctx, term.giveUp)() // handlers end even if nobody takes what they print
 	return l.invokeAll(ctx, o, files, texts)
 }
 
@@ -152,14 +154,14 @@ func (l *local) invokeAll(ctx context.Context, o invokeFlags, files []string, te
 			return 1
 		}
 	}
-	separate := len(files) > 1 || columns(os.Stdout) > 0
+	lines := len(files) > 1 || columns(os.Stdout) > 0
 	for i, file := range files {
 		if ctx.Err() != nil {
 			return 1
 		}
 		q, err := o.readEvent(file, texts[i]) // anew: its deadline counts from here
 		if err == nil {
-			err = l.invoke(ctx, q, os.Stdout, separate)
+			err = l.invoke(ctx, q, os.Stdout, lines)
 		}
 		if err != nil {
 			l.term.note("%v", err)
@@ -221,9 +223,9 @@ func recorded(text []byte) bool {
 	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
 }
 
-// invoke runs q and writes the response to w, a stream as it comes, and after it a newline if that is asked
-// for. It returns an error if the function failed.
-func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline bool) error {
+// invoke runs q and writes the response to w, a stream as it comes. JSON ends its line, and with lines
+// whatever else it is. It returns an error if the function failed.
+func (l *local) invoke(ctx context.Context, q *request, w io.Writer, lines bool) error {
 	timeout, cancel := context.WithDeadline(ctx, q.deadline)
 	defer cancel()
 	err := l.admit(q)
@@ -231,18 +233,19 @@ func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline boo
 		return err
 	}
 	l.submit(q)
+	out := &lastByte{to: w}
 	var written int64
 	for {
 		rep, _, ended := l.look(q)
 		if rep != nil && (rep.streamed || ended) {
-			n, err := rep.copyTo(w, written)
+			n, err := rep.copyTo(out, written)
 			if err != nil {
 				return fmt.Errorf("print the response: %w", err)
 			}
 			written += n
 		}
 		if ended {
-			if newline {
+			if out.last != '\n' && (lines || rep.isJSON()) {
 				io.WriteString(w, "\n")
 			}
 			l.finish(q, overAnswered)
@@ -258,6 +261,31 @@ func (l *local) invoke(ctx context.Context, q *request, w io.Writer, newline boo
 			return fmt.Errorf("%s: the function has not answered within its timeout", q.context.FunctionName)
 		}
 	}
+}
+
+// lastByte knows the last byte that has been written through it.
+type lastByte struct {
+	to   io.Writer
+	last byte
+}
+
+func (b *lastByte) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		b.last = p[len(p)-1]
+	}
+	return b.to.Write(p)
+}
+
+// isJSON reports whether the reply is JSON. A runtime that is a script may leave its Content-Type to curl.
+func (rep *reply) isJSON() bool {
+	kind, _, _ := mime.ParseMediaType(rep.headers["Content-Type"])
+	switch kind {
+	case "application/json":
+		return true
+	case "", "application/x-www-form-urlencoded":
+		return rep.kind == "error" || rep.size == int64(len(rep.head)) && json.Valid(rep.head)
+	}
+	return false
 }
 
 // failure returns an error if the reply is one, or a stream that broke.

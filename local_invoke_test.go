@@ -59,11 +59,11 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 	}{
 		{
 			stdin:  `{"a":1}`,
-			stdout: `{"a":1}`,
+			stdout: `{"a":1}` + "\n",
 		},
 		{ // no recording, though it looks like one
 			stdin:  `{"event_payload":1,"context":{},"more":2}`,
-			stdout: `{"event_payload":1,"context":{},"more":2}`,
+			stdout: `{"event_payload":1,"context":{},"more":2}` + "\n",
 		},
 		{
 			stdin:  `{"Do":"error","Text":"{\"errorType\":\"E\",\"errorMessage\":\"m\"}","Type":"E"}`,
@@ -88,7 +88,23 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 		},
 		{ // what handlers print is not the answer
 			stdin:  `{"Do":"print","Text":"to stderr"}`,
-			stdout: `null`,
+			stdout: `null` + "\n",
+		},
+		{
+			stdin:  `{"Do":"text","Text":"<p>","Type":"text/html"}`,
+			stdout: "<p>",
+		},
+		{ // as it is, even if it could be JSON
+			stdin:  `{"Do":"text","Text":"1","Type":"application/octet-stream"}`,
+			stdout: "1",
+		},
+		{ // what curl says of itself
+			stdin:  `{"Do":"text","Text":"1","Type":"application/x-www-form-urlencoded"}`,
+			stdout: "1\n",
+		},
+		{
+			stdin:  `{"Do":"text","Text":"1\n","Type":"application/json; charset=utf-8"}`,
+			stdout: "1\n",
 		},
 		{
 			stdin:  `not JSON`,
