@@ -239,20 +239,42 @@ type apiError struct {
 // refusal makes an error of what AppSync said about an operation, which is connect, subscribe or publish. The
 // first of errs counts. Only the first line of its texts is kept: further ones may quote the whole request,
 // token and all.
+//
+// remedies are pairs: how AppSync says why it refuses, alternatives parted by |, and what to do about it,
+// which is empty for a missing permission. The first pair that fits counts. What ends with a quotation mark
+// is the end of the error's type, because those in its message are escaped. Whatever is wrong with a
+// signature, its type mostly is BadRequestException, so the message decides.
+// https://github.com/aws-amplify/amplify-js/issues/14001 and 11480
 func (a *appsync) refusal(operation string, errs ...apiError) error {
+	remedies := []string{
+		`signature you provided`, "the secret access key is not the one of this access key: set both anew",
+		`Signature expired|Signature not yet current`, "the clock here is wrong: set it",
+		`Credential should be scoped`, "the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION",
+		`request is expired|ExpiredToken`, "the credentials have expired: get new ones",
+		`request is invalid|UnrecognizedClient`, "AWS does not know these credentials: get new ones",
+		`Unauthorized "|UnauthorizedException "|Forbidden "|AccessDenied`, "",
+		`BadRequestException "|Bad Request "|SignatureException "`, "check host, region, clock and key",
+	}
 	e := append(errs, apiError{})[0] // there may be none
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
-	// HTTP writes Bad Request in two words.
-	for _, s := range strings.Split(
-		"Unauthorized,Forbidden,AccessDenied,BadRequest,Bad Request,UnrecognizedClient,ExpiredToken", ",") {
-		if strings.Contains(kind, s) {
-			return fmt.Errorf(
-				"%w to %s; grant "+a.grants[operation]+", and check host, region, clock and key",
-				errRefused, said, "arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
+	for pair := range slices.Chunk(remedies, 2) {
+		for _, words := range strings.Split(pair[0], "|") {
+			if strings.Contains(said, words) {
+				return fmt.Errorf("%w to %s; %s", errRefused, said, cmp.Or(pair[1], a.permission(operation)))
+			}
 		}
 	}
 	return errors.New("AppSync failed to " + said)
+}
+
+// permission says what an operation takes. AppSync refuses unknown namespaces in the same words.
+func (a *appsync) permission(operation string) string {
+	if a.apiKey != "" {
+		return "check that the API key is this API's and has not expired, and host and namespace"
+	}
+	return fmt.Sprintf("grant "+a.grants[operation]+", and check host and namespace",
+		"arn:aws:appsync:"+a.region+":ACCOUNT:apis/API_ID")
 }
 
 // serverMessage is any message from AppSync, or its reply to a publish over HTTPS.

@@ -105,7 +105,7 @@ func TestConnectThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
 			says: connectionError("UnauthorizedException", "You are not authorized to make this call."),
 			want: `AppSync refused to connect: UnauthorizedException "You are not authorized to make this ` +
 				`call."; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID, and ` +
-				`check host, region, clock and key`,
+				`check host and namespace`,
 		},
 		{
 			name: "with an id",
@@ -117,6 +117,67 @@ func TestConnectThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
 			says: connectionError("BadRequestException", `The request signature does not match.\n`+
 				`The Canonical String should have been\nx-amz-security-token:`+testToken),
 			want: `BadRequestException "The request signature does not match."`,
+		},
+		{
+			name: "wrong secret",
+			says: connectionError("BadRequestException",
+				"The request signature we calculated does not match the signature you provided."),
+			want: `provided."; the secret access key is not the one of this access key`,
+		},
+		{
+			name: "wrong secret, as other services name it",
+			says: connectionError("InvalidSignatureException", "The request signature we calculated does "+
+				"not match the signature you provided."),
+			want: `provided."; the secret access key is not the one of this access key`,
+		},
+		{
+			name: "expired token",
+			says: connectionError(
+				"ExpiredTokenException", "The security token included in the request is expired"),
+			want: `is expired"; the credentials have expired: get new ones`,
+		},
+		{
+			name: "expired token, of another type",
+			says: connectionError("UnrecognizedClientException",
+				"The security token included in the request is expired"),
+			want: `is expired"; the credentials have expired: get new ones`,
+		},
+		{
+			name: "unknown access key",
+			says: connectionError("UnrecognizedClientException",
+				"The security token included in the request is invalid."),
+			want: `is invalid."; AWS does not know these credentials`,
+		},
+		{
+			name: "clock behind",
+			says: connectionError("BadRequestException",
+				"Signature expired: 20000101T000000Z is now earlier "+
+					"than 20000101T000100Z (20000101T000600Z - 5 min.)"),
+			want: `min.)"; the clock here is wrong`,
+		},
+		{
+			name: "clock ahead",
+			says: connectionError("InvalidSignatureException", "Signature not yet current: 20000101T000000Z"),
+			want: `00Z"; the clock here is wrong`,
+		},
+		{
+			name: "wrong region",
+			says: connectionError("BadRequestException",
+				"Credential should be scoped to a valid region, not "+
+					"'us-east-1'. "),
+			want: `'us-east-1'. "; the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION`,
+		},
+		{
+			name: "missing permission, as IAM tells it",
+			says: connectionError("AccessDeniedException", "User: u is not authorized to perform: "+
+				"appsync:EventConnect"),
+			want: `EventConnect"; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/` +
+				`API_ID,`,
+		},
+		{
+			name: "malformed",
+			says: connectionError("BadRequestException", "Malformed authorization header"),
+			want: `header"; check host, region, clock and key`,
 		},
 		{
 			name: "a long line",
@@ -274,6 +335,18 @@ func connectAnswered(t *testing.T, answer string) (err error) {
 		err = (<-done).err
 	})
 	return err
+}
+
+// What a handler of the API says is no refusal by AppSync, even if it speaks as AppSync does.
+func TestMessageInTheWordsOfARefusalIsNoRefusal(t *testing.T) {
+	a := &appsync{endpoint: endpoint{region: "eu-west-1"}}
+	for _, message := range []string{"Unauthorized", `"Forbidden "`, `BadRequestException "x"`} {
+		err := a.refusal("publish", apiError{ErrorType: "CustomError", Message: message})
+		checkError(t, err, "AppSync failed to publish: CustomError")
+		if errors.Is(err, errRefused) {
+			t.Errorf("%v is a refusal", err)
+		}
+	}
 }
 
 func TestHandshakeThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {

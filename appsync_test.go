@@ -621,7 +621,7 @@ func TestPublishOverHTTPSReturnsWhatAppSyncSays(t *testing.T) {
 		{
 			name:    "HTML",
 			answer:  `400 <html>` + testToken,
-			want:    `AppSync refused to publish: Bad Request ""; grant`,
+			want:    `AppSync refused to publish: Bad Request ""; check host, region, clock and key`,
 			refused: true,
 		},
 		{

@@ -106,7 +106,7 @@ const (
 // toGrant is the end of a line that says which permission is missing.
 func toGrant(action, resource string) string {
 	return "; grant " + action + " on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID" + resource +
-		", and check host, region, clock and key\n"
+		", and check host and namespace\n"
 }
 
 // doctorCase is what is wrong with an API, or with the way to it, and what is printed then.
@@ -310,10 +310,90 @@ func TestDoctorSaysWhichCredentialsDoNotDo(t *testing.T) {
 			},
 			from: "credentials",
 			want: "ok    credentials      from the test, long-lived\n" +
-				"FAIL  connect          AppSync refused to connect" + doctorNotAuthorized +
+				doctorRefused(`UnrecognizedClientException "The security token included in the request is `+
+					`invalid."; AWS does not know these credentials: get new ones`),
+		},
+	})
+}
+
+// doctorRefused is printed, from connect on, if AppSync refuses signatures and says so.
+func doctorRefused(said string) string {
+	return "FAIL  connect          AppSync refused to connect: " + said + "\n" + withoutSession +
+		"FAIL  publish (HTTPS)  AppSync refused to publish: " + said + "\n" + withoutSubscription
+}
+
+func TestDoctorSaysWhatIsWrongWithSignatures(t *testing.T) {
+	testDoctor(t, []doctorCase{
+		{
+			name: "another secret access key",
+			opts: eventAPIOptions{},
+			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
+				d.credentials = func(context.Context) (credentials, error) {
+					other := doctorKeys
+					other.secretAccessKey = "other" + secretValue
+					return other, nil
+				}
+			},
+			from: "connect",
+			want: doctorRefused(`BadRequestException "The request signature we calculated does not match ` +
+				`the signature you provided. Check your AWS Secret Access Key and signing method. Consult ` +
+				`the service document"; the secret access key is not the one of this access key: set both ` +
+				`anew`),
+		},
+		{
+			name:  "credentials that have expired",
+			opts:  eventAPIOptions{},
+			wrong: func(_ *doctor, api *eventAPI, _ *pipeListener) { api.accept("") },
+			from:  "connect",
+			want: doctorRefused(`ExpiredTokenException "The security token included in the request is ` +
+				`expired"; the credentials have expired: get new ones`),
+		},
+		{
+			name:  "a clock that is behind",
+			opts:  eventAPIOptions{ahead: 6 * time.Minute},
+			wrong: nothingWrong,
+			from:  "connect",
+			want: doctorRefused(`BadRequestException "Signature expired: 20000101T000000Z is now earlier ` +
+				`than 20000101T000100Z (20000101T000600Z - 5 min.)"; the clock here is wrong: set it`),
+		},
+		{
+			name:  "a clock that is ahead",
+			opts:  eventAPIOptions{ahead: -6 * time.Minute},
+			wrong: nothingWrong,
+			from:  "connect",
+			want: doctorRefused(`BadRequestException "Signature not yet current: 20000101T000000Z is still ` +
+				`later than 19991231T235900Z (19991231T235400Z + 5 min.)"; the clock here is wrong: set it`),
+		},
+		{
+			name: "another region",
+			opts: eventAPIOptions{},
+			wrong: func(d *doctor, api *eventAPI, ln *pipeListener) {
+				configuredWith(func(c *apiConfig) { c.region = "us-east-1" })(d, api, ln)
+			},
+			from: "configuration",
+			want: strings.ReplaceAll(doctorAllWell[:strings.Index(doctorAllWell, "ok    connect")],
+				"region eu-west-1", "region us-east-1") +
+				doctorRefused(`BadRequestException "Credential should be scoped to a valid region, not `+
+					`'us-east-1'. "; the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION`),
+		},
+		{
+			name:  "credentials that may do nothing",
+			opts:  eventAPIOptions{denied: true},
+			wrong: nothingWrong,
+			from:  "connect",
+			want: "FAIL  connect          AppSync refused to connect" + doctorNotAuthorized +
 				toGrant("appsync:EventConnect", "") + withoutSession +
 				"FAIL  publish (HTTPS)  AppSync refused to publish" + doctorNotAuthorized +
 				toGrant("appsync:EventPublish", doctorNamespace) + withoutSubscription,
+		},
+		{
+			name:  "another API key",
+			opts:  eventAPIOptions{apiKey: "da2-other"},
+			wrong: configuredWith(func(api *apiConfig) { api.apiKey = "da2-" + secretValue }),
+			from:  "credentials",
+			want: "ok    credentials      an API key\n" +
+				doctorRefused(doctorNotAuthorized[2:]+"; check that the API key is this API's and has not "+
+					"expired, and host and namespace"),
 		},
 	})
 }

@@ -71,7 +71,9 @@ type eventAPIOptions struct {
 	graphql     bool          // a GraphQL API, not an Event API
 	apiKey      string        // accepted; none if empty
 	credentials []credentials // accepted
+	denied      bool          // their policies allow nothing
 	region      string        // that signatures must be for
+	ahead       time.Duration // its clock is ahead of the clients'
 	// host is what authorizations must name, ports aside. The default is the request's Host header.
 	host       string
 	namespaces []string      // default: live-lambda
@@ -100,6 +102,7 @@ type eventAPI struct {
 	changed chan struct{} // closed, and made anew, by update
 	conns   map[int]*apiConn
 	counts  eventAPICounts
+	expired []credentials // temporary ones that accept has taken back
 }
 
 // eventAPICounts counts what happened since the start.
@@ -290,9 +293,14 @@ func (a *eventAPI) do(conn int, v apiVerdict) bool {
 // publish delivers one event text, unchecked, to a channel's subscribers.
 func (a *eventAPI) publish(channel, text string) { a.deliver(channel, text, wholeChannel) }
 
-// accept replaces what authorizes from now on: keys change, credentials expire.
+// accept replaces what authorizes from now on: keys change, and temporary credentials expire.
 func (a *eventAPI) accept(apiKey string, creds ...credentials) {
 	a.update(func() {
+		for _, c := range a.opts.credentials {
+			if c.sessionToken != "" {
+				a.expired = append(a.expired, c)
+			}
+		}
 		a.opts.apiKey = apiKey
 		a.opts.credentials = creds
 	})
@@ -438,6 +446,8 @@ func (a *eventAPI) publishAnswer(m clientMessage, result *apiPublished, refused 
 		return http.StatusOK, mustJSON(result)
 	case refused.ErrorType == "UnauthorizedException":
 		status = http.StatusUnauthorized
+	case refused.ErrorType == "ExpiredTokenException" || refused.ErrorType == "UnrecognizedClientException":
+		status = http.StatusForbidden
 	default:
 		status = http.StatusBadRequest
 	}
@@ -535,7 +545,7 @@ func (a *eventAPI) checkChannel(channel string, wildcard bool) *apiRefusal {
 	}
 	namespace, _, _ := strings.Cut(strings.Trim(channel, "/"), "/")
 	if !slices.Contains(a.opts.namespaces, namespace) {
-		return a.refuse("UnauthorizedException", "You are not authorized to make this call.")
+		return a.unauthorized()
 	}
 	return nil
 }

@@ -163,29 +163,55 @@ func bareHost(host string) string {
 func (a *eventAPI) authorize(field func(string) string, asked, path string, body []byte) *apiRefusal {
 	a.mu.Lock()
 	apiKey := a.opts.apiKey
-	accepted := a.opts.credentials
 	a.mu.Unlock()
-	const refusal = "You are not authorized to make this call."
 	key := field("x-api-key")
 	if key != "" && apiKey != "" && subtle.ConstantTimeCompare([]byte(key), []byte(apiKey)) == 1 {
 		return nil
 	}
 	header := field("authorization")
 	if key != "" || header == "" {
-		return a.refuse("UnauthorizedException", refusal)
+		return a.unauthorized()
 	}
 	s, err := parseSigV4(header)
 	if err != nil {
 		return a.refuse("BadRequestException", err.Error())
 	}
-	i := slices.IndexFunc(accepted, func(c credentials) bool { return c.accessKeyID == s.accessKeyID })
-	if i < 0 || accepted[i].sessionToken != field("x-amz-security-token") {
-		return a.refuse("UnauthorizedException", refusal)
+	keys, refused := a.signer(s.accessKeyID, field("x-amz-security-token"))
+	if refused != nil {
+		return refused
 	}
-	if err := a.verify(s, accepted[i], field, asked, path, body); err != nil {
+	if err := a.verify(s, keys, field, asked, path, body); err != nil {
 		return a.refuse("BadRequestException", err.Error())
 	}
+	if a.opts.denied {
+		return a.unauthorized()
+	}
 	return nil
+}
+
+func (a *eventAPI) unauthorized() *apiRefusal {
+	return a.refuse("UnauthorizedException", "You are not authorized to make this call.")
+}
+
+// signer returns the credentials of this access key and session token, or refuses them as AWS's services do.
+// Temporary ones that accept has taken back have expired.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
+func (a *eventAPI) signer(accessKeyID, token string) (credentials, *apiRefusal) {
+	a.mu.Lock()
+	accepted := a.opts.credentials
+	expired := a.expired
+	a.mu.Unlock()
+	same := func(c credentials) bool { return c.accessKeyID == accessKeyID && c.sessionToken == token }
+	i := slices.IndexFunc(accepted, same)
+	switch {
+	case i >= 0:
+		return accepted[i], nil
+	case slices.ContainsFunc(expired, same):
+		return credentials{}, a.refuse(
+			"ExpiredTokenException", "The security token included in the request is expired")
+	}
+	return credentials{}, a.refuse(
+		"UnrecognizedClientException", "The security token included in the request is invalid.")
 }
 
 // sigV4 is a parsed Authorization header.
@@ -223,15 +249,15 @@ func parseSigV4(header string) (sigV4, error) {
 func (a *eventAPI) verify(
 	s sigV4, c credentials, field func(string) string, asked, path string, body []byte) error {
 	date := field("x-amz-date")
-	at, err := time.Parse("20060102T150405Z", date)
-	switch {
-	case err != nil:
+	at, err := time.Parse(sigV4Time, date)
+	if err != nil {
 		return errors.New("x-amz-date is missing or not of the form YYYYMMDDTHHMMSSZ")
-	case time.Since(at).Abs() > quotaClockSkew:
-		return fmt.Errorf("signature expired: %s is too far from now", date)
-	case s.scope != date[:8]+"/"+a.opts.region+"/appsync/aws4_request":
-		return fmt.Errorf(
-			"the credential should be scoped to %s/%s/appsync/aws4_request", date[:8], a.opts.region)
+	}
+	if err := checkSkew(at, time.Now().UTC().Add(a.opts.ahead)); err != nil {
+		return err
+	}
+	if err := a.checkScope(s.scope, date); err != nil {
+		return err
 	}
 	headers, err := a.signedHeaders(s, field, asked, len(body))
 	if err != nil {
@@ -242,6 +268,48 @@ func (a *eventAPI) verify(
 		return nil
 	}
 	return signatureMismatch(path, headers, body)
+}
+
+// sigV4Time is how signatures write a time.
+const sigV4Time = "20060102T150405Z"
+
+// checkSkew refuses a signature of another time, in AWS's own words.
+// https://github.com/aws-amplify/amplify-js/issues/11480
+// https://github.com/awslabs/aws-mobile-appsync-sdk-js/issues/620
+func checkSkew(at, now time.Time) error {
+	signed := at.Format(sigV4Time)
+	clock := now.Format(sigV4Time)
+	switch {
+	case now.Sub(at) > quotaClockSkew:
+		//lint:ignore ST1005 AppSync's own words
+		return fmt.Errorf("Signature expired: %s is now earlier than %s (%s - 5 min.)",
+			signed, now.Add(-quotaClockSkew).Format(sigV4Time), clock)
+	case at.Sub(now) > quotaClockSkew:
+		//lint:ignore ST1005 AppSync's own words
+		return fmt.Errorf("Signature not yet current: %s is still later than %s (%s + 5 min.)",
+			signed, now.Add(quotaClockSkew).Format(sigV4Time), clock)
+	}
+	return nil
+}
+
+// checkScope refuses a signature for another day, region or service, in AWS's own words.
+// https://github.com/aws/aws-sdk-js/issues/792
+func (a *eventAPI) checkScope(scope, date string) error {
+	day, rest, _ := strings.Cut(scope, "/")
+	region, service, _ := strings.Cut(rest, "/")
+	switch {
+	case day != date[:8]:
+		//lint:ignore ST1005 AppSync's own words
+		return fmt.Errorf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date "+
+			"from HTTP: '%s' != '%s', from '%s'.", day, date[:8], date)
+	case region != a.opts.region:
+		//lint:ignore ST1005 AppSync's own words
+		return fmt.Errorf("Credential should be scoped to a valid region, not '%s'. ", region)
+	case service != "appsync/aws4_request":
+		//lint:ignore ST1005 AppSync's own words
+		return errors.New("Credential should be scoped to correct service: 'appsync'. ")
+	}
+	return nil
 }
 
 // signedHeaders returns the values of the headers that a signature covers.
@@ -273,6 +341,6 @@ func signatureMismatch(path string, headers map[string]string, body []byte) erro
 	canonical, _ := canonicalRequest(path, headers, body)
 	//lint:ignore ST1005 AppSync's own words
 	return fmt.Errorf("The request signature we calculated does not match the signature you provided. "+
-		"Check your AWS Secret Access Key and signing method.\n\nThe Canonical String for this request "+
-		"should have been\n'%s'\n", canonical)
+		"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."+
+		"\n\nThe Canonical String for this request should have been\n'%s'\n", canonical)
 }

@@ -125,10 +125,10 @@ func TestEventAPIAcceptsVectorsOfASessionToken(t *testing.T) {
 		c.send(vectorPublishMessage + vectorAuth(vectorPublishToken, "token") + `}`)
 		c.want("publish_success pub-0001 ok 0")
 		c.send(vectorPublishMessage + vectorAuth(vectorPublish) + `}`)
-		c.want("publish_error pub-0001 UnauthorizedException")
+		c.want("publish_error pub-0001 UnrecognizedClientException")
 		api.accept("", vectorCreds) // the temporary credentials are over
 		c.send(vectorPublishMessage + vectorAuth(vectorPublishToken, "token") + `}`)
-		c.want("publish_error pub-0001 UnauthorizedException")
+		c.want("publish_error pub-0001 ExpiredTokenException")
 	})
 }
 
@@ -171,9 +171,11 @@ func TestEventAPIChecksSignatures(t *testing.T) {
 		{name: "other key", auth: auth,
 			opts: eventAPIOptions{
 				credentials: []credentials{{accessKeyID: "AKIDOTHER", secretAccessKey: "no"}}},
-			want: "UnauthorizedException"},
+			want: "UnrecognizedClientException"},
 		{name: "API key only", auth: auth,
 			opts: eventAPIOptions{apiKey: "da2-key", credentials: []credentials{}},
+			want: "UnrecognizedClientException"},
+		{name: "no permission", auth: auth, opts: eventAPIOptions{denied: true},
 			want: "UnauthorizedException"},
 		{name: "header changed", auth: strings.Replace(auth, "amz-1.0", "amz-1.1", 1),
 			want: "BadRequestException"},

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -96,6 +97,74 @@ func withKeys() rigOptions {
 		env:         map[string]string{"LIVE_LAMBDA_APPSYNC_API_KEY": ""},
 		credentials: firstKeys,
 		api:         eventAPIOptions{credentials: []credentials{firstKeys}, region: "us-east-1"},
+	}
+}
+
+// signing has the extension of a rig sign with the first keys.
+func signing(o rigOptions) rigOptions {
+	keys := withKeys()
+	keys.fault = o.fault
+	maps.Copy(keys.env, o.env)
+	return keys
+}
+
+// The function's log is where its owner looks, and another secret needs another mend than a permission.
+func TestExtensionsLogSaysWhatIsWrongWithSignatures(t *testing.T) {
+	otherSecret := firstKeys
+	otherSecret.secretAccessKey = "other"
+	for _, test := range []struct {
+		name   string
+		change func(*rigOptions)
+		log    string
+	}{
+		{
+			name:   "another secret access key",
+			change: func(o *rigOptions) { o.credentials = otherSecret },
+			log:    "; the secret access key is not the one of this access key: set both anew",
+		},
+		{
+			name:   "an unknown access key",
+			change: func(o *rigOptions) { o.credentials = secondKeys },
+			log:    "; AWS does not know these credentials: get new ones",
+		},
+		{
+			name: "an expired token",
+			change: func(o *rigOptions) {
+				o.before = func(r *rig) { r.api.accept("da2-key") }
+			},
+			log: "; the credentials have expired: get new ones",
+		},
+		{
+			name:   "a clock that is behind",
+			change: func(o *rigOptions) { o.api.ahead = 6 * time.Minute },
+			log:    "; the clock here is wrong: set it",
+		},
+		{
+			name:   "a clock that is ahead",
+			change: func(o *rigOptions) { o.api.ahead = -6 * time.Minute },
+			log:    "; the clock here is wrong: set it",
+		},
+		{
+			name:   "another region",
+			change: func(o *rigOptions) { o.env["LIVE_LAMBDA_APPSYNC_REGION"] = "eu-west-1" },
+			log:    "; the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION",
+		},
+		{
+			name:   "a missing permission",
+			change: func(o *rigOptions) { o.api.denied = true },
+			log:    "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID,",
+		},
+	} {
+		opts := withKeys()
+		opts.noLink = true
+		test.change(&opts)
+		rigTest(t, test.name, opts, func(r *rig) {
+			r.want(r.invoke(`1`), "deployed")
+			r.wantLogged(test.log)
+			if !strings.HasPrefix(test.log, "grant ") && strings.Contains(r.log.String(), "grant ") {
+				r.t.Errorf("the log says what to grant:\n%s", r.log)
+			}
+		})
 	}
 }
 

@@ -237,12 +237,12 @@ func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
 		{
 			name: "401 at the upgrade",
 			opts: at("extension upgrade", status(401)),
-			log:  "grant appsync:EventConnect on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID",
+			log:  "check that the API key is this API's and has not expired",
 		},
 		{
 			name: "403 at the upgrade",
 			opts: at("extension upgrade", status(403)),
-			log:  "grant appsync:EventConnect",
+			log:  "check that the API key is this API's and has not expired",
 		},
 		{
 			name: "500 at the upgrade",
@@ -273,7 +273,7 @@ func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
 			opts: at("extension connection_ack",
 				instead(`{"type":"connection_error","errors":[{"errorType":"UnauthorizedException"}]}`,
 					closePolitely)),
-			log: "grant appsync:EventConnect",
+			log: "check that the API key is this API's and has not expired",
 		},
 		{
 			name: "no connection_ack",
@@ -295,7 +295,7 @@ func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
 		},
 		{
 			name: "subscribe_error",
-			opts: at("extension subscribe", reject("Unauthorized")),
+			opts: signing(at("extension subscribe", reject("Unauthorized"))),
 			log: "grant appsync:EventSubscribe on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
 				"channelNamespace/live-lambda",
 		},
@@ -307,7 +307,7 @@ func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
 		},
 		{
 			name: "may not publish",
-			opts: at("extension publish probe 0", reject("UnauthorizedException")),
+			opts: signing(at("extension publish probe 0", reject("UnauthorizedException"))),
 			log: "grant appsync:EventPublish on arn:aws:appsync:us-east-1:ACCOUNT:apis/API_ID/" +
 				"channelNamespace/" +
 				"live-lambda",
@@ -407,7 +407,7 @@ func TestRequestThatAppSyncDoesNotTakeRunsDeployedCode(t *testing.T) {
 	for _, test := range []laterTest{
 		{
 			name: "the request is refused",
-			opts: at(request, reject("UnauthorizedException")),
+			opts: signing(at(request, reject("UnauthorizedException"))),
 			log:  "grant appsync:EventPublish",
 		},
 		{

@@ -7,6 +7,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -102,6 +103,51 @@ func inShutDown(t *testing.T, test func(r *localRig, s *subscriber)) {
 		r := newTestLocal(t, localOptions{code: code{external: true}})
 		test(r, newSubscriber(nil, r.local))
 	})
+}
+
+// Another secret needs another mend than a permission. Credentials that have expired are doctor's test.
+func TestLocalSaysWhatIsWrongWithSignatures(t *testing.T) {
+	keys := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}
+	otherSecret := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "other"}
+	r := newTestLocal(t, localOptions{code: code{external: true}})
+	for _, tt := range []struct {
+		api  eventAPIOptions
+		want string
+	}{
+		{
+			api:  eventAPIOptions{credentials: []credentials{otherSecret}, region: "eu-west-1"},
+			want: "; the secret access key is not the one of this access key: set both anew\n",
+		},
+		{
+			api:  eventAPIOptions{credentials: nil, region: "eu-west-1"},
+			want: "; AWS does not know these credentials: get new ones\n",
+		},
+		{
+			api: eventAPIOptions{
+				credentials: []credentials{keys}, region: "eu-west-1", ahead: 6 * time.Minute},
+			want: "; the clock here is wrong: set it\n",
+		},
+		{
+			api:  eventAPIOptions{credentials: []credentials{keys}, region: "us-east-1"},
+			want: "; the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION\n",
+		},
+		{
+			api:  eventAPIOptions{credentials: []credentials{keys}, region: "eu-west-1", denied: true},
+			want: "; grant appsync:EventConnect on arn:aws:appsync:eu-west-1:ACCOUNT:apis/API_ID, and ",
+		},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		api := startEventAPI(ln, tt.api)
+		t.Cleanup(api.close)
+		c := r.command(
+			"", "local", "--host", "http://"+ln.Addr().String(), "--region", "eu-west-1", "--", "cat")
+		c.stdout.wait(r, tt.want)
+		c.cmd.Process.Signal(os.Interrupt)
+		c.exit(0)
+	}
 }
 
 // It runs many times because a choice among several ready channels would be drawn.

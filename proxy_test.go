@@ -649,8 +649,9 @@ func TestInvocationWithoutALinkIsOfflineSoon(t *testing.T) {
 			says:    "connection refused",
 		},
 		{
-			name:    "refused, as an error",
-			opts:    rigOptions{fault: at("extension upgrade", status(403)).fault, env: asAnError},
+			name: "refused, as an error",
+			opts: signing(
+				rigOptions{fault: at("extension upgrade", status(403)).fault, env: asAnError}),
 			timeout: 900 * s,
 			want:    "LiveLambda.Offline",
 			says:    "appsync:EventConnect",

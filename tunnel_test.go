@@ -215,7 +215,8 @@ func TestRefusedConnectionIsTriedEveryTenSecondsAndToldOnce(t *testing.T) {
 		for time.Since(start) < 34*time.Second {
 			time.Sleep(time.Second)
 			_, err := c.ready(time.Minute)
-			if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "appsync:EventConnect") {
+			if !errors.Is(err, errRefused) ||
+				!strings.Contains(err.Error(), "does not know these credentials") {
 				t.Fatal(err)
 			}
 		}
