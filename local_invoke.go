@@ -196,6 +196,10 @@ func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 		}
 		text = r.Event
 	}
+	execution := durableOf(text)
+	if execution.name != "" {
+		return nil, execution.spent(file)
+	}
 	c.FunctionName = cmp.Or(o.function, c.FunctionName, "function")
 	c.InvokedFunctionARN = cmp.Or(
 		c.InvokedFunctionARN, "arn:aws:lambda:"+c.Region+":000000000000:function:"+c.FunctionName)

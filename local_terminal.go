@@ -348,8 +348,10 @@ type report struct {
 	BytesOut  *int64          `json:"bytes_out,omitempty"`
 	Running   *int            `json:"running,omitempty"`
 	Queued    *int            `json:"queued,omitempty"`
-	Event     json.RawMessage `json:"event,omitempty"`  // with --verbose, if it is not large
-	Answer    string          `json:"answer,omitempty"` // with --verbose, its beginning
+	Execution string          `json:"execution,omitempty"` // durable
+	Replay    bool            `json:"replay,omitempty"`    // of that execution
+	Event     json.RawMessage `json:"event,omitempty"`     // with --verbose, if it is not large
+	Answer    string          `json:"answer,omitempty"`    // with --verbose, its beginning
 	Summary   *summary        `json:"summary,omitempty"`
 }
 
@@ -458,7 +460,10 @@ func (t *terminal) arrived(q *request, queue int) {
 	if q.program != nil && q.program.debugPort > 0 {
 		text += fmt.Sprintf(", debugger's port %d", q.program.debugPort)
 	}
+	text += q.execution.text()
 	e := reportAbout(q, "start")
+	e.Execution = q.execution.name
+	e.Replay = q.execution.replay
 	e.BytesIn = &q.size
 	e.Running = &running
 	e.Queued = &queue

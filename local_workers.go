@@ -57,12 +57,13 @@ const (
 
 // request is one event for a handler, and what becomes of it.
 type request struct {
-	id       string // Lambda's request ID
-	size     int    // of event
-	context  eventContext
-	deadline time.Time
-	arrived  time.Time
-	news     chan struct{} // reply, its data or over have changed
+	id        string // Lambda's request ID
+	size      int    // of event
+	execution durable
+	context   eventContext
+	deadline  time.Time
+	arrived   time.Time
+	news      chan struct{} // reply, its data or over have changed
 
 	// local.mu guards the following, from admit on.
 	event      []byte // until it is answered or over
@@ -77,13 +78,14 @@ type request struct {
 
 func newRequest(event []byte, c eventContext) *request {
 	return &request{
-		id:       c.RequestID,
-		event:    event,
-		size:     len(event),
-		context:  c,
-		deadline: time.UnixMilli(c.DeadlineMs),
-		arrived:  time.Now(),
-		news:     make(chan struct{}, 1),
+		id:        c.RequestID,
+		event:     event,
+		size:      len(event),
+		execution: durableOf(event),
+		context:   c,
+		deadline:  time.UnixMilli(c.DeadlineMs),
+		arrived:   time.Now(),
+		news:      make(chan struct{}, 1),
 	}
 }
 
