@@ -125,6 +125,23 @@ func testFunctionWithoutALocalEndRunsDeployedCode(t *testing.T, over eventAPIOpt
 	}
 }
 
+// The first thing that everybody does: invoke, see that nothing runs here, start it, invoke.
+func TestLocalEndThatStartsLateGetsTheNextInvocations(t *testing.T) {
+	overBoth(t, func(t *testing.T, over eventAPIOptions) {
+		variables := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"}
+		p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, variables)
+		p.wantDeployed(t, `{"a":1}`)
+		p.startEcho(t)
+		for range 100 { // its hello may take a moment
+			result := p.invoke(t, `{"a":1}`)
+			if string(result.payload) == `{"a":1}` {
+				return
+			}
+		}
+		t.Error("the deployed code has answered all of a hundred invocations")
+	})
+}
+
 func TestFunctionWorksIfTheLayerIsOffOrMisconfigured(t *testing.T) {
 	overBoth(t, testFunctionWorksIfTheLayerIsOffOrMisconfigured)
 }
