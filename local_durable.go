@@ -66,6 +66,5 @@ func (d durable) text() string {
 // spent says why an event that was recorded cannot run again.
 func (d durable) spent(file string) error {
 	return fmt.Errorf("%s is an event of the durable execution %s, and cannot run again: its checkpoint "+
-		"token "+
-		"is spent; start a new execution, which `live-lambda local` gets", file, d.name)
+		"token is spent; start a new execution, which `live-lambda local` gets", file, d.name)
 }
