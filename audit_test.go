@@ -434,7 +434,7 @@ const reaching = "crypto/tls crypto/x509 golang.org/x/net/websocket net net/http
 // connection and does not make it has been given it.
 const harmless = "crypto/tls.ConnectionState crypto/x509.Certificate crypto/x509.NewCertPool " +
 	"crypto/x509.VerifyOptions golang.org/x/net/websocket.Config golang.org/x/net/websocket.Conn " +
-	"net.Conn net.ErrClosed net.Error net.IP net.JoinHostPort net.ParseIP net.SplitHostPort " +
+	"net.Conn net.ErrClosed net.Error net.IP net.JoinHostPort net.OpError net.ParseIP net.SplitHostPort " +
 	"net/http.Error net/http.ErrAbortHandler net/http.Handler net/http.HandlerFunc net/http.Header " +
 	"net/http.MaxBytesReader net/http.NewRequestWithContext net/http.NewResponseController " +
 	"net/http.NoBody net/http.ReadRequest net/http.ReadResponse net/http.Request net/http.Response " +

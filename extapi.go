@@ -10,10 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 )
+
+// maxBroken is how many connections in a row must fail for the Extensions API to be gone.
+const maxBroken = 10
 
 // extensionsAPI is one extension's view of the Extensions API.
 type extensionsAPI struct {
@@ -40,17 +44,29 @@ func (x *extensionsAPI) register(ctx context.Context) (extensionAnswer, error) {
 // awaitShutdown asks for the extension's events until SHUTDOWN or the end of ctx. Each is waited for as long
 // as the environment may be frozen. There is nothing to do for INVOKE: the runtime's call of next, which the
 // proxy holds, keeps the environment from freezing.
-func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) {
+//
+// If one connection after the other is refused or breaks, that is the error: an emulator has died, and its
+// extension must not outlive it.
+func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) error {
+	broken := 0
 	for ctx.Err() == nil {
 		event, err := x.call(ctx, "GET", "event/next", "", "")
 		if event.EventType == "SHUTDOWN" {
-			return
+			return nil
+		}
+		broken++
+		if !errors.As(err, new(*net.OpError)) {
+			broken = 0
+		}
+		if broken == maxBroken {
+			return err
 		}
 		if err != nil {
 			log.Error("cannot get the extension's next event; trying again", "error", err)
 			sleep(ctx, time.Second)
 		}
 	}
+	return nil
 }
 
 // portTaken reports why the extension cannot start, and returns that. The process has to exit then.

@@ -42,7 +42,9 @@ func TestExtensionAsksForEventsUntilShutdown(t *testing.T) {
 		if _, err := x.register(t.Context()); err != nil {
 			t.Error(err)
 		}
-		x.awaitShutdown(t.Context(), logs.logger())
+		if err := x.awaitShutdown(t.Context(), logs.logger()); err != nil {
+			t.Error(err)
+		}
 		var pauses []time.Duration
 		for i := range len(asked) - 1 {
 			pauses = append(pauses, asked[i+1]-asked[i])
@@ -55,6 +57,55 @@ func TestExtensionAsksForEventsUntilShutdown(t *testing.T) {
 			t.Errorf("%d errors logged, want 4:\n%s", got, logs)
 		}
 	})
+}
+
+// refusedConnection is the error of a call to a port that nobody listens on.
+func refusedConnection(t *testing.T) error {
+	t.Helper()
+	ln := listen(t)
+	ln.Close()
+	req, _ := http.NewRequest(http.MethodGet, "http://"+ln.Addr().String(), nil)
+	_, err := new(http.Transport).RoundTrip(req)
+	if err == nil {
+		t.Fatal("somebody listens on a port that was closed")
+	}
+	return err
+}
+
+// An emulator may die without a word. Nine refused connections say nothing, and ten only in a row.
+func TestExtensionEndsWhenTheExtensionsAPIIsGone(t *testing.T) {
+	gone := refusedConnection(t)
+	for _, tt := range []struct {
+		name    string
+		refused int // before the API answers once; after that it does not
+		calls   int
+		logged  int
+	}{
+		{name: "at once", refused: 10, calls: 10, logged: 9},
+		{name: "it comes back once", refused: 9, calls: 9 + 1 + 10, logged: 18},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				transport := func(r *http.Request) (*http.Response, error) {
+					calls++
+					if calls == tt.refused+1 {
+						return httpAnswer(200, `{"eventType":"INVOKE"}`), nil
+					}
+					return nil, gone
+				}
+				x := &extensionsAPI{base: "http://example.com", transport: transportFunc(transport)}
+				logs := new(logLines)
+				err := x.awaitShutdown(t.Context(), logs.logger())
+				if !errors.Is(err, gone) || calls != tt.calls {
+					t.Errorf("after %d calls, want %d, it ends with %v", calls, tt.calls, err)
+				}
+				if n := strings.Count(logs.String(), "level=ERROR"); n != tt.logged {
+					t.Errorf("%d lines, want %d", n, tt.logged)
+				}
+			})
+		})
+	}
 }
 
 func TestWaitForShutdownEndsWithItsContext(t *testing.T) {

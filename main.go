@@ -122,7 +122,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	if cfg.off { // Lambda waits for the extension all the same
 		_, err := x.register(ctx)
 		if err == nil {
-			x.awaitShutdown(ctx, log)
+			err = x.awaitShutdown(ctx, log)
 		}
 		return err
 	}
@@ -161,7 +161,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		cfg.function["handler"] = fn.Handler
 		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil)
 		wg.Go(func() { server.Serve(ln) }) // until Close
-		x.awaitShutdown(ctx, log)
+		err = x.awaitShutdown(ctx, log)
 	}
 	p.stop() // local ends are told, so the link comes last
 	server.Close()
