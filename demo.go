@@ -38,7 +38,7 @@ const (
 	demoFunction  = "demo"
 	demoTimeout   = 30 * time.Second        // the function's
 	demoAccept    = 1500 * time.Millisecond // until the deployed code runs, if nobody accepts
-	demoGoodbye   = 5 * time.Second         // for the local end to stop, before it is told more firmly
+	demoGoodbye   = demoTimeout             // for what runs to come to its end, before it is told more firmly
 	demoShown     = 300                     // bytes of an event or answer that are printed
 	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
 )
@@ -109,7 +109,7 @@ func (t *console) demo(args []string) int {
 // demoSignals are those that end the demonstration. A hangup is one, unless it is ignored, as under nohup:
 // the local end is in a process group of its own, and does not hear of it.
 func demoSignals() []os.Signal {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signals = append(signals, syscall.SIGHUP)
 	}
@@ -156,6 +156,7 @@ type demo struct {
 	api    *eventAPI
 	env    *lambdaEnv
 	legs   demoLegs
+	guard  guard // ends the local end if this process is killed
 	local  *exec.Cmd
 	exited chan struct{} // the local end has
 }
@@ -169,6 +170,8 @@ func (d *demo) run(ctx context.Context, listen string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	defer d.guard.close()
+	d.guard.remove(dir)
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -310,12 +313,13 @@ func (d *demo) startLocal(ctx context.Context, program string, settings map[stri
 	lines := &demoLines{out: d.out, prefix: "    local | "}
 	d.local.Stdout = lines
 	d.local.Stderr = lines
-	if err := d.local.Start(); err != nil {
+	if err := d.guard.start(d.local); err != nil {
 		return fmt.Errorf("start the local end: %w", err)
 	}
 	d.exited = make(chan struct{})
 	go func() { // stopLocal waits for it
 		d.local.Wait()
+		d.guard.drop(d.local)
 		close(d.exited)
 	}()
 	if err := d.awaitLocal(ctx); err != nil {

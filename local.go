@@ -207,11 +207,12 @@ func (o *localOptions) addMap(value string) error {
 }
 
 // serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
-// may. It returns the exit status.
+// may, nor if the terminal is gone (SIGHUP) or it is told to quit (SIGQUIT, Ctrl-\). It returns the exit
+// status.
 func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is caught, not ignored: processes would inherit that.
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGHUP) { // under nohup it is
 		signal.Notify(signals, syscall.SIGHUP)
 	}
@@ -229,8 +230,9 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	if watch {
 		wg.Go(func() { l.watch(ctx, globs) })
 	}
-	terminalIsGone := interrupted(signals) == syscall.SIGHUP
-	status := l.shutDown(s, signals, terminalIsGone)
+	sig := interrupted(signals)
+	now := sig == syscall.SIGHUP || sig == syscall.SIGQUIT
+	status := l.shutDown(s, signals, now)
 	cancel()
 	wg.Wait()
 	l.closeBefore(signals)
@@ -284,7 +286,7 @@ func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (sta
 	})
 	swallow(signals, oneInterrupt)
 	names := l.waitingFor()
-	if names != "" {
+	if names != "" && !now {
 		l.term.note("waiting for %s; interrupt once more to end everything now", names)
 	}
 	hurry := now || interruptedBefore(empty, signals)

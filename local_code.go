@@ -273,6 +273,8 @@ func virtualEnvironments(directory string) []string {
 
 // clientFiles are the clients as files that an interpreter can run.
 type clientFiles struct {
+	guard *guard // removes them if this program is killed
+
 	mu        sync.Mutex // guards the following
 	directory string     // "" until one is needed
 }
@@ -315,6 +317,7 @@ func (f *clientFiles) write() error {
 		if err != nil {
 			return err
 		}
+		f.guard.remove(f.directory)
 	}
 	files := map[string][]byte{
 		"local_node.mjs":  nodeClient,

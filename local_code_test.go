@@ -221,7 +221,8 @@ func TestDeployedHandlerRunsFromTheDirectoryOfItsFunction(t *testing.T) {
 // The files are written anew if something has cleaned them up, and go with the local end.
 func TestClientsAreFilesWhileTheyAreNeeded(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	var f clientFiles
+	f := clientFiles{guard: &guard{}}
+	t.Cleanup(f.guard.close)
 	for range 2 {
 		file, err := f.file(nodeLanguage)
 		if err != nil {

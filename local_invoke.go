@@ -106,7 +106,8 @@ func (t *console) invoke(args []string) int {
 	defer term.close()
 	l := newLocal(o.localOptions, term)
 	ctx, stop := signal.NotifyContext(
-		context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+		context.Background(),
+		os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop() // not before close: a further signal would end this program, and leave the handlers behind
 	defer l.close()
 	defer context.AfterFunc(ctx, term.giveUp)() // handlers end even if nobody takes what they print

@@ -4,7 +4,7 @@ package main
 
 // local_process.go is the life of one process: its Runtime API, its start, what it prints, and its end.
 // Whatever ends a process ends its whole process group, and on Linux what has left that. local_workers.go
-// says when it starts and when it is to end.
+// says when it starts and when it is to end. local_guard.go ends it if this program is killed.
 //
 // Goroutines: one that lives as long as the process, one that waits for it, and one for each of its outputs.
 
@@ -84,7 +84,7 @@ func (w *worker) process(addr string) (status, errorType string) {
 	}
 	command.Stdout = out.stdout
 	command.Stderr = out.stderr
-	err = command.Start()
+	err = w.pool.local.guard.start(command)
 	out.closeChildEnds()
 	if err != nil {
 		out.finish()
@@ -103,6 +103,7 @@ func (w *worker) process(addr string) (status, errorType string) {
 // process group is left then.
 func (w *worker) supervise(command *exec.Cmd) error {
 	group := -command.Process.Pid
+	defer w.pool.local.guard.drop(command)
 	var err error
 	ended := make(chan struct{})
 	go func() {

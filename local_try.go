@@ -120,10 +120,11 @@ func (l *local) load(ctx context.Context, p *program, function string) ([]byte, 
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = killPause
-	err := command.Start()
+	err := l.guard.start(command)
 	if err != nil {
 		return nil, err
 	}
+	defer l.guard.drop(command)
 	err = command.Wait()
 	syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // what the handler's file has started
 	if errors.Is(err, exec.ErrWaitDelay) {

@@ -97,6 +97,7 @@ type local struct {
 	wg    sync.WaitGroup
 	kill  chan struct{} // closed when processes are to end at once
 
+	guard      *guard
 	clients    clientFiles
 	debugPorts debugPorts
 
@@ -185,7 +186,10 @@ type worker struct {
 }
 
 func newLocal(opts localOptions, term *terminal) *local {
+	guard := &guard{}
 	return &local{
+		guard:      guard,
+		clients:    clientFiles{guard: guard},
 		opts:       opts,
 		term:       term,
 		quiet:      log.New(io.Discard, "", 0),
@@ -857,4 +861,5 @@ func (l *local) close() {
 	}
 	l.wg.Wait()
 	l.clients.remove()
+	l.guard.close()
 }
