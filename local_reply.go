@@ -133,6 +133,23 @@ type reply struct {
 	trailers  map[string]string // of a stream that broke
 }
 
+// copy is the same reply, which has ended, for another request.
+func (rep *reply) copy() *reply {
+	c := &reply{
+		kind:      rep.kind,
+		headers:   rep.headers,
+		xrayCause: rep.xrayCause,
+		encoding:  rep.encoding,
+		ended:     rep.ended,
+		size:      rep.size,
+		head:      rep.head,
+		errorType: rep.errorType,
+		message:   rep.message,
+	}
+	io.Copy(&c.data, io.NewSectionReader(&rep.data, 0, rep.data.length()))
+	return c
+}
+
 // keepHead keeps p, the next bytes of the reply, for the terminal, as far as it may show them.
 func (rep *reply) keepHead(p []byte) {
 	room := headBytes - len(rep.head)

@@ -170,16 +170,15 @@ func refuseID(rw http.ResponseWriter) {
 	refuse(rw, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 }
 
-// next hands out the worker's next event. A runtime that asks again while it has one gets it again, as from
-// Lambda.
+// next hands out the worker's next event.
 func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
 	l := w.pool.local
 	l.mu.Lock()
-	for w.state != stateRunning || w.request.over != "" {
-		if w.state == stateAnswering || w.state == stateFailed {
-			state := w.state
+	w.noticeLoss()
+	for !w.hasEvent() {
+		if w.state == stateFailed {
 			l.mu.Unlock()
-			refuseState(rw, state, stateReady)
+			refuseState(rw, stateFailed, stateReady)
 			return
 		}
 		if !w.park(r) {
@@ -190,28 +189,68 @@ func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
 	drain(w.turn) // it was for a call of next that has gone
 	q := w.request
 	event := q.event
+	w.out = true
 	l.mu.Unlock()
-	q.writeEvent(rw, event)
+	err := q.writeEvent(rw, event)
+	if err == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.request == q {
+		w.out = false
+	}
 }
 
-// park takes the worker for ready and has the call of next wait. It reports false when the call has ended.
-// local.mu is held, but not while it waits.
+// runs reports whether somebody waits for what w's runtime is to answer. local.mu is held.
+func (w *worker) runs() bool { return w.state == stateRunning && w.request.over == "" }
+
+// hasEvent reports whether there is an event for a call of next. local.mu is held.
+func (w *worker) hasEvent() bool { return w.runs() && (!w.out || w == w.pool.local.attach) }
+
+// noticeLoss is for a runtime that asks for an event and has got one that it has not answered. It has lost
+// that: it was started anew, as node --watch does, while its process lives on. The invocation fails then, as
+// it would on Lambda. But a runtime that somebody else starts gets the event again: they want to look at that
+// very one in their debugger. local.mu is held.
+func (w *worker) noticeLoss() {
+	if !w.runs() || !w.out {
+		return
+	}
+	l := w.pool.local
+	q := w.request
+	if w == l.attach {
+		l.term.note("%s %s: handed out again, because the runtime asks for an event and has not answered",
+			nameText(q.context.FunctionName), short(q.id))
+		return
+	}
+	l.answer(q, q.failureReply("Runtime.ExitError",
+		"Runtime exited without providing a reason: it was started anew in the middle of the invocation"))
+}
+
+// park takes the worker for ready and has the call of next wait. While an answer is being read it waits for
+// the end of that. It reports false when the call has ended. local.mu is held, but not while it waits.
 func (w *worker) park(r *http.Request) bool {
 	l := w.pool.local
+	if w.state == stateAnswering {
+		notify(w.asked)
+		l.mu.Unlock()
+		defer l.mu.Lock()
+		return w.await(r, w.posted)
+	}
 	w.ready()
 	w.parked++
 	l.scheduleFor(w)
 	l.mu.Unlock()
-	got := w.await(r)
+	got := w.await(r, w.turn)
 	l.mu.Lock()
 	w.parked--
 	return got
 }
 
-// await waits for an event. It reports false if the call has ended without one.
-func (w *worker) await(r *http.Request) bool {
+// await waits for news. It reports false if the call has ended without any.
+func (w *worker) await(r *http.Request, news <-chan struct{}) bool {
 	select {
-	case <-w.turn:
+	case <-news:
 		return true
 	case <-r.Context().Done():
 		return false
@@ -224,6 +263,7 @@ func (w *worker) await(r *http.Request) bool {
 func (w *worker) ready() {
 	w.spare()
 	if w.starting() {
+		w.pool.works = true
 		given := w.request != nil && w.request.over == ""
 		if given { // the process was started for it
 			w.run()
@@ -238,19 +278,20 @@ func (w *worker) ready() {
 	case w.stale:
 		w.pool.local.replace(w)
 	case w.outdated:
-		w.pool.local.retire(w)
+		w.pool.local.retire(w, restartEnvironment)
 	}
 }
 
 // run begins the invocation of w.request. local.mu is held.
 func (w *worker) run() {
 	w.become(stateRunning)
+	w.out = false
 	w.limit(w.request)
 	notify(w.turn)
 }
 
 // limit has w's process killed, as Lambda does, if it is not ready for another invocation some time after
-// q's deadline. It may not even have started by then, or hang after its answer. local.mu is held.
+// q's deadline. It may hang after its answer, too. local.mu is held.
 func (w *worker) limit(q *request) {
 	if w.pool.local.opts.debugged {
 		return // it may stand at a breakpoint
@@ -260,7 +301,7 @@ func (w *worker) limit(q *request) {
 }
 
 // writeEvent answers a call of next.
-func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
+func (q *request) writeEvent(rw http.ResponseWriter, event []byte) error {
 	c := q.context
 	headers := map[string]string{
 		"Lambda-Runtime-Aws-Request-Id":       c.RequestID,
@@ -278,7 +319,8 @@ func (q *request) writeEvent(rw http.ResponseWriter, event []byte) {
 			rw.Header().Set(name, value)
 		}
 	}
-	rw.Write(event)
+	_, err := rw.Write(event)
+	return err
 }
 
 // claim finds the request that a call answers, and keeps others from answering it. If there is none, it
@@ -300,6 +342,7 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 		return nil
 	}
 	drain(w.posted)
+	drain(w.asked)
 	w.become(stateAnswering)
 	return q
 }
@@ -407,6 +450,7 @@ func (w *worker) breakage(q *request, err error) *reply {
 	select {
 	case <-w.exited:
 		return w.exitReply(q)
+	case <-w.asked: // it was started anew, or has given up this answer
 	case <-time.After(exitPause):
 	}
 	return q.failureReply("Runtime.TruncatedResponse", "the runtime's response broke off")

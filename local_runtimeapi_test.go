@@ -11,11 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 )
 
 const testOK = `{"status":"OK"}` // what an answer gets that is taken
@@ -64,8 +67,143 @@ func TestLocalRuntimeAPITellsTheContextInHeaders(t *testing.T) {
 
 func TestLocalRuntimeAPIGivesTheSameEventAgainUntilItIsAnswered(t *testing.T) {
 	a := newAttached(t)
-	a.run(`"event"`, a.context())
+	_, to := a.run(`"event"`, a.context())
 	a.want("GET", "invocation/next", "", 200, `"event"`)
+	a.out.wait(a.localRig, "orders 00000000: handed out again, because the runtime asks for an event")
+	a.want("POST", to+"response", "answer", 202, testOK)
+}
+
+// A runtime that was started anew while its process lives on has lost the event, as on Lambda.
+func TestRuntimeThatAsksAgainHasLostItsEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newWorkerOfNothing(t)
+		q := r.direct([]byte("1"), r.context())
+		id, _ := r.next()
+		again := make(chan string)
+		go func() {
+			id, _ := r.next()
+			again <- id
+		}()
+		rep, body := r.reply(q)
+		if rep.errorType != "Runtime.ExitError" || !strings.Contains(body, id+" Error: Runtime exited") {
+			t.Errorf("the caller got %s %s", rep.errorType, body)
+		}
+		r.respond(id, strings.NewReader("2"), http.StatusBadRequest) // of the one that has gone
+		other := r.direct([]byte("3"), r.context())
+		got := <-again
+		if got != other.id {
+			t.Errorf("it got the event of %s, want that of %s", got, other.id)
+		}
+		r.respond(other.id, strings.NewReader("4"), http.StatusAccepted)
+		if w.retired {
+			t.Error("the process is to end")
+		}
+	})
+}
+
+// Its answer breaks off, and the new one must not be refused for that: it would exit.
+func TestRuntimeThatIsStartedAnewInTheMiddleOfItsAnswerGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newWorkerOfNothing(t)
+		q := r.direct([]byte("1"), r.context())
+		id, _ := r.next()
+		body, sender := io.Pipe()
+		answered := make(chan int)
+		go func() {
+			rec := r.call(t.Context(), http.MethodPost, "invocation/"+id+"/response", body)
+			answered <- rec.Code
+		}()
+		io.WriteString(sender, "half")
+		again := make(chan string)
+		go func() {
+			id, _ := r.next()
+			again <- id
+		}()
+		synctest.Wait()
+		sender.CloseWithError(io.ErrUnexpectedEOF)
+		start := time.Now()
+		rep, _ := r.reply(q)
+		if rep.errorType != "Runtime.TruncatedResponse" || time.Since(start) > 0 {
+			t.Errorf("the caller got %s after %s", rep.errorType, time.Since(start))
+		}
+		if status := <-answered; status != http.StatusBadRequest {
+			t.Errorf("the answer that broke off got %d", status)
+		}
+		other := r.direct([]byte("3"), r.context())
+		if got := <-again; got != other.id {
+			t.Errorf("it got the event of %q, want that of %s", got, other.id)
+		}
+		r.respond(other.id, strings.NewReader("4"), http.StatusAccepted)
+	})
+}
+
+// newWorkerOfNothing returns a local end, in a bubble, with a worker whose process is the test: r.next and
+// r.respond are its calls.
+func newWorkerOfNothing(t *testing.T) (*localRig, *worker) {
+	t.Helper()
+	r := newTestLocal(t, localOptions{code: code{command: []string{"c"}}})
+	p := &pool{local: r.local, name: "orders", seen: map[[32]byte]int{fingerprint(nil): 1}}
+	w := newWorker(p)
+	c := r.context()
+	w.identity = strings.Join([]string{c.FunctionVersion, "256", c.Region, c.Handler}, "\n")
+	w.generation = 1
+	p.workers = []*worker{w}
+	r.local.pools[p.name] = p
+	r.routes = w.routes()
+	t.Cleanup(func() { // as if its process had ended
+		r.local.mu.Lock()
+		defer r.local.mu.Unlock()
+		w.spare()
+	})
+	return r, w
+}
+
+// watchedRuntime is a runtime in JavaScript. It notes each event that it gets, and does not answer the one
+// that says so.
+const watchedRuntime = `
+import { appendFileSync } from 'node:fs';
+const api = 'http://' + process.env.AWS_LAMBDA_RUNTIME_API + '/2018-06-01/runtime/invocation/';
+for (;;) {
+	const next = await fetch(api + 'next');
+	const id = next.headers.get('lambda-runtime-aws-request-id');
+	const event = await next.text();
+	appendFileSync('events', event + '\n');
+	if (event === '"hang"') {
+		console.log('it hangs');
+		await new Promise((resolve) => setTimeout(resolve, 1e9));
+	}
+	await fetch(api + id + '/response', { method: 'POST', body: '"VERSION"' });
+}
+`
+
+// node --watch starts the handler anew when a file is saved, within the process that this program knows.
+func TestSaveDuringAnInvocationRunsNoHandlerTwiceForIt(t *testing.T) {
+	out, err := exec.Command("node", "--help").Output()
+	if err != nil || !strings.Contains(string(out), "--watch") {
+		t.Skip("there is no node with --watch")
+	}
+	t.Chdir(t.TempDir())
+	save := func(version string) {
+		writeText(t, "handler.mjs", strings.Replace(watchedRuntime, "VERSION", version, 1))
+	}
+	save("first")
+	r := newTestLocal(t, localOptions{code: code{command: []string{"node", "--watch", "handler.mjs"}}})
+	_, body := r.reply(r.direct([]byte(`"one"`), r.context()))
+	hangs := r.direct([]byte(`"hang"`), r.context())
+	r.out.wait(r, "it hangs")
+	save("second")
+	rep, _ := r.reply(hangs)
+	if rep.errorType != "Runtime.ExitError" {
+		t.Errorf("the invocation ends with %s", rep.errorType)
+	}
+	_, again := r.reply(r.direct([]byte(`"two"`), r.context()))
+	if body != `"first"` || again != `"second"` {
+		t.Errorf("the answers are %s and %s", body, again)
+	}
+	events, _ := os.ReadFile("events")
+	if string(events) != "\"one\"\n\"hang\"\n\"two\"\n" {
+		t.Errorf("the handler got the events\n%s", events)
+	}
 }
 
 func TestLocalRuntimeAPIRefusesInitErrorsWhileAnEventRuns(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ type terminal struct {
 	dropped     int // lines
 	invocations int // that are over
 	failures    int
-	restarts    int
+	restarts    map[string]int  // by cause
 	durations   []time.Duration // of the first maxDurations invocations
 	maximum     time.Duration
 	slowest     string // the request that took maximum
@@ -362,6 +363,9 @@ type summary struct {
 	SlowestMs   float64 `json:"slowest_ms"`
 	Slowest     string  `json:"slowest,omitempty"` // request ID
 	Restarts    int     `json:"restarts"`
+
+	// how many of them, by cause
+	RestartCauses map[string]int `json:"restart_causes,omitempty"`
 }
 
 // reportAbout begins a report about q.
@@ -603,11 +607,17 @@ func (t *terminal) list(text string, lines []string) {
 	t.tell(e, "", plainText(text), below.String())
 }
 
-// restarted counts a process that has exited by itself, or could not start.
-func (t *terminal) restarted() {
+// restarted counts a process that has ended, by its cause.
+func (t *terminal) restarted(cause string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.restarts++
+	if cause == noRestart {
+		return
+	}
+	if t.restarts == nil {
+		t.restarts = map[string]int{}
+	}
+	t.restarts[cause]++
 }
 
 // summarise writes the last line.
@@ -618,11 +628,29 @@ func (t *terminal) summarise() {
 		text += fmt.Sprintf(", median %s, slowest %s (%s)",
 			durationText(median), durationText(slowest), short(s.Slowest))
 	}
-	text += ", " + count(s.Restarts, "restart")
+	text += ", " + s.restartsText()
 	if dropped > 0 {
 		text += fmt.Sprintf("; %d lines not shown", dropped)
 	}
 	t.tell(report{Type: "summary", Summary: &s}, "", text)
+}
+
+// restartsText tells how many restarts there were, and of what causes.
+func (s summary) restartsText() string {
+	text := count(s.Restarts, "restart")
+	var causes []string
+	for _, cause := range []string{
+		restartFiles, restartExited, restartUnstarted, restartEnvironment, restartLate,
+	} {
+		n := s.RestartCauses[cause]
+		if n > 0 {
+			causes = append(causes, fmt.Sprintf("%d %s", n, cause))
+		}
+	}
+	if len(causes) > 0 {
+		text += " (" + strings.Join(causes, ", ") + ")"
+	}
+	return text
 }
 
 // totals sums up what has been counted.
@@ -640,7 +668,11 @@ func (t *terminal) totals() (s summary, median, slowest time.Duration, dropped i
 		MedianMs:    milliseconds(median),
 		SlowestMs:   milliseconds(t.maximum),
 		Slowest:     t.slowest,
-		Restarts:    t.restarts,
+
+		RestartCauses: maps.Clone(t.restarts),
+	}
+	for _, n := range t.restarts {
+		s.Restarts += n
 	}
 	return s, median, t.maximum, t.dropped
 }

@@ -115,6 +115,25 @@ func tellInvocations(term *terminal) {
 	term.ended(failed, errorReply("E", body), 0)
 }
 
+func TestMedianOfAnEvenNumberIsBetweenTheTwoInTheMiddle(t *testing.T) {
+	for _, tt := range []struct {
+		took []time.Duration
+		want time.Duration
+	}{
+		{},
+		{took: []time.Duration{7}, want: 7},
+		{took: []time.Duration{10, 2}, want: 6},
+		{took: []time.Duration{9, 1, 2}, want: 2},
+		{took: []time.Duration{100, 1, 4, 2}, want: 3},
+	} {
+		term := &terminal{durations: tt.took}
+		_, median, _, _ := term.totals()
+		if median != tt.want {
+			t.Errorf("the median of %v is %v, want %v", tt.took, median, tt.want)
+		}
+	}
+}
+
 // The live line tells what is running. It goes when nothing is.
 func TestLiveLineStaysBelowEverythingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

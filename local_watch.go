@@ -160,6 +160,7 @@ func (l *local) restartAll(file string) {
 	for _, p := range l.pools {
 		p.failures = 0
 		p.notBefore = time.Time{}
+		p.works = false
 		for _, w := range slices.Clone(p.workers) {
 			if w.request != nil && !w.starting() {
 				w.stale = true

@@ -36,6 +36,8 @@ const (
 	// After a process that failed to start. It doubles with each failure in a row, up to maxRestart.
 	firstRestart = 100 * time.Millisecond
 	maxRestart   = 5 * time.Second
+	// For a process to ask for its first event: Lambda's longest timeout. A compiler may run before.
+	startLimit = 15 * time.Minute
 	// For a process that has answered to ask for more, before another one is started.
 	breath = 50 * time.Millisecond
 
@@ -147,6 +149,7 @@ type pool struct {
 	queue     []*request
 	workers   []*worker
 	leaving   int              // processes that are not in workers any more and have not ended yet
+	works     bool             // a process has asked for an event, and no file has changed since
 	seen      map[[32]byte]int // generations of environments, by fingerprint
 	failures  int              // starts that failed, in a row
 	notBefore time.Time        // of the next start
@@ -168,12 +171,14 @@ type worker struct {
 	left   chan struct{} // closed when the last call has ended
 	turn   chan struct{} // request is there for a call of next
 	posted chan struct{} // a call that answers has ended
+	asked  chan struct{} // a call of next waits for posted
 
 	// local.mu guards the following.
 	generation int         // as a request's
 	state      string      // only become changes it
 	sent       time.Time   // when it last answered
 	request    *request    // only assign changes it
+	out        bool        // the runtime has the event of request
 	failure    *reply      // what it has said of its start that failed; nil if it has said nothing
 	killing    *time.Timer // ends it if it does not come back; only endAfter changes it
 	calls      int         // of its Runtime API that are under way
@@ -182,6 +187,7 @@ type worker struct {
 	stale      bool        // files have changed since it started: it is replaced when it is ready
 	outdated   bool        // there are newer credentials: it is retired when it is ready
 	retired    bool        // it is to end
+	cause      string      // why it is retired
 	replaced   bool        // another one starts when it has ended
 }
 
@@ -337,7 +343,7 @@ func (p *pool) outdate(identity string) {
 			w.outdated = true
 		}
 		if w.outdated && w.idle() {
-			p.local.retire(w)
+			p.local.retire(w, restartEnvironment)
 		}
 	}
 }
@@ -367,15 +373,18 @@ func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 }
 // starting reports whether w's runtime has not asked for an event yet. local.mu is held.
 func (w *worker) starting() bool { return w.state == stateStarted || w.state == stateRestoring }
 
+// unstarted reports whether w's runtime has never asked for an event. local.mu is held.
+func (w *worker) unstarted() bool { return w.starting() || w.state == stateFailed }
+
 // become changes w's state; nothing else does. A runtime goes this way:
 //
 //	Started -> Ready -> Running -> InvocationResponse -> ResponseSent -> Ready -> ...
 //
 // It may be Restoring after Started. It goes from either to Running if a request has been waiting for it,
 // from Running to ResponseSent if its invocation was over before it answered, and from Running to Ready if it
-// asks for another event then. If it says that it cannot start it goes from Started or Restoring to
-// InitError: a process ends there, and the worker without one is Started again, for the next runtime.
-// local.mu is held.
+// asks for another event then, or has lost the one that it had. If it says that it cannot start it goes from
+// Started or Restoring to InitError: a process ends there, and the worker without one is Started again, for
+// the next runtime. local.mu is held.
 func (w *worker) become(state string) { w.state = state }
 
 // assign gives w a request, or with nil none; nothing else does. local.mu is held.
@@ -406,8 +415,6 @@ func (l *local) schedule(p *pool) {
 		w.assign(q)
 		if w.state == stateReady {
 			w.run()
-		} else {
-			w.limit(q)
 		}
 	}
 }
@@ -418,12 +425,35 @@ func (l *local) scheduleFor(w *worker) {
 	if w != l.attach {
 		l.schedule(w.pool)
 		l.scheduleOthers(w.pool)
+		if w.idle() {
+			w.relieve()
+		}
 		return
 	}
 	p := l.longestWaiting()
 	if p != nil {
 		l.schedule(p)
 	}
+}
+
+// relieve gives w, which is idle, the request that has waited longest for a process that is still starting.
+// local.mu is held.
+func (w *worker) relieve() {
+	var from *worker
+	for _, o := range w.pool.workers {
+		if !o.starting() || o.request == nil || !w.suits(o.request) {
+			continue
+		}
+		if from == nil || o.request.arrived.Before(from.request.arrived) {
+			from = o
+		}
+	}
+	if from == nil {
+		return
+	}
+	w.assign(from.request)
+	from.assign(nil)
+	w.run()
 }
 
 // scheduleOthers starts processes of other functions than p's that had to wait because all processes together
@@ -465,7 +495,7 @@ func (p *pool) pick(q *request) *worker {
 		return w
 	}
 	// A handler may need what the process that ends still holds: a port, a file.
-	if p.leaving > 0 || p.local.killed() {
+	if p.leaving > 0 || p.local.killed() || p.firstIsStarting() {
 		return nil
 	}
 	wait := time.Until(p.startAt(q))
@@ -495,6 +525,17 @@ func (p *pool) free(q *request) *worker {
 		}
 	}
 	return nil
+}
+
+// firstIsStarting reports whether a process is starting for a request, and none has become ready yet. As long
+// as nobody knows that the function's code starts, and how quickly, the other requests wait for that process:
+// COMMAND may be a compiler, and five of those at once take longer than one. Once one has become ready, each
+// request that finds none free has one started. A process that starts for nobody keeps nobody waiting: those
+// that it suits get it, and those that it does not suit need another. local.mu is held.
+func (p *pool) firstIsStarting() bool {
+	return !p.works && slices.ContainsFunc(p.workers, func(w *worker) bool {
+		return w.unstarted() && w.request != nil
+	})
 }
 
 // killed reports whether endAll has been called.
@@ -552,10 +593,10 @@ func (p *pool) makeRoom() bool {
 	case fewer && total < allProcesses:
 		return true
 	case own != nil:
-		l.retire(own)
+		l.retire(own, noRestart)
 		return false
 	case fewer && other != nil:
-		l.retire(other)
+		l.retire(other, noRestart)
 		return true
 	}
 	return false
@@ -606,7 +647,27 @@ func (l *local) startLike(old *worker) {
 // launch begins the life of a process. local.mu is held.
 func (l *local) launch(w *worker) {
 	w.pool.workers = append(w.pool.workers, w)
+	w.limitStart()
 	l.wg.Go(w.live)
+}
+
+// limitStart has w's process ended if it does not ask for an event within startLimit. The deadline of the
+// request that it was started for does not end it: the next request takes it. local.mu is held.
+func (w *worker) limitStart() {
+	l := w.pool.local
+	if l.opts.debugged {
+		return // it may stand at a breakpoint
+	}
+	w.endAfter(startLimit, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if w.retired || !w.starting() {
+			return
+		}
+		l.term.note("%s: ended a process that has not asked for an event within %.0f minutes", w.pool.name,
+			startLimit.Minutes())
+		l.retire(w, restartUnstarted)
+	})
 }
 
 func newWorker(p *pool) *worker {
@@ -618,26 +679,30 @@ func newWorker(p *pool) *worker {
 		left:   make(chan struct{}),
 		turn:   make(chan struct{}, 1),
 		posted: make(chan struct{}, 1),
+		asked:  make(chan struct{}, 1),
 	}
 	w.become(stateStarted) // nobody else has it yet
 	return w
 }
 
-// retire ends a process, and takes it off the list of those that requests may go to. local.mu is held.
-func (l *local) retire(w *worker) {
+// retire ends a process, and takes it off the list of those that requests may go to. cause says why: one of
+// those that the summary counts, or noRestart. local.mu is held.
+func (l *local) retire(w *worker, cause string) {
 	if w.retired {
 		return
 	}
 	w.retired = true
+	w.cause = cause
 	w.pool.leaving++
 	w.pool.workers = slices.DeleteFunc(w.pool.workers, func(o *worker) bool { return o == w })
 	close(w.quit)
 }
 
-// replace ends a process, and has another started in its place when it has ended. local.mu is held.
+// replace ends a process because files have changed, and has another started in its place when it has ended.
+// local.mu is held.
 func (l *local) replace(w *worker) {
 	w.replaced = true
-	l.retire(w)
+	l.retire(w, restartFiles)
 }
 
 // killLate ends a process if it still has q, whose deadline passed a while ago.
@@ -647,7 +712,7 @@ func (l *local) killLate(w *worker, q *request) {
 	if w.request == q && !w.pool.external {
 		l.term.note("%s: ended a process that did not come back from %s by its deadline",
 			w.pool.name, short(q.id))
-		l.retire(w)
+		l.retire(w, restartLate)
 	}
 }
 
@@ -703,9 +768,7 @@ func (l *local) finish(q *request, why string) {
 		return
 	}
 	q.over = why
-	if q.pool != nil {
-		q.pool.queue = slices.DeleteFunc(q.pool.queue, func(o *request) bool { return o == q })
-	}
+	l.unassign(q)
 	l.settle(q)
 	answered := q.reply != nil && q.reply.ended
 	if !answered || why != overAnswered {
@@ -717,91 +780,19 @@ func (l *local) finish(q *request, why string) {
 	notify(q.news)
 }
 
-// exitReply is what the caller gets for an exit in the middle of its invocation.
-func (w *worker) exitReply(q *request) *reply {
-	return q.failureReply("Runtime.ExitError", w.status)
-}
-
-// gone is the end of a worker: its request is answered, and what it leaves to do is done by another.
-func (w *worker) gone(status, errorType string) {
-	l := w.pool.local
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	w.spare()
-	wanted := w.retired
-	l.retire(w)
-	w.pool.leaving--
-	unstarted := w.starting() || w.state == stateFailed
-	busy := w.state == stateRunning || w.state == stateAnswering
-	q := w.request
-	if q != nil && (unstarted || busy) {
-		rep := w.failure
-		if rep == nil {
-			rep = q.failureReply(errorType, status)
-		}
-		l.answer(q, rep)
-	}
-	switch {
-	case wanted:
-		if w.replaced && !l.stopping {
-			l.startLike(w)
-		}
-	case unstarted: // the next request that needs a process tries again
-		w.pool.backOff()
-		l.term.note("%s: a process did not start: %s", w.pool.name, status)
-		l.term.restarted()
-	case !l.stopping:
-		if !busy {
-			l.term.note("%s: a process has exited: %s", w.pool.name, status)
-		}
-		w.replaceExited()
-	}
-	l.schedule(w.pool)
-	l.scheduleOthers(w.pool)
-}
-
-// replaceExited starts another process in place of w, which has exited by itself, unless starts are put off.
-// local.mu is held.
-func (w *worker) replaceExited() {
-	p := w.pool
-	p.local.term.restarted()
-	if w.state == stateReady { // it has exited before it did anything
-		p.backOff()
-	}
-	if time.Now().After(p.notBefore) {
-		p.local.startLike(w)
-	}
-}
-
-// backOff puts the next start off, for longer with each failure in a row. local.mu is held.
-func (p *pool) backOff() {
-	pause := min(firstRestart<<min(p.failures, 10), maxRestart)
-	p.notBefore = time.Now().Add(pause)
-	p.failures++
-}
-
-// failed takes the word of a runtime that it cannot start. Its process should exit by itself, and then its
-// request is answered: what it prints before may tell more than the answer. local.mu is held.
-func (w *worker) failed(rep *reply) {
-	l := w.pool.local
-	q := w.request
-	if q == nil {
-		l.term.note("%s: a process did not start: %s", w.pool.name, clean(rep.message))
-	}
-	if w == l.attach {
-		if q != nil {
-			w.assign(nil)
-			l.answer(q, rep)
-		}
-		w.become(stateStarted) // the next runtime may do better
+// unassign takes a request that is over away from where it waits. If a process is starting for it, that goes
+// on, for the next one. local.mu is held.
+func (l *local) unassign(q *request) {
+	p := q.pool
+	if p == nil {
 		return
 	}
-	w.failure = rep
-	w.endAfter(exitPause, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.retire(w)
-	})
+	p.queue = slices.DeleteFunc(p.queue, func(o *request) bool { return o == q })
+	i := slices.IndexFunc(p.workers, func(w *worker) bool { return w.request == q && w.starting() })
+	if i >= 0 {
+		p.workers[i].assign(nil)
+		l.schedule(p)
+	}
 }
 
 // serveAttached serves, at addr, a runtime that somebody else starts, until close.
@@ -851,7 +842,7 @@ func (l *local) close() {
 	l.stopping = true
 	for _, p := range l.pools {
 		for _, w := range slices.Clone(p.workers) {
-			l.retire(w)
+			l.retire(w, noRestart)
 		}
 		p.queue = nil
 	}

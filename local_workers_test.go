@@ -6,9 +6,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -207,16 +209,6 @@ func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
 	r.out.waitTimes(r, "did not come back", 2)
 }
 
-// The process has not been asked for anything but its start, and has no other deadline than the one of the
-// invocation that it was started for.
-func TestProcessThatHangsAtStartIsEndedAfterTheDeadline(t *testing.T) {
-	r := newTestLocal(t, localOptions{code: code{command: testCommand("hang")}, maxProcesses: 1})
-	c := r.context()
-	c.DeadlineMs = time.Now().UnixMilli()
-	r.direct(task{}, c)
-	r.out.wait(r, "did not come back")
-}
-
 // A child with a session of its own is in no process group that this program knows.
 func TestDetachedChildIsEnded(t *testing.T) {
 	if runtime.GOOS != "linux" {
@@ -383,6 +375,46 @@ func TestWaitingRequestsAreOldWhenEnvironmentsAreForgotten(t *testing.T) {
 	}
 }
 
+// Each of these ends a process, or has ended one.
+func TestSummaryCountsRestartsByCause(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 1})
+	pid := func(c eventContext) {
+		t.Helper()
+		r.reply(r.direct(task{Do: "pid"}, c))
+	}
+	pid(r.context())
+	for range 2 {
+		r.local.restartAll("a file")
+		pid(r.context())
+	}
+	r.reply(r.direct(task{Do: "exit", Code: 1}, r.context()))
+	pid(r.context())
+	c := r.context()
+	c.Environment = map[string]string{"AWS_SESSION_TOKEN": "new"}
+	pid(c)
+	c.FunctionName = "broken"
+	r.local.opts.maps = map[string]code{"broken": {command: []string{"/nonexistent/command"}}}
+	r.reply(r.direct(task{}, c))
+	c = r.context()
+	c.FunctionName = "hangs"
+	c.DeadlineMs = time.Now().UnixMilli()
+	fifo := r.newGate("hang")
+	r.direct(task{Do: "hang", File: fifo.file}, c)
+	io.Copy(io.Discard, openRead(t, fifo))
+	r.local.close()
+	total, _, _, _ := r.local.term.totals()
+	want := "6 restarts (2 files changed, 1 exited, 1 did not start, 1 new environment, 1 past its deadline)"
+	if total.restartsText() != want {
+		t.Errorf("it says %q, want %q", total.restartsText(), want)
+	}
+	text := string(mustJSON(total))
+	wantJSON := `"restarts":6,"restart_causes":{"did not start":1,"exited":1,"files changed":2,` +
+		`"new environment":1,"past its deadline":1}}`
+	if !strings.HasSuffix(text, wantJSON) {
+		t.Errorf("as JSON it says %s, want %s", text, wantJSON)
+	}
+}
+
 // The test's runtime exits if its port is taken.
 func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
 	ln := listen(t)
@@ -398,6 +430,44 @@ func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
 	}
 	if len(pids) != 4 || strings.Contains(r.out.String(), "did not start") {
 		t.Errorf("%d processes; it printed\n%s", len(pids), r.out)
+	}
+}
+
+// So it is with files that are saved, a handler in Node.js and a port that is the same each time.
+func TestHandlerOnAPortOutlivesSaves(t *testing.T) {
+	needNode(t)
+	inDirectory(t, nil)
+	ln := listen(t)
+	port := ln.Addr().(*net.TCPAddr).Port
+	ln.Close()
+	save := func(version int) {
+		writeText(t, "index.mjs", fmt.Sprintf(`
+			import http from 'node:http';
+			const server = http.createServer();
+			await new Promise((ready, failed) => {
+				server.on('error', failed);
+				server.listen(%d, '127.0.0.1', ready);
+			});
+			export const handler = async () => 'version %d';`, port, version))
+	}
+	save(10)
+	r := newTestLocal(t, localOptions{code: code{handler: "index.handler"}})
+	r.background(func(ctx context.Context) { r.local.watch(ctx, nil) })
+	r.out.wait(r, "watching 1 file")
+	r.reply(r.direct(task{}, r.context()))
+	for i, version := range []int{100, 1000, 10000} { // of other lengths, in case that no time passes
+		save(version)
+		r.out.waitTimes(r, "index.mjs has changed", i+1)
+		_, body := r.reply(r.direct(task{}, r.context()))
+		want := fmt.Sprintf(`"version %d"`, version)
+		if body != want {
+			t.Errorf("got %s, want %s", body, want)
+		}
+	}
+	r.local.close()
+	total, _, _, _ := r.local.term.totals()
+	if total.restartsText() != "3 restarts (3 files changed)" {
+		t.Errorf("it says %q", total.restartsText())
 	}
 }
 
