@@ -1,7 +1,7 @@
 """Runs a Python handler: a client of Lambda's Runtime API for Python 3.9 and later, with nothing to install.
 
-live-lambda starts it as `python3 local_python.py`, in the function's directory. It loads the handler that
-_HANDLER names, asks for one event after another, and answers each with what the handler returns or raises:
+live-lambda runs main, in the function's directory. It loads the handler that _HANDLER names, asks for one
+event after another, and answers each with what the handler returns or raises:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 With --check it only loads the handler, and says whether that works.
 
@@ -16,9 +16,8 @@ purpose in these:
 - There are no SnapStart hooks, and there is one event at a time.
 
 It starts in little more time than an empty file does. So what takes long to import is imported in the
-functions that need it. Most of what is left is the time in which Python compiles this file. A file with the
-two lines `import local_python` and `local_python.main()`, in the same directory, spares that: Python keeps
-what it compiles of a module that is imported.
+functions that need it. And the program, which local_code.go has, does no more than import this file and run
+main: Python keeps what it compiles of a module, not of a program.
 """
 
 import _socket  # the socket module itself takes more time than all the rest here, for what is not needed
@@ -27,13 +26,6 @@ import os
 import sys
 import time
 from importlib.machinery import PathFinder
-
-if __name__ == "__main__":
-    __name__ = "local_python"
-    sys.modules[__name__] = sys.modules["__main__"]
-    STARTED = True
-else:
-    STARTED = False
 
 # Lambda drops the X-Ray cause of an error if it is longer, and so does AWS's client.
 MAX_XRAY_CAUSE = 1024 * 1024
@@ -813,7 +805,3 @@ def log_json(formatter, logging, record):
             fields[name] = value
     fields = {name: value for name, value in fields.items() if value is not None}
     return json.dumps(fields, ensure_ascii=False)
-
-
-if STARTED:
-    main()

@@ -39,96 +39,96 @@ while True:
 	connection.getresponse().read()
 `
 
-// pythonBench is a directory with a handler, the client, a file that imports it, the floor and an empty file.
-func pythonBench(b *testing.B) string {
-	b.Helper()
-	dir := b.TempDir()
-	client, err := os.ReadFile("local_python.py")
-	if err != nil {
-		b.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		"app.py":                 pythonEcho,
-		"client/local_python.py": string(client),
-		"client/start.py":        "import local_python\nlocal_python.main()\n",
-		"floor.py":               pythonFloor,
-		"empty.py":               "",
-	} {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return dir
+// pythonBench is a directory with a handler, and the programs of which the times are taken.
+type pythonBench struct {
+	dir    string
+	client string
+	floor  string
+	empty  string
 }
 
-// benchCommand runs a file of the directory. Python may keep what it compiles.
-func benchCommand(b *testing.B, dir, file, api string) *exec.Cmd {
+func newPythonBench(b *testing.B) *pythonBench {
 	b.Helper()
-	cmd := exec.CommandContext(b.Context(), needPython(b).path, filepath.Join(dir, file))
-	cmd.Dir = dir
-	cmd.Env = slices.DeleteFunc(pythonEnv(dir, api, ""), func(s string) bool {
+	dir := b.TempDir()
+	write(b, dir, map[string]string{"app.py": pythonEcho, "floor.py": pythonFloor, "empty.py": ""})
+	return &pythonBench{
+		dir:    dir,
+		client: pythonClientFile(b),
+		floor:  filepath.Join(dir, "floor.py"),
+		empty:  filepath.Join(dir, "empty.py"),
+	}
+}
+
+// command runs one of the programs. Python may keep what it compiles.
+func (p *pythonBench) command(b *testing.B, file, api string) *exec.Cmd {
+	b.Helper()
+	cmd := exec.CommandContext(b.Context(), needPython(b).path, file)
+	cmd.Dir = p.dir
+	cmd.Env = slices.DeleteFunc(pythonEnv(p.dir, api, ""), func(s string) bool {
 		return s == "PYTHONDONTWRITEBYTECODE=1"
 	})
 	return cmd
 }
 
+// A client's first start has Python compile it. The further ones have what was compiled.
 func BenchmarkPythonStart(b *testing.B) {
 	const pairs = 40
-	dir := pythonBench(b)
-	first := make(chan time.Time, 1)
+	p := newPythonBench(b)
+	asked := make(chan time.Time, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		first <- time.Now()
+		asked <- time.Now()
 		panic(http.ErrAbortHandler) // ends the process
 	}))
 	defer server.Close()
-	times := map[string][]time.Duration{}
+	start := func(file string) (begun time.Time) {
+		cmd := p.command(b, file, server.Listener.Addr().String())
+		begun = time.Now()
+		err := cmd.Run()
+		if err != nil {
+			b.Fatalf("%s: %v", file, err)
+		}
+		return begun
+	}
+	var empties, firsts, furthers []time.Duration
 	for b.Loop() {
 		for range pairs {
-			for _, file := range []string{"empty.py", "client/local_python.py", "client/start.py"} {
-				cmd := benchCommand(b, dir, file, server.Listener.Addr().String())
-				begun := time.Now()
-				if err := cmd.Run(); err != nil {
-					b.Fatalf("%s: %v", file, err)
-				}
-				ended := time.Now()
-				if file != "empty.py" {
-					ended = <-first
-				}
-				times[file] = append(times[file], ended.Sub(begun))
+			begun := start(p.empty)
+			empties = append(empties, time.Since(begun))
+			err := os.RemoveAll(filepath.Join(filepath.Dir(p.client), "__pycache__"))
+			if err != nil {
+				b.Fatal(err)
 			}
+			begun = start(p.client)
+			firsts = append(firsts, (<-asked).Sub(begun))
+			begun = start(p.client)
+			furthers = append(furthers, (<-asked).Sub(begun))
 		}
 	}
-	empty := medianDuration(times["empty.py"])
+	empty := medianDuration(empties)
 	b.ReportMetric(float64(empty.Microseconds())/1000, "ms-empty")
-	b.ReportMetric(
-		float64(medianDuration(times["client/local_python.py"]))/float64(empty), "x-empty-as-a-script")
-	b.ReportMetric(float64(medianDuration(times["client/start.py"]))/float64(empty), "x-empty-imported")
+	b.ReportMetric(float64(medianDuration(firsts))/float64(empty), "x-empty-first")
+	b.ReportMetric(float64(medianDuration(furthers))/float64(empty), "x-empty-further")
 }
 
 func BenchmarkPythonInvocation(b *testing.B) {
 	const pairs = 10
-	dir := pythonBench(b)
-	times := map[string][]time.Duration{}
+	p := newPythonBench(b)
+	var floors, clients []time.Duration
 	for b.Loop() {
 		for range pairs {
-			for _, file := range []string{"floor.py", "client/start.py"} {
-				times[file] = append(times[file], invocationTime(b, dir, file))
-			}
+			floors = append(floors, p.invocationTime(b, p.floor))
+			clients = append(clients, p.invocationTime(b, p.client))
 		}
 	}
-	floor := medianDuration(times["floor.py"])
-	client := medianDuration(times["client/start.py"])
+	floor := medianDuration(floors)
+	client := medianDuration(clients)
 	b.ReportMetric(float64(floor.Microseconds()), "µs-floor")
 	b.ReportMetric(float64(client.Microseconds()), "µs-client")
 	b.ReportMetric(float64(client)/float64(floor), "x-floor")
 }
 
 // invocationTime is how long a warm process takes for one event of 1 KB, from its answer to the one before.
-func invocationTime(b *testing.B, dir, file string) time.Duration {
+func (p *pythonBench) invocationTime(b *testing.B, file string) time.Duration {
 	b.Helper()
 	const warm, events = 100, 2000
 	event := []byte(`{"items":["` + string(bytes.Repeat([]byte(`0123456789","`), 78)) + `"]}`)
@@ -154,7 +154,7 @@ func invocationTime(b *testing.B, dir, file string) time.Duration {
 		rw.Write(event)
 	}))
 	defer server.Close()
-	cmd := benchCommand(b, dir, file, server.Listener.Addr().String())
+	cmd := p.command(b, file, server.Listener.Addr().String())
 	if err := cmd.Run(); err != nil {
 		b.Fatalf("%s: %v", file, err)
 	}

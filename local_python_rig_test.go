@@ -57,7 +57,7 @@ type pythonProcess struct {
 	files   map[string]string // of the function's directory
 	handler string            // app.handler if empty
 	env     []string          // beside the usual
-	client  []string          // its arguments; else local_python.py
+	client  []string          // its arguments; else pythonClientFile
 	site    bool              // packages that are installed can be imported; it takes longer to start
 	events  []pythonEvent
 }
@@ -127,9 +127,19 @@ func needPython(t testing.TB) python {
 	return found
 }
 
+// pythonClientFile returns the program that Python runs: what ships, in a directory of its own, or the other
+// client.
 func pythonClientFile(t testing.TB) string {
 	t.Helper()
-	path, err := filepath.Abs(cmp.Or(os.Getenv("TEST_PYTHON_CLIENT"), "local_python.py"))
+	if otherPythonClient() {
+		path, err := filepath.Abs(os.Getenv("TEST_PYTHON_CLIENT"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	clients := &clientFiles{directory: t.TempDir()}
+	path, err := clients.file(pythonLanguage)
 	if err != nil {
 		t.Fatal(err)
 	}
