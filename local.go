@@ -260,11 +260,7 @@ func (l *local) prepare() error {
 	case l.opts.code.external:
 		return l.attachRuntime()
 	case l.opts.code.handler != "":
-		_, file, err := findHandler(".", l.opts.code.handler)
-		if err != nil {
-			return err
-		}
-		l.term.note("running %s, which is in %s", l.opts.code.handler, file)
+		l.term.note("running %s, which is in %s", l.opts.code.handler, l.opts.code.file)
 	case l.opts.code.ways() == 0 && !l.opts.onlyMapped():
 		directory, err := os.Getwd()
 		if err != nil {

@@ -34,6 +34,7 @@ var pythonClient []byte
 type code struct {
 	command   []string // a program that speaks the Runtime API
 	handler   string   // a path and a name in that file, as Lambda's setting: src/orders.handler
+	file      string   // in which handler was found
 	directory string   // of handlers; "": the working directory
 	external  bool     // somebody else, a debugger say, starts the runtime
 }
@@ -65,8 +66,8 @@ func (c *code) takeWords(words []string) error {
 	case len(words) == 1 && c.ways() > 0:
 		return fmt.Errorf("there is no use for %q beside a command or --external", words[0])
 	case len(words) == 1:
-		handler, err := namedHandler(words[0])
-		c.handler = handler
+		var err error
+		c.handler, c.file, err = namedHandler(words[0])
 		return err
 	case len(c.command) > 0:
 		return checkCommand(c.command)
@@ -348,9 +349,9 @@ func readCode(value string) (code, error) {
 	if err == nil && info.IsDir() {
 		return code{directory: value}, nil
 	}
-	handler, err := namedHandler(value)
+	handler, file, err := namedHandler(value)
 	if err == nil {
-		return code{handler: handler}, nil
+		return code{handler: handler, file: file}, nil
 	}
 	command := code{command: []string{"/bin/sh", "-c", value}}
 	oneWord := !strings.ContainsAny(value, " \t\n"+shellCharacters)
@@ -382,23 +383,24 @@ func notAHandler(file string) error {
 	return fmt.Errorf("%s is a file; a HANDLER names a function in it, as %s.handler does", file, name)
 }
 
-// namedHandler checks a HANDLER that the developer has named, and makes it relative to the working directory.
-func namedHandler(word string) (string, error) {
+// namedHandler checks a HANDLER that the developer has named, and makes it relative to the working directory,
+// as the file is in which it was found.
+func namedHandler(word string) (handler, file string, err error) {
 	info, err := os.Stat(word)
 	if err == nil && !info.IsDir() {
-		return "", notAHandler(word)
+		return "", "", notAHandler(word)
 	}
 	working, err := os.Getwd()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	handler := filepath.Clean(word)
+	handler = filepath.Clean(word)
 	if filepath.IsAbs(handler) {
 		handler, err = filepath.Rel(working, handler)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 	}
-	_, _, err = findHandler(working, handler)
-	return handler, err
+	_, file, err = findHandler(working, handler)
+	return handler, file, err
 }

@@ -73,10 +73,10 @@ func TestHandlerIsFoundWhereLambdaFindsIt(t *testing.T) {
 
 func TestHandlerOfTheCommandLineIsCheckedAndMadeRelative(t *testing.T) {
 	directory := inDirectory(t, map[string]string{"src/orders.mjs": "", "run.sh": ""})
-	for _, tt := range []struct{ word, want, err string }{
-		{word: "src/orders.handler", want: "src/orders.handler"},
-		{word: "./src/orders.handler", want: "src/orders.handler"},
-		{word: directory + "/src/orders.handler", want: "src/orders.handler"},
+	for _, tt := range []struct{ word, want, file, err string }{
+		{word: "src/orders.handler", want: "src/orders.handler", file: "src/orders.mjs"},
+		{word: "./src/orders.handler", want: "src/orders.handler", file: "src/orders.mjs"},
+		{word: directory + "/src/orders.handler", want: "src/orders.handler", file: "src/orders.mjs"},
 		{
 			word: "src/orders.mjs",
 			err:  "src/orders.mjs is a file; a HANDLER names a function in it, as src/orders.handler does",
@@ -86,14 +86,29 @@ func TestHandlerOfTheCommandLineIsCheckedAndMadeRelative(t *testing.T) {
 		{word: "src/pay.handler", err: "no file for the handler src/pay.handler in " + directory},
 		{word: "../other/a.handler", err: "leads out of"},
 	} {
-		handler, err := namedHandler(tt.word)
-		if tt.err == "" && (err != nil || handler != tt.want) {
-			t.Errorf("%s: got %q and %v, want %q", tt.word, handler, err, tt.want)
+		handler, file, err := namedHandler(tt.word)
+		if tt.err == "" && (err != nil || handler != tt.want || file != tt.file) {
+			t.Errorf("%s: got %q in %q and %v, want %q in %q", tt.word, handler, file, err, tt.want, tt.file)
 		}
 		if tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: got %v, want an error with %q", tt.word, err, tt.err)
 		}
 	}
+}
+
+func TestLocalSaysInWhichFileTheHandlerIs(t *testing.T) {
+	inDirectory(t, map[string]string{"src/orders/index.js": ""})
+	var c code
+	err := c.takeWords([]string{"./src/orders.handler"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newTestLocal(t, localOptions{code: c})
+	err = r.local.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.out.wait(r, "running src/orders.handler, which is in src/orders/index.js\n")
 }
 
 func TestMapTakesHandlerDirectoryOrCommand(t *testing.T) {
@@ -109,7 +124,7 @@ func TestMapTakesHandlerDirectoryOrCommand(t *testing.T) {
 		err   string
 	}{
 		{value: "src", want: code{directory: "src"}},
-		{value: "src/orders.handler", want: code{handler: "src/orders.handler"}},
+		{value: "src/orders.handler", want: code{handler: "src/orders.handler", file: "src/orders.mjs"}},
 		{value: "./run.sh", want: shell("./run.sh")},
 		{value: "./run.sh a b", want: shell("./run.sh a b")},
 		{value: "sh", want: shell("sh")},
@@ -136,7 +151,8 @@ func TestMapTakesHandlerDirectoryOrCommand(t *testing.T) {
 }
 
 func sameCode(a, b code) bool {
-	return slices.Equal(a.command, b.command) && a.handler == b.handler && a.directory == b.directory
+	return slices.Equal(a.command, b.command) && a.handler == b.handler && a.file == b.file &&
+		a.directory == b.directory
 }
 
 func TestVirtualEnvironmentOfTheCodeComesFirst(t *testing.T) {
