@@ -22,15 +22,7 @@ func (l *local) environment(q *request) []string {
 	function := q.context.Environment
 	env := developersEnvironment(len(function) > 0)
 	env["PWD"] = q.program.directory
-	env["TZ"] = lambdasTimeZone
-	exemptLoopback(env)
-	if l.opts.profile != "" && len(function) == 0 {
-		env["AWS_PROFILE"] = l.opts.profile
-		// SDKs would take these first.
-		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
-			delete(env, name)
-		}
-	}
+	l.adapt(env, len(function) > 0)
 	for name, value := range function {
 		if forwarded(name, value) {
 			env[name] = value
@@ -67,6 +59,21 @@ func developersEnvironment(functionSends bool) map[string]string {
 		}
 	}
 	return env
+}
+
+// adapt changes the developer's environment into a runtime's: Lambda's time zone, no proxy for this machine,
+// and the credentials of --profile, unless the function sends its own.
+func (l *local) adapt(env map[string]string, functionSends bool) {
+	env["TZ"] = lambdasTimeZone
+	exemptLoopback(env)
+	if l.opts.profile == "" || functionSends {
+		return
+	}
+	env["AWS_PROFILE"] = l.opts.profile
+	// SDKs would take these first.
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		delete(env, name)
+	}
 }
 
 // exemptLoopback keeps calls of the Runtime API, and of what else is on this machine, from the developer's

@@ -62,11 +62,10 @@ func (l *local) externalEnvironment(addr string) ([]string, error) {
 	c.Region = l.opts.region
 	env := lambdasEnvironment(c, &program{directory: directory})
 	env["AWS_LAMBDA_RUNTIME_API"] = addr
-	env["AWS_PROFILE"] = l.opts.profile
-	env["TZ"] = lambdasTimeZone
 	own := developersEnvironment(false)
-	exemptLoopback(own)
-	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+	delete(own, "AWS_PROFILE") // without --profile it is the debugger's business
+	l.adapt(own, false)
+	for _, name := range []string{"AWS_PROFILE", "NO_PROXY", "no_proxy", "TZ"} {
 		env[name] = own[name]
 	}
 	maps.DeleteFunc(env, func(_, value string) bool { return value == "" })

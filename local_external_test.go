@@ -26,6 +26,7 @@ func TestExternalRuntimesEnvironmentIsWrittenToAFile(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
 	t.Setenv("NO_PROXY", "example.org")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "hush")
+	t.Setenv("AWS_PROFILE", "mine")
 	r := newTestLocal(t, localOptions{
 		code:      code{external: true},
 		functions: []string{"orders"},
@@ -54,6 +55,7 @@ func TestExternalRuntimesEnvironmentIsWrittenToAFile(t *testing.T) {
 		"NO_PROXY":                  "127.0.0.1,example.org,localhost",
 		"no_proxy":                  "127.0.0.1,example.org,localhost",
 		"TZ":                        ":UTC",
+		"AWS_PROFILE":               "", // the debugger has one of its own
 		"HTTPS_PROXY":               "",
 	})
 	api := env["AWS_LAMBDA_RUNTIME_API"]
@@ -65,7 +67,7 @@ func TestExternalRuntimesEnvironmentIsWrittenToAFile(t *testing.T) {
 
 func TestExternalRuntimesEnvironmentIsPrinted(t *testing.T) {
 	inDirectory(t, nil)
-	r := newTestLocal(t, localOptions{code: code{external: true}})
+	r := newTestLocal(t, localOptions{code: code{external: true}, profile: "dev"})
 	err := r.local.prepare()
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +75,7 @@ func TestExternalRuntimesEnvironmentIsPrinted(t *testing.T) {
 	r.out.wait(r, "start the runtime, in a debugger say, with this in its environment:\n")
 	r.out.wait(r, "\n    AWS_LAMBDA_FUNCTION_NAME=function\n")
 	r.out.wait(r, "\n    AWS_LAMBDA_RUNTIME_API=127.0.0.1:")
+	r.out.wait(r, "\n    AWS_PROFILE=dev\n")
 	r.out.wait(r, "\n    TZ=:UTC\n")
 }
 
