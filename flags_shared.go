@@ -129,17 +129,19 @@ func readSharedFile(name string) (map[string]any, error) {
 	if len(text) > maxShared {
 		return nil, fmt.Errorf("%s is larger than %s", name, bytesText(maxShared))
 	}
-	var valid json.RawMessage
-	err = json.Unmarshal(text, &valid)
-	if err != nil {
-		return nil, fmt.Errorf("%s is not JSON: %w", name, err)
-	}
 	var values map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	err = decoder.Decode(&values)
-	if err != nil {
+	if errors.As(err, new(*json.UnmarshalTypeError)) {
 		return nil, fmt.Errorf("%s is not a JSON object of flags", name)
+	}
+	rest := bytes.TrimSpace(text[decoder.InputOffset():])
+	if err == nil && len(rest) > 0 {
+		err = errors.New("more text follows its end")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not JSON: %w", name, err)
 	}
 	return values, nil
 }

@@ -96,7 +96,11 @@ func TestCommandLineAndEnvironmentWinOverSharedFile(t *testing.T) {
 func TestSharedFileThatIsWrongSaysHow(t *testing.T) {
 	inDirectory(t, nil)
 	for text, want := range map[string]string{
-		`{`:               "live-lambda.json is not JSON",
+		``:                "live-lambda.json is not JSON: EOF",
+		`{`:               "live-lambda.json is not JSON: unexpected EOF",
+		`{"a": 1,}`:       "live-lambda.json is not JSON: invalid character '}'",
+		`{} {`:            "live-lambda.json is not JSON: more text follows its end",
+		`{}}`:             "live-lambda.json is not JSON: more text follows its end",
 		`[1]`:             "live-lambda.json is not a JSON object of flags",
 		`{"stak": "dev"}`: "live-lambda.json: stak: there is no flag of that name",
 		`{"api-key": "da2-secret"}`: "api-key: does not belong in this file: it is a secret; set " +
