@@ -175,6 +175,8 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 			want: "there is no command nosuchcommand on PATH"},
 		{args: "local --host a --env-file x -- sh", status: 2,
 			want: "--env-file and --port go with --external"},
+		{args: "local --host a --external --env-file /nonexistent/x", status: 2, want: "--env-file: open /"},
+		{args: "invoke --external --env-file / " + event, status: 2, want: "--env-file: open /"},
 		{args: "local --host a --port 7 -- sh", status: 2, want: "--env-file and --port go with --external"},
 		{args: "local --host a --external --port 70000", status: 2, want: "--port is not from 0 to 65535"},
 		{args: "local --host a --inspect=x -- sh", status: 2, want: "not a port"},

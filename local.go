@@ -158,7 +158,7 @@ func (o *localOptions) take(f *commandLine, words []string) error {
 	if o.inspect {
 		o.maxProcesses = 1
 	}
-	return nil
+	return checkEnvFile(o.envFile)
 }
 
 // addGlob takes the value of --watch, which is "true" if it has none, and may be "false".

@@ -42,6 +42,20 @@ func (l *local) attachRuntime() error {
 	return nil
 }
 
+// checkEnvFile returns an error if the environment could not be written into a file. It may make that, and
+// leaves what it has. A pipe or a device is not opened, because who reads it would take that for the end.
+func checkEnvFile(name string) error {
+	info, err := os.Stat(name)
+	if name == "" || err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("--env-file: %w", err)
+	}
+	return file.Close()
+}
+
 // quoted returns a value as shells and those who read such files take it: $LATEST is no variable.
 func quoted(value string) string {
 	if strings.ContainsAny(value, " $[]*?;&|<>()`\"\\#~") && !strings.Contains(value, "'") {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -80,9 +81,34 @@ func TestExternalRuntimesEnvironmentIsPrinted(t *testing.T) {
 }
 
 func TestEnvFileThatCannotBeWrittenIsAnError(t *testing.T) {
-	r := newTestLocal(t, localOptions{code: code{external: true}, envFile: t.TempDir()})
-	err := r.local.prepare()
-	if err == nil || !strings.Contains(err.Error(), "--env-file: ") {
-		t.Errorf("got %v", err)
+	directory := t.TempDir()
+	r := newTestLocal(t, localOptions{code: code{external: true}, envFile: directory})
+	for what, err := range map[string]error{
+		"flags":       checkEnvFile(directory),
+		"preparation": r.local.prepare(),
+		"no parent":   checkEnvFile(directory + "/none/runtime.env"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "--env-file: ") {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
+
+// The check changes no file that is there, and does not wait for the reader of a pipe.
+func TestEnvFileIsOnlyCheckedAtFirst(t *testing.T) {
+	inDirectory(t, map[string]string{"runtime.env": "A=1\n"})
+	err := syscall.Mkfifo("pipe", 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "runtime.env", "pipe", "new.env"} {
+		err := checkEnvFile(name)
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	text, err := os.ReadFile("runtime.env")
+	if err != nil || string(text) != "A=1\n" {
+		t.Errorf("it has %q, %v", text, err)
 	}
 }
