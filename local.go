@@ -127,8 +127,8 @@ func (o *localOptions) addHandlers(f *commandLine) {
 			"deployed handler in it, or a shell command; may be repeated",
 		o.addMap)
 	f.BoolFunc("inspect",
-		"run handlers with a debugger's port, one process of each: 9229 for Node.js, 5678 for Python "+
-			"(debugpy), or `PORT` (--inspect=9300)",
+		"run handlers with a debugger's port, one process of each function, and the next port for the next "+
+			"function: from 9229 for Node.js, 5678 for Python (debugpy), or `PORT` (--inspect=9300)",
 		o.addInspect)
 	f.BoolVar(&o.code.external, "external", false,
 		"start nothing: print a Runtime API's address, for a runtime that a debugger starts")
