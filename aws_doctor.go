@@ -5,7 +5,7 @@ package main
 // aws_doctor.go tries the way to an AppSync API step by step, as the extension and `local` use it:
 // doctorSteps has the list. In: the configuration. Out: one line for each step, which says what was found, or
 // what to do, or which failure kept it from being tried. Nothing secret is printed. What it publishes goes to
-// a channel that nobody else subscribes to.
+// a channel that nobody else subscribes to. aws_doctor_function.go has the steps for a function.
 
 import (
 	"bytes"
@@ -39,11 +39,13 @@ const (
 // and one of several events in several publishes.
 var roundTrips = [3]int{1 << 10, 150_000, 1 << 20}
 
-const doctorUsage = `usage: live-lambda doctor [flags]
+const doctorUsage = `usage: live-lambda doctor [flags] [FUNCTION]
 
 Tries the AppSync API from this machine and says of each step whether it works, or what to do:
 configuration, names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there
-and back of small and large messages. Exit status 0 only if all is well.`
+and back of small and large messages. Of a FUNCTION it says besides whether it can be invoked, has the
+layer and this API, and whether its deployed code has started, by the last hour of its log. Exit status
+0 only if all is well.`
 
 // doctor is the command doctor.
 func (t *console) doctor(args []string) int {
@@ -54,8 +56,8 @@ func (t *console) doctor(args []string) int {
 	if !ok {
 		return status
 	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q", words[0])
+	if len(words) > 1 {
+		return f.wrong("there is no use for %q", words[1])
 	}
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
@@ -67,6 +69,10 @@ func (t *console) doctor(args []string) int {
 		credentials: developerCredentials(f.profile, transport),
 		source:      credentialsSource(f.profile),
 		sizes:       roundTrips,
+		cli:         awsCLI{profile: f.profile},
+	}
+	if len(words) == 1 {
+		d.function = words[0]
 	}
 	if !d.run(context.Background()) {
 		return 1
@@ -83,8 +89,11 @@ type doctor struct {
 	credentials func(context.Context) (credentials, error)
 	source      string // of the credentials
 	sizes       [3]int // of the messages that go there and back, bytes
+	cli         awsCLI // that tells of the function
+	function    string // name or ARN; empty: none
 
 	// what steps leave for those that need them
+	config  functionConfig   // function
 	api     *appsync         // configuration
 	reached map[string]reach // TLS: what each host has said
 	session *session         // connect
@@ -95,7 +104,8 @@ type doctor struct {
 type doctorStep struct {
 	name  string
 	needs []string // the steps without which it cannot be tried
-	try   func(*doctor, context.Context) (found string, err error)
+	// a doctorNote is no failure
+	try func(*doctor, context.Context) (found string, err error)
 }
 
 // doctorSteps are tried in this order, and the round trips after them.
@@ -121,7 +131,7 @@ var doctorSteps = []doctorStep{
 	{name: "delivery", needs: []string{"subscribe", "publish"}, try: (*doctor).checkDelivery},
 }
 
-// steps returns all steps, with a round trip for each size.
+// steps returns all steps, with a round trip for each size, and those of the function if there is one.
 func (d *doctor) steps() []doctorStep {
 	steps := slices.Clone(doctorSteps)
 	for _, size := range d.sizes {
@@ -133,13 +143,25 @@ func (d *doctor) steps() []doctorStep {
 			},
 		})
 	}
+	if d.function != "" {
+		steps = append(steps, functionSteps...)
+	}
 	return steps
 }
 
 // run tries everything and reports whether all is well.
 func (d *doctor) run(ctx context.Context) bool {
+	ok := d.tryAll(ctx, d.steps())
+	if d.session != nil {
+		d.session.conn.close()
+	}
+	return ok
+}
+
+// tryAll tries steps in their order and reports whether none has failed.
+func (d *doctor) tryAll(ctx context.Context, steps []doctorStep) bool {
 	failed := map[string]bool{}
-	for _, step := range d.steps() {
+	for _, step := range steps {
 		missing := step.firstOf(failed)
 		if missing != "" {
 			failed[step.name] = true
@@ -147,15 +169,16 @@ func (d *doctor) run(ctx context.Context) bool {
 			continue
 		}
 		found, err := step.try(d, ctx)
-		if err != nil {
+		var note doctorNote
+		switch {
+		case err == nil:
+			d.say("ok", step.name, found)
+		case errors.As(err, &note):
+			d.say("note", step.name, note.Error())
+		default:
 			failed[step.name] = true
 			d.say("FAIL", step.name, err.Error())
-			continue
 		}
-		d.say("ok", step.name, found)
-	}
-	if d.session != nil {
-		d.session.conn.close()
 	}
 	return len(failed) == 0
 }

@@ -6,6 +6,7 @@ package main
 // attached to it, how to update it, and how to wait for that.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,15 +19,19 @@ import (
 // https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html
 type functionConfig struct {
 	FunctionName string
+	FunctionArn  string // arn:aws:lambda:REGION:ACCOUNT:function:NAME
 	Runtime      string // empty for a container image
 	Role         string // ARN
 	Handler      string
 	PackageType  string // Zip or Image
 	RevisionID   string // changes with every update
 
-	State                  string // Pending until the function can be invoked
-	LastUpdateStatus       string // Successful, InProgress or Failed
-	LastUpdateStatusReason string
+	State                      string // Pending until the function can be invoked
+	StateReasonCode            string
+	StateReason                string
+	LastUpdateStatus           string // Successful, InProgress or Failed
+	LastUpdateStatusReasonCode string
+	LastUpdateStatusReason     string
 
 	Architectures []string
 	Layers        []struct{ Arn string }
@@ -34,6 +39,7 @@ type functionConfig struct {
 		Variables map[string]string
 		Error     *struct{ ErrorCode string } // why there are no Variables
 	}
+	LoggingConfig          struct{ LogGroup string }
 	SnapStart              struct{ ApplyOn string }
 	CapacityProviderConfig json.RawMessage // of a function on Lambda Managed Instances
 }
@@ -50,6 +56,20 @@ func (f *functionConfig) osOnly() bool { return strings.HasPrefix(f.Runtime, "pr
 
 // roleName is the end of the role's ARN, arn:aws:iam::ACCOUNT:role/PATH/NAME.
 func (f *functionConfig) roleName() string { return f.Role[strings.LastIndexByte(f.Role, '/')+1:] }
+
+// logGroup is the name of its log in CloudWatch Logs.
+func (f *functionConfig) logGroup() string {
+	return cmp.Or(f.LoggingConfig.LogGroup, "/aws/lambda/"+f.FunctionName)
+}
+
+// region is the one that the function runs in, empty if its ARN is none.
+func (f *functionConfig) region() string {
+	parts := strings.Split(f.FunctionArn, ":")
+	if len(parts) < 4 {
+		return ""
+	}
+	return parts[3]
+}
 
 // layers returns the ARNs of the function's layers, in a list that the caller may change.
 func (f *functionConfig) layers() []string {

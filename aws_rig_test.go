@@ -3,7 +3,7 @@
 package main
 
 // aws_rig_test.go is a fake of the AWS CLI: a script named aws, whose calls the test answers from
-// functions, layers, policies and stacks that it keeps.
+// functions, layers, policies, stacks and logs that it keeps.
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type fakeAWS struct {
 	layers    map[string][][]string // architectures of each version, by name
 	roles     map[string][]string   // policies, by name
 	stacks    map[string][]fakeOutput
+	logs      map[string][]fakeLogEvent // by group, the oldest first
 	calls     []fakeCall
 	waited    string // what has been waited for
 
@@ -56,6 +58,12 @@ type fakeFunction struct {
 }
 
 type fakeOutput struct{ OutputKey, OutputValue string }
+
+type fakeLogEvent struct {
+	LogStreamName string `json:"logStreamName"`
+	Timestamp     int64  `json:"timestamp"`
+	Message       string `json:"message"`
+}
 
 type fakeCall struct {
 	args  []string
@@ -96,6 +104,7 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 				{OutputKey: "LiveLambdaFunctionPolicyArn", OutputValue: stackPolicy},
 			},
 		},
+		logs:  map[string][]fakeLogEvent{},
 		hooks: map[string]func(){},
 	}
 	for _, a := range apiFlags {
@@ -401,6 +410,9 @@ var fakeCommands = map[string]fakeCommand{
 		run: (*fakeAWS).detachRolePolicy},
 	"cloudformation describe-stacks": {
 		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).describeStacks},
+	"logs filter-log-events": {operation: "FilterLogEvents",
+		options: []string{"--log-group-name", "--start-time", "--filter-pattern", "--max-items"},
+		run:     (*fakeAWS).filterLogEvents},
 }
 
 func (f *fakeAWS) getFunction(o fakeOptions, _ string) fakeAnswer {
@@ -615,3 +627,32 @@ func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {
 				map[string]any{
 					"StackName": o["--stack-name"], "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}}})
 }
+
+// filterLogEvents knows patterns of terms of which one must be there: ?TERM ?"ANY TEXT".
+func (f *fakeAWS) filterLogEvents(o fakeOptions, _ string) fakeAnswer {
+	events, ok := f.logs[o["--log-group-name"]]
+	if !ok {
+		return serviceError254(
+			"FilterLogEvents", "ResourceNotFoundException", "The specified log group does not exist.")
+	}
+	since, sinceErr := strconv.ParseInt(o["--start-time"], 10, 64)
+	most, mostErr := strconv.Atoi(o["--max-items"])
+	if sinceErr != nil || mostErr != nil {
+		return wrongUsage("argument --start-time or --max-items: invalid int value")
+	}
+	terms := fakeTerm.FindAllStringSubmatch(o["--filter-pattern"], -1)
+	found := []fakeLogEvent{}
+	for _, e := range events {
+		matches := func(term []string) bool { return strings.Contains(e.Message, term[1]+term[2]) }
+		if e.Timestamp >= since && slices.ContainsFunc(terms, matches) {
+			found = append(found, e)
+		}
+	}
+	answer := map[string]any{"events": found, "searchedLogStreams": []any{}}
+	if len(found) > most {
+		answer["events"], answer["NextToken"] = found[:most], "more"
+	}
+	return printed(answer)
+}
+
+var fakeTerm = regexp.MustCompile(`\?(?:(\w+)|"([^"]*)")(?: |$)`)

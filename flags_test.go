@@ -76,7 +76,7 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 		{command: "detach", args: "--yes", want: usage("detach: name a function")},
 		{command: "detach", args: "f --stage x",
 			want: usage("detach: flag provided but not defined: -stage")},
-		{command: "doctor", args: "x", want: usage(`doctor: there is no use for "x"`)},
+		{command: "doctor", args: "x y", want: usage(`doctor: there is no use for "y"`)},
 		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: -nope")},
 	}
 	f := newFakeAWS(t)
