@@ -83,7 +83,7 @@ while event=$(curl -sS -D "$headers" "$api/next"); do
 done`
 
 func TestDemoRunsARuntimeThatIsAShellScript(t *testing.T) {
-	needCurl(t)
+	needs(t, "curl")
 	out := runDemo(t, "--", "sh", "-c", shellRuntime)
 	if !strings.Contains(out, `{"shell":{"name":"you"}}`) {
 		t.Errorf("the shell runtime did not answer:\n%s", out)
@@ -195,7 +195,7 @@ func TestDemoAnswersAfterAHangup(t *testing.T) {
 
 func checkDemoAnswersAfter(t *testing.T, sig os.Signal) {
 	t.Helper()
-	needCurl(t)
+	needs(t, "curl")
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Run
 
 // The second interrupt reaches the local end, which ends a handler that would not come to its end.
 func TestDemoEndsItsHandlerAfterTwoInterrupts(t *testing.T) {
-	needCurl(t)
+	needs(t, "curl")
 	d := startListeningDemo(
 		t, "--", "sh", "-c",
 		`curl -sS -o /dev/null "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next"; echo `+

@@ -206,7 +206,7 @@ func useDebugpy(t *testing.T) {
 		}
 		return
 	}
-	needs(t, "debugpy") // it is no program: this says that it is not there
+	unavailable(t, "debugpy")
 }
 
 func TestPythonHandlerStopsAtABreakpoint(t *testing.T) {

@@ -19,12 +19,12 @@ import (
 // How long it takes until the client asks for its first event, and how many times as long as Node.js takes
 // until a script runs that does next to nothing.
 func BenchmarkNodeStart(b *testing.B) {
-	node := needNode(b)
-	root := writeFiles(b, map[string]string{
+	node := needs(b, "node")
+	root := directoryOf(b, map[string]string{
 		"bare.mjs":  "import {writeSync} from 'node:fs'; writeSync(1, '.')",
 		"index.mjs": answersESM("here"),
 	})
-	client := []string{nodeClientFile(b)}
+	client := []string{clientFile(b, nodeLanguage)}
 	n := newNodeRuntime(b)
 	var bare, own []time.Duration
 	for b.Loop() {
@@ -72,10 +72,10 @@ func BenchmarkNodeInvocation(b *testing.B) {
 		{name: "100KB", event: `"` + string(slices.Repeat([]byte("x"), 100_000)) + `"`},
 	} {
 		b.Run(size.name, func(b *testing.B) {
-			root := writeFiles(
+			root := directoryOf(
 				b, map[string]string{"index.js": "exports.handler = async (event) => event;\n"})
 			own := newNodeRuntime(b)
-			own.run(root, "index.handler", []string{nodeClientFile(b)})
+			own.run(root, "index.handler", []string{clientFile(b, nodeLanguage)})
 			runtimes := []*nodeRuntime{own}
 			if awsClient() != "" {
 				aws := newNodeRuntime(b)

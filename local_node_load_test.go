@@ -300,7 +300,7 @@ func runNodeProjects(t *testing.T, projects []nodeProject) {
 				want = *p.aws
 			}
 			n := newNodeRuntime(t)
-			n.start(writeFiles(t, p.files), p.handler, p.env...)
+			n.start(directoryOf(t, p.files), p.handler, p.env...)
 			got, ok := n.invoke(nodeEvent{id: "1"})
 			if want.exit != "" {
 				n.checkExit(want.exit)
@@ -315,15 +315,15 @@ func TestNodeHandlersPathMayBeAbsolute(t *testing.T) {
 	t.Parallel()
 	needAWSVersion(t, "3")
 	n := newNodeRuntime(t)
-	root := writeFiles(t, map[string]string{"src/orders.js": answers("absolute")})
-	n.start(writeFiles(t, nil), root+"/src/orders.handler")
+	root := directoryOf(t, map[string]string{"src/orders.js": answers("absolute")})
+	n.start(directoryOf(t, nil), root+"/src/orders.handler")
 	got, ok := n.invoke(nodeEvent{id: "1"})
 	nodeAnswer{body: `"absolute"`}.check(t, got, ok)
 }
 
 // needTypeScript skips a test if Node.js runs no TypeScript by itself.
 func needTypeScript(t *testing.T) {
-	needNode(t)
+	needs(t, "node")
 	major, minor := nodeVersion()
 	if awsClient() != "" || major < 22 || major == 22 && minor < 18 {
 		t.Skipf("Node.js %d.%d runs no TypeScript", major, minor)
@@ -360,7 +360,7 @@ export const handler = async (event: Event): Promise<unknown[]> =>
 			if name == "module" {
 				all["src/four.js"] = "export default { name: 'four' };\n"
 			}
-			n.start(writeFiles(t, all), "src/orders.handler")
+			n.start(directoryOf(t, all), "src/orders.handler")
 			got, ok := n.invoke(nodeEvent{id: "1", event: `{"id":7}`})
 			nodeAnswer{body: `[7,"onetwo","two","three","four","function"]`}.check(t, got, ok)
 		})
@@ -371,7 +371,7 @@ func TestNodeRunsTypeScriptInCommonJS(t *testing.T) {
 	t.Parallel()
 	needTypeScript(t)
 	n := newNodeRuntime(t)
-	n.start(writeFiles(t, map[string]string{
+	n.start(directoryOf(t, map[string]string{
 		"orders.cts": "const { one } = require('./one');\nexports.handler = async (e: unknown): " +
 			"Promise<string> => one;\n",
 		"one.cts": "exports.one = 'one' as string;\n",
@@ -386,7 +386,7 @@ func TestNodeSaysHowToRunTypeScript(t *testing.T) {
 	if awsClient() != "" {
 		t.Skip("AWS's client knows no TypeScript")
 	}
-	needNode(t)
+	needs(t, "node")
 	want := nodeAnswer{
 		init: true, trace: "any", exit: "exit status 1", complained: "npm install --save-dev tsx"}
 	source := "enum Size { Small = 1 }\nexport const handler = async () => Size.Small;\n"
@@ -400,7 +400,7 @@ func TestNodeSaysHowToRunTypeScript(t *testing.T) {
 			"in strip-only mode…"
 	}
 	n := newNodeRuntime(t)
-	n.start(writeFiles(t, map[string]string{"index.ts": source}), "index.handler")
+	n.start(directoryOf(t, map[string]string{"index.ts": source}), "index.handler")
 	got, ok := n.invoke(nodeEvent{id: "1"})
 	want.check(t, got, ok)
 	n.checkExit(want.exit)
@@ -413,7 +413,7 @@ func TestNodeUsesTheProjectsTsx(t *testing.T) {
 	if awsClient() != "" {
 		t.Skip("AWS's client knows no TypeScript")
 	}
-	needNode(t)
+	needs(t, "node")
 	for name, source := range map[string]string{
 		"syntax":           "enum Size { Small = 1 }\nexport const handler = async () => Size.Small;\n",
 		"syntax elsewhere": "import { size } from './size.ts';\nexport const handler = async () => size;\n",
@@ -421,7 +421,7 @@ func TestNodeUsesTheProjectsTsx(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNodeRuntime(t)
-			n.start(writeFiles(t, map[string]string{
+			n.start(directoryOf(t, map[string]string{
 				"src/index.ts": source,
 				"src/size.ts": "export enum Size { Small = 1 }\nexport const size = " +
 					"Size.Small;\n",
@@ -444,10 +444,10 @@ func checkNode(t *testing.T, handler string, files map[string]string) (status in
 	if awsClient() != "" {
 		t.Skip("AWS's client has no check")
 	}
-	node := needNode(t)
-	root := writeFiles(t, files)
+	node := needs(t, "node")
+	root := directoryOf(t, files)
 	var stdout, stderr strings.Builder
-	command := exec.Command(node, nodeClientFile(t), "--check")
+	command := exec.Command(node, clientFile(t, nodeLanguage), "--check")
 	command.Dir = root
 	command.Env = []string{"_HANDLER=" + handler, "LAMBDA_TASK_ROOT=" + root}
 	command.Stdout = &stdout
@@ -513,7 +513,7 @@ func TestNodeEndsQuietlyWhenItsConnectionIsClosed(t *testing.T) {
 		t.Skip("AWS's client tells of it")
 	}
 	n := newNodeRuntime(t)
-	n.start(writeFiles(t, map[string]string{"index.js": answers("here") + "setInterval(() => {}, 1000);\n"}),
+	n.start(directoryOf(t, map[string]string{"index.js": answers("here") + "setInterval(() => {}, 1000);\n"}),
 		"index.handler")
 	n.invoke(nodeEvent{id: "1"})
 	<-n.asked
@@ -530,7 +530,7 @@ func TestNodeSaysThatThereIsNoRuntimeAPI(t *testing.T) {
 		t.Skip("AWS's client has words of its own")
 	}
 	n := newNodeRuntime(t)
-	n.start(writeFiles(t, map[string]string{"index.js": answers("here")}), "index.handler",
+	n.start(directoryOf(t, map[string]string{"index.js": answers("here")}), "index.handler",
 		"AWS_LAMBDA_RUNTIME_API=127.0.0.1:1")
 	n.checkExit("exit status 1")
 	complaint := n.errors.read(t)
@@ -546,7 +546,7 @@ func TestNodeEndsWhenNobodyReadsItsOutput(t *testing.T) {
 		t.Skip("AWS's client goes round and round")
 	}
 	n := newNodeRuntime(t)
-	n.start(writeFiles(t, map[string]string{
+	n.start(directoryOf(t, map[string]string{
 		"index.js": "exports.handler = () => new Promise(() => setInterval(() => console.log('tick'), 1));\n",
 	}), "index.handler")
 	n.out.r.Close()
@@ -563,7 +563,7 @@ func TestNodeLosesNothingThatWasPrinted(t *testing.T) {
 	}
 	n := newNodeRuntime(t)
 	text := strings.Repeat("0123456789abcde\n", 1<<16)
-	n.start(writeFiles(t, map[string]string{
+	n.start(directoryOf(t, map[string]string{
 		"index.js": "exports.handler = async () => {\n" +
 			"\tprocess.stdout.write('0123456789abcde\\n'.repeat(65536));\n" +
 			"\tprocess.exit(0);\n};\n",

@@ -24,7 +24,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,19 +119,6 @@ func needAWSVersion(t testing.TB, version string) {
 	}
 }
 
-// needNode skips a test if there is no Node.js, but not in CI.
-func needNode(t testing.TB) string {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip(err)
-	}
-	return node
-}
-
 // withoutCallbacks is a variable for functions of a runtime that has no callbacks.
 const withoutCallbacks = "AWS_EXECUTION_ENV=AWS_Lambda_nodejs24.x"
 
@@ -143,30 +129,9 @@ var nodeVersion = sync.OnceValues(func() (major, minor int) {
 	return major, minor
 })
 
-// writeFiles writes a project.
-func writeFiles(t testing.TB, files map[string]string) string {
-	t.Helper()
-	root := t.TempDir()
-	for name, text := range files {
-		file := filepath.Join(root, name)
-		os.MkdirAll(filepath.Dir(file), 0o755)
-		err := os.WriteFile(file, []byte(text), 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
-
-// nodeClientFile writes the client to where a test can run it.
-func nodeClientFile(t testing.TB) string {
-	return filepath.Join(
-		writeFiles(t, map[string]string{"local_node.mjs": string(nodeClient)}), "local_node.mjs")
-}
-
 // newNodeRuntime starts a Runtime API. start starts the process.
 func newNodeRuntime(t testing.TB) *nodeRuntime {
-	needNode(t)
+	needs(t, "node")
 	n := &nodeRuntime{
 		owner:  t,
 		t:      t,
@@ -190,7 +155,7 @@ func newNodeRuntime(t testing.TB) *nodeRuntime {
 // start runs a handler of a project.
 func (n *nodeRuntime) start(root, handler string, env ...string) {
 	n.t.Helper()
-	arguments := []string{nodeClientFile(n.owner)}
+	arguments := []string{clientFile(n.owner, nodeLanguage)}
 	if awsClient() != "" {
 		arguments = awsArguments(handler)
 	}
@@ -210,21 +175,9 @@ func (n *nodeRuntime) run(root, handler string, arguments []string, env ...strin
 	n.t.Helper()
 	n.command = exec.Command("node", arguments...)
 	n.command.Dir = root
-	n.command.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"),
-		"HOME=" + root,
-		"TZ=:UTC",
-		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(n.server.URL, "http://"),
-		"_HANDLER=" + handler,
-		"LAMBDA_TASK_ROOT=" + root,
-		"AWS_LAMBDA_FUNCTION_NAME=orders",
-		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256",
-		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/orders",
-		"AWS_LAMBDA_LOG_STREAM_NAME=2026/01/01/[$LATEST]0",
-		"AWS_REGION=eu-west-1",
-		"AWS_EXECUTION_ENV=AWS_Lambda_nodejs20.x",
-	}, env...)
+	n.command.Env = functionEnv(root, n.server.Listener.Addr().String(), handler)
+	n.command.Env = append(n.command.Env, "HOME="+root, "AWS_EXECUTION_ENV=AWS_Lambda_nodejs20.x")
+	n.command.Env = append(n.command.Env, env...)
 	n.mu.Lock()
 	n.out = newNodePipe(n.owner)
 	n.errors = newNodePipe(n.owner)
@@ -321,20 +274,7 @@ func (n *nodeRuntime) next(rw http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	headers := map[string]string{
-		"Lambda-Runtime-Aws-Request-Id":       e.id,
-		"Lambda-Runtime-Deadline-Ms":          strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10),
-		"Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:eu-west-1:123456789012:function:orders",
-		"Content-Type":                        "application/json",
-		"Content-Length":                      strconv.Itoa(len(e.event)),
-	}
-	for name, value := range e.headers {
-		headers[name] = value
-	}
-	for name, value := range headers {
-		rw.Header()[name] = []string{value} // as it is, not in Go's spelling only
-	}
-	io.WriteString(rw, e.event)
+	giveEvent(rw, e.id, []byte(e.event), e.headers)
 }
 
 // nodePipe is a pipe that a process prints to.
@@ -428,7 +368,7 @@ func runNodeCases(
 	for _, c := range cases {
 		fmt.Fprintf(&sources, "// %s\n(%s),\n", c.name, strings.TrimSpace(c.source))
 	}
-	root := writeFiles(t, map[string]string{file: module(sources.String())})
+	root := directoryOf(t, map[string]string{file: module(sources.String())})
 	running := false
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -357,7 +357,7 @@ func TestNodeStreamCutsALongErrorAtItsEnd(t *testing.T) {
 		t.Skip("AWS's client does not cut it")
 	}
 	n := newNodeRuntime(t)
-	root := writeFiles(t, map[string]string{"index.mjs": `
+	root := directoryOf(t, map[string]string{"index.mjs": `
 export const handler = awslambda.streamifyResponse(async (event, stream) => {
 	stream.write('half');
 	const deep = (n) => { if (n === 0) { throw new RangeError('\u0001'.repeat(event.size)); } deep(n - 1); };
@@ -381,9 +381,10 @@ export const handler = awslambda.streamifyResponse(async (event, stream) => {
 
 // startNodeLocal runs a handler on the program's own Runtime API.
 func startNodeLocal(t *testing.T, source string) *localRig {
-	node := needNode(t)
-	root := writeFiles(t, map[string]string{"index.js": source})
-	command := []string{"env", "_HANDLER=index.handler", "LAMBDA_TASK_ROOT=" + root, node, nodeClientFile(t)}
+	node := needs(t, "node")
+	client := clientFile(t, nodeLanguage)
+	root := directoryOf(t, map[string]string{"index.js": source})
+	command := []string{"env", "_HANDLER=index.handler", "LAMBDA_TASK_ROOT=" + root, node, client}
 	return newTestLocal(t, localOptions{code: code{command: command}})
 }
 

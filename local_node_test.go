@@ -276,12 +276,12 @@ func TestNodeHandlersGetEventAndContext(t *testing.T) {
 			source: `async (event, context) => context`,
 			want: nodeAnswer{body: `{"functionName":"orders","functionVersion":"$LATEST",` +
 				`"memoryLimitInMB":"256",` +
-				`"logGroupName":"/aws/lambda/orders","logStreamName":"2026/01/01/[$LATEST]0",` +
+				`"logGroupName":"/aws/lambda/orders","logStreamName":"2026/01/02/[$LATEST]0123",` +
 				`"invokedFunctionArn":"arn:aws:lambda:eu-west-1:123456789012:function:orders",` +
 				`"awsRequestId":"case-6","callbackWaitsForEmptyEventLoop":true}`},
 			aws: &nodeAnswer{body: `{"callbackWaitsForEmptyEventLoop":true,"functionVersion":"$LATEST",` +
 				`"functionName":"orders","memoryLimitInMB":"256","logGroupName":"/aws/lambda/orders",` +
-				`"logStreamName":"2026/01/01/[$LATEST]0",` +
+				`"logStreamName":"2026/01/02/[$LATEST]0123",` +
 				`"invokedFunctionArn":"arn:aws:lambda:eu-west-1:123456789012:function:orders",` +
 				`"awsRequestId":"case-6"}`},
 			why: "the same fields in another order",
@@ -616,7 +616,7 @@ func TestNodeCallbackOnNodeThatHasNone(t *testing.T) {
 		t.Skip("AWS's client refuses the handler")
 	}
 	n := newNodeRuntime(t)
-	root := writeFiles(t, map[string]string{
+	root := directoryOf(t, map[string]string{
 		"index.js": `exports.handler = (event, context, callback) => { callback(null, 1); };`})
 	n.start(root, "index.handler", withoutCallbacks)
 	got, ok := n.invoke(nodeEvent{id: "1"})
@@ -628,7 +628,7 @@ func TestNodeErrorHasItsXRayCause(t *testing.T) {
 	t.Parallel()
 	needAWSVersion(t, "3")
 	n := newNodeRuntime(t)
-	root := writeFiles(t, map[string]string{
+	root := directoryOf(t, map[string]string{
 		"index.js": "exports.handler = async function orders() {\n\tthrow new RangeError('é\\n');\n};\n"})
 	n.start(root, "index.handler")
 	got, _ := n.invoke(nodeEvent{id: "1"})
@@ -675,7 +675,7 @@ func TestNodeAnswersRepeatTheInvocationID(t *testing.T) {
 		t.Skip("AWS's client has nothing of it yet")
 	}
 	n := newNodeRuntime(t)
-	root := writeFiles(t, map[string]string{
+	root := directoryOf(t, map[string]string{
 		"index.js": `exports.handler = async (event) => { if (event.fail) throw new Error('x'); };`})
 	n.start(root, "index.handler")
 	const name = "Lambda-Runtime-Invocation-Id"

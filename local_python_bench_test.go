@@ -49,8 +49,7 @@ type pythonBench struct {
 
 func newPythonBench(b *testing.B) *pythonBench {
 	b.Helper()
-	dir := b.TempDir()
-	write(b, dir, map[string]string{"app.py": pythonEcho, "floor.py": pythonFloor, "empty.py": ""})
+	dir := directoryOf(b, map[string]string{"app.py": pythonEcho, "floor.py": pythonFloor, "empty.py": ""})
 	return &pythonBench{
 		dir:    dir,
 		client: pythonClientFile(b),

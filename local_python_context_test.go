@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -403,11 +402,8 @@ except ValueError:
 // Lambda has boto3, so handlers use it without more. It is an ordinary package here: a developer installs it.
 func TestPythonHandlerUsesBoto3(t *testing.T) {
 	missing := exec.Command(needPython(t).path, "-c", "import boto3").Run()
-	if missing != nil && os.Getenv("CI") != "" {
-		t.Fatalf("boto3 is needed (Debian's python3-boto3): %v", missing)
-	}
 	if missing != nil {
-		t.Skipf("boto3 is needed: %v", missing)
+		unavailable(t, "boto3 (Debian's python3-boto3)")
 	}
 	var target, agent string
 	dynamo := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -333,8 +333,7 @@ func TestPythonProcessDiesOfSIGTERM(t *testing.T) {
 			status: "exit status 9",
 		},
 	} {
-		dir := t.TempDir()
-		writePython(t, filepath.Join(dir, "app.py"), tt.module+pythonEcho)
+		dir := directoryOf(t, map[string]string{"app.py": tt.module + pythonEcho})
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -439,11 +438,7 @@ func TestPythonPathIsTheHandlers(t *testing.T) {
 
 // The developer's end takes an error for one, and lets a process live on whose response was too large.
 func TestPythonProcessServesInvocations(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePython(t, filepath.Join(dir, "app.py"), `
+	dir := directoryOf(t, map[string]string{"app.py": `
 import os
 def handler(event, context):
 	if event == "large":
@@ -451,7 +446,7 @@ def handler(event, context):
 	if event == "raise":
 		raise ValueError("bad")
 	return [event, os.getpid(), context.function_name]
-`)
+`})
 	command := []string{
 		"env", "LAMBDA_TASK_ROOT=" + dir, "_HANDLER=app.handler", needPython(t).path, pythonClientFile(t)}
 	r := newTestLocal(t, localOptions{code: code{command: command}, maxProcesses: 1})

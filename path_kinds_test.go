@@ -239,7 +239,7 @@ exec "$PROGRAM" sample deployed
 func TestWebAdapterWorksWithTheLayer(t *testing.T) { overBoth(t, testWebAdapterWorksWithTheLayer) }
 
 func testWebAdapterWorksWithTheLayer(t *testing.T, over eventAPIOptions) {
-	needCurl(t)
+	needs(t, "curl")
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func TestFunctionWorksAfterTheRestoreOfASnapshot(t *testing.T) {
 }
 
 func testFunctionWorksAfterTheRestoreOfASnapshot(t *testing.T, over eventAPIOptions) {
-	needCurl(t)
+	needs(t, "curl")
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -344,7 +344,7 @@ func TestErrorOfARestoreHookReachesTheCaller(t *testing.T) {
 }
 
 func testErrorOfARestoreHookReachesTheCaller(t *testing.T, over eventAPIOptions) {
-	needCurl(t)
+	needs(t, "curl")
 	const script = `api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/restore
 curl -sS -o /dev/null "$api/next"
 curl -sS -o /dev/null -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestore' \

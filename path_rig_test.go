@@ -82,15 +82,6 @@ func (o eventAPIOptions) protocol() string {
 	return "events"
 }
 
-// needCurl skips a test of shell programs if their HTTP client is missing. .ci/run installs it.
-func needCurl(t *testing.T) {
-	t.Helper()
-	_, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("there is no curl")
-	}
-}
-
 // startPath starts a function whose deployed code says that it is deployed. variables come on top of the
 // layer's own.
 func startPath(t testing.TB, o lambdaOptions, variables map[string]string) *wholePath {

@@ -397,18 +397,23 @@ func (l *localEnd) publishTo(ctx context.Context, requestID string, events ...[]
 	}
 }
 
-// needs skips a test if there is no such program on this machine. On a machine that is to run all tests, it
-// fails.
-func needs(t testing.TB, program string) {
+// unavailable skips a test for want of something. On a machine that is to run all tests, it fails.
+func unavailable(t testing.TB, what string) {
 	t.Helper()
-	_, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("there is no %s", program)
-	default:
-		t.Skipf("there is no %s", program)
+	if os.Getenv("CI") != "" {
+		t.Fatalf("there is no %s", what)
 	}
+	t.Skipf("there is no %s", what)
+}
+
+// needs returns the path of a program, and skips the test if it is not on this machine.
+func needs(t testing.TB, program string) (path string) {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		unavailable(t, program)
+	}
+	return path
 }
 
 // write writes files, by their names, below directory.
@@ -426,14 +431,21 @@ func write(t testing.TB, directory string, files map[string]string) {
 	}
 }
 
-// inDirectory makes a directory of files the working directory.
-func inDirectory(t *testing.T, files map[string]string) (directory string) {
+// directoryOf makes a directory of files.
+func directoryOf(t testing.TB, files map[string]string) (directory string) {
 	t.Helper()
 	directory, err := filepath.EvalSymlinks(t.TempDir()) // as os.Getwd has it
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, directory, files)
+	return directory
+}
+
+// inDirectory makes a directory of files the working directory.
+func inDirectory(t *testing.T, files map[string]string) (directory string) {
+	t.Helper()
+	directory = directoryOf(t, files)
 	t.Chdir(directory)
 	return directory
 }
