@@ -438,6 +438,9 @@ func TestPythonPathIsTheHandlers(t *testing.T) {
 
 // The developer's end takes an error for one, and lets a process live on whose response was too large.
 func TestPythonProcessServesInvocations(t *testing.T) {
+	if otherPythonClient() {
+		t.Skip("AWS's client dies of a response that is refused, and tells no type in a header")
+	}
 	dir := directoryOf(t, map[string]string{"app.py": `
 import os
 def handler(event, context):
