@@ -435,7 +435,7 @@ func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
 
 // So it is with files that are saved, a handler in Node.js and a port that is the same each time.
 func TestHandlerOnAPortOutlivesSaves(t *testing.T) {
-	needNode(t)
+	needs(t, "node")
 	inDirectory(t, nil)
 	ln := listen(t)
 	port := ln.Addr().(*net.TCPAddr).Port
