@@ -422,8 +422,7 @@ func (d *demo) tellWithLocal(ctx context.Context) error {
 }
 
 func (d *demo) tellWithoutLocal(ctx context.Context) error {
-	d.say("2. The local end has gone. Someone invokes the function again; nobody accepts within %s",
-		demoAccept)
+	d.say("2. The local end has gone, and has said so. Someone invokes the function again")
 	result, err := d.invoke(ctx)
 	if err != nil {
 		return err
@@ -532,10 +531,10 @@ func (l *demoLegs) leg(f apiFrame) *time.Time {
 	switch {
 	case p != nil && p.Type == "accepted":
 		return &l.accepted
-	case p != nil && p.Type == "probe":
-		return nil
+	case p == nil || p.Type == "response" || p.Type == "error":
+		return &l.response
 	}
-	return &l.response
+	return nil
 }
 
 // since is how long after the invocation's begin t is.
