@@ -227,30 +227,28 @@ func (w *worker) noticeLoss() {
 		"Runtime exited without providing a reason: it was started anew in the middle of the invocation"))
 }
 
-// park takes the worker for ready and has the call of next wait. While an answer is being read it waits for
-// the end of that. It reports false when the call has ended. local.mu is held, but not while it waits.
+// park takes the worker for ready, or while an answer is being read leaves that to the end of it, and has the
+// call of next wait. It reports false when the call has ended. local.mu is held, but not while it waits.
 func (w *worker) park(r *http.Request) bool {
 	l := w.pool.local
+	w.parked++
 	if w.state == stateAnswering {
 		notify(w.asked)
-		l.mu.Unlock()
-		defer l.mu.Lock()
-		return w.await(r, w.posted)
+	} else {
+		w.ready()
+		l.scheduleFor(w)
 	}
-	w.ready()
-	w.parked++
-	l.scheduleFor(w)
 	l.mu.Unlock()
-	got := w.await(r, w.turn)
+	got := w.await(r)
 	l.mu.Lock()
 	w.parked--
 	return got
 }
 
-// await waits for news. It reports false if the call has ended without any.
-func (w *worker) await(r *http.Request, news <-chan struct{}) bool {
+// await waits for an event. It reports false if the call has ended without one.
+func (w *worker) await(r *http.Request) bool {
 	select {
-	case <-news:
+	case <-w.turn:
 		return true
 	case <-r.Context().Done():
 		return false
@@ -355,6 +353,10 @@ func (w *worker) answered(q *request, rep *reply) {
 	w.sent = time.Now()
 	if rep != nil {
 		l.answer(q, rep)
+	}
+	if w.parked > 0 { // another runtime, or the same one started anew, has asked meanwhile
+		w.ready()
+		l.scheduleFor(w)
 	}
 	l.mu.Unlock()
 	notify(w.posted)

@@ -171,7 +171,7 @@ type worker struct {
 	left   chan struct{} // closed when the last call has ended
 	turn   chan struct{} // request is there for a call of next
 	posted chan struct{} // a call that answers has ended
-	asked  chan struct{} // a call of next waits for posted
+	asked  chan struct{} // a call of next has come while an answer is read
 
 	// local.mu guards the following.
 	generation int         // as a request's
@@ -368,7 +368,7 @@ func (w *worker) suits(q *request) bool {
 }
 
 // idle reports whether w waits for an event. local.mu is held.
-func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 }
+func (w *worker) idle() bool { return w.state == stateReady && w.parked > 0 && !w.retired }
 
 // starting reports whether w's runtime has not asked for an event yet. local.mu is held.
 func (w *worker) starting() bool { return w.state == stateStarted || w.state == stateRestoring }
