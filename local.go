@@ -276,10 +276,12 @@ func (l *local) prepare() error {
 // the exit status: 1 if something was at hand that could not come to its end.
 func (l *local) shutDown(s *subscriber, signals <-chan os.Signal, now bool) (status int) {
 	empty := l.stop()
-	s.wg.Go(func() {
+	var bye sync.WaitGroup
+	bye.Go(func() {
 		conn, _ := s.current()
 		s.presence.sayBye(conn)
 	})
+	defer bye.Wait() // before the connection ends
 	swallow(signals, oneInterrupt)
 	names := l.waitingFor()
 	if names != "" && !now {

@@ -25,6 +25,7 @@ const (
 	helloPause  = time.Second // between two of this end's hellos, at least
 	byeTimeout  = time.Second // for AppSync to take a bye, if it goes over HTTPS
 	maxPresence = 1000        // other ends that are remembered
+	maxSender   = 50          // bytes of another end's name, as of a channel's segment
 	maxBy       = 100         // bytes of USER@HOST
 )
 
@@ -34,9 +35,11 @@ type presence struct {
 	self   presenceMessage // what is said, but for its type and request ID
 	wanted chan struct{}   // a hello is to be said; has room for one
 
+	speaks chan struct{} // has something while this end says something: nothing comes after its bye
+	left   bool          // it has said bye, or would have; guarded by speaks
+
 	mu    sync.Mutex       // guards the following
 	heard map[string]int64 // `since` of the other ends that have said hello, by sender
-	left  bool             // this end has said bye
 }
 
 // presenceMessage is a hello or a bye. docs/PROTOCOL.md describes it.
@@ -58,6 +61,7 @@ func newPresence(api *appsync, sender string, opts localOptions) *presence {
 	p := &presence{
 		api:    api,
 		wanted: make(chan struct{}, 1),
+		speaks: make(chan struct{}, 1),
 		heard:  map[string]int64{},
 		self: presenceMessage{
 			LiveLambda: 1,
@@ -98,29 +102,38 @@ func (p *presence) stage() string {
 }
 
 // keep says hello over a session, whose requests are heard now, and again whenever another end wants to know
-// who is there, until ctx is done or there is an error.
-func (p *presence) keep(ctx context.Context, conn *session) error {
-	for {
+// who is there, until ctx is done. What AppSync does not take is said again, and told once.
+func (p *presence) keep(ctx context.Context, conn *session) {
+	told := false
+	for ctx.Err() == nil {
+		pause := helloPause
 		err := p.say(ctx, conn, "hello")
-		if err != nil {
-			return err
+		if err != nil && ctx.Err() == nil {
+			if !told {
+				told = true
+				p.api.log.Warn("extensions do not hear that this end is here; trying again", "error", err)
+			}
+			pause = refusedPause
+			notify(p.wanted)
 		}
-		sleep(ctx, helloPause)
+		sleep(ctx, pause)
 		select {
 		case <-p.wanted:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
 
-// say publishes a hello, unless this end has said bye, or a bye. It does not wait for AppSync.
+// say publishes a hello, unless this end has said bye, or a bye. It does not wait for AppSync. If conn is
+// nil, nobody hears it.
 func (p *presence) say(ctx context.Context, conn *session, what string) error {
-	p.mu.Lock()
-	silent := p.left
-	p.left = silent || what == "bye"
-	p.mu.Unlock()
-	if silent {
+	p.speaks <- struct{}{}
+	defer func() { <-p.speaks }()
+	if p.left {
+		return nil
+	}
+	p.left = what == "bye"
+	if conn == nil {
 		return nil
 	}
 	m := p.self
@@ -136,12 +149,9 @@ func (m presenceMessage) encode() []byte {
 	return asciiJSON(event)
 }
 
-// sayBye says that this end hears no more requests. It does nothing if there is no connection.
+// sayBye says that this end hears no more requests. It takes byeTimeout at most, but for a hello before.
 func (p *presence) sayBye(conn *session) {
-	if conn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(conn.ctx, byeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), byeTimeout)
 	defer cancel()
 	p.say(ctx, conn, "bye") // if it does not arrive, extensions find out by themselves
 }
@@ -150,7 +160,7 @@ func (p *presence) sayBye(conn *session) {
 func (p *presence) receive(event string) {
 	var m presenceMessage
 	err := json.Unmarshal([]byte(event), &m)
-	if err != nil || m.LiveLambda != 1 || m.Sender == p.self.Sender {
+	if err != nil || m.LiveLambda != 1 || m.Sender == p.self.Sender || len(m.Sender) > maxSender {
 		return
 	}
 	switch m.Type {

@@ -164,18 +164,16 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 	if err != nil && err != errNoProbe {
 		return false, err
 	}
+	delivers := err == nil
 	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
 	presenceCtx, cancel := context.WithCancel(conn.ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		err := s.presence.keep(presenceCtx, conn)
-		if presenceCtx.Err() == nil {
-			s.api.log.Warn("extensions do not hear that this end is here", "error", err)
-		}
-	})
+	if delivers { // else extensions would send what does not come
+		wg.Go(func() { s.presence.keep(presenceCtx, conn) })
+	}
 	err = s.watchOver(ctx, conn)
 	cancel()
 	wg.Wait()

@@ -52,6 +52,8 @@ const (
 	retryPublish  = 500 * time.Millisecond // after AppSync has not taken a request
 	quietTimeout  = 6 * time.Second        // without a frame while an invocation is out, before a probe
 	missTimeout   = 10 * time.Second       // after an invocation was offline: the next ones do not wait
+	byePause      = 250 * time.Millisecond // after a bye, for the hello of one that was started anew
+	maxPattern    = 140                    // bytes of a pattern of functions; names have 64 at most
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -66,6 +68,7 @@ type tunnel struct {
 	calls  map[uint64]*call
 	lastN  uint64    // of a call
 	heard  string    // sender of the local end that was heard last
+	hello  time.Time // when one said hello last
 	missed time.Time // when a call was offline last, or that local end went, by the wall clock
 }
 
@@ -155,16 +158,28 @@ func (l *link) receivePresence(event string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case p == nil || err != nil || !l.serves(p):
+	case p == nil || err != nil || p.Sender == "" || !l.serves(p):
 	case p.Type == "hello" && p.Ask == "":
 		t.heard = p.Sender
+		t.hello = time.Now()
 		t.missed = time.Time{}
 		l.versioned = true
 	case p.Type == "bye" && p.Sender == t.heard:
-		t.miss()
-		for _, c := range t.calls {
-			c.giveUp(errors.New("the local end has ended"))
-		}
+		said := time.Now()
+		time.AfterFunc(byePause, func() { t.leave(p.Sender, said) })
+	}
+}
+
+// leave takes the bye of a local end, if that is still the one that was heard last.
+func (t *tunnel) leave(sender string, said time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sender != t.heard || t.hello.After(said) {
+		return
+	}
+	t.miss()
+	for _, c := range t.calls {
+		c.giveUp(errors.New("the local end has ended"))
 	}
 }
 
@@ -173,6 +188,9 @@ func (l *link) serves(p *part) bool {
 	stage := strings.TrimPrefix(strings.TrimPrefix(l.requests, "/"+l.namespace+"/requests"), "/")
 	return p.Stage == stage && (len(p.Functions) == 0 ||
 		slices.ContainsFunc(p.Functions, func(pattern string) bool {
+			if len(pattern) > maxPattern {
+				return false // matching it may take long
+			}
 			matched, _ := path.Match(pattern, l.t.function) // a pattern that is none matches nothing
 			return matched
 		}))
@@ -318,8 +336,11 @@ func (c *call) limit() (time.Duration, error) {
 
 // giveUp ends the call as offline, unless a local end has it. The tunnel is locked.
 func (c *call) giveUp(why error) {
-	if c.phase < accepted && c.ctx.Err() == nil {
-		c.cancel(why)
+	if c.phase >= accepted || c.ctx.Err() != nil {
+		return
+	}
+	c.cancel(why)
+	if c.start.After(c.t.hello) { // else a local end has come meanwhile, which the next one may reach
 		c.t.miss()
 	}
 }

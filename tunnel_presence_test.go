@@ -126,7 +126,7 @@ func TestByeEndsTheWaitForALocalEnd(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			r.api.publish(presenceChannel, presenceText("bye", ""))
 		}()
-		for i, took := range []time.Duration{2 * time.Second, 0} {
+		for i, took := range []time.Duration{2*time.Second + byePause, 0} {
 			o := r.invoke("1")
 			r.want(o, "deployed")
 			if o.took != took {
@@ -140,6 +140,40 @@ func TestByeEndsTheWaitForALocalEnd(t *testing.T) {
 				r.t.Errorf("no %q in the log: %s", reason, log)
 			}
 		}
+	})
+}
+
+// It was started anew. If the environment was frozen meanwhile, all of this comes at once.
+func TestByeBeforeAHelloEndsNothing(t *testing.T) {
+	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
+		r.say(presenceText("hello", ""))
+		r.api.publish(presenceChannel, presenceText("bye", ""))
+		r.startLocal(&localEnd{real: true})
+		r.want(r.invoke("1"), "local")
+		time.Sleep(2 * byePause)
+		r.want(r.invoke("2"), "local")
+	})
+}
+
+// Nobody is named.
+func TestByeOfNobodyEndsNothing(t *testing.T) {
+	rigTest(t, "", rigOptions{}, func(r *rig) {
+		r.say(strings.ReplaceAll(presenceText("bye", ""), "a3f0", ""))
+		time.Sleep(2 * byePause)
+		r.want(r.invoke("1"), "local")
+	})
+}
+
+// A local end that came while an invocation waited in vain gets the next one.
+func TestMissDoesNotBeginAfterAHello(t *testing.T) {
+	rigTest(t, "", rigOptions{noLocal: true, env: threeSeconds}, func(r *rig) {
+		r.presence()
+		go func() {
+			time.Sleep(2900 * time.Millisecond)
+			r.startLocal(&localEnd{real: true})
+		}()
+		r.invoke("1") // whichever of the two it is
+		r.want(r.invoke("2"), "local")
 	})
 }
 
