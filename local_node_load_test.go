@@ -428,7 +428,8 @@ func TestNodeUsesTheProjectsTsx(t *testing.T) {
 				"node_modules/tsx/package.json": `{"type":"module","exports":"./loader.mjs"}`,
 				"node_modules/tsx/loader.mjs": "import { register } from 'node:module';\nregister('./" +
 					"hooks.mjs', import.meta.url);\n",
-				"node_modules/tsx/hooks.mjs": `export const load = async (url, context, next) => /\.ts(\?|$)/.test(url)
+				"node_modules/tsx/hooks.mjs": `export const load = async (url, context, next) =>
+	/\.ts(\?|$)/.test(url)
 	? { format: 'module', shortCircuit: true, source: 'export const handler = async () => "by tsx";' }
 	: next(url, context);
 `,

@@ -95,7 +95,9 @@ func TestNodeHandlersStream(t *testing.T) {
 		{
 			name: "a pipeline",
 			source: `async (event, stream) => {
-				const upper = new Transform({ transform(c, e, done) { done(null, c.toString().toUpperCase()); } });
+				const upper = new Transform({
+					transform(c, e, done) { done(null, c.toString().toUpperCase()); },
+				});
 				await pipeline(Readable.from(['a', 'b', 'c']), upper, stream);
 			}`,
 			want: nodeAnswer{body: "ABC", contentType: bytesType},
@@ -149,7 +151,8 @@ func TestNodeHandlersStream(t *testing.T) {
 		{
 			name: "what the stream says of itself",
 			source: `async (event, stream) => {
-				const states = [stream.writable, stream.writableEnded, stream.writableFinished, stream.destroyed];
+				const states = [
+					stream.writable, stream.writableEnded, stream.writableFinished, stream.destroyed];
 				stream.write(JSON.stringify(states));
 				const finished = once(stream, 'finish');
 				stream.end();
