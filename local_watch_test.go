@@ -458,6 +458,24 @@ func TestChangeThatRestartsNothingIsNotTold(t *testing.T) {
 	}
 }
 
+// awaitIdle waits until so many processes wait for an event: one that has answered may not have asked yet.
+func (r *localRig) awaitIdle(want int) {
+	r.Helper()
+	for r.ctx.Err() == nil {
+		idle := 0
+		for _, a := range r.local.activities() {
+			if !a.busy {
+				idle++
+			}
+		}
+		if idle == want {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r.Fatal("no process asks for an event")
+}
+
 // The idle process is restarted at once, the busy one when it has finished.
 func TestFileThatChangesRestartsProcesses(t *testing.T) {
 	inProject(t)
@@ -474,6 +492,7 @@ func TestFileThatChangesRestartsProcesses(t *testing.T) {
 	g := r.newGate("gate")
 	busy := r.direct(task{Do: "wait", File: g.file}, r.context())
 	two := pid()
+	r.awaitIdle(1)
 	r.background(func(ctx context.Context) { r.local.watch(ctx, []string{"*.js"}) })
 	r.out.wait(r, "watching 1 file")
 	writeText(t, "src/a.js", "11")
