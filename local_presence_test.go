@@ -3,11 +3,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,6 +113,58 @@ func TestLocalEndSaysByeWhenItEnds(t *testing.T) {
 		p.local.shutDown(p.sub, nil, true)
 		said := p.others(presenceText("hello", ""))
 		if !slices.Equal(said, []string{p.ownText("bye")}) {
+			t.Errorf("it said %q", said)
+		}
+	})
+}
+
+// The connection comes back while it waits for its last invocation: it hears no new ones then.
+func TestLocalEndThatIsEndingSaysNoHello(t *testing.T) {
+	presenceBubble(t, func(p *presenceRig) {
+		p.newEar("aaaa").begin(1, p.context())
+		conn, _ := p.sub.current()
+		conn.drop(errors.New("cut"))
+		var wg sync.WaitGroup
+		wg.Go(func() { p.local.shutDown(p.sub, nil, false) })
+		p.out.waitTimes(p.localRig, "waiting for invocations", 2)
+		said := p.others(presenceText("hello", ""))
+		if slices.Contains(said, p.ownText("hello")) {
+			t.Errorf("it said %q", said)
+		}
+		p.local.endAll()
+		wg.Wait()
+	})
+}
+
+// Signing may take long, if the AWS CLI is asked for credentials.
+func TestNothingIsSaidAfterABye(t *testing.T) {
+	presenceBubble(t, func(p *presenceRig) {
+		p.sub.api.credentials = func(context.Context) (credentials, error) {
+			time.Sleep(200 * time.Millisecond)
+			return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
+		}
+		p.api.publish(presenceChannel, presenceText("hello", ""))
+		time.Sleep(10 * time.Millisecond)
+		p.local.shutDown(p.sub, nil, true) // returns when bye has been said
+		said := p.others()
+		if want := []string{p.ownText("hello"), p.ownText("bye")}; !slices.Equal(said, want) {
+			t.Errorf("it said %q, want %q", said, want)
+		}
+	})
+}
+
+func TestHelloIsSaidAgainIfItFails(t *testing.T) {
+	presenceBubble(t, func(p *presenceRig) {
+		working := p.sub.api.credentials
+		p.sub.api.credentials = func(context.Context) (credentials, error) {
+			return credentials{}, errors.New("none now")
+		}
+		if said := p.others(presenceText("hello", "")); len(said) > 0 {
+			t.Errorf("it said %q", said)
+		}
+		p.sub.api.credentials = working
+		time.Sleep(refusedPause)
+		if said := p.others(); !slices.Equal(said, []string{p.ownText("hello")}) {
 			t.Errorf("it said %q", said)
 		}
 	})

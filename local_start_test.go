@@ -62,6 +62,27 @@ func (s slowStart) wantStarts(want int) {
 	}
 }
 
+// A process that files have made out of date finishes what it runs, and gets nothing more, even if the
+// process of the next request is slow to start.
+func TestProcessThatIsToEndGetsNoOtherRequest(t *testing.T) {
+	s := newSlowStart(t, "1", 1)
+	g := s.newGate("busy")
+	busy := s.direct(task{Do: "wait", File: g.file}, s.context())
+	gate, err := os.OpenFile(g.file, os.O_WRONLY, 0) // when the handler waits there
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.local.restartAll("a.js")
+	second := s.direct(task{Do: "pid"}, s.context())
+	gate.Close()
+	s.reply(busy)
+	s.letGo()
+	rep, body := s.reply(second)
+	if rep.errorType != "" {
+		t.Errorf("the second invocation failed: %s", body)
+	}
+}
+
 // A deadline ends the invocation and not the process, which takes the next one.
 func TestProcessThatStartsSlowlyTakesTheNextInvocation(t *testing.T) {
 	s := newSlowStart(t, "1", 0)
