@@ -6,6 +6,8 @@ package main
 // AWS's emulator.
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -397,4 +399,47 @@ func TestAnswerThatBreaksOffIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of two runtimes that ask while the answer of a third is read, one goes. The other gets the next event.
+func TestRuntimeThatAskedWhileAnAnswerWasReadIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestLocal(t, localOptions{code: code{external: true}})
+		w := newWorker(&pool{local: r.local, name: "attached runtime", external: true})
+		r.local.attach = w
+		r.routes = w.routes()
+		defer func() { r.local.attach = nil }() // it has no server to shut down
+		r.direct("1", r.context())
+		id, _ := r.next()
+		body, writer := io.Pipe()
+		go r.respond(id, body, 400)
+		synctest.Wait()
+		served := make(chan string, 2)
+		ask := func(ctx context.Context, who string) {
+			defer func() { recover() }() // a call that has ended aborts its connection
+			call := httptest.NewRequestWithContext(ctx, "GET", nextPath, nil)
+			r.routes.ServeHTTP(httptest.NewRecorder(), call)
+			served <- who
+		}
+		gone, cancel := context.WithCancel(r.ctx)
+		go ask(gone, "the one that goes")
+		synctest.Wait()
+		go ask(r.ctx, "the one that stays")
+		synctest.Wait()
+		writer.CloseWithError(errors.New("broken off"))
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		r.direct("2", r.context())
+		synctest.Wait()
+		select {
+		case who := <-served:
+			if who != "the one that stays" {
+				t.Errorf("%s got the event", who)
+			}
+		default:
+			t.Error("nobody got the event")
+		}
+		close(w.closed)
+	})
 }

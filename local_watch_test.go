@@ -188,6 +188,15 @@ func TestFileThatIsReplacedHasChanged(t *testing.T) {
 	w.wantChanged(t, "src/a.js")
 }
 
+// As a compiler does that runs when the handler starts.
+func TestSameTextWrittenAgainIsNoChange(t *testing.T) {
+	inProject(t)
+	w := lookOnce(nil)
+	os.Remove("src/a.js")
+	writeText(t, "src/a.js", "1")
+	w.wantChanged(t)
+}
+
 func TestSaveWithTheSameTimeAndSizeIsSeen(t *testing.T) {
 	inProject(t)
 	info, err := os.Stat("src/a.js")
