@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,14 +156,17 @@ func TestNothingIsSaidAfterABye(t *testing.T) {
 
 func TestHelloIsSaidAgainIfItFails(t *testing.T) {
 	presenceBubble(t, func(p *presenceRig) {
-		working := p.sub.api.credentials
+		var works atomic.Bool
 		p.sub.api.credentials = func(context.Context) (credentials, error) {
-			return credentials{}, errors.New("none now")
+			if !works.Load() {
+				return credentials{}, errors.New("none now")
+			}
+			return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
 		}
 		if said := p.others(presenceText("hello", "")); len(said) > 0 {
 			t.Errorf("it said %q", said)
 		}
-		p.sub.api.credentials = working
+		works.Store(true)
 		time.Sleep(refusedPause)
 		if said := p.others(); !slices.Equal(said, []string{p.ownText("hello")}) {
 			t.Errorf("it said %q", said)

@@ -178,7 +178,7 @@ func TestEditorsFilesRestartNothing(t *testing.T) {
 func TestFileThatIsReplacedHasChanged(t *testing.T) {
 	inProject(t)
 	w := lookOnce(nil)
-	writeText(t, "src/a.js~", "1")
+	writeText(t, "src/a.js~", "2")
 	err := os.Rename("src/a.js~", "src/a.js")
 	if err != nil {
 		t.Fatal(err)

@@ -167,12 +167,7 @@ func TestByeOfNobodyEndsNothing(t *testing.T) {
 // A local end that came while an invocation waited in vain gets the next one.
 func TestMissDoesNotBeginAfterAHello(t *testing.T) {
 	rigTest(t, "", rigOptions{noLocal: true, env: threeSeconds}, func(r *rig) {
-		r.presence()
-		go func() {
-			time.Sleep(2900 * time.Millisecond)
-			r.startLocal(&localEnd{real: true})
-		}()
-		r.invoke("1") // whichever of the two it is
+		r.invokeBeforeLocal(2900 * time.Millisecond) // whichever of the two answers
 		r.want(r.invoke("2"), "local")
 	})
 }
@@ -205,17 +200,23 @@ func TestByeEndsNoInvocationThatIsAccepted(t *testing.T) {
 // A request that went out before anybody was there is not lost.
 func TestHelloHasARequestSentAgainThatIsOut(t *testing.T) {
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
-		r.presence()
-		go func() {
-			time.Sleep(10 * time.Second)
-			r.startLocal(&localEnd{real: true})
-		}()
-		o := r.invoke("1")
+		o := r.invokeBeforeLocal(10 * time.Second)
 		r.want(o, "local")
 		if o.took < 10*time.Second || o.took > 10*time.Second+repeatRequest+time.Second {
 			r.t.Errorf("it took %v", o.took)
 		}
 	})
+}
+
+// invokeBeforeLocal invokes the function, and starts a local end so long after that.
+func (r *rig) invokeBeforeLocal(wait time.Duration) invoked {
+	r.t.Helper()
+	r.presence()
+	result := make(chan invoked, 1)
+	go func() { result <- r.invoke("1") }()
+	time.Sleep(wait)
+	r.startLocal(&localEnd{real: true})
+	return <-result
 }
 
 // Older permissions may not allow it. Invocations do without.
