@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,10 +139,11 @@ func TestLocalEndThatIsEndingSaysNoHello(t *testing.T) {
 // Signing may take long, if the AWS CLI is asked for credentials.
 func TestNothingIsSaidAfterABye(t *testing.T) {
 	presenceBubble(t, func(p *presenceRig) {
-		p.sub.api.credentials = func(context.Context) (credentials, error) {
+		slow := currentCredentials(func(context.Context) (credentials, error) {
 			time.Sleep(200 * time.Millisecond)
 			return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
-		}
+		})
+		p.sign.Store(&slow)
 		p.api.publish(presenceChannel, presenceText("hello", ""))
 		time.Sleep(10 * time.Millisecond)
 		p.local.shutDown(p.sub, nil, true) // returns when bye has been said
@@ -156,17 +156,14 @@ func TestNothingIsSaidAfterABye(t *testing.T) {
 
 func TestHelloIsSaidAgainIfItFails(t *testing.T) {
 	presenceBubble(t, func(p *presenceRig) {
-		var works atomic.Bool
-		p.sub.api.credentials = func(context.Context) (credentials, error) {
-			if !works.Load() {
-				return credentials{}, errors.New("none now")
-			}
-			return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
-		}
+		none := currentCredentials(func(context.Context) (credentials, error) {
+			return credentials{}, errors.New("none now")
+		})
+		p.sign.Store(&none)
 		if said := p.others(presenceText("hello", "")); len(said) > 0 {
 			t.Errorf("it said %q", said)
 		}
-		works.Store(true)
+		p.sign.Store(nil)
 		time.Sleep(refusedPause)
 		if said := p.others(); !slices.Equal(said, []string{p.ownText("hello")}) {
 			t.Errorf("it said %q", said)

@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -233,6 +234,7 @@ type localRig struct {
 	client  func() *appsync
 	tunnel  *tunnel
 	sub     *subscriber
+	sign    *atomic.Pointer[currentCredentials] // in place of the rig's own, if there is something in it
 }
 
 // on returns the rig for a subtest, which fails for itself.
@@ -312,7 +314,14 @@ func newTestLocal(t *testing.T, opts localOptions) *localRig {
 			t.Logf("the terminal:\n%s", out)
 		}
 	})
-	return &localRig{T: t, ctx: t.Context(), local: l, out: out, lastID: new(int)}
+	return &localRig{
+		T:      t,
+		ctx:    t.Context(),
+		local:  l,
+		out:    out,
+		lastID: new(int),
+		sign:   new(atomic.Pointer[currentCredentials]),
+	}
 }
 
 // newLocalRig starts an Event API, a local end and a tunnel.
@@ -347,7 +356,12 @@ func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, s
 			namespace: "live-lambda",
 			requests:  "/live-lambda/requests",
 		}
-		sign := func(context.Context) (credentials, error) { return keys, nil }
+		sign := func(ctx context.Context) (credentials, error) {
+			if instead := r.sign.Load(); instead != nil {
+				return (*instead)(ctx)
+			}
+			return keys, nil
+		}
 		return newAppSync(e, nil, transport, sign, r.local.term.logger(slog.LevelDebug))
 	}
 	r.sub = newSubscriber(r.client(), r.local)
