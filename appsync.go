@@ -182,6 +182,14 @@ func (a *appsync) channel(callID string) string {
 	return "/" + a.namespace + "/response/" + callID
 }
 
+// presenceChannel is the one on which local ends say that they come and go.
+func (e endpoint) presenceChannel() string { return "/" + e.namespace + "/presence" }
+
+// stage is the last segment of /NAMESPACE/requests/STAGE, or empty if requests have no stage.
+func (e endpoint) stage() string {
+	return strings.TrimPrefix(strings.TrimPrefix(e.requests, "/"+e.namespace+"/requests"), "/")
+}
+
 // authorize returns what authorises a POST of body to path: as headers or, for an operation on a WebSocket,
 // as its authorization object. Credentials are read anew each time, because they change.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html

@@ -16,7 +16,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -92,15 +91,6 @@ func userAtHost() string {
 	return clip(plainText(by), maxBy)
 }
 
-// channel is the one on which all ends say hello and bye.
-func (p *presence) channel() string { return "/" + p.api.namespace + "/presence" }
-
-// stage is the third segment of the requests channel, if it has one.
-func (p *presence) stage() string {
-	stage := strings.TrimPrefix(p.api.requests, "/"+p.api.namespace+"/requests")
-	return strings.TrimPrefix(stage, "/")
-}
-
 // keep says hello over a session, whose requests are heard now, and again whenever another end wants to know
 // who is there, until ctx is done. What AppSync does not take is said again, and told once.
 func (p *presence) keep(ctx context.Context, conn *session) {
@@ -139,8 +129,8 @@ func (p *presence) say(ctx context.Context, conn *session, what string) error {
 	m := p.self
 	m.Type = what
 	m.RequestID = m.Sender + "/" + what
-	m.Stage = p.stage()
-	return conn.publish(ctx, p.channel(), slices.Values([][]byte{m.encode()}), false)
+	m.Stage = p.api.stage()
+	return conn.publish(ctx, p.api.presenceChannel(), slices.Values([][]byte{m.encode()}), false)
 }
 
 // encode returns m as an event.

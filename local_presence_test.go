@@ -208,9 +208,9 @@ func TestHelloNamesTheFunctionsAndTheStageThatAreServed(t *testing.T) {
 	} {
 		api := &appsync{endpoint: endpoint{namespace: "team", requests: tt.requests}}
 		p := newPresence(api, "a3f0", tt.opts)
-		if !slices.Equal(p.self.Functions, tt.want) || p.stage() != tt.stage {
+		if !slices.Equal(p.self.Functions, tt.want) || p.api.stage() != tt.stage {
 			t.Errorf("%+v: functions %q, stage %q; want %q, %q",
-				tt.opts, p.self.Functions, p.stage(), tt.want, tt.stage)
+				tt.opts, p.self.Functions, p.api.stage(), tt.want, tt.stage)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 		return false, err
 	}
 	// Requests come without this one too.
-	err = conn.subscribe(conn.ctx, ackTimeout, s.presence.channel(), s.presence.receive)
+	err = conn.subscribe(conn.ctx, ackTimeout, s.api.presenceChannel(), s.presence.receive)
 	if err != nil && conn.ctx.Err() == nil {
 		s.api.log.Warn("other local ends are not heard", "error", err)
 	}

@@ -106,7 +106,7 @@ func (t *tunnel) use(s *session) (up bool, err error) {
 	t.set(l, nil)
 	l.log.Info("connected", "host", l.realtime.Host, "ms", time.Since(l.born).Milliseconds())
 	// No invocation waits for this one.
-	err = l.subscribe(l.ctx, ackTimeout, "/"+l.namespace+"/presence", l.receivePresence)
+	err = l.subscribe(l.ctx, ackTimeout, l.presenceChannel(), l.receivePresence)
 	if err != nil && l.ctx.Err() == nil {
 		l.log.Warn("local ends that come or go are not heard", "error", err)
 	}
@@ -185,8 +185,7 @@ func (t *tunnel) leave(sender string, said time.Time) {
 
 // serves reports whether the local end that says p takes requests of this function from this link's channel.
 func (l *link) serves(p *part) bool {
-	stage := strings.TrimPrefix(strings.TrimPrefix(l.requests, "/"+l.namespace+"/requests"), "/")
-	return p.Stage == stage && (len(p.Functions) == 0 ||
+	return p.Stage == l.stage() && (len(p.Functions) == 0 ||
 		slices.ContainsFunc(p.Functions, func(pattern string) bool {
 			if len(pattern) > maxPattern {
 				return false // matching it may take long
