@@ -41,37 +41,30 @@ type presence struct {
 	heard map[string]int64 // `since` of the other ends that have said hello, by sender
 }
 
-// presenceMessage is a hello or a bye. docs/PROTOCOL.md describes it.
+// presenceMessage is a hello or a bye: a part, and what local ends alone read.
 type presenceMessage struct {
-	LiveLambda int      `json:"live_lambda"`
-	Type       string   `json:"type"`
-	RequestID  string   `json:"request_id"`
-	Index      int      `json:"index"`
-	Last       bool     `json:"last"`
-	Sender     string   `json:"sender"`
-	Stage      string   `json:"stage,omitempty"`
-	Functions  []string `json:"functions,omitempty"` // shell patterns; none: all
-	By         string   `json:"by"`                  // USER@HOST
-	Since      int64    `json:"since"`               // Unix milliseconds of the process's start
-	Ask        string   `json:"ask,omitempty"`       // sender of an end that is to say hello
+	part
+	By    string `json:"by"`    // USER@HOST
+	Since int64  `json:"since"` // Unix milliseconds of the process's start
 }
 
 func newPresence(api *appsync, sender string, opts localOptions) *presence {
-	p := &presence{
+	return &presence{
 		api:    api,
 		wanted: make(chan struct{}, 1),
 		speaks: make(chan struct{}, 1),
 		heard:  map[string]int64{},
 		self: presenceMessage{
-			LiveLambda: 1,
-			Last:       true,
-			Sender:     sender,
-			Functions:  opts.servedFunctions(),
-			By:         userAtHost(),
-			Since:      time.Now().UnixMilli(),
+			part: part{
+				LiveLambda: 1,
+				Last:       true,
+				Sender:     sender,
+				Functions:  opts.servedFunctions(),
+			},
+			By:    userAtHost(),
+			Since: time.Now().UnixMilli(),
 		},
 	}
-	return p
 }
 
 // servedFunctions are the patterns of the functions that are served here; none: all are.
@@ -150,7 +143,8 @@ func (p *presence) sayBye(conn *session) {
 func (p *presence) receive(event string) {
 	var m presenceMessage
 	err := json.Unmarshal([]byte(event), &m)
-	if err != nil || m.LiveLambda != 1 || m.Sender == p.self.Sender || len(m.Sender) > maxSender {
+	// A number in an any is a float64.
+	if err != nil || m.LiveLambda != 1.0 || m.Sender == p.self.Sender || len(m.Sender) > maxSender {
 		return
 	}
 	switch m.Type {
