@@ -84,6 +84,17 @@ func userAtHost() string {
 	return clip(plainText(by), maxBy)
 }
 
+// keepSaying keeps saying hello over a session, until leave is called, which waits for the end of that.
+func (p *presence) keepSaying(conn *session) (leave func()) {
+	ctx, cancel := context.WithCancel(conn.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { p.keep(ctx, conn) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // keep says hello over a session, whose requests are heard now, and again whenever another end wants to know
 // who is there, until ctx is done. What AppSync does not take is said again, and told once.
 func (p *presence) keep(ctx context.Context, conn *session) {

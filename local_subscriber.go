@@ -77,7 +77,7 @@ type subscriber struct {
 	ended  chan struct{} // a talk has ended; has room for one
 	woken  chan struct{} // the inbox has something; has room for one
 
-	presence *presence
+	presence *presence // what is said of this end
 
 	mu      sync.Mutex       // guards the following, and what talk says that it guards
 	session *session         // nil while there is none
@@ -92,8 +92,7 @@ type subscriber struct {
 	// The goroutine that reads the inbox alone uses the following.
 	open     map[string]*openRequest // by request ID
 	reported map[string]bool         // what has been written, and is not to be written again
-	// the latest invocation of the deployed code that was told, as deployed_ms
-	deployed int64
+	deployed int64                   // deployed_ms of the latest invocation that tellDeployed has told
 }
 
 // talk is one request, and what goes back for it.
@@ -169,15 +168,11 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
-	presenceCtx, cancel := context.WithCancel(conn.ctx)
-	var wg sync.WaitGroup
 	if delivers { // else extensions would send what does not come
-		wg.Go(func() { s.presence.keep(presenceCtx, conn) })
+		leave := s.presence.keepSaying(conn)
+		defer leave()
 	}
-	err = s.watchOver(ctx, conn)
-	cancel()
-	wg.Wait()
-	return true, err
+	return true, s.watchOver(ctx, conn)
 }
 
 // watchOver returns when the session has ended. If the session has been quiet for long, perhaps because this
