@@ -248,28 +248,30 @@ type apiError struct {
 // first of errs counts. Only the first line of its texts is kept: further ones may quote the whole request,
 // token and all.
 //
-// remedies are pairs: how AppSync says why it refuses, alternatives parted by |, and what to do about it,
-// which is empty for a missing permission. The first pair that fits counts. What ends with a quotation mark
-// is the end of the error's type, because those in its message are escaped. Whatever is wrong with a
-// signature, its type mostly is BadRequestException, so the message decides.
+// What AppSync says of a signature mostly has the type BadRequestException, whatever is wrong with it, so the
+// message decides what to do.
 // https://github.com/aws-amplify/amplify-js/issues/14001 and 11480
 func (a *appsync) refusal(operation string, errs ...apiError) error {
-	remedies := []string{
-		`signature you provided`, "the secret access key is not the one of this access key: set both anew",
-		`Signature expired|Signature not yet current`, "the clock here is wrong: set it",
-		`Credential should be scoped`, "the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION",
-		`request is expired|ExpiredToken`, "the credentials have expired: get new ones",
-		`request is invalid|UnrecognizedClient`, "AWS does not know these credentials: get new ones",
-		`Unauthorized "|UnauthorizedException "|Forbidden "|AccessDenied`, "",
-		`BadRequestException "|Bad Request "|SignatureException "`, "check host, region, clock and key",
-	}
 	e := append(errs, apiError{})[0] // there may be none
 	kind := firstLine(cmp.Or(e.ErrorType, e.Code, "no error type"))
 	said := fmt.Sprintf("%s: %s %q", operation, kind, firstLine(e.Message))
-	for pair := range slices.Chunk(remedies, 2) {
-		for _, words := range strings.Split(pair[0], "|") {
+	// The first one that fits counts. What ends with a quotation mark is the end of the error's type: those
+	// in the message are escaped.
+	for _, remedy := range []struct {
+		says string // alternatives, parted by |
+		todo string
+	}{
+		{`signature you provided`, "the secret access key is not the one of this access key: set both anew"},
+		{`Signature expired|Signature not yet current`, "the clock here is wrong: set it"},
+		{`Credential should be scoped`, "the region is not the API's: set LIVE_LAMBDA_APPSYNC_REGION"},
+		{`request is expired|ExpiredToken`, "the credentials have expired: get new ones"},
+		{`request is invalid|UnrecognizedClient`, "AWS does not know these credentials: get new ones"},
+		{`Unauthorized "|UnauthorizedException "|Forbidden "|AccessDenied`, a.permission(operation)},
+		{`BadRequestException "|Bad Request "|SignatureException "`, "check host, region, clock and key"},
+	} {
+		for _, words := range strings.Split(remedy.says, "|") {
 			if strings.Contains(said, words) {
-				return fmt.Errorf("%w to %s; %s", errRefused, said, cmp.Or(pair[1], a.permission(operation)))
+				return fmt.Errorf("%w to %s; %s", errRefused, said, remedy.todo)
 			}
 		}
 	}

@@ -54,8 +54,9 @@ func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) err
 		if event.EventType == "SHUTDOWN" {
 			return nil
 		}
-		broken++
-		if !errors.As(err, new(*net.OpError)) {
+		if errors.As(err, new(*net.OpError)) {
+			broken++
+		} else {
 			broken = 0
 		}
 		if broken == maxBroken {

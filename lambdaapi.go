@@ -31,7 +31,7 @@ const (
 	maxPayload   = 6*1024*1024 + 100               // bytes of an event, and of a buffered response
 	maxStream    = 200 << 20                       // bytes of a streamed response
 	tooLargeType = "Function.ResponseSizeTooLarge" // Lambda's error type for a larger response
-	noDeadline   = 90 * time.Minute                // if an event names none: Managed Instances have it
+	noDeadline   = 90 * time.Minute                // if an event names none: the longest timeout
 
 	// This program's own limits, in bytes.
 	maxAnswer     = 2 << 20  // of what Lambda says to a call

@@ -144,15 +144,20 @@ func (l *link) receiveEvent(event string, p *part, err error) {
 		err = c.take(l, p)
 	}
 	if err != nil {
-		l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
+		l.dropped(p, err)
 	}
+}
+
+// dropped logs that a message from outside is not valid.
+func (l *link) dropped(p *part, err error) {
+	l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 }
 
 // receivePresence takes what a local end says of itself. The link's reader calls it.
 func (l *link) receivePresence(event string) {
 	p, err := parsePart(event)
 	if err != nil {
-		l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
+		l.dropped(p, err)
 	}
 	t := l.t
 	t.mu.Lock()
@@ -302,8 +307,8 @@ func (c *call) enter(p phase) {
 		defer c.mu.Unlock()
 		if c.timer == timer { // no phase has been entered in this instant
 			_, why := c.limit()
-			c.giveUp(why) // which notes a miss
-			c.cancel(why)
+			c.giveUp(why)
+			c.cancel(why) // also if a local end has it
 		}
 	})
 	c.timer = timer
