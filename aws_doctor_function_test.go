@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -584,18 +582,13 @@ func TestDoctorReadsTheLogThatTheFunctionWritesTo(t *testing.T) {
 // The whole command: the function's steps follow the API's, and count for the exit status.
 func TestDoctorCommandLooksAtAFunction(t *testing.T) {
 	f := newFakeAWS(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-" + secretValue})
-	t.Cleanup(api.close)
-	base := &url.URL{Scheme: "http", Host: ln.Addr().String()}
-	args := []string{"orders", "--host", base.String(), "--region", "eu-west-1", "--api-key",
+	addr := startDoctorAPI(t)
+	base := "http://" + addr
+	args := []string{"orders", "--host", base, "--region", "eu-west-1", "--api-key",
 		"da2-" + secretValue, "--profile", "dev"}
 	f.function("orders", attachedFields(map[string]any{
 		"Environment": attachedVariables(
-			map[string]any{hostVariable: base.String(), "LIVE_LAMBDA_STAGE": nil}),
+			map[string]any{hostVariable: base, "LIVE_LAMBDA_STAGE": nil}),
 	}))
 	f.log("/aws/lambda/orders", loggedAgo(time.Minute, goodStart))
 	r := f.run("doctor", args...)

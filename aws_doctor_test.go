@@ -921,16 +921,23 @@ func TestDoctorNamesAProxyVariableThatIsNoURL(t *testing.T) {
 	}
 }
 
-// The whole command, configured by flags, by a stack, and not at all.
-func TestDoctorCommandSaysWhatIsConfigured(t *testing.T) {
-	f := newFakeAWS(t)
+// startDoctorAPI starts an API that takes the key da2-secretValue, and returns its host:port.
+func startDoctorAPI(t *testing.T) (addr string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	api := startEventAPI(ln, eventAPIOptions{apiKey: "da2-" + secretValue})
 	t.Cleanup(api.close)
-	base := "http://" + ln.Addr().String()
+	return ln.Addr().String()
+}
+
+// The whole command, configured by flags, by a stack, and not at all.
+func TestDoctorCommandSaysWhatIsConfigured(t *testing.T) {
+	f := newFakeAWS(t)
+	addr := startDoctorAPI(t)
+	base := "http://" + addr
 	f.stacks["here"] = []fakeOutput{
 		{OutputKey: "LiveLambdaAppsyncHttpHost", OutputValue: base},
 		{OutputKey: "LiveLambdaAppsyncRegion", OutputValue: "eu-west-1"}}
@@ -942,10 +949,10 @@ func TestDoctorCommandSaysWhatIsConfigured(t *testing.T) {
 	}{
 		{name: "flags",
 			args: []string{"--host", base, "--region", "eu-west-1", "--api-key", "da2-" + secretValue},
-			want: "ok    configuration    " + ln.Addr().String() +
+			want: "ok    configuration    " + addr +
 				", namespace live-lambda, region eu-west-1\n"},
 		{name: "stack", args: []string{"--stack", "here", "--api-key", "da2-" + secretValue, "--stage", "me"},
-			want: "ok    configuration    " + ln.Addr().String() +
+			want: "ok    configuration    " + addr +
 				", namespace live-lambda, region eu-west-1, stage me\n"},
 		{name: "wrong key", args: []string{"--stack", "here", "--api-key", "da2-other"}, status: 1,
 			want: "ok    configuration    "},

@@ -797,7 +797,8 @@ func BenchmarkStream(b *testing.B) {
 	p := startPath(b, lambdaOptions{timeout: 10 * time.Minute}, nil)
 	local := &benchProcess{cmd: p.startLocal(b, "--", "sh", "-c", `
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
-while id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p'); do
+while id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' |
+	sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p'); do
 	head -c `+strconv.Itoa(size)+
 		` /dev/zero | curl -sS -o /dev/null -X POST -H 'Transfer-Encoding: chunked' \
 			-H 'Lambda-Runtime-Function-Response-Mode: streaming' -T - "$api/$id/response"

@@ -168,7 +168,8 @@ func TestPythonResponsesAreEscapedAsTheVersionDoes(t *testing.T) {
 			errorType: "ValueError",
 			message:   "é",
 			printed: "Traceback (most recent call last):\n" + pythonDispatched +
-				"  File \"ROOT/errors.py\", line 2, in handler\n    raise ValueError(\"é\")\nValueError: é\n",
+				"  File \"ROOT/errors.py\", line 2, in handler\n    raise ValueError(\"é\")\n" +
+				"ValueError: é\n",
 		},
 	})
 }

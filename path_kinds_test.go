@@ -227,8 +227,8 @@ func testProxyWorksBehindAnotherProxy(t *testing.T, over eventAPIOptions) {
 // https://aws.github.io/aws-lambda-web-adapter/features/request-interception.html
 const webAdapter = `#!/bin/sh
 api=http://$AWS_LAMBDA_RUNTIME_API/2020-01-01/extension
-id=$(curl -sS -D - -o /dev/null -H 'Lambda-Extension-Name: lambda-adapter' -d '{"events":[]}' "$api/register" |
-	tr -d '\r' | sed -n 's/^Lambda-Extension-Identifier: //p')
+id=$(curl -sS -D - -o /dev/null -H 'Lambda-Extension-Name: lambda-adapter' -d '{"events":[]}' \
+	"$api/register" | tr -d '\r' | sed -n 's/^Lambda-Extension-Identifier: //p')
 curl -sS -H "Lambda-Extension-Identifier: $id" "$api/event/next" &
 read -r _ <"$SERVER"
 AWS_LAMBDA_RUNTIME_API=${AWS_LWA_LAMBDA_RUNTIME_API_PROXY#http://}
