@@ -150,12 +150,16 @@ func (p *presence) sayBye(conn *session) {
 	p.say(ctx, conn, "bye") // if it does not arrive, extensions find out by themselves
 }
 
-// receive takes what an end says of itself. What is not valid says nothing. The session's reader calls it.
+// receive takes what an end says of itself. The session's reader calls it.
 func (p *presence) receive(event string) {
 	var m presenceMessage
 	err := json.Unmarshal([]byte(event), &m)
+	if err != nil {
+		p.api.log.Warn("dropped a message that is not valid", "type", "hello or bye")
+		return
+	}
 	// A number in an any is a float64.
-	if err != nil || m.LiveLambda != 1.0 || m.Sender == p.self.Sender || len(m.Sender) > maxSender {
+	if m.LiveLambda != 1.0 || m.Sender == p.self.Sender || len(m.Sender) > maxSender {
 		return
 	}
 	switch m.Type {
