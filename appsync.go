@@ -16,13 +16,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -53,17 +51,6 @@ const (
 	refusedPause   = 10 * time.Second       // besides, after a dial that AppSync refuses
 )
 
-// endpoint is one AppSync API, and how to use it.
-type endpoint struct {
-	http      *url.URL // of publishes over HTTPS; its host, without a port, is the one that is signed
-	realtime  *url.URL // of WebSockets
-	graphql   bool     // a GraphQL API, not an Event API
-	region    string   // that requests are signed for
-	apiKey    string   // used instead of IAM, if it is not empty
-	namespace string   // the first segment of all channels
-	requests  string   // the channel of requests: /NAMESPACE/requests[/STAGE]
-}
-
 // appsync is a client of one AppSync API.
 type appsync struct {
 	endpoint
@@ -71,6 +58,7 @@ type appsync struct {
 	transport   *http.Transport
 	credentials currentCredentials
 	log         *slog.Logger
+	sealer      *sealer // of what this end sends; nil: messages are not sealed
 }
 
 // currentCredentials returns the credentials as they are now.
@@ -78,19 +66,14 @@ type currentCredentials func(context.Context) (credentials, error)
 
 // newAppSync makes a client of the API at e. It may change transport: roots are files of root certificates,
 // nil leaves transport as it is. keys is asked at each signing.
-func newAppSync(e endpoint, roots []string, transport *http.Transport,
+func newAppSync(e endpoint, roots rootFiles, transport *http.Transport,
 	keys currentCredentials, log *slog.Logger) *appsync {
-	secureTransport(transport, roots, e.realtime.Hostname())
-	return &appsync{endpoint: e, dialect: e.dialect(), transport: transport, credentials: keys, log: log}
-}
-
-// role is where the credentials of a function's role are.
-type role struct {
-	accessKeyID     string
-	secretAccessKey string
-	sessionToken    string
-	containerURI    string // of the container credential endpoint
-	containerToken  string // what the endpoint wants to see
+	if roots != nil { // which is faster than crypto/tls's own way
+		transport.TLSClientConfig = roots.tlsConfig(e.realtime.Hostname())
+	}
+	return &appsync{
+		endpoint: e, dialect: e.dialect(), transport: transport, credentials: keys, log: log,
+		sealer: newSealer(e.key)}
 }
 
 // roleCredentials returns what tells the credentials of the function's role as they are now: those among keys
@@ -108,12 +91,14 @@ func roleCredentials(keys role, transport http.RoundTripper) currentCredentials 
 		}
 		req.Header.Set("Authorization", keys.containerToken)
 		var answer struct{ AccessKeyID, SecretAccessKey, Token string }
-		status, err := fetchJSON(transport, req, &answer)
-		if answer.AccessKeyID == "" || answer.SecretAccessKey == "" { // an answer that refuses has none
-			return c, fmt.Errorf("container credentials: there are none in the answer: %d: %w",
-				status, cmp.Or(err, errors.New("a key is missing")))
+		_, err = roundTrip(transport, req, &answer)
+		if answer.AccessKeyID == "" || answer.SecretAccessKey == "" {
+			err = cmp.Or(err, errors.New("there are none in the answer"))
 		}
-		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, err
+		if err != nil {
+			return c, fmt.Errorf("container credentials: %w", err)
+		}
+		return credentials{answer.AccessKeyID, answer.SecretAccessKey, answer.Token}, nil
 	}
 }
 
@@ -184,11 +169,6 @@ func (a *appsync) channel(callID string) string {
 
 // presenceChannel is the one on which local ends say that they come and go.
 func (e endpoint) presenceChannel() string { return "/" + e.namespace + "/presence" }
-
-// stage is the last segment of /NAMESPACE/requests/STAGE, or empty if requests have no stage.
-func (e endpoint) stage() string {
-	return strings.TrimPrefix(strings.TrimPrefix(e.requests, "/"+e.namespace+"/requests"), "/")
-}
 
 // authorize returns what authorises a POST of body to path: as headers or, for an operation on a WebSocket,
 // as its authorization object. Credentials are read anew each time, because they change.
@@ -533,14 +513,14 @@ var errRetired = errors.New("replaced by a new connection")
 
 // listen subscribes to the channel of a request's answers. AppSync confirms a subscription before it
 // delivers, so listen then publishes probes, called name, until one comes back; the error is errNoProbe if
-// none does within ackTimeout. handle gets every other event: with its part and parsePart's error, or with
-// neither if it is a bare result.
+// none does within ackTimeout. handle gets every other event: with its part, opened if it was sealed, and
+// parse's error, or with neither if it is a bare result.
 func (s *session) listen(
 	ctx context.Context, timeout time.Duration, callID, name string,
 	handle func(string, *part, error),
 ) error {
 	err := s.subscribe(ctx, timeout, s.channel(callID), func(event string) {
-		p, err := parsePart(event)
+		p, err := s.sealer.parse(event)
 		if p == nil || p.Type != "probe" || p.RequestID != name {
 			handle(event, p, err)
 			return
@@ -564,7 +544,7 @@ func (s *session) listen(
 func (s *session) probe(ctx context.Context, name string, wait time.Duration) error {
 	back := s.expect(name)
 	err := s.publish(
-		ctx, s.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name}.event()}), true)
+		ctx, s.channel(name), slices.Values([][]byte{part{Type: "probe", RequestID: name}.event()}), awaited)
 	if err != nil {
 		return err
 	}
@@ -574,9 +554,18 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 	return err
 }
 
-// publish publishes events to channel. It returns when AppSync has taken them all or, without wait, when they
-// are on their way. The publishes do not wait for each other.
-func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], wait bool) error {
+// effort is what is done for a publish.
+type effort int
+
+const (
+	awaited   effort = iota // AppSync takes it
+	unawaited               // it is on its way
+	optional                // the same, but only within the rate of the WebSocket
+)
+
+// publish publishes events to channel. It returns when AppSync has taken them all or, if that is not awaited,
+// when they are on their way. The publishes do not wait for each other.
+func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[]byte], e effort) error {
 	var replies []<-chan serverMessage
 	for body := range s.publishes(channel, events) {
 		size := int64(len(body))
@@ -589,10 +578,13 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 			if err != nil {
 				return err
 			}
-			if wait {
+			if e == awaited {
 				replies = append(replies, reply)
 			}
 		default:
+			if e == optional {
+				return errors.New("the WebSocket's publish rate is used up")
+			}
 			err := s.publishHTTPS(ctx, s.patience(), body)
 			if err != nil {
 				return err
@@ -669,28 +661,13 @@ func (a *appsync) publishHTTPS(ctx context.Context, timeout time.Duration, body 
 	}
 	req.Host = headers["host"] // without port, as it is signed
 	var m serverMessage
-	status, err := fetchJSON(a.transport, req, &m)
+	resp, err := roundTrip(a.transport, req, &m)
 	errs := append(m.Errors, m.Failed...)
-	if status > 0 && (status != 200 || len(errs) > 0 ||
+	if resp != nil && (resp.StatusCode != 200 || len(errs) > 0 ||
 		a.graphql && err == nil && m.Data["publish"].Data == nil) {
-		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(status)})...)
+		return a.refusal("publish", append(errs, apiError{ErrorType: http.StatusText(resp.StatusCode)})...)
 	}
 	return err
-}
-
-// fetchJSON makes one request and decodes the JSON of the response. The status is 0 if there is no response.
-// A body that is not JSON is an error; what the status says is for the caller to judge.
-func fetchJSON(rt http.RoundTripper, req *http.Request, into any) (int, error) {
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
-	if err == nil {
-		err = json.Unmarshal(body, into)
-	}
-	return resp.StatusCode, err
 }
 
 // run keeps a session up until ctx is done: whenever one has ended, it makes the next. It calls use with each

@@ -141,7 +141,7 @@ func TestGraphQLPublishesShareAConnectionUntilItIsIdleOrTheLinkIsNew(t *testing.
 		publish := func(s *session, wantDials int64) {
 			t.Helper()
 			for i := range 50 {
-				err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), true)
+				err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{fmt.Sprint(i)}), awaited)
 				if err != nil {
 					t.Fatal(err)
 				}

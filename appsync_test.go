@@ -112,7 +112,7 @@ func TestLongestPublishStaysBelowTheLimitOfAMessage(t *testing.T) {
 		s, p := connectSession(t, ln, a)
 		channel := "/live-lambda" + strings.Repeat("/"+strings.Repeat("c", 50), 4)
 		events := slices.Repeat([]string{eventOf((maxPublish - 300) / 5)}, 5)
-		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), true) })
+		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), awaited) })
 		_, frame := p.read()
 		if len(frame) > 1_150_000 || len(frame) < maxPublish-300 {
 			t.Errorf("a frame of %d bytes", len(frame))
@@ -136,7 +136,7 @@ func TestPublishOverTheWebSocketIsOneJSONObjectOfFiveFields(t *testing.T) {
 		s, p := connectSession(t, ln, newTestAPI(ln))
 		const channel = "/live-lambda/response/0a/1"
 		events := []string{`{"a":"\"\\\u00fc"}`, `"two"`, `3`}
-		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), true) })
+		done := asyncError(func() error { return s.publish(t.Context(), channel, asBytes(events), awaited) })
 		opcode, payload := p.read()
 		if opcode != websocket.TextFrame {
 			t.Errorf("a frame of opcode %d", opcode)
@@ -294,7 +294,7 @@ func TestSubscribeReturnsWhatAppSyncSays(t *testing.T) {
 
 func TestPublishReturnsWhatAppSyncSays(t *testing.T) {
 	publish := func(ctx context.Context, s *session) error {
-		return s.publish(ctx, "/live-lambda/a", asBytes([]string{`"event"`}), true)
+		return s.publish(ctx, "/live-lambda/a", asBytes([]string{`"event"`}), awaited)
 	}
 	checkOperations(t, "publish", publish, []operationTest{
 		{
@@ -368,7 +368,7 @@ func TestPublishReturnsWhatAppSyncSays(t *testing.T) {
 func publishEleven(t *testing.T, s *session) chan error {
 	return asyncError(func() error {
 		events := slices.Repeat([]string{"1"}, 11)
-		return s.publish(t.Context(), "/live-lambda/a", asBytes(events), true)
+		return s.publish(t.Context(), "/live-lambda/a", asBytes(events), awaited)
 	})
 }
 
@@ -423,7 +423,7 @@ func TestCancelledPublishLeavesNothingBehind(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("no more use for it")
 		done := asyncError(func() error {
-			return s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), true)
+			return s.publish(ctx, "/live-lambda/a", asBytes([]string{"1"}), awaited)
 		})
 		m := p.operation("publish")
 		cancel(why)
@@ -569,7 +569,7 @@ func TestTwentyPublishesASecondLeaveOnTheWebSocketAndTheRestOverHTTPS(t *testing
 			time.Sleep(step.pass)
 			synctest.Wait() // for the slots of a second ago to be free
 			for range step.publishes {
-				err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), true)
+				err := s.publish(t.Context(), "/live-lambda/a", asBytes([]string{`{"a":1}`}), awaited)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -41,15 +41,17 @@ var houses = []struct {
 		rules: []rule{
 			{file: "main", uses: "config extapi proxy tunnel appsync"},
 			{file: "main_layer", uses: "main"},
-			{file: "proxy", uses: "tunnel lambdaapi"},
-			{file: "tunnel", uses: "bare message appsync lambdaapi"},
-			{file: "bare", uses: "tunnel message appsync lambdaapi"},
-			{file: "appsync", uses: "message sigv4 ws"},
+			{file: "proxy", uses: "config tunnel route appsync lambdaapi"},
+			{file: "tunnel", uses: "config bare message seal appsync lambdaapi"},
+			{file: "bare", uses: "config tunnel message appsync lambdaapi"},
+			{file: "appsync", uses: "config message seal lambdaapi sigv4 ws roots"},
 			{file: "ws", uses: "roots"},
 			{file: "extapi", uses: "lambdaapi"},
 			{file: "config"},
 			{file: "lambdaapi"},
-			{file: "message"},
+			{file: "message", uses: "seal"},
+			{file: "seal", uses: "message"},
+			{file: "route", uses: "config"},
 			{file: "sigv4"},
 			{file: "roots"},
 		},
@@ -189,7 +191,7 @@ var wings = []struct {
 	files string // patterns; a file belongs to the first wing that has one for it
 	uses  string
 }{
-	{name: "layer", files: "main config proxy lambdaapi extapi tunnel bare message appsync sigv4 ws roots"},
+	{name: "layer", files: "main config proxy lambdaapi extapi tunnel bare message seal route appsync sigv4 ws roots"},
 	{name: "shared", files: "flags flags_* aws_cli version", uses: "layer"},
 	{name: "local", files: "local local_*", uses: "layer shared"},
 	{name: "aws", files: "aws_*", uses: "layer shared"},

@@ -32,7 +32,7 @@ const (
 	// layerFiles are the files that the layer's binary is built from, in the order in which they are best
 	// read: the way of an event. docs/AUDIT.md lists them in this order.
 	layerFiles = "main_layer.go main.go config.go extapi.go lambdaapi.go proxy.go tunnel.go bare.go " +
-		"message.go appsync.go sigv4.go ws.go roots.go"
+		"message.go seal.go route.go appsync.go sigv4.go ws.go roots.go"
 
 	layerTags = "layer,nethttpomithttp2" // as in build.sh
 

@@ -63,7 +63,7 @@ func (t *console) doctor(args []string) int {
 	defer transport.CloseIdleConnections()
 	d := &doctor{
 		out:         t.out,
-		configure:   f.apiConfig,
+		configure:   f.endpoint,
 		transport:   transport,
 		lookup:      net.DefaultResolver.LookupHost,
 		credentials: developerCredentials(f.profile, transport),
@@ -83,7 +83,7 @@ func (t *console) doctor(args []string) int {
 // doctor is one run.
 type doctor struct {
 	out         io.Writer
-	configure   func(context.Context) (*apiConfig, error)
+	configure   func(context.Context) (*endpoint, error)
 	transport   *http.Transport
 	lookup      func(ctx context.Context, host string) ([]string, error)
 	credentials func(context.Context) (credentials, error)
@@ -207,7 +207,7 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.api = newAppSync(endpoint(*api), nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
+	d.api = newAppSync(*api, nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
 	region := regionOf(api.http.Host)
 	if region != "" && region != api.region && api.apiKey == "" {
 		return "", fmt.Errorf(
@@ -219,8 +219,8 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	if api.graphql {
 		found += ", a GraphQL API"
 	}
-	if !strings.HasSuffix(api.requests, "/requests") {
-		found += ", stage " + api.requests[strings.LastIndexByte(api.requests, '/')+1:]
+	if api.stage != "" {
+		found += ", stage " + api.stage
 	}
 	return found, nil
 }
@@ -499,20 +499,20 @@ func (d *doctor) checkConnect(ctx context.Context) (string, error) {
 func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
 	d.inbox = newDoctorInbox()
 	ignore := func(string) {}
-	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests, ignore); err != nil {
+	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests(d.api.stage), ignore); err != nil {
 		return "", err
 	}
 	answers := d.api.channel(d.session.name + "/*")
 	if err := d.session.subscribe(ctx, ackTimeout, answers, d.inbox.receive); err != nil {
 		return "", err
 	}
-	return d.api.requests + " and " + answers, nil
+	return d.api.requests(d.api.stage) + " and " + answers, nil
 }
 
 // checkPublish publishes over the WebSocket. It finds how long that takes, or says what AppSync has refused.
 func (d *doctor) checkPublish(ctx context.Context) (string, error) {
 	start := time.Now()
-	if err := d.session.publish(ctx, d.ownChannel("publish"), oneProbe("publish"), true); err != nil {
+	if err := d.session.publish(ctx, d.ownChannel("publish"), oneProbe("publish"), awaited); err != nil {
 		return "", err
 	}
 	return "taken in " + durationText(time.Since(start)), nil
@@ -566,7 +566,7 @@ func (d *doctor) checkDelivery(ctx context.Context) (string, error) {
 
 // probeOnce publishes a probe and waits a moment for one to come back. The error is errNoProbe if none has.
 func (d *doctor) probeOnce(ctx context.Context) error {
-	if err := d.session.publish(ctx, d.ownChannel("delivery"), oneProbe("delivery"), true); err != nil {
+	if err := d.session.publish(ctx, d.ownChannel("delivery"), oneProbe("delivery"), awaited); err != nil {
 		return err
 	}
 	again := time.NewTimer(probeEvery)
@@ -602,7 +602,7 @@ func (d *doctor) thereAndBack(ctx context.Context, id string, events [][]byte, s
 	wait := checkTimeout + time.Duration(size)*2*time.Second/slowestUplink // both ways are slow
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events), true); err != nil {
+	if err := d.session.publish(ctx, d.ownChannel(id), slices.Values(events), awaited); err != nil {
 		return nil, err
 	}
 	message, err := d.await(ctx, id, nil)

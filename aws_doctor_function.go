@@ -135,7 +135,7 @@ func (d *doctor) checkFunctionAPI(context.Context) (string, error) {
 		return "", fmt.Errorf("its requests are signed for %s, and its API is in %s: set its variable %s=%s",
 			api.region, region, regionVariable, region)
 	}
-	its := apiText(endpoint(*api))
+	its := apiText(*api)
 	tried := apiText(d.api.endpoint)
 	if its != tried {
 		return "", fmt.Errorf("it has %s, and doctor has tried %s: attach it to this one, or give doctor "+
@@ -145,7 +145,7 @@ func (d *doctor) checkFunctionAPI(context.Context) (string, error) {
 }
 
 // api reads the function's variables as the extension does.
-func (f *functionConfig) api() (*apiConfig, error) {
+func (f *functionConfig) api() (*endpoint, error) {
 	if err := f.readable(); err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (f *functionConfig) getenv(name string) string {
 // apiText is what two ends must have in common to meet.
 func apiText(e endpoint) string {
 	return fmt.Sprintf("%s%s, realtime host %s, channel %s", e.http.Host, e.http.Path, e.realtime.Host,
-		e.requests)
+		e.requests(e.stage))
 }
 
 // ---- the log ----

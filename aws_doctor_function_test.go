@@ -54,7 +54,7 @@ func (f *fakeAWS) doctorLines(tried bool) (string, bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.api = newAppSync(endpoint(*api), nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
+		d.api = newAppSync(*api, nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
 	} else {
 		steps = append([]doctorStep{{
 			name:  "configuration",

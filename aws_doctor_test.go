@@ -45,13 +45,13 @@ func doctorFor(t testing.TB, base string, dial func(context.Context, string, str
 	}
 	d.lookup = func(_ context.Context, host string) ([]string, error) { return []string{"192.0.2.1"}, nil }
 	d.credentials = func(context.Context) (credentials, error) { return doctorKeys, nil }
-	d.configure = func(context.Context) (*apiConfig, error) {
-		return &apiConfig{
+	d.configure = func(context.Context) (*endpoint, error) {
+		return &endpoint{
 			http:      &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event"},
 			realtime:  &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/event/realtime"},
 			region:    "eu-west-1",
 			namespace: "live-lambda",
-			requests:  "/live-lambda/requests/alice",
+			stage:     "alice",
 		}, nil
 	}
 	return d, out
@@ -139,10 +139,10 @@ func testDoctor(t *testing.T, tests []doctorCase) {
 func nothingWrong(*doctor, *eventAPI, *pipeListener) {}
 
 // configuredWith has the configuration changed.
-func configuredWith(change func(*apiConfig)) func(*doctor, *eventAPI, *pipeListener) {
+func configuredWith(change func(*endpoint)) func(*doctor, *eventAPI, *pipeListener) {
 	return func(d *doctor, _ *eventAPI, _ *pipeListener) {
 		configure := d.configure
-		d.configure = func(ctx context.Context) (*apiConfig, error) {
+		d.configure = func(ctx context.Context) (*endpoint, error) {
 			api, err := configure(ctx)
 			change(api)
 			return api, err
@@ -210,7 +210,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		{
 			name:  "two hosts",
 			opts:  eventAPIOptions{host: "example.com"},
-			wrong: configuredWith(func(api *apiConfig) { api.realtime.Host = "rt.example.com" }),
+			wrong: configuredWith(func(api *endpoint) { api.realtime.Host = "rt.example.com" }),
 			from:  "names",
 			want: strings.NewReplacer(
 				"example.com is 192.0.2.1", "example.com is 192.0.2.1, rt.example.com is 192.0.2.1",
@@ -220,7 +220,7 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 		{
 			name:  "API key",
 			opts:  eventAPIOptions{apiKey: "da2-" + secretValue},
-			wrong: configuredWith(func(api *apiConfig) { api.apiKey = "da2-" + secretValue }),
+			wrong: configuredWith(func(api *endpoint) { api.apiKey = "da2-" + secretValue }),
 			from:  "credentials",
 			want:  strings.Replace(wellFrom("credentials"), "from the test, temporary", "an API key", 1),
 		},
@@ -233,7 +233,7 @@ func TestDoctorSaysWhatToConfigure(t *testing.T) {
 			name: "not configured",
 			opts: eventAPIOptions{},
 			wrong: func(d *doctor, _ *eventAPI, _ *pipeListener) {
-				d.configure = func(context.Context) (*apiConfig, error) {
+				d.configure = func(context.Context) (*endpoint, error) {
 					return nil, errors.New("what to do")
 				}
 			},
@@ -243,7 +243,7 @@ func TestDoctorSaysWhatToConfigure(t *testing.T) {
 		{
 			name: "another region",
 			opts: eventAPIOptions{},
-			wrong: configuredWith(func(api *apiConfig) {
+			wrong: configuredWith(func(api *endpoint) {
 				api.http.Host = "x.appsync-api.us-east-1.amazonaws.com"
 			}),
 			from: "configuration",
@@ -368,7 +368,7 @@ func TestDoctorSaysWhatIsWrongWithSignatures(t *testing.T) {
 			name: "another region",
 			opts: eventAPIOptions{},
 			wrong: func(d *doctor, api *eventAPI, ln *pipeListener) {
-				configuredWith(func(c *apiConfig) { c.region = "us-east-1" })(d, api, ln)
+				configuredWith(func(c *endpoint) { c.region = "us-east-1" })(d, api, ln)
 			},
 			from: "configuration",
 			want: strings.ReplaceAll(doctorAllWell[:strings.Index(doctorAllWell, "ok    connect")],
@@ -389,7 +389,7 @@ func TestDoctorSaysWhatIsWrongWithSignatures(t *testing.T) {
 		{
 			name:  "another API key",
 			opts:  eventAPIOptions{apiKey: "da2-other"},
-			wrong: configuredWith(func(api *apiConfig) { api.apiKey = "da2-" + secretValue }),
+			wrong: configuredWith(func(api *endpoint) { api.apiKey = "da2-" + secretValue }),
 			from:  "credentials",
 			want: "ok    credentials      an API key\n" +
 				doctorRefused(doctorNotAuthorized[2:]+"; check that the API key is this API's and has not "+
@@ -538,7 +538,7 @@ func testDoctorGraphQL(t *testing.T, name string, wrong func(*eventAPI), want st
 	opts := eventAPIOptions{graphql: true, region: "eu-west-1", credentials: []credentials{doctorKeys}}
 	eventAPITest(t, name, opts, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 		d, out := doctorFor(t, "http://example.com", ln.dial)
-		configuredWith(func(a *apiConfig) {
+		configuredWith(func(a *endpoint) {
 			a.graphql = true
 			a.http.Path = "/graphql"
 			a.realtime.Path = "/graphql/realtime"

@@ -209,7 +209,7 @@ func TestTemplateOutputsAreAWholeConfiguration(t *testing.T) {
 			t.Fatalf("problems: %q", problems)
 		}
 		got := cfg.api.http.String() + " " + cfg.api.realtime.String() + " " + cfg.api.region + " " +
-			cfg.api.requests + " " + getenv(policyVariable)
+			cfg.api.requests(cfg.api.stage) + " " + getenv(policyVariable)
 		want += " eu-test-1 /live-lambda/requests arn:aws-test:iam::123456789012:policy/p"
 		if got != want {
 			t.Errorf("got %s\nwant %s", got, want)

@@ -19,7 +19,7 @@ package main
 // In the last two cases each call first subscribes to its own channel, and a bare result from that
 // subscription is surely its own. Calls do not subscribe on a link where a local end of version 1 has been
 // heard: servers of another make are probably not there, and it costs a round trip. A GraphQL API has no
-// wildcards, so there bare results never count.
+// wildcards, so there bare results never count. If messages are sealed none gets here.
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func (t *tunnel) prepare(ctx context.Context, l *link) {
 	var asked []chan struct{}
 	t.mu.Lock()
 	mixed := l.ambiguous || len(t.calls) > 1
-	if mixed && !l.versioned && !l.graphql {
+	if mixed && !l.versioned && !l.graphql && l.sealer == nil {
 		for _, c := range t.calls {
 			if c.link == l {
 				asked = append(asked, c.subscribe(l))

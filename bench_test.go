@@ -535,7 +535,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	keys := func(context.Context) (credentials, error) {
 		return credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}, nil
 	}
-	api := newAppSync(endpoint(*cfg.api), cfg.roots, new(http.Transport), keys, newLogger(cfg, os.Stderr))
+	api := newAppSync(*cfg.api, cfg.roots, new(http.Transport), keys, newLogger(cfg, os.Stderr))
 	ctx, cancel := context.WithCancel(b.Context())
 	s, err := api.connect(ctx)
 	if err != nil {
@@ -543,7 +543,7 @@ func startEcho(b *testing.B, env []string) (stop func()) {
 	}
 	e := &echo{b: b, s: s, open: map[string]*joiner{}}
 	receive := func(event string) { e.receive(ctx, event) }
-	if err := s.subscribe(ctx, ackTimeout, api.requests, receive); err != nil {
+	if err := s.subscribe(ctx, ackTimeout, api.requests(api.stage), receive); err != nil {
 		b.Fatal(err)
 	}
 	return func() {
@@ -594,10 +594,10 @@ func (e *echo) answer(ctx context.Context, request []byte) {
 	}
 	channel := "/live-lambda/response/" + req.RequestID
 	accepted := part{Type: "accepted", RequestID: req.RequestID}.event()
-	e.s.publish(ctx, channel, slices.Values([][]byte{accepted}), true)
+	e.s.publish(ctx, channel, slices.Values([][]byte{accepted}), awaited)
 	body, encoding := compress(req.Event)
 	response := part{Type: "response", RequestID: req.RequestID, Encoding: encoding}
-	e.s.publish(ctx, channel, response.split(body), true)
+	e.s.publish(ctx, channel, response.split(body), awaited)
 }
 
 // BenchmarkInvocation counts what one invocation of 1 KB allocates in the extension, between the Runtime
@@ -649,7 +649,12 @@ func benchProxy(ctx context.Context, event []byte) (p *proxy, answers *int) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return httpAnswer(http.StatusAccepted, ""), err
 	}
-	o := proxyOptions{runtimeAPI: "127.0.0.1:9001", function: map[string]any{"function_name": "f"}}
+	o := config{
+		runtimeAPI: "127.0.0.1:9001",
+		function:   map[string]any{"function_name": "f"},
+		api:        &endpoint{namespace: "live-lambda"},
+		until:      time.Now().AddDate(1, 0, 0),
+	}
 	return newProxy(ctx, o, transportFunc(runtimeAPI), nil, slog.New(slog.DiscardHandler)), answers
 }
 

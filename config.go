@@ -7,6 +7,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,12 +18,22 @@ import (
 	"time"
 )
 
+const (
+	keySize = 32 // bytes of LIVE_LAMBDA_KEY: AES-256
+	// what a channel's segment may have:
+	// https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
+	segmentBytes = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
 // config is what the environment says.
 type config struct {
-	off           bool           // LIVE_LAMBDA=off: no proxy, no AppSync
-	offlineError  bool           // LIVE_LAMBDA_OFFLINE=error: an invocation without a local end fails
-	toRuntime     bool           // LIVE_LAMBDA_DELIVERY=runtime: the runtime gets the answer as its event
-	forwardEnv    bool           // LIVE_LAMBDA_FORWARD_ENV=on: requests carry the function's environment
+	off          bool // LIVE_LAMBDA=off: no proxy, no AppSync
+	offlineError bool // LIVE_LAMBDA_OFFLINE=error: an invocation without a local end fails
+	toRuntime    bool // LIVE_LAMBDA_DELIVERY=runtime: the runtime gets the answer as its event
+	forwardEnv   bool // LIVE_LAMBDA_FORWARD_ENV=on: requests carry the function's environment
+	// LIVE_LAMBDA_MODE=mirror: a local end gets copies, the deployed code answers
+	mirror        bool
+	until         time.Time      // LIVE_LAMBDA_UNTIL: from then on the deployed code answers
 	accept        time.Duration  // LIVE_LAMBDA_ACCEPT_TIMEOUT; 0: as long as the invocation may last
 	extensionsAPI string         // AWS_LAMBDA_RUNTIME_API: host:port
 	runtimeAPI    string         // LRAP_RUNTIME_API_ENDPOINT: host:port that the proxy forwards to
@@ -32,25 +43,32 @@ type config struct {
 	logJSON       bool           // AWS_LAMBDA_LOG_FORMAT=JSON
 	roots         []string       // SSL_CERT_FILE: files of root certificates; the first one there counts
 	function      map[string]any // AWS_LAMBDA_FUNCTION_NAME and so on: for the context of requests
-	keys          roleKeys       // AWS_ACCESS_KEY_ID and so on
-	api           *apiConfig     // LIVE_LAMBDA_APPSYNC_*; nil: not set, or of no use
+	keys          role           // AWS_ACCESS_KEY_ID and so on
+	api           *endpoint      // LIVE_LAMBDA_APPSYNC_*; nil: not set, or of no use
 }
 
-// apiConfig is which AppSync API to use, and how.
-type apiConfig struct {
+// endpoint is one AppSync API, and how to use it.
+type endpoint struct {
 	http      *url.URL // LIVE_LAMBDA_APPSYNC_HTTP_HOST: for publishes over HTTPS
 	realtime  *url.URL // LIVE_LAMBDA_APPSYNC_REALTIME_HOST: for WebSockets; http or https too
 	graphql   bool     // LIVE_LAMBDA_APPSYNC_PROTOCOL: a GraphQL API, not an Event API
 	region    string   // LIVE_LAMBDA_APPSYNC_REGION, else AWS_REGION: requests are signed for it
 	apiKey    string   // LIVE_LAMBDA_APPSYNC_API_KEY: used instead of IAM
 	namespace string   // LIVE_LAMBDA_NAMESPACE: the first segment of all channels
-	requests  string   // LIVE_LAMBDA_STAGE: the channel of requests, /NAMESPACE/requests[/STAGE]
+	stage     string   // LIVE_LAMBDA_STAGE: of the channel of requests
+	route     string   // LIVE_LAMBDA_ROUTE: name of the token in events that tells the stage instead
+	key       []byte   // LIVE_LAMBDA_KEY: that messages are sealed with; empty: they are not
 }
 
-// roleKeys are the credentials of the function's role or, under SnapStart, where they are to be had. Lambda
+// requests is the channel of requests: /NAMESPACE/requests[/STAGE].
+func (e endpoint) requests(stage string) string {
+	return strings.TrimSuffix("/"+e.namespace+"/requests/"+stage, "/")
+}
+
+// role is the credentials of the function's role or, under SnapStart, where they are to be had. Lambda
 // does not change them while the process lives.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
-type roleKeys struct {
+type role struct {
 	accessKeyID     string // AWS_ACCESS_KEY_ID
 	secretAccessKey string // AWS_SECRET_ACCESS_KEY
 	sessionToken    string // AWS_SESSION_TOKEN
@@ -68,6 +86,7 @@ func readConfig(getenv func(string) string) (config, []string) {
 		offlineError:  v.second("LIVE_LAMBDA_OFFLINE", "deployed", "error"),
 		toRuntime:     v.second("LIVE_LAMBDA_DELIVERY", "caller", "runtime"),
 		forwardEnv:    v.second("LIVE_LAMBDA_FORWARD_ENV", "off", "on"),
+		mirror:        v.second("LIVE_LAMBDA_MODE", "take", "mirror"),
 		extensionsAPI: getenv("AWS_LAMBDA_RUNTIME_API"),
 		extensionName: cmp.Or(getenv("AWS_LAMBDA_EXTENSION_NAME"), "live-lambda-extension"),
 		logLevel:      v.logLevel(),
@@ -83,7 +102,7 @@ func readConfig(getenv func(string) string) (config, []string) {
 		// By default, where Amazon Linux and Debian keep their root certificates.
 		roots: strings.Split(cmp.Or(getenv("SSL_CERT_FILE"),
 			"/etc/pki/tls/certs/ca-bundle.crt:/etc/ssl/certs/ca-certificates.crt"), ":"),
-		keys: roleKeys{
+		keys: role{
 			accessKeyID:     getenv("AWS_ACCESS_KEY_ID"),
 			secretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"),
 			sessionToken:    getenv("AWS_SESSION_TOKEN"),
@@ -91,18 +110,31 @@ func readConfig(getenv func(string) string) (config, []string) {
 			containerToken:  getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
 		},
 	}
+	accept := "0"
+	if getenv("LIVE_LAMBDA_ROUTE") != "" { // then callers choose where requests go
+		accept = "3s"
+	}
 	cfg.accept, _ = time.ParseDuration( // cannot fail: isDuration took it
-		v.text("LIVE_LAMBDA_ACCEPT_TIMEOUT", "0", "a duration like 3s or 1500ms", isDuration))
+		v.text("LIVE_LAMBDA_ACCEPT_TIMEOUT", accept, "a duration like 3s or 1500ms", isDuration))
 	cfg.port = v.text("LRAP_LISTENER_PORT", "8082", "a port from 1 to 65535", isPort)
 	// The proxy's port is known by now.
 	cfg.runtimeAPI = v.text("LRAP_RUNTIME_API_ENDPOINT", cfg.extensionsAPI, "another server's host:port",
 		cfg.isOtherServer)
-	if getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "" {
-		api, err := readAPI(getenv)
-		if err != nil {
-			v.problems = append(v.problems, err.Error()+"; going without AppSync")
-		}
-		cfg.api = api
+	var err error
+	cfg.until, err = time.Parse(time.RFC3339, cmp.Or(getenv("LIVE_LAMBDA_UNTIL"), "9999-12-31T23:59:59Z"))
+	switch {
+	case err != nil: // it is a fuse: the deployed code answers
+		err = errors.New("LIVE_LAMBDA_UNTIL is not a time like 2030-12-31T18:00:00Z")
+	case getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "":
+		cfg.api, err = readAPI(getenv)
+	}
+	if err != nil {
+		v.problems = append(v.problems, err.Error()+"; going without AppSync")
+	}
+	if cfg.forwardEnv && getenv("LIVE_LAMBDA_KEY") == "" {
+		v.problems = append(v.problems, "LIVE_LAMBDA_FORWARD_ENV is on, but without LIVE_LAMBDA_KEY the "+
+			"environment is not sent")
+		cfg.forwardEnv = false
 	}
 	return cfg, v.problems
 }
@@ -185,7 +217,7 @@ func (cfg config) isOtherServer(address string) bool {
 // this is a GraphQL API. The paths are those of such an API, or of an Event API.
 // https://docs.aws.amazon.com/appsync/latest/eventapi/event-api-websocket-protocol.html
 // https://docs.aws.amazon.com/appsync/latest/devguide/real-time-websocket-client.html
-func readAPI(getenv func(string) string) (*apiConfig, error) {
+func readAPI(getenv func(string) string) (*endpoint, error) {
 	host, err := parseHost("LIVE_LAMBDA_APPSYNC_HTTP_HOST", getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST"))
 	if err != nil {
 		return nil, err
@@ -221,21 +253,27 @@ func readAPI(getenv func(string) string) (*apiConfig, error) {
 		return nil, fmt.Errorf("LIVE_LAMBDA_APPSYNC_PROTOCOL is %q, not events or graphql", protocol)
 	}
 
-	for _, name := range []string{"LIVE_LAMBDA_NAMESPACE", "LIVE_LAMBDA_STAGE"} {
+	for _, name := range []string{"LIVE_LAMBDA_NAMESPACE", "LIVE_LAMBDA_STAGE", "LIVE_LAMBDA_ROUTE"} {
 		segment := getenv(name)
 		if !isSegment(segment) {
 			return nil, fmt.Errorf("%s is %q, not 1 to 50 letters, digits and inner dashes", name, segment)
 		}
 	}
-	namespace := cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda")
-	api := &apiConfig{
+	key, err := base64.RawURLEncoding.Strict().DecodeString(getenv("LIVE_LAMBDA_KEY"))
+	if err != nil || len(key) != 0 && len(key) != keySize {
+		return nil, errors.New(
+			"LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda key` prints them")
+	}
+	api := &endpoint{
 		http:      host,
 		realtime:  realtime,
 		graphql:   protocol == "graphql",
 		region:    cmp.Or(getenv("LIVE_LAMBDA_APPSYNC_REGION"), getenv("AWS_REGION")),
 		apiKey:    getenv("LIVE_LAMBDA_APPSYNC_API_KEY"),
-		namespace: namespace,
-		requests:  strings.TrimSuffix("/"+namespace+"/requests/"+getenv("LIVE_LAMBDA_STAGE"), "/"),
+		namespace: cmp.Or(getenv("LIVE_LAMBDA_NAMESPACE"), "live-lambda"),
+		stage:     getenv("LIVE_LAMBDA_STAGE"),
+		route:     getenv("LIVE_LAMBDA_ROUTE"),
+		key:       key,
 	}
 	if api.region+api.apiKey == "" {
 		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REGION is not set, and neither is AWS_REGION")
@@ -244,10 +282,8 @@ func readAPI(getenv func(string) string) (*apiConfig, error) {
 }
 
 // isSegment reports whether s may be one segment of a channel, or is empty because it is left out.
-// https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
 func isSegment(s string) bool {
-	return len(s) <= 50 && strings.Trim(s, "-") == s &&
-		strings.Trim(s, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == ""
+	return len(s) <= 50 && strings.Trim(s, "-") == s && strings.Trim(s, segmentBytes) == ""
 }
 
 // parseHost reads the value of a variable that is a host, a host with a port, or an URL. Of an URL it

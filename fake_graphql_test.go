@@ -433,7 +433,7 @@ func TestGraphQLFramesHaveTheFieldsOfAClientLibrary(t *testing.T) {
 		p.say(`{"type":"connection_ack","payload":{"connectionTimeoutMs":300000}}`)
 		s := (<-done).value
 		subscribed := async(func() (bool, error) {
-			return true, s.subscribe(t.Context(), ackTimeout, a.requests, func(string) {})
+			return true, s.subscribe(t.Context(), ackTimeout, a.requests(a.stage), func(string) {})
 		})
 		_, start := p.read()
 		frames := []struct{ ours, theirs string }{

@@ -65,7 +65,8 @@ func TestCopiesOfASnapshotGetTheirOwnAnswers(t *testing.T) {
 			for i, c := range copies {
 				about := fmt.Appendf(
 					nil, `{"request_id":"%d-%d","deadline_ms":9000000000000}`, i, len(names))
-				call := c.send(r.ctx, fmt.Append(nil, i), about, 0, time.Minute)
+				call := c.send(r.ctx, &call{
+					channel: requestsChannel, event: fmt.Append(nil, i), context: about, offline: time.Minute})
 				a, err := call.wait()
 				if err != nil {
 					r.t.Fatal(err)

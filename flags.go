@@ -201,9 +201,9 @@ func regionOf(host string) string {
 	return region
 }
 
-// apiConfig is the API that flags, environment and stack name. Whatever else is wrong in these is an error
+// endpoint is the API that flags, environment and stack name. Whatever else is wrong in these is an error
 // too.
-func (f *commandLine) apiConfig(ctx context.Context) (*apiConfig, error) {
+func (f *commandLine) endpoint(ctx context.Context) (*endpoint, error) {
 	getenv, err := f.getenv(ctx)
 	if err != nil {
 		return nil, err

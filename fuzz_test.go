@@ -109,8 +109,8 @@ func FuzzReadConfig(f *testing.F) {
 		if cfg.api != nil {
 			checkEndpoint(t, cfg.api.http)
 			checkEndpoint(t, cfg.api.realtime)
-			if !publishChannel.MatchString(cfg.api.requests) {
-				t.Errorf("requests go to %q", cfg.api.requests)
+			if !publishChannel.MatchString(cfg.api.requests(cfg.api.stage)) {
+				t.Errorf("requests go to %q", cfg.api.requests(cfg.api.stage))
 			}
 		}
 	})
@@ -416,7 +416,7 @@ func FuzzProxy(f *testing.F) {
 				}
 			}), DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0)}
 			transport := n.transport()
-			o := proxyOptions{runtimeAPI: api, offlineError: true}
+			o := config{runtimeAPI: api, offlineError: true, until: time.Now().AddDate(1, 0, 0)}
 			p := newProxy(t.Context(), o, transport, nil, slog.New(slog.DiscardHandler))
 			handler := p.handler()
 			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

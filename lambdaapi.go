@@ -63,16 +63,16 @@ func roundTrip(rt http.RoundTripper, req *http.Request, into any) (*http.Respons
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	status := resp.StatusCode
-	switch {
-	case status >= 300:
+	if err == nil && status != http.StatusAccepted { // which says it all
+		err = json.Unmarshal(body, into)
+	}
+	if status >= 300 {
 		var e struct{ ErrorType string }
 		json.Unmarshal(body, &e) // what is not JSON names no type
 		err = fmt.Errorf("%d %s", status, http.StatusText(status))
 		if printable(e.ErrorType) && len(e.ErrorType) <= maxErrorType {
 			err = fmt.Errorf("%w %q", err, e.ErrorType)
 		}
-	case err == nil && status != 202: // Accepted: that says it all
-		err = json.Unmarshal(body, into)
 	}
 	return resp, err
 }

@@ -91,7 +91,7 @@ func (t *console) local(args []string) int {
 	defer transport.CloseIdleConnections()
 	cfg, _ := readConfig(getenv) // for the log level; what else is wrong in it is a function's business
 	client := newAppSync(
-		endpoint(*api), nil, transport, developerCredentials(f.profile, transport), term.logger(cfg.logLevel))
+		*api, nil, transport, developerCredentials(f.profile, transport), term.logger(cfg.logLevel))
 	if len(f.shared.used) > 0 {
 		term.note("flags from %s: %s", f.shared.file, strings.Join(f.shared.used, ", "))
 	}

@@ -133,8 +133,8 @@ func (p *presence) say(ctx context.Context, conn *session, what string) error {
 	m := p.self
 	m.Type = what
 	m.RequestID = m.Sender + "/" + what
-	m.Stage = p.api.stage()
-	return conn.publish(ctx, p.api.presenceChannel(), slices.Values([][]byte{m.encode()}), false)
+	m.Stage = p.api.stage
+	return conn.publish(ctx, p.api.presenceChannel(), slices.Values([][]byte{m.encode()}), unawaited)
 }
 
 // encode returns m as an event.

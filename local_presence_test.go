@@ -173,44 +173,39 @@ func TestHelloIsSaidAgainIfItFails(t *testing.T) {
 
 func TestHelloNamesTheFunctionsAndTheStageThatAreServed(t *testing.T) {
 	for _, tt := range []struct {
-		opts     localOptions
-		requests string
-		want     []string
-		stage    string
+		opts  localOptions
+		want  []string
+		stage string
 	}{
-		{requests: "/team/requests"},
-		{requests: "/team/requests/alice", stage: "alice"},
+		{},
+		{stage: "alice"},
 		{
-			opts:     localOptions{functions: []string{"pay", "orders-*"}},
-			requests: "/team/requests",
-			want:     []string{"orders-*", "pay"},
+			opts: localOptions{functions: []string{"pay", "orders-*"}},
+			want: []string{"orders-*", "pay"},
 		},
 		{
-			opts:     localOptions{maps: map[string]code{"pay": {handler: "pay.handler"}}},
-			requests: "/team/requests",
-			want:     []string{"pay"},
+			opts: localOptions{maps: map[string]code{"pay": {handler: "pay.handler"}}},
+			want: []string{"pay"},
 		},
 		{
 			opts: localOptions{
 				code: code{handler: "index.handler"},
 				maps: map[string]code{"pay": {handler: "pay.handler"}},
 			},
-			requests: "/team/requests",
 		},
 		{
 			opts: localOptions{
 				functions: []string{"orders", "pay"},
 				maps:      map[string]code{"pay": {handler: "pay.handler"}},
 			},
-			requests: "/team/requests",
-			want:     []string{"orders", "pay"},
+			want: []string{"orders", "pay"},
 		},
 	} {
-		api := &appsync{endpoint: endpoint{namespace: "team", requests: tt.requests}}
+		api := &appsync{endpoint: endpoint{namespace: "team", stage: tt.stage}}
 		p := newPresence(api, "a3f0", tt.opts)
-		if !slices.Equal(p.self.Functions, tt.want) || p.api.stage() != tt.stage {
+		if !slices.Equal(p.self.Functions, tt.want) || p.api.stage != tt.stage {
 			t.Errorf("%+v: functions %q, stage %q; want %q, %q",
-				tt.opts, p.self.Functions, p.api.stage(), tt.want, tt.stage)
+				tt.opts, p.self.Functions, p.api.stage, tt.want, tt.stage)
 		}
 	}
 }

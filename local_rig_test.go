@@ -354,7 +354,6 @@ func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, s
 			graphql:   r.graphql,
 			region:    "eu-west-1",
 			namespace: "live-lambda",
-			requests:  "/live-lambda/requests",
 		}
 		sign := func(ctx context.Context) (credentials, error) {
 			if instead := r.sign.Load(); instead != nil {
@@ -475,7 +474,8 @@ type got struct {
 // send sends an invocation over the tunnel.
 func (r *localRig) send(do any, c eventContext) *call {
 	r.Helper()
-	call := r.tunnel.send(r.ctx, taskEvent(do), mustJSON(c), 0, time.Hour)
+	call := r.tunnel.send(r.ctx, &call{
+		channel: requestsChannel, event: taskEvent(do), context: mustJSON(c), offline: time.Hour})
 	r.Cleanup(func() { call.finish() })
 	return call
 }

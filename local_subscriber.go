@@ -150,7 +150,7 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // now, because a request may come before its subscription is confirmed
 	defer s.set(nil)
-	err = conn.subscribe(conn.ctx, ackTimeout, s.api.requests, s.receive)
+	err = conn.subscribe(conn.ctx, ackTimeout, s.api.requests(s.api.stage), s.receive)
 	if err != nil {
 		return false, err
 	}
@@ -164,7 +164,7 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 		return false, err
 	}
 	delivers := err == nil
-	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests)
+	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests(s.api.stage))
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
@@ -684,7 +684,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	if conn == nil {
 		return false
 	}
-	err := s.sayAccepted(ctx, conn, t, false)
+	err := s.sayAccepted(ctx, conn, t, unawaited)
 	if err == nil {
 		return true
 	}
@@ -694,7 +694,7 @@ func (s *subscriber) accept(ctx context.Context, t *talk) bool {
 	if conn == nil {
 		return false
 	}
-	err = s.sayAccepted(ctx, conn, t, false)
+	err = s.sayAccepted(ctx, conn, t, unawaited)
 	return err == nil
 }
 
@@ -713,12 +713,12 @@ func (s *subscriber) usable(ctx context.Context) *session {
 	}
 }
 
-// sayAccepted publishes `accepted`. With wait, the connection ends if AppSync does not confirm that it has
+// sayAccepted publishes `accepted`. If that is awaited, the connection ends if AppSync does not confirm that it has
 // taken it, and it is said again over the next one.
-func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, wait bool) error {
+func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, e effort) error {
 	name := s.name(t)
 	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
-	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), wait)
+	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), e)
 }
 
 // name returns the request ID to answer with.
@@ -798,7 +798,7 @@ func (c *conversation) accept(ctx context.Context, conn *session, repeated bool)
 	if !repeated && now.Before(c.due) {
 		return
 	}
-	c.s.wg.Go(func() { c.s.sayAccepted(ctx, conn, c.t, true) })
+	c.s.wg.Go(func() { c.s.sayAccepted(ctx, conn, c.t, awaited) })
 	rounds := now.Sub(c.began)/acceptEvery + 1
 	c.due = c.began.Add(rounds * acceptEvery)
 }

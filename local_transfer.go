@@ -238,7 +238,7 @@ func (o *transfer) publish(
 			}
 		}
 	}
-	err = conn.publish(ctx, o.s.api.channel(name), events, true)
+	err = conn.publish(ctx, o.s.api.channel(name), events, awaited)
 	publishes = (parts + maxEventsPerPublish - 1) / maxEventsPerPublish
 	return publishes, err
 }

@@ -135,26 +135,17 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	// The link outlives ctx: p.stop tells the local ends over it.
+	// The link outlives ctx, because p.stop tells the local ends over it.
 	linkCtx, stopLink := context.WithCancel(context.Background())
 	defer stopLink()
-	options := proxyOptions{
-		runtimeAPI:   cfg.runtimeAPI,
-		offlineError: cfg.offlineError,
-		toRuntime:    cfg.toRuntime,
-		accept:       cfg.accept,
-		function:     cfg.function,
-	}
 	var t *tunnel
-	if cfg.api != nil {
-		// config.go and appsync.go each have a type for these: neither needs to know of the other.
-		api := newAppSync(endpoint(*cfg.api), cfg.roots, newTransport(),
-			roleCredentials(role(cfg.keys), lambda), log)
-		options.addKeys = api.addKeys
+	if cfg.api != nil && time.Now().Before(cfg.until) {
+		api := newAppSync(*cfg.api, cfg.roots, newTransport(), roleCredentials(cfg.keys, lambda), log)
 		t = newTunnel(api, cfg.function["function_name"].(string), cfg.toRuntime)
+		t.stop = stopLink
 		wg.Go(func() { t.run(linkCtx) })
 	}
-	p := newProxy(linkCtx, options, lambda, t, log)
+	p := newProxy(context.Background(), cfg, lambda, t, log)
 	server := newServer(p)
 	fn, err := x.register(ctx)
 	if err == nil {

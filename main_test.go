@@ -141,7 +141,7 @@ func TestWithoutAHostThereIsNoAppSync(t *testing.T) {
 }
 
 func TestRequestsChannelHasNamespaceAndStage(t *testing.T) {
-	requests := func(c config) any { return c.api.namespace + " " + c.api.requests }
+	requests := func(c config) any { return c.api.namespace + " " + c.api.requests(c.api.stage) }
 	long := strings.Repeat("s", 50)
 	checkConfig(t, requests, map[string]any{
 		withHost: "live-lambda /live-lambda/requests",
@@ -668,19 +668,19 @@ func TestRoleCredentialsThatCannotBeReadAreAnErrorWithoutSecrets(t *testing.T) {
 			env:    containerEnv,
 			status: 404,
 			answer: `{"errorType":"NotFound","errorMessage":"container-token"}`,
-			want:   "there are none in the answer: 404",
+			want:   "container credentials: 404 Not Found \"NotFound\"",
 		},
 		{
 			name:   "not JSON",
 			env:    containerEnv,
 			answer: "container-token",
-			want:   "container credentials: there are none",
+			want:   "container credentials: invalid character",
 		},
 		{
 			name:   "a string",
 			env:    containerEnv,
 			answer: `"container-token"`,
-			want:   "container credentials: there are none",
+			want:   "container credentials: json: cannot unmarshal",
 		},
 		{
 			name:   "no keys",
@@ -692,7 +692,7 @@ func TestRoleCredentialsThatCannotBeReadAreAnErrorWithoutSecrets(t *testing.T) {
 			name:   "cut off",
 			env:    containerEnv,
 			answer: `{"AccessKeyId":"AKIDCONTAINER","SecretAccessKey":"container-sec`,
-			want:   "container credentials: there are none",
+			want:   "container credentials: unexpected end",
 		},
 	}
 	for _, test := range tests {
@@ -823,7 +823,7 @@ func TestTransportDoesNotKeepAConnectionWhoseServerSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		transport := newTransport()
-		secureTransport(transport, []string{}, "example.com")
+		transport.TLSClientConfig = rootFiles{}.tlsConfig("example.com")
 		transport.DialContext = ln.dial
 		dialled := dial(t.Context(), transport, "https://example.com/", nil)
 		nc, err := ln.Accept()

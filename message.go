@@ -13,6 +13,7 @@ package main
 //	hello     local end  it hears requests from now on  sender, stage, functions, ask
 //	bye       local end  it hears no more of them       the same
 //	probe     both       to itself: this comes through
+//	sealed    both       another message (seal.go)      key, data; none of index and last
 //
 // A part is one event. The data of a message's parts, joined by index, is what the message carries.
 // docs/PROTOCOL.md describes all of it.
@@ -77,9 +78,12 @@ type part struct {
 	Stage      string            `json:"stage,omitempty"`      // of hello: of the requests that are heard
 	Functions  []string          `json:"functions,omitempty"`  // of hello: shell patterns; none: all
 	Ask        string            `json:"ask,omitempty"`        // of hello: a local end that it asks
+	Key        string            `json:"key,omitempty"`        // of sealed: names the key
 	Data       string            `json:"data,omitempty"`       // unpadded base64url
 
-	data []byte // Data, decoded by parsePart, which empties Data
+	data   []byte  // Data, decoded by parsePart, which empties Data
+	text   string  // the event that it was read from, or what was sealed in that
+	sealer *sealer // that it is sealed with; nil: it is not
 }
 
 // event returns p as the only part of its message, without data.
@@ -95,6 +99,9 @@ func (p part) encode(data []byte) []byte {
 	p.Data = ""
 	object, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
 	event := asciiJSON(object)
+	if p.sealer != nil {
+		return p.sealer.seal(p.RequestID, event, data)
+	}
 	if len(data) == 0 {
 		return event
 	}
@@ -151,7 +158,7 @@ func parsePart(event string) (*part, error) {
 			return nil, nil
 		}
 	}
-	p := new(part)
+	p := &part{text: event}
 	err := json.Unmarshal(raw, p)
 	// A number in an any is a float64. The event may only begin like a message, or have the key twice.
 	if p.LiveLambda != 1.0 {

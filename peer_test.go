@@ -561,7 +561,6 @@ func newTestAPI(ln *pipeListener) *appsync {
 			realtime:  &url.URL{Scheme: "http", Host: "example.com", Path: "/event/realtime"},
 			region:    "eu-west-1",
 			namespace: "live-lambda",
-			requests:  "/live-lambda/requests",
 		},
 		nil, transport,
 		func(context.Context) (credentials, error) { return testCredentials, nil },

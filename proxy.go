@@ -33,20 +33,9 @@ import (
 // retryRefused is the time before an event whose answer was not taken is tried again.
 const retryRefused = time.Second
 
-// proxyOptions say what the proxy does.
-type proxyOptions struct {
-	runtimeAPI   string         // host:port that it forwards to
-	offlineError bool           // an invocation that is offline gets an error, not the deployed code
-	toRuntime    bool           // responses go to the runtime, in place of the event
-	accept       time.Duration  // how long an event waits for a local end to accept it; 0: until the deadline
-	function     map[string]any // what the context of each request says of the function
-	// addKeys puts the role's credentials, as they are now, into an environment.
-	addKeys func(context.Context, map[string]string)
-}
-
 // proxy stands between the runtime and the Runtime API.
 type proxy struct {
-	proxyOptions
+	config
 	log       *slog.Logger
 	transport http.RoundTripper
 	tunnel    *tunnel         // nil: there is no AppSync API to use
@@ -72,9 +61,9 @@ type next struct {
 
 // newProxy returns a proxy that forwards over transport. Its invocations end with ctx, or by stop.
 func newProxy(
-	ctx context.Context, o proxyOptions, transport http.RoundTripper, t *tunnel, log *slog.Logger) *proxy {
+	ctx context.Context, cfg config, transport http.RoundTripper, t *tunnel, log *slog.Logger) *proxy {
 	p := &proxy{
-		proxyOptions: o, log: log, transport: transport, tunnel: t,
+		config: cfg, log: log, transport: transport, tunnel: t,
 		ready: make(chan next), served: map[string]bool{},
 	}
 	p.life, p.end = context.WithCancelCause(ctx)
@@ -248,14 +237,17 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	}
 	key := inv.key
 	switch {
+	case time.Now().After(p.until): // by the wall clock
+		if p.tunnel != nil {
+			p.tunnel.retire()
+		}
+		p.report(inv, "deployed", errors.New("LIVE_LAMBDA_UNTIL has passed"))
 	case again:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))
 		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused",
 			"the Lambda Runtime API did not take the answer of this invocation"})
 	case p.tunnel == nil:
 		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
-	case p.tunnel.missedLately():
-		completed = p.offline(inv, fmt.Errorf("there was no local end less than %s ago", missTimeout))
 	default:
 		completed = p.call(inv)
 	}
@@ -284,18 +276,30 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 		inv.key = "" // when it comes again, it is not taken for one whose answer was refused
 		return true
 	}
-	if !isJSON(event) {
-		inv.next.Body = io.NopCloser(bytes.NewReader(event))
-		p.report(inv, "deployed", errors.New("the event is not JSON"))
+	channel, err := p.destination(event)
+	if err != nil {
+		inv.give(event)
+		p.report(inv, "deployed", err)
 		return false
 	}
 	left := time.Until(inv.deadline)
 	// The rest is kept to answer in, before Lambda kills the environment.
 	end := inv.deadline.Add(-min(max(left/10, 250*time.Millisecond), time.Second))
+	if p.mirror {
+		inv.give(event)
+		p.copy(inv, channel, event, end)
+		return false
+	}
+	if p.tunnel.missedLately(channel) {
+		inv.give(event)
+		return p.offline(inv, fmt.Errorf("there was no local end less than %s ago", missTimeout))
+	}
 	ctx, cancel := context.WithDeadlineCause(p.life, end, errors.New("shortly before its deadline"))
 	defer cancel()
 	// If there is no link, half of a short timeout stays for the deployed code.
-	c := p.tunnel.send(ctx, event, p.context(ctx, inv, end), p.accept, min(linkTimeout, left/2))
+	c := p.tunnel.send(ctx, &call{
+		channel: channel, event: event, context: p.context(ctx, inv, end), accept: p.accept,
+		offline: min(linkTimeout, left/2)})
 	defer c.finish()
 	a, err := c.wait()
 	var failed *failure
@@ -303,7 +307,7 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	case errors.As(err, &failed):
 		return p.fail(inv, failed)
 	case err != nil:
-		inv.next.Body = io.NopCloser(bytes.NewReader(c.event))
+		inv.give(c.event)
 		return p.offline(inv, err)
 	case p.toRuntime && !a.isError:
 		// The answer takes the place of the event, with the invocation's own headers.
@@ -315,6 +319,41 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	p.complete(inv, c, a)
 	return true
 }
+
+// destination is the channel that an event's request goes to. An error says why the deployed code gets it
+// instead.
+func (p *proxy) destination(event []byte) (channel string, err error) {
+	stage := p.api.stage
+	if p.api.route != "" {
+		stage = routeOf(event, p.api.route)
+		if stage == "" {
+			return "", errors.New("the event has no token of LIVE_LAMBDA_ROUTE")
+		}
+	}
+	if !isJSON(event) {
+		return "", errors.New("the event is not JSON")
+	}
+	return p.api.requests(stage), nil
+}
+
+// copy sends a copy of an event beside the deployed code, which does not wait for it.
+func (p *proxy) copy(inv *invocation, channel string, event []byte, end time.Time) {
+	c := p.tunnel.send(p.life, &call{
+		channel: channel, event: event, context: p.context(p.life, inv, end), copied: true,
+		offline: linkTimeout})
+	p.wg.Go(func() {
+		_, err := c.wait()
+		c.finish()
+		outcome := "mirrored"
+		if err != context.Canceled { // which says that it is out
+			outcome = "deployed"
+		}
+		p.report(inv, outcome, err)
+	})
+}
+
+// give has the runtime get an event.
+func (inv *invocation) give(event []byte) { inv.next.Body = io.NopCloser(bytes.NewReader(event)) }
 
 // readEvent reads the event out of what the Runtime API has answered to next.
 func readEvent(next *http.Response) ([]byte, error) {
@@ -350,8 +389,9 @@ func (p *proxy) complete(inv *invocation, c *call, a *answer) {
 }
 
 // report logs what became of an invocation. outcome is one of: answered, error and stream, as a local end
-// answered; runtime, if the runtime got its answer; deployed, if the deployed code runs; failed, if the
-// caller gets an error of this program's own, or not what the local end answered.
+// answered; runtime, if the runtime got its answer; deployed, if the deployed code runs; mirrored, if a local
+// end got a copy besides; failed, if the caller gets an error of this program's own, or not what the local
+// end answered.
 func (p *proxy) report(inv *invocation, outcome string, reason error) {
 	args := []any{"request_id", inv.requestID, "outcome", outcome, "ms", time.Since(inv.start).Milliseconds()}
 	if failed := (*failure)(nil); errors.As(reason, &failed) {
@@ -437,6 +477,9 @@ func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []b
 	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
 	c["request_id"] = inv.requestID
 	c["deadline_ms"] = end.UnixMilli()
+	if p.mirror {
+		c["mirror"] = true
+	}
 	p.mu.Lock()
 	if !p.deployed.IsZero() {
 		c["deployed_ms"] = p.deployed.UnixMilli()
@@ -455,7 +498,7 @@ func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []b
 	env, forwarded := c["environment"].(map[string]string)
 	if forwarded && env["AWS_ACCESS_KEY_ID"] == "" { // SnapStart: the keys are not in the environment
 		env = maps.Clone(env)
-		p.addKeys(ctx, env)
+		p.tunnel.api.addKeys(ctx, env)
 		c["environment"] = env
 	}
 	encoded, _ := json.Marshal(c) // strings, numbers and valid JSON always marshal

@@ -275,10 +275,7 @@ func TestLogNamesTheOutcome(t *testing.T) {
 func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
-	o := proxyOptions{
-		function: map[string]any{"environment": map[string]string{"A": "b"}},
-		addKeys:  a.addKeys,
-	}
+	o := config{function: map[string]any{"environment": map[string]string{"A": "b"}}}
 	p := newProxy(t.Context(), o, nil, newTunnel(a, "function", false), nil)
 	inv := newInvocation(&http.Response{Header: http.Header{}})
 	got := string(p.context(t.Context(), inv, inv.deadline))

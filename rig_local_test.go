@@ -87,7 +87,7 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 	})
 	transport := r.net.transport()
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	a := newAppSync(endpoint(*cfg.api), nil, transport, nil, slog.New(slog.DiscardHandler))
+	a := newAppSync(*cfg.api, nil, transport, nil, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	if l.real {
@@ -114,7 +114,7 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 // run subscribes and takes requests, on one connection after the other.
 func (l *localEnd) run(ctx context.Context, a *appsync) {
 	a.run(ctx, func(s *session) (bool, error) {
-		if err := s.subscribe(ctx, ackTimeout, a.requests, func(event string) {
+		if err := s.subscribe(ctx, ackTimeout, a.requests(a.stage), func(event string) {
 			l.receive(ctx, event)
 		}); err != nil {
 			return false, err
@@ -393,7 +393,7 @@ func (l *localEnd) publishTo(ctx context.Context, requestID string, events ...[]
 	s := l.session
 	l.mu.Unlock()
 	if s != nil {
-		s.publish(ctx, s.channel(requestID), slices.Values(events), true)
+		s.publish(ctx, s.channel(requestID), slices.Values(events), awaited)
 	}
 }
 

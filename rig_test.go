@@ -324,35 +324,31 @@ func (r *rig) config(env map[string]string) config {
 	return cfg
 }
 
+// requestsChannel is where requests without a stage go.
+const requestsChannel = "/live-lambda/requests"
+
 // startExtension does as run does, without registering: on the rig's network, and with its log.
 func (r *rig) startExtension(opts rigOptions) {
 	cfg := r.config(opts.env)
 	lambda := r.net.transport()
 	log := newLogger(cfg, r.log)
-	o := proxyOptions{
-		runtimeAPI:   cfg.runtimeAPI,
-		offlineError: cfg.offlineError,
-		toRuntime:    cfg.toRuntime,
-		accept:       cfg.accept,
-		function:     cfg.function,
-	}
 	var wg sync.WaitGroup
 	linkCtx, stopLink := context.WithCancel(context.Background())
 	appSync := &http.Transport{DialContext: r.net.dial, IdleConnTimeout: staleAfter}
 	var tn *tunnel
-	if cfg.api != nil {
+	if cfg.api != nil && time.Now().Before(cfg.until) {
 		r.credentials.Store(&opts.credentials)
 		if opts.connect != 0 {
 			r.connect.Store(int64(opts.connect))
 			r.startHTTPSProxy()
 			appSync.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})
 		}
-		api := newAppSync(endpoint(*cfg.api), cfg.roots, appSync, r.extensionKeys, log)
-		o.addKeys = api.addKeys
+		api := newAppSync(*cfg.api, cfg.roots, appSync, r.extensionKeys, log)
 		tn = newTunnel(api, cfg.function["function_name"].(string), cfg.toRuntime)
+		tn.stop = stopLink
 		wg.Go(func() { tn.run(linkCtx) })
 	}
-	p := newProxy(linkCtx, o, lambda, tn, log)
+	p := newProxy(context.Background(), cfg, lambda, tn, log)
 	server := &http.Server{
 		Handler:                      p.handler(),
 		MaxHeaderBytes:               2 << 20,

@@ -246,7 +246,7 @@ func TestOperationsOnAWebSocketAreSigned(t *testing.T) {
 					if body.Events == nil {
 						return s.subscribe(t.Context(), ackTimeout, body.Channel, func(string) {})
 					}
-					return s.publish(t.Context(), body.Channel, asBytes(body.Events), true)
+					return s.publish(t.Context(), body.Channel, asBytes(body.Events), awaited)
 				})
 				m := p.operation(strings.Fields(v.name)[0])
 				if !reflect.DeepEqual(m.Authorization, v.authorization(c)) || m.Channel != body.Channel ||

@@ -54,6 +54,9 @@ const (
 	missTimeout   = 10 * time.Second       // after an invocation was offline: the next ones do not wait
 	byePause      = 250 * time.Millisecond // after a bye, for the hello of one that was started anew
 	maxPattern    = 140                    // bytes of a pattern of functions; names have 64 at most
+	maxAudiences  = 1000                   // that are remembered; callers choose them (LIVE_LAMBDA_ROUTE)
+	// kinds of messages that are not valid, each of which is logged once
+	maxSaid = 100
 )
 
 // tunnel keeps one link to AppSync, sends requests over it and takes in their answers.
@@ -61,13 +64,20 @@ type tunnel struct {
 	api      *appsync
 	function string // its name: local ends say which functions they serve
 	buffered bool   // streamed answers are collected, because the runtime gets them whole
+	stop     func() // ends run: set before it begins
 
-	mu     sync.Mutex // guards the following, and what the calls and the link say it guards
-	link   *link      // nil while there is none that delivers
-	err    error      // why there is none
-	calls  map[uint64]*call
-	lastN  uint64    // of a call
-	heard  string    // sender of the local end that was heard last
+	mu        sync.Mutex // guards the following, and what the calls and the link say it guards
+	link      *link      // nil while there is none that delivers
+	err       error      // why there is none
+	calls     map[uint64]*call
+	lastN     uint64               // of a call
+	audiences map[string]*audience // by channel of requests
+	said      map[string]bool      // what was wrong with messages, as it was logged
+}
+
+// audience is what is known of the local ends that hear one channel of requests.
+type audience struct {
+	heard  string    // sender of the one that was heard last
 	hello  time.Time // when one said hello last
 	missed time.Time // when a call was offline last, or that local end went, by the wall clock
 }
@@ -84,12 +94,32 @@ type link struct {
 func newTunnel(api *appsync, function string, buffered bool) *tunnel {
 	return &tunnel{
 		api: api, function: function, buffered: buffered,
-		err: errors.New("still connecting"), calls: map[uint64]*call{}}
+		err: errors.New("still connecting"), calls: map[uint64]*call{},
+		audiences: map[string]*audience{}, said: map[string]bool{}}
+}
+
+// audience returns what is known of a channel's local ends. The tunnel is locked.
+func (t *tunnel) audience(channel string) *audience {
+	if len(t.audiences) == maxAudiences {
+		clear(t.audiences)
+	}
+	a := cmp.Or(t.audiences[channel], &audience{})
+	t.audiences[channel] = a
+	return a
 }
 
 // run keeps a link up until ctx is done.
 func (t *tunnel) run(ctx context.Context) {
 	t.api.run(ctx, t.use, func(err error) { t.set(nil, err) })
+}
+
+// retire ends run, and the link with it, unless a call may need it.
+func (t *tunnel) retire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.calls) == 0 {
+		t.stop()
+	}
 }
 
 // use makes a link of a session that has connected, and returns when the session has ended. up tells whether
@@ -148,49 +178,63 @@ func (l *link) receiveEvent(event string, p *part, err error) {
 	}
 }
 
-// dropped logs that a message from outside is not valid.
+// dropped logs that a message from outside is not valid, once for each reason. The tunnel is locked.
 func (l *link) dropped(p *part, err error) {
+	reason := err.Error()
+	if l.t.said[reason] || len(l.t.said) == maxSaid {
+		return
+	}
+	l.t.said[reason] = true
 	l.log.Warn("dropped a message that is not valid", "type", firstLine(p.Type), "error", err)
 }
 
 // receivePresence takes what a local end says of itself. The link's reader calls it.
 func (l *link) receivePresence(event string) {
-	p, err := parsePart(event)
-	if err != nil {
-		l.dropped(p, err)
-	}
+	p, err := l.sealer.parse(event)
 	t := l.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err != nil {
+		l.dropped(p, err)
+	}
+	if p == nil || err != nil || p.Sender == "" || !l.serves(p) {
+		return
+	}
+	channel := l.requests(p.Stage)
+	a := t.audience(channel)
 	switch {
-	case p == nil || err != nil || p.Sender == "" || !l.serves(p):
 	case p.Type == "hello" && p.Ask == "":
-		t.heard = p.Sender
-		t.hello = time.Now()
-		t.missed = time.Time{}
+		a.heard = p.Sender
+		a.hello = time.Now()
+		a.missed = time.Time{}
 		l.versioned = true
-	case p.Type == "bye" && p.Sender == t.heard:
+	case p.Type == "bye" && p.Sender == a.heard:
 		said := time.Now()
-		time.AfterFunc(byePause, func() { t.leave(p.Sender, said) })
+		time.AfterFunc(byePause, func() { t.leave(channel, p.Sender, said) })
 	}
 }
 
 // leave takes the bye of a local end, if that is still the one that was heard last.
-func (t *tunnel) leave(sender string, said time.Time) {
+func (t *tunnel) leave(channel, sender string, said time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if sender != t.heard || t.hello.After(said) {
+	a := t.audience(channel)
+	if sender != a.heard || a.hello.After(said) {
 		return
 	}
-	t.miss()
+	a.miss()
 	for _, c := range t.calls {
-		c.giveUp(errors.New("the local end has ended"))
+		if c.channel == channel {
+			c.giveUp(errors.New("the local end has ended"))
+		}
 	}
 }
 
-// serves reports whether the local end that says p takes requests of this function from this link's channel.
+// serves reports whether the local end that says p takes requests of this function. If the events tell the
+// stage, it may have any.
 func (l *link) serves(p *part) bool {
-	return p.Stage == l.stage() && (len(p.Functions) == 0 ||
+	stage := p.Stage == l.stage || l.route != "" && isSegment(p.Stage)
+	return stage && (len(p.Functions) == 0 ||
 		slices.ContainsFunc(p.Functions, func(pattern string) bool {
 			if len(pattern) > maxPattern {
 				return false // matching it may take long
@@ -201,13 +245,13 @@ func (l *link) serves(p *part) bool {
 }
 
 // miss notes that there is no local end now. The tunnel is locked.
-func (t *tunnel) miss() { t.missed = time.Now().Round(0) }
+func (a *audience) miss() { a.missed = time.Now().Round(0) }
 
-// missedLately reports whether an invocation would wait in vain.
-func (t *tunnel) missedLately() bool {
+// missedLately reports whether an invocation would wait in vain for a local end that hears the channel.
+func (t *tunnel) missedLately(channel string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Since(t.missed).Abs() < missTimeout // the clock may be set back
+	return time.Since(t.audience(channel).missed).Abs() < missTimeout // the clock may be set back
 }
 
 // callID is the request ID of call n as it travels over l: LINK/N.
@@ -228,26 +272,29 @@ const (
 
 // call is one invocation's request and its answer.
 type call struct {
+	channel string        // of the request
+	copied  bool          // it goes out once, over a link that is there, within its rate; there is no answer
+	accept  time.Duration // how long a request that is out waits for a local end to accept it; 0: for ever
+	event   []byte        // valid JSON in UTF-8, or empty; nil once it will not go out again
+	context []byte        // valid JSON in UTF-8: an object
+	offline time.Duration // how long it waits for a link
+
 	t       *tunnel
 	mu      *sync.Mutex // the tunnel's
 	n       uint64
-	ctx     context.Context // ends with the call
+	ctx     context.Context // ends with the call; if it is copied, with context.Canceled if it is out
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup // of the goroutines that publish and subscribe
 	start   time.Time
-	accept  time.Duration // how long a request that is out waits for a local end to accept it
 	changed chan struct{} // has news for whoever waits for the call; has room for one
 
-	// The tunnel's mu guards the following.
+	// The tunnel's mu guards the following, and event, context and offline.
 	phase   phase // enter alone sets it
 	timer   *time.Timer
-	offline time.Duration // how long it waits for a link
-	linked  time.Time     // when it began to prepare on this link
-	refusal error         // why AppSync did not take the request the last time
-	event   []byte        // valid JSON in UTF-8, or empty; nil once it will not go out again
-	context []byte        // valid JSON in UTF-8: an object
-	link    *link         // over which it goes out; nil: none
-	heardOn *link         // over which a local end of version 1 was heard last; nil: none has been
+	linked  time.Time // when it began to prepare on this link
+	refusal error     // why AppSync did not take the request the last time
+	link    *link     // over which it goes out; nil: none
+	heardOn *link     // over which a local end of version 1 was heard last; nil: none has been
 	// closed when its own subscription on this link delivers or has failed; nil: it has none
 	own      chan struct{}
 	heldBack *time.Timer // of the bare result that waits whether a local end accepts
@@ -270,19 +317,23 @@ type answer struct {
 	trailer     http.Header // of a stream that broke; filled when its body has been read
 }
 
-// send begins a call with an invocation's event and context. The request goes out as often as it takes until
-// finish is called. ctx ends shortly before the invocation's deadline; its cause says so. accept is how long
-// the request may wait for a local end, 0 for as long as the invocation lasts; offline, for a link.
-func (t *tunnel) send(ctx context.Context, event, eventContext []byte, accept, offline time.Duration) *call {
-	c := &call{
-		t: t, mu: &t.mu, event: event, context: eventContext,
-		start: time.Now(), accept: cmp.Or(accept, noDeadline), offline: offline,
-		changed: make(chan struct{}, 1), parts: map[string]*joiner{},
-	}
+// send begins a call, whose fields up to offline are set. The request goes out as often as it takes until
+// finish is called. ctx ends shortly before the invocation's deadline; its cause says so.
+func (t *tunnel) send(ctx context.Context, c *call) *call {
+	c.t, c.mu, c.start = t, &t.mu, time.Now()
+	c.accept = cmp.Or(c.accept, noDeadline)
+	c.changed = make(chan struct{}, 1)
+	c.parts = map[string]*joiner{}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
+	switch {
+	case t.link == nil && c.copied:
+		c.cancel(fmt.Errorf("no connection to AppSync: %w", t.err))
+	case t.link == nil:
+	case c.copied && t.link.unacked.Load() > maxPublish:
+		c.cancel(errors.New("the copies before are still on their way"))
+	case len(t.calls) == 0 && t.link.spent(): // it was frozen, or is near its end
 		t.link.drop(errRetired)
 		t.link, t.err = nil, errRetired
 	}
@@ -344,8 +395,9 @@ func (c *call) giveUp(why error) {
 		return
 	}
 	c.cancel(why)
-	if c.start.After(c.t.hello) { // else a local end has come meanwhile, which the next one may reach
-		c.t.miss()
+	a := c.t.audience(c.channel)
+	if c.start.After(a.hello) { // else a local end has come meanwhile, which the next one may reach
+		a.miss()
 	}
 }
 
@@ -455,14 +507,19 @@ type attempt struct {
 
 // carry publishes the request over l, and again as often as it takes, until l ends or the call.
 func (c *call) carry(l *link) {
-	c.t.prepare(c.ctx, l)
 	var try attempt
+	if c.copied {
+		events, _ := c.due(l, &try)
+		c.cancel(l.publish(c.ctx, c.channel, events, optional))
+		return
+	}
+	c.t.prepare(c.ctx, l)
 	for l.ctx.Err() == nil && c.ctx.Err() == nil {
 		events, left := c.due(l, &try)
 		var err error
 		switch {
 		case events != nil:
-			err = l.publish(c.ctx, l.requests, events, true)
+			err = l.publish(c.ctx, c.channel, events, awaited)
 		case left <= 0 || l.quiet() >= quietTimeout:
 			// A link that has died unnoticed must not look like a local end that is not there.
 			err = l.probe(c.ctx, l.name+"/probe", l.patience())
@@ -541,11 +598,14 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 	}
 	if len(event) < maxEvent && !l.graphql {
 		whole := asciiJSON(bytes.Join(pieces, nil))
+		if l.sealer != nil {
+			whole = l.sealer.seal(callID, whole, nil)
+		}
 		if len(escaped(whole))+2 <= maxEvent { // with its quotes
 			return slices.Values([][]byte{whole}), false
 		}
 	}
-	return part{Type: "request", RequestID: callID}.compressed(pieces...), true
+	return part{Type: "request", RequestID: callID, sealer: l.sealer}.compressed(pieces...), true
 }
 
 // take takes a part that a local end sent for this call. It returns an error if the part is not valid. The
@@ -555,7 +615,7 @@ func (c *call) take(l *link, p *part) error {
 		return errors.New("its type is unknown")
 	}
 	j := c.parts[p.Sender]
-	late := c.ctx.Err() != nil
+	late := c.ctx.Err() != nil || c.copied
 	another := c.stream != nil && c.stream != j
 	surplus := j == nil && len(c.parts) == 2 // of more local ends than two no parts are kept
 	if late || another || surplus {
@@ -593,7 +653,8 @@ func (c *call) hear(l *link, sender string) {
 		// No other local end is to run it when it goes out again.
 		c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
 	}
-	l.versioned, c.heardOn, c.t.heard = true, l, sender
+	l.versioned, c.heardOn = true, l
+	c.t.audience(c.channel).heard = sender
 	if c.phase != answered {
 		c.enter(accepted)
 	}
@@ -670,7 +731,9 @@ func (c *call) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	// Without a wait: the environment may be frozen before AppSync answers.
-	l.publish(ctx, l.requests, slices.Values([][]byte{
-		part{Type: "done", RequestID: c.heardOn.callID(c.n), Outcome: outcome}.event(),
-	}), false)
+	l.publish(ctx, c.channel, slices.Values([][]byte{
+		part{
+			Type: "done", RequestID: c.heardOn.callID(c.n), Outcome: outcome, sealer: l.sealer,
+		}.event(),
+	}), unawaited)
 }

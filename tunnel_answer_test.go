@@ -22,7 +22,8 @@ import (
 func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *call {
 	t.Helper()
 	tn := newTunnel(newTestAPI(nil), "function", false)
-	c := tn.send(ctx, []byte("1"), []byte(`{"a":1}`), 0, time.Hour)
+	c := tn.send(ctx, &call{
+		channel: requestsChannel, event: []byte("1"), context: []byte(`{"a":1}`), offline: time.Hour})
 	tn.mu.Lock()
 	defer tn.mu.Unlock()
 	err := c.take(&link{session: &session{}}, &part{

@@ -93,7 +93,12 @@ func (c *tunnelTest) mustBeReady() *link {
 
 // send begins a call that waits for `accepted` without a limit.
 func (c *tunnelTest) send(event string) *call {
-	return c.tunnel.send(c.t.Context(), []byte(event), []byte(`{"request_id":"aws"}`), 0, linkTimeout)
+	return c.tunnel.send(c.t.Context(), &call{
+		channel: requestsChannel,
+		event:   []byte(event),
+		context: []byte(`{"request_id":"aws"}`),
+		offline: linkTimeout,
+	})
 }
 
 // receive hands an event to the tunnel, as the link's subscription does.

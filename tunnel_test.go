@@ -483,7 +483,10 @@ func TestLocalEndThatAcceptsInTheLastInstantHasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		c.mustBeReady()
-		out := c.tunnel.send(t.Context(), []byte(`1`), []byte(`{}`), time.Second, linkTimeout)
+		out := c.tunnel.send(t.Context(), &call{
+			channel: requestsChannel, event: []byte(`1`), context: []byte(`{}`),
+			accept: time.Second, offline: linkTimeout,
+		})
 		id := c.request().RequestID
 		waited := async(out.wait)
 		synctest.Wait()

@@ -46,15 +46,6 @@ const (
 	closeTimeout = 250 * time.Millisecond
 )
 
-// secureTransport has transport verify servers by the root certificates in the files that roots names, which
-// is faster than crypto/tls's own way. A server that is an IP address has to have host's certificate. If
-// roots is nil, the transport stays as it is.
-func secureTransport(transport *http.Transport, roots rootFiles, host string) {
-	if roots != nil {
-		transport.TLSClientConfig = roots.tlsConfig(host)
-	}
-}
-
 // noUpgrade is the error if the server answers the handshake with anything but a WebSocket.
 type noUpgrade struct {
 	status int    // of HTTP
