@@ -507,17 +507,16 @@ type attempt struct {
 
 // carry publishes the request over l, and again as often as it takes, until l ends or the call.
 func (c *call) carry(l *link) {
-	var try attempt
-	if c.copied {
-		events, _ := c.due(l, &try)
-		c.cancel(l.publish(c.ctx, c.channel, events, optional))
-		return
+	if !c.copied { // no bare result counts
+		c.t.prepare(c.ctx, l)
 	}
-	c.t.prepare(c.ctx, l)
+	var try attempt
 	for l.ctx.Err() == nil && c.ctx.Err() == nil {
 		events, left := c.due(l, &try)
 		var err error
 		switch {
+		case c.copied:
+			c.cancel(l.publish(c.ctx, c.channel, events, optional))
 		case events != nil:
 			err = l.publish(c.ctx, c.channel, events, awaited)
 		case left <= 0 || l.quiet() >= quietTimeout:
@@ -615,7 +614,7 @@ func (c *call) take(l *link, p *part) error {
 		return errors.New("its type is unknown")
 	}
 	j := c.parts[p.Sender]
-	late := c.ctx.Err() != nil || c.copied
+	late := c.ctx.Err() != nil
 	another := c.stream != nil && c.stream != j
 	surplus := j == nil && len(c.parts) == 2 // of more local ends than two no parts are kept
 	if late || another || surplus {
