@@ -132,6 +132,7 @@ type localOptions struct {
 	profile      string          // of the AWS CLI
 	record       string          // the directory that events are kept in; "": they are not
 	ownEnv       bool            // whatever environment functions send
+	keys         []*sealer       // of the messages that are taken; none: those that are not sealed
 }
 
 // onlyMapped reports whether only functions that maps names are served.

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,7 +34,8 @@ import (
 type localEnd struct {
 	rig    *rig
 	name   string
-	real   bool // it is the program's own; of what follows it has the handler alone
+	real   bool   // it is the program's own; of what follows it has the stage, the key and the handler
+	stage  string // LIVE_LAMBDA_STAGE
 	up     chan struct{}
 	leave  func()                     // ends it, but for its handlers
 	stop   func()                     // ends it and waits for those
@@ -41,6 +43,8 @@ type localEnd struct {
 	script func(*delivery)            // instead of all that a local end does with a request
 	again  func(*delivery)            // is called if the request comes again
 	pieces int                        // bytes in a part of its answers, if not as many as possible
+	key    string                     // LIVE_LAMBDA_KEY, if not the extension's; "-": none
+	sealer *sealer                    // of that key; nil: none
 	wg     sync.WaitGroup             // of its handlers
 
 	mu      sync.Mutex // guards the following
@@ -69,10 +73,12 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 		rig:    r,
 		name:   cmp.Or(l.name, "local"),
 		real:   l.real,
+		stage:  l.stage,
 		handle: l.handle,
 		script: l.script,
 		again:  l.again,
 		pieces: l.pieces,
+		key:    cmp.Or(l.key, r.key),
 		up:     make(chan struct{}, 1),
 		parts:  map[string][]*part{},
 		known:  map[string]*delivery{},
@@ -83,11 +89,14 @@ func (r *rig) startLocal(l *localEnd) *localEnd {
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": r.appSyncURL(),
 			"LIVE_LAMBDA_APPSYNC_API_KEY":   "da2-key",
 			"LIVE_LAMBDA_APPSYNC_PROTOCOL":  r.api.opts.protocol(),
+			"LIVE_LAMBDA_STAGE":             l.stage,
+			"LIVE_LAMBDA_KEY":               strings.Trim(l.key, "-"),
 		}[name]
 	})
 	transport := r.net.transport()
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	a := newAppSync(*cfg.api, nil, transport, nil, slog.New(slog.DiscardHandler))
+	l.sealer = a.sealer
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	if l.real {
@@ -126,6 +135,15 @@ func (l *localEnd) run(ctx context.Context, a *appsync) {
 	}, func(error) { l.use(nil) })
 }
 
+// options are those of the program's own local end.
+func (l *localEnd) options() localOptions {
+	opts := localOptions{code: code{external: true}}
+	if l.sealer != nil {
+		opts.keys = []*sealer{l.sealer}
+	}
+	return opts
+}
+
 // runReal runs what `live-lambda local` runs. Its runtime is a goroutine that came by itself, as from a
 // debugger, and asks over the rig's network, whose connections have no address to be known for this machine's
 // (guarded).
@@ -139,7 +157,7 @@ func (l *localEnd) runReal(ctx context.Context, a *appsync) {
 	term.start()
 	defer term.close()
 	a.log = term.logger(slog.LevelDebug)
-	real := newLocal(localOptions{code: code{external: true}}, term)
+	real := newLocal(l.options(), term)
 	real.attach = newWorker(&pool{local: real, name: "attached runtime", external: true})
 	real.attachServer = &http.Server{Handler: real.attach.routes(), ErrorLog: real.quiet}
 	ln, transport := l.rig.net.listen(l.name+":80"), l.rig.net.transport()
@@ -182,7 +200,16 @@ func (l *localEnd) use(s *session) {
 func (l *localEnd) receive(ctx context.Context, event string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, _ := parsePart(event)
+	p, err := l.sealer.parse(event)
+	if l.sealer != nil && err != nil {
+		if !strings.Contains(err.Error(), "come before") { // AppSync may deliver a message twice
+			l.rig.t.Errorf("not opened: %q, %v", event, err)
+		}
+		return
+	}
+	if p != nil {
+		event = p.text
+	}
 	switch {
 	case p != nil && p.Type == "done":
 		l.hearDone(p)
@@ -199,7 +226,7 @@ func (l *localEnd) receive(ctx context.Context, event string) {
 		EventPayload json.RawMessage `json:"event_payload"`
 		Context      eventContext    `json:"context"`
 	}
-	err := json.Unmarshal([]byte(event), &request)
+	err = json.Unmarshal([]byte(event), &request)
 	if err != nil || request.RequestID == "" {
 		l.rig.t.Errorf("not a request: %q, %v", event, err)
 		return
@@ -321,6 +348,10 @@ func (d *delivery) serve() {
 		d.local.script(d)
 		return
 	}
+	if d.context.Mirror {
+		d.run()
+		return
+	}
 	ctx, cancel := context.WithDeadline(d.ctx, time.UnixMilli(d.context.DeadlineMs))
 	defer cancel()
 	answer := localReply{part: part{Type: "accepted"}}
@@ -361,6 +392,7 @@ func (d *delivery) run() localReply {
 func (d *delivery) say(m localReply) {
 	m.part.RequestID = d.requestID()
 	m.part.Sender = d.local.name
+	m.part.sealer = d.local.sealer
 	if d.local.pieces == 0 || m.part.Type == "accepted" {
 		d.publish(slices.Collect(m.part.split(m.body))...)
 		return

@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -61,6 +62,7 @@ type rigOptions struct {
 	noLambda    bool // the test listens itself
 	noLink      bool // do not wait for the link
 	events      bool // with an Event API only: a test of bare results, or of what its WebSocket publishes
+	sealed      bool // with an Event API whose ends have a key as well
 }
 
 // rig is everything in one bubble of fake time: an AppSync API, a Lambda environment, the extension between
@@ -78,6 +80,7 @@ type rig struct {
 	stopExtension func()
 	tls           atomic.Pointer[tls.Certificate]
 	roots         string // a file with it
+	key           string // LIVE_LAMBDA_KEY of the extension
 	url           string // of AppSync, if not the usual one
 	proxyAddr     string
 	connect       atomic.Int64
@@ -89,13 +92,24 @@ type rig struct {
 	handled map[string]int // guarded by mu: runs of handlers, by local end and AWS request ID
 }
 
-// rigTest runs a test in a rig of its own, with an Event API and with a GraphQL API.
+// rigTest runs a test in a rig of its own, with an Event API and with a GraphQL API, and with a key if that is
+// asked for.
 func rigTest(t *testing.T, name string, opts rigOptions, test func(*rig)) {
 	t.Helper()
 	if !opts.events && !opts.api.graphql {
 		graphql := opts
 		graphql.api.graphql = true
 		rigTest(t, strings.TrimPrefix(name+" (GraphQL)", " "), graphql, test)
+	}
+	if opts.sealed {
+		sealed := opts
+		sealed.sealed, sealed.events = false, true
+		sealed.env = maps.Clone(opts.env)
+		if sealed.env == nil {
+			sealed.env = map[string]string{}
+		}
+		sealed.env["LIVE_LAMBDA_KEY"] = testKey
+		rigTest(t, strings.TrimPrefix(name+" (sealed)", " "), sealed, test)
 	}
 	run := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -120,6 +134,7 @@ func newRig(t *testing.T, opts rigOptions) *rig {
 		ctx:     t.Context(),
 		net:     &pipeNetwork{hosts: map[string]*pipeListener{}},
 		log:     &logBook{},
+		key:     opts.env["LIVE_LAMBDA_KEY"],
 		handled: map[string]int{},
 	}
 	opts.api.apiKey = cmp.Or(opts.api.apiKey, "da2-key")
@@ -566,7 +581,12 @@ type rigFrame struct {
 
 // intercept has hook judge every frame from now on.
 func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
-	steps := stepper{graphql: r.api.opts.graphql, ends: map[int]string{}, published: map[string]string{}}
+	steps := stepper{
+		graphql:   r.api.opts.graphql,
+		key:       r.key,
+		ends:      map[int]string{},
+		published: map[string]string{},
+	}
 	conns, _ := r.api.subscribers(r.ctx, "/live-lambda/requests", 0)
 	for _, c := range conns {
 		steps.ends[c] = "local"
@@ -577,6 +597,7 @@ func (r *rig) intercept(hook func(rigFrame) apiVerdict) {
 // stepper names the steps of frames, in the order in which the API sees those.
 type stepper struct {
 	graphql   bool
+	key       string            // LIVE_LAMBDA_KEY
 	ends      map[int]string    // by connection; none: the extension
 	published map[string]string // what is in publishes without an answer, by connection and ID
 }
@@ -592,7 +613,7 @@ func (s stepper) of(f apiFrame) string {
 	key := fmt.Sprint(f.conn, " ", f.id)
 	switch f.typ {
 	case "publish", "data", "http_publish", "http_published":
-		what = messageIn(f.events[0])
+		what = messageIn(f.events[0], s.key)
 		s.published[key] = what
 	case "publish_success", "publish_error":
 		what = s.published[key]
@@ -616,9 +637,10 @@ func (s stepper) of(f apiFrame) string {
 	return strings.TrimSpace(end + " " + typ + " " + what)
 }
 
-// messageIn tells type and index of the message in an event.
-func messageIn(event string) string {
-	p, _ := parsePart(event)
+// messageIn tells type and index of the message in an event, which may be sealed with a key.
+func messageIn(event, key string) string {
+	secret, _ := base64.RawURLEncoding.DecodeString(key)
+	p, _ := newSealer(secret).parse(event) // a new one: a message is seen more than once
 	switch {
 	case p == nil:
 		return "bare"

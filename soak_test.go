@@ -21,19 +21,24 @@ import (
 
 // TestSoak invokes again and again with faults drawn at random. SOAK=10000 is its full length; SOAK_SEED=N
 // draws others.
-func TestSoak(t *testing.T) { soakWith(t, &localEnd{}) }
+func TestSoak(t *testing.T) { soakWith(t, rigOptions{local: &localEnd{}}) }
 
 // TestSoakReal does the same with the developer's end that users have.
-func TestSoakReal(t *testing.T) { soakWith(t, &localEnd{real: true}) }
+func TestSoakReal(t *testing.T) { soakWith(t, rigOptions{local: &localEnd{real: true}}) }
 
-// soakWith runs the rounds with a local end like local.
-func soakWith(t *testing.T, local *localEnd) {
+// TestSoakSealed does it with messages that are sealed.
+func TestSoakSealed(t *testing.T) {
+	env := map[string]string{"LIVE_LAMBDA_KEY": testKey}
+	soakWith(t, rigOptions{local: &localEnd{real: true}, env: env})
+}
+
+// soakWith runs the rounds in a rig with these options.
+func soakWith(t *testing.T, opts rigOptions) {
 	n, _ := strconv.Atoi(cmp.Or(os.Getenv("SOAK"), "60"))
 	seed, _ := strconv.ParseUint(cmp.Or(os.Getenv("SOAK_SEED"), "1"), 10, 64)
 	t.Logf("SOAK=%d SOAK_SEED=%d", n, seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var apiFault atomic.Pointer[lambdaFault] // of the next answer
-	opts := rigOptions{local: local}
 	opts.lambda.fault = func(r *http.Request) (f lambdaFault) {
 		if r.Method != http.MethodPost {
 			return f
