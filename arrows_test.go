@@ -191,7 +191,10 @@ var wings = []struct {
 	files string // patterns; a file belongs to the first wing that has one for it
 	uses  string
 }{
-	{name: "layer", files: "main config proxy lambdaapi extapi tunnel bare message seal route appsync sigv4 ws roots"},
+	{
+		name:  "layer",
+		files: "main config proxy lambdaapi extapi tunnel bare message seal route appsync sigv4 ws roots",
+	},
 	{name: "shared", files: "flags flags_* aws_cli version", uses: "layer"},
 	{name: "local", files: "local local_*", uses: "layer shared"},
 	{name: "aws", files: "aws_*", uses: "layer shared"},

@@ -463,9 +463,11 @@ func TestAttachingAgainFollowsTheFlags(t *testing.T) {
 	for i, args := range []string{"--stage alice",
 		"--stage bob --layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:1",
 		"--attach-policy --layer merged",
-		"--set LIVE_LAMBDA_FORWARD_ENV=on --set AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"} {
-		if r := f.run(
-			"attach", append(strings.Fields(args), "orders", "--stack", "dev", "--yes")...); r.status != 0 {
+		"--set LIVE_LAMBDA_KEY=" + testKey +
+			" --set LIVE_LAMBDA_FORWARD_ENV=on --set " +
+			"AWS_LWA_LAMBDA_RUNTIME_API_PROXY=http://127.0.0.1:8082"} {
+		r := f.run("attach", append(strings.Fields(args), "orders", "--stack", "dev", "--yes")...)
+		if r.status != 0 || strings.Contains(r.out+r.err, testKey) {
 			t.Fatalf("%s: %+v", args, r)
 		}
 		v, layers := f.variablesOf("orders"), f.layersOf("orders")

@@ -195,7 +195,7 @@ func shownValue(name, value string) string {
 		return " (as it was)"
 	case name == wrapperVariable:
 		return fmt.Sprintf("=%q", value)
-	case name == apiKeyVariable || !ownVariable(name):
+	case name == apiKeyVariable || name == keyVariable || !ownVariable(name):
 		return " (not shown)"
 	}
 	return fmt.Sprintf("=%q", value)

@@ -51,6 +51,7 @@ layer and this API, and whether its deployed code has started, by the last hour 
 func (t *console) doctor(args []string) int {
 	f := t.commandLine("doctor", doctorUsage)
 	f.addAPI()
+	f.addKeys()
 	f.addShared(false)
 	words, status, ok := f.parse(args)
 	if !ok {
@@ -63,13 +64,16 @@ func (t *console) doctor(args []string) int {
 	defer transport.CloseIdleConnections()
 	d := &doctor{
 		out:         t.out,
-		configure:   f.endpoint,
 		transport:   transport,
 		lookup:      net.DefaultResolver.LookupHost,
 		credentials: developerCredentials(f.profile, transport),
 		source:      credentialsSource(f.profile),
 		sizes:       roundTrips,
 		cli:         awsCLI{profile: f.profile},
+	}
+	d.configure = func(ctx context.Context) (api *endpoint, err error) {
+		api, d.keys, err = f.endpoint(ctx)
+		return api, err
 	}
 	if len(words) == 1 {
 		d.function = words[0]
@@ -94,7 +98,8 @@ type doctor struct {
 
 	// what steps leave for those that need them
 	config  functionConfig   // function
-	api     *appsync         // configuration
+	api     *appsync         // configuration; it has the first of the keys
+	keys    []*sealer        // configuration
 	reached map[string]reach // TLS: what each host has said
 	session *session         // connect
 	inbox   *doctorInbox     // subscribe
@@ -221,6 +226,12 @@ func (d *doctor) checkConfiguration(ctx context.Context) (string, error) {
 	}
 	if api.stage != "" {
 		found += ", stage " + api.stage
+	}
+	if api.route != "" {
+		found += ", route " + api.route
+	}
+	if len(d.keys) > 0 {
+		found += ", " + keysText(d.keys)
 	}
 	return found, nil
 }
@@ -497,7 +508,7 @@ func (d *doctor) checkConnect(ctx context.Context) (string, error) {
 // checkSubscribe subscribes to what `local` subscribes to, for the permission alone, and to what the
 // extension does. It finds the two channels, or says what AppSync has refused.
 func (d *doctor) checkSubscribe(ctx context.Context) (string, error) {
-	d.inbox = newDoctorInbox()
+	d.inbox = newDoctorInbox(d.api.sealer)
 	ignore := func(string) {}
 	if err := d.session.subscribe(ctx, ackTimeout, d.api.requests(d.api.stage), ignore); err != nil {
 		return "", err
@@ -581,7 +592,8 @@ func (d *doctor) checkRoundTrip(ctx context.Context, size int) (string, error) {
 	body := make([]byte, size)
 	rand.Read(body)
 	name := fmt.Sprint("bytes-", size)
-	events := slices.Collect(part{Type: "response", RequestID: name}.split(body))
+	events := slices.Collect(
+		part{Type: "response", RequestID: name, sealer: d.api.sealer}.split(body))
 	start := time.Now()
 	message, err := d.thereAndBack(ctx, name, events, size)
 	if err != nil {
@@ -656,7 +668,8 @@ func (d *doctor) await(ctx context.Context, id string, again <-chan time.Time) (
 
 // doctorInbox collects the parts of the messages that come back.
 type doctorInbox struct {
-	news chan struct{} // has one element if something has come since it was last looked at
+	sealer *sealer       // of what it takes, but for probes; nil: that is not sealed
+	news   chan struct{} // has one element if something has come since it was last looked at
 
 	mu       sync.Mutex         // guards the following
 	messages map[string]*joiner // by request ID
@@ -667,13 +680,13 @@ type doctorInbox struct {
 // the memory.
 const inboxLimit = 17
 
-func newDoctorInbox() *doctorInbox {
-	return &doctorInbox{news: make(chan struct{}, 1), messages: map[string]*joiner{}}
+func newDoctorInbox(sealer *sealer) *doctorInbox {
+	return &doctorInbox{sealer: sealer, news: make(chan struct{}, 1), messages: map[string]*joiner{}}
 }
 
 // receive takes an event. The session's reader calls it, so it does not wait.
 func (b *doctorInbox) receive(event string) {
-	p, err := parsePart(event)
+	p, err := b.sealer.parse(event)
 	if p == nil || err != nil {
 		return
 	}

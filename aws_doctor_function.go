@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,14 +127,18 @@ func (d *doctor) checkFunctionAPI(context.Context) (string, error) {
 	if f.PackageType == "Image" && f.Environment.Variables[hostVariable] == "" {
 		return "", doctorNote("not known of a container image, which may set variables itself")
 	}
-	api, err := f.api()
+	cfg, err := f.settings()
 	if err != nil {
 		return "", err
 	}
+	api := cfg.api
 	region := regionOf(api.http.Host)
 	if region != "" && region != api.region && api.apiKey == "" {
 		return "", fmt.Errorf("its requests are signed for %s, and its API is in %s: set its variable %s=%s",
 			api.region, region, regionVariable, region)
+	}
+	if api.route != "" {
+		api.stage = d.api.stage // the events tell it
 	}
 	its := apiText(*api)
 	tried := apiText(d.api.endpoint)
@@ -141,24 +146,83 @@ func (d *doctor) checkFunctionAPI(context.Context) (string, error) {
 		return "", fmt.Errorf("it has %s, and doctor has tried %s: attach it to this one, or give doctor "+
 			"and local the function's", its, tried)
 	}
-	return "the one that was tried", nil
+	if err := cmp.Or(d.fitsKey(*api), d.fitsRoute(*api)); err != nil {
+		return "", err
+	}
+	if !time.Now().Before(cfg.until) {
+		return "", fmt.Errorf("its LIVE_LAMBDA_UNTIL has passed, at %s, so the deployed code answers: set a "+
+			"later time, or take it out", cfg.until.Format(time.RFC3339))
+	}
+	return "the one that was tried" + settingsText(cfg), nil
 }
 
-// api reads the function's variables as the extension does.
-func (f *functionConfig) api() (*endpoint, error) {
+// settings reads the function's variables as the extension does.
+func (f *functionConfig) settings() (cfg config, err error) {
 	if err := f.readable(); err != nil {
-		return nil, err
+		return cfg, err
 	}
 	cfg, problems := readConfig(f.getenv)
 	switch {
 	case len(problems) > 0:
-		return nil, configError(problems)
+		err = configError(problems)
 	case cfg.off:
-		return nil, errors.New("its variable LIVE_LAMBDA is off, so the layer does nothing: take it out")
+		err = errors.New("its variable LIVE_LAMBDA is off, so the layer does nothing: take it out")
 	case cfg.api == nil:
-		return nil, fmt.Errorf("its variable %s is not set: run live-lambda attach", hostVariable)
+		err = fmt.Errorf("its variable %s is not set: run live-lambda attach", hostVariable)
 	}
-	return cfg.api, nil
+	return cfg, err
+}
+
+// fitsKey says in what the function's key and the keys that are set here differ.
+func (d *doctor) fitsKey(its endpoint) error {
+	if len(its.key) == 0 {
+		if len(d.keys) == 0 {
+			return nil
+		}
+		return fmt.Errorf("it has no LIVE_LAMBDA_KEY, and what is not sealed with %s is dropped here: set "+
+			"that key of the function too, or none here", keysText(d.keys))
+	}
+	id := newSealer(its.key).id
+	if slices.ContainsFunc(d.keys, func(s *sealer) bool { return s.id == id }) {
+		return nil
+	}
+	return fmt.Errorf("its messages are sealed with the key %s, which is not set here: give it with --key "+
+		"or LIVE_LAMBDA_KEY", id)
+}
+
+// fitsRoute says why a function's requests do not come to this stage.
+func (d *doctor) fitsRoute(its endpoint) error {
+	own := d.api.route
+	switch {
+	case its.route == "" && own != "":
+		return fmt.Errorf("it has no LIVE_LAMBDA_ROUTE, so all its requests come here, and %s is set here: "+
+			"set it of the function too, or not here", own)
+	case its.route != "" && own != "" && !strings.EqualFold(its.route, own):
+		return fmt.Errorf("its LIVE_LAMBDA_ROUTE is %s, and here it is %s: give --route %s",
+			its.route, own, its.route)
+	case its.route != "" && d.api.stage == "":
+		return fmt.Errorf("with its LIVE_LAMBDA_ROUTE=%s nothing comes to an end without a stage: give "+
+			"--stage NAME, and send the header %q", its.route, its.route+": NAME")
+	}
+	return nil
+}
+
+// settingsText tells those of a function's settings that are on.
+func settingsText(cfg config) string {
+	text := ""
+	if len(cfg.api.key) > 0 {
+		text += ", sealed with the key " + newSealer(cfg.api.key).id
+	}
+	if cfg.api.route != "" {
+		text += fmt.Sprintf(", for requests with %q", cfg.api.route+": "+cfg.api.stage)
+	}
+	if cfg.mirror {
+		text += ", as copies only (LIVE_LAMBDA_MODE=mirror), whose answers are not used"
+	}
+	if cfg.until.Year() < 9999 {
+		text += ", until " + cfg.until.Format(time.RFC3339)
+	}
+	return text
 }
 
 // getenv looks up what the layer reads as the function does.

@@ -55,6 +55,9 @@ func (f *fakeAWS) doctorLines(tried bool) (string, bool) {
 			t.Fatal(err)
 		}
 		d.api = newAppSync(*api, nil, d.transport, d.credentials, slog.New(slog.DiscardHandler))
+		if f.here != nil {
+			f.here(d)
+		}
 	} else {
 		steps = append([]doctorStep{{
 			name:  "configuration",
@@ -307,6 +310,99 @@ func TestDoctorSaysThatAFunctionHasAnotherAPI(t *testing.T) {
 			f := newFakeAWS(t)
 			f.function("orders",
 				attachedFields(map[string]any{"Environment": attachedVariables(tt.variables)}))
+			f.wantDoctorLine(t, tt.want)
+		})
+	}
+}
+
+// It has the stage alice here.
+func TestDoctorComparesTheFunctionsSettings(t *testing.T) {
+	future := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	for _, tt := range []struct {
+		name string
+		its  map[string]any // variables
+		keys []string       // here
+		here endpoint
+		want string
+	}{
+		{
+			name: "all are on",
+			its: map[string]any{
+				keyVariable:         testKey,
+				"LIVE_LAMBDA_ROUTE": "x-dev",
+				"LIVE_LAMBDA_MODE":  "mirror",
+				"LIVE_LAMBDA_UNTIL": future,
+				"LIVE_LAMBDA_STAGE": nil, // the events tell it
+			},
+			keys: []string{otherKey, testKey},
+			here: endpoint{route: "X-Dev"},
+			want: `ok    function's API   the one that was tried, sealed with the key 630dcd29, for ` +
+				`requests with "x-dev: alice", as copies only (LIVE_LAMBDA_MODE=mirror), whose answers are ` +
+				`not used, until ` + future,
+		},
+		{
+			name: "its key is not here",
+			its:  map[string]any{keyVariable: testKey},
+			keys: []string{otherKey},
+			want: "FAIL  function's API   its messages are sealed with the key 630dcd29, which is not set " +
+				"here: give it with --key or LIVE_LAMBDA_KEY",
+		},
+		{
+			name: "no key is here",
+			its:  map[string]any{keyVariable: testKey},
+			want: "FAIL  function's API   its messages are sealed with the key 630dcd29, which is not set " +
+				"here: give it with --key or LIVE_LAMBDA_KEY",
+		},
+		{
+			name: "it has no key",
+			keys: []string{testKey},
+			want: "FAIL  function's API   it has no LIVE_LAMBDA_KEY, and what is not sealed with the key " +
+				"630dcd29 is dropped here: set that key of the function too, or none here",
+		},
+		{
+			name: "its key is none",
+			its:  map[string]any{keyVariable: secretValue},
+			want: "FAIL  function's API   LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as " +
+				"`live-lambda key` prints them",
+		},
+		{
+			name: "another route",
+			its:  map[string]any{"LIVE_LAMBDA_ROUTE": "x-dev"},
+			here: endpoint{route: "x-who"},
+			want: "FAIL  function's API   its LIVE_LAMBDA_ROUTE is x-dev, and here it is x-who: give " +
+				"--route x-dev",
+		},
+		{
+			name: "no route at the function",
+			here: endpoint{route: "x-who"},
+			want: "FAIL  function's API   it has no LIVE_LAMBDA_ROUTE, so all its requests come here, and " +
+				"x-who is set here: set it of the function too, or not here",
+		},
+		{
+			name: "a route and no stage",
+			its:  map[string]any{"LIVE_LAMBDA_ROUTE": "x-dev", "LIVE_LAMBDA_STAGE": nil},
+			here: endpoint{stage: "-"},
+			want: "FAIL  function's API   with its LIVE_LAMBDA_ROUTE=x-dev nothing comes to an end without " +
+				`a stage: give --stage NAME, and send the header "x-dev: NAME"`,
+		},
+		{
+			name: "it is over",
+			its:  map[string]any{"LIVE_LAMBDA_UNTIL": "2026-01-02T18:00:00+01:00"},
+			want: "FAIL  function's API   its LIVE_LAMBDA_UNTIL has passed, at 2026-01-02T18:00:00+01:00, " +
+				"so the deployed code answers: set a later time, or take it out",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAWS(t)
+			f.function("orders", attachedFields(map[string]any{"Environment": attachedVariables(tt.its)}))
+			f.log("/aws/lambda/orders")
+			f.here = func(d *doctor) {
+				d.keys = sealersOf(tt.keys...)
+				d.api.route = tt.here.route
+				if tt.here.stage != "" {
+					d.api.stage = ""
+				}
+			}
 			f.wantDoctorLine(t, tt.want)
 		})
 	}

@@ -218,6 +218,22 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 			).Replace(wellFrom("names")),
 		},
 		{
+			name:  "route",
+			opts:  eventAPIOptions{},
+			wrong: configuredWith(func(api *endpoint) { api.route = "x-dev" }),
+			from:  "configuration",
+			want:  strings.Replace(doctorAllWell, "stage alice\n", "stage alice, route x-dev\n", 1),
+		},
+		{
+			name:  "two keys",
+			opts:  eventAPIOptions{},
+			wrong: sealedWith(testKey, otherKey),
+			from:  "configuration",
+			want: strings.NewReplacer(
+				"stage alice\n", "stage alice, the keys 630dcd29, "+keyID(otherKey)+"\n",
+			).Replace(doctorAllWell),
+		},
+		{
 			name:  "API key",
 			opts:  eventAPIOptions{apiKey: "da2-" + secretValue},
 			wrong: configuredWith(func(api *endpoint) { api.apiKey = "da2-" + secretValue }),
@@ -225,6 +241,23 @@ ok    round trip       170.0 kB (events: 2) in 40 ms
 			want:  strings.Replace(wellFrom("credentials"), "from the test, temporary", "an API key", 1),
 		},
 	})
+}
+
+// sealedWith has the doctor use keys. The API must see nothing but probes and what is sealed.
+func sealedWith(keys ...string) func(*doctor, *eventAPI, *pipeListener) {
+	return func(d *doctor, api *eventAPI, ln *pipeListener) {
+		d.keys = sealersOf(keys...)
+		configuredWith(func(e *endpoint) { e.key = keyOf(keys[0]) })(d, api, ln)
+		api.intercept(func(f apiFrame) apiVerdict {
+			for _, event := range f.events {
+				p, _ := parsePart(event)
+				if p.Type != "sealed" && p.Type != "probe" {
+					return apiVerdict{replace: [][]byte{}}
+				}
+			}
+			return apiVerdict{}
+		})
+	}
 }
 
 func TestDoctorSaysWhatToConfigure(t *testing.T) {

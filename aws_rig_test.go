@@ -25,8 +25,9 @@ import (
 // process and prints what it answers.
 type fakeAWS struct {
 	t        *testing.T
-	answer   string // what somebody at the terminal answers
-	terminal bool   // somebody is at a terminal
+	answer   string        // what somebody at the terminal answers
+	terminal bool          // somebody is at a terminal
+	here     func(*doctor) // changes what is set here; nil: as doctorFor has it
 
 	mu        sync.Mutex // held while a command is carried out; guards the following
 	functions map[string]*fakeFunction

@@ -47,6 +47,10 @@ var apiFlags = []struct{ name, variable, usage string }{
 		usage: "channel namespace, live-lambda if no `name` is given"},
 	{name: "stage", variable: "LIVE_LAMBDA_STAGE", usage: "`name` of a request channel of its own"},
 	{
+		name: "route", variable: "LIVE_LAMBDA_ROUTE",
+		usage: "`name` of the token in events that says which stage they are for",
+	},
+	{
 		name: "protocol", variable: "LIVE_LAMBDA_APPSYNC_PROTOCOL",
 		usage: "`protocol` of the API: events, or graphql for a GraphQL API",
 	},
@@ -69,6 +73,7 @@ type commandLine struct {
 	console        *console
 	usage          string // what help begins with
 	profile, stack string
+	keys           []string          // as --key gives them
 	variables      map[string]string // by name, as the API's flags set them
 	takesCommand   bool
 	command        []string     // what follows "--", if it takesCommand
@@ -201,21 +206,25 @@ func regionOf(host string) string {
 	return region
 }
 
-// endpoint is the API that flags, environment and stack name. Whatever else is wrong in these is an error
-// too.
-func (f *commandLine) endpoint(ctx context.Context) (*endpoint, error) {
+// endpoint is the API that flags, environment and stack name, with the first of the keys that are set.
+// Whatever else is wrong in these is an error too.
+func (f *commandLine) endpoint(ctx context.Context) (e *endpoint, keys []*sealer, err error) {
 	getenv, err := f.getenv(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	cfg, problems := readConfig(regional(getenv))
+	keys, err = f.sealers(getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg, problems := readConfig(regional(f.oneKey(getenv)))
 	switch {
 	case len(problems) > 0:
-		return nil, configError(problems)
+		return nil, nil, configError(problems)
 	case cfg.api == nil:
-		return nil, errors.New(noAPI)
+		return nil, nil, errors.New(noAPI)
 	}
-	return cfg.api, nil
+	return cfg.api, keys, nil
 }
 
 // configError makes an error of what readConfig has found, which is worded for a function's log.

@@ -33,6 +33,7 @@ var notShared = map[string]string{
 	"api-key":  "it is a secret; set " + apiKeyVariable,
 	"config":   "it names this file",
 	"env-file": "it is for one developer's debugger",
+	"key":      "it is a secret; set " + keyVariable,
 	"external": "it is for one developer's debugger",
 	"inspect":  "it is for one developer's debugger",
 	"port":     "it is for one developer's debugger",

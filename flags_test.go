@@ -20,8 +20,9 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 	const notOwn = "not NAME=VALUE of one of the layer's variables, AWS_LWA_LAMBDA_RUNTIME_API_PROXY, " +
 		"LIVE_LAMBDA, LIVE_LAMBDA_ACCEPT_TIMEOUT, LIVE_LAMBDA_APPSYNC_API_KEY, " +
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST, LIVE_LAMBDA_APPSYNC_PROTOCOL, LIVE_LAMBDA_APPSYNC_REALTIME_HOST, " +
-		"LIVE_LAMBDA_APPSYNC_REGION, LIVE_LAMBDA_DELIVERY, LIVE_LAMBDA_FORWARD_ENV, LIVE_LAMBDA_LOG_LEVEL, " +
-		"LIVE_LAMBDA_NAMESPACE, LIVE_LAMBDA_OFFLINE, LIVE_LAMBDA_STAGE, LRAP_LISTENER_PORT, " +
+		"LIVE_LAMBDA_APPSYNC_REGION, LIVE_LAMBDA_DELIVERY, LIVE_LAMBDA_FORWARD_ENV, LIVE_LAMBDA_KEY, " +
+		"LIVE_LAMBDA_LOG_LEVEL, LIVE_LAMBDA_MODE, LIVE_LAMBDA_NAMESPACE, LIVE_LAMBDA_OFFLINE, " +
+		"LIVE_LAMBDA_ROUTE, LIVE_LAMBDA_STAGE, LIVE_LAMBDA_UNTIL, LRAP_LISTENER_PORT, " +
 		"LRAP_RUNTIME_API_ENDPOINT"
 	tests := []struct {
 		command string
@@ -77,6 +78,17 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 		{command: "detach", args: "f --stage x",
 			want: usage("detach: flag provided but not defined: -stage")},
 		{command: "doctor", args: "x y", want: usage(`doctor: there is no use for "y"`)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_MODE=copy",
+			want: usage(`attach: LIVE_LAMBDA_MODE is "copy", not take or mirror; using take`)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_UNTIL=tomorrow",
+			want: usage("attach: LIVE_LAMBDA_UNTIL is not a time like 2030-12-31T18:00:00Z")},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ROUTE=x_dev",
+			want: usage(
+				`attach: LIVE_LAMBDA_ROUTE is "x_dev", not 1 to 50 letters, digits and inner dashes`)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_KEY=" + secretValue,
+			want: usage("attach: LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda " +
+				"key` prints them")},
+		{command: "key", args: "x", want: usage(`key: there is no use for "x"`)},
 		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: -nope")},
 	}
 	f := newFakeAWS(t)
@@ -100,9 +112,10 @@ func TestHelpHasEveryFlag(t *testing.T) {
 		"template":      "protocol",
 		"publish-layer": "force name profile zip",
 		"attach": "api-key attach-policy host layer namespace profile protocol realtime-host region " +
-			"set stack stage yes",
+			"route set stack stage yes",
 		"detach": "profile yes",
-		"doctor": "api-key config host namespace profile protocol realtime-host region stack stage",
+		"doctor": "api-key config host key namespace profile protocol realtime-host region route stack stage",
+		"key":    "",
 	} {
 		long, short := f.run(command, "--help"), f.run(command, "-h")
 		if long.status != 0 || long.err != "" || long != short {

@@ -49,6 +49,7 @@ type localFlags struct {
 func (t *console) local(args []string) int {
 	f := t.commandLine("local", localUsage)
 	f.addAPI()
+	f.addKeys()
 	var o localFlags
 	o.add(f)
 	words, status, ok := f.parse(args)
@@ -66,6 +67,11 @@ func (t *console) local(args []string) int {
 	if getenv(hostVariable) == "" {
 		return f.wrong(noAPI)
 	}
+	o.keys, err = f.sealers(getenv)
+	if err != nil {
+		return f.wrong("%v", err)
+	}
+	getenv = withVariable(getenv, keyVariable, "") // this end may have several
 	api, err := readAPI(regional(getenv))
 	if err != nil {
 		return f.wrong("%v", err)
@@ -95,6 +101,9 @@ func (t *console) local(args []string) int {
 	if len(f.shared.used) > 0 {
 		term.note("flags from %s: %s", f.shared.file, strings.Join(f.shared.used, ", "))
 	}
+	if len(o.keys) > 0 {
+		term.note("taking what is sealed with %s, and nothing else", keysText(o.keys))
+	}
 	o.region = api.region
 	l := newLocal(o.localOptions, term)
 	return l.serve(newSubscriber(client, l), o.watch, o.globs)
@@ -107,7 +116,7 @@ func (o *localFlags) add(f *commandLine) {
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.BoolVar(&o.ownEnv, "own-env", false,
-		"leave out the environment that functions send (LIVE_LAMBDA_FORWARD_ENV)")
+		"leave out the environment that functions send, sealed (LIVE_LAMBDA_FORWARD_ENV)")
 	f.StringVar(&o.record, "record", "", "keep each event with its context in a file in this `directory`")
 	f.BoolFunc("watch",
 		"restart processes when files change: all here, or those that a `GLOB` names (--watch='src/**/"+
@@ -204,6 +213,18 @@ func (o *localOptions) addMap(value string) error {
 	}
 	o.maps[name], err = readCode(what)
 	return err
+}
+
+// routeText says what to put into a request for it to come here, if the token in it tells the stage.
+func routeText(e endpoint) string {
+	switch {
+	case e.route == "":
+		return ""
+	case e.stage == "":
+		return fmt.Sprintf("; with LIVE_LAMBDA_ROUTE=%s nothing comes there: give --stage NAME, and send "+
+			"the header %q", e.route, e.route+": NAME")
+	}
+	return fmt.Sprintf("; send the header %q", e.route+": "+e.stage)
 }
 
 // serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing

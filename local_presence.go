@@ -32,7 +32,8 @@ const (
 type presence struct {
 	api    *appsync
 	self   presenceMessage // what is said, but for its type and request ID
-	wanted chan struct{}   // a hello is to be said; has room for one
+	keys   *keyring
+	wanted chan struct{} // a hello is to be said; has room for one
 
 	speaks chan struct{} // has something while this end says something: nothing comes after its bye
 	left   bool          // it has said bye, or would have; guarded by speaks
@@ -48,9 +49,10 @@ type presenceMessage struct {
 	Since int64  `json:"since"` // Unix milliseconds of the process's start
 }
 
-func newPresence(api *appsync, sender string, opts localOptions) *presence {
+func newPresence(api *appsync, sender string, opts localOptions, keys *keyring) *presence {
 	return &presence{
 		api:    api,
+		keys:   keys,
 		wanted: make(chan struct{}, 1),
 		speaks: make(chan struct{}, 1),
 		heard:  map[string]int64{},
@@ -134,13 +136,7 @@ func (p *presence) say(ctx context.Context, conn *session, what string) error {
 	m.Type = what
 	m.RequestID = m.Sender + "/" + what
 	m.Stage = p.api.stage
-	return conn.publish(ctx, p.api.presenceChannel(), slices.Values([][]byte{m.encode()}), unawaited)
-}
-
-// encode returns m as an event.
-func (m presenceMessage) encode() []byte {
-	event, _ := json.Marshal(m) // strings and numbers always marshal
-	return asciiJSON(event)
+	return conn.publish(ctx, p.api.presenceChannel(), p.keys.encode(m), unawaited)
 }
 
 // sayBye says that this end hears no more requests. It takes byeTimeout at most, but for a hello before.
@@ -152,8 +148,12 @@ func (p *presence) sayBye(conn *session) {
 
 // receive takes what an end says of itself. The session's reader calls it.
 func (p *presence) receive(event string) {
+	opened, opens := p.keys.openPresence(event)
+	if !opens {
+		return
+	}
 	var m presenceMessage
-	err := json.Unmarshal([]byte(event), &m)
+	err := json.Unmarshal([]byte(opened), &m)
 	if err != nil {
 		p.api.log.Warn("dropped a message that is not valid", "type", "hello or bye")
 		return

@@ -202,7 +202,7 @@ func TestHelloNamesTheFunctionsAndTheStageThatAreServed(t *testing.T) {
 		},
 	} {
 		api := &appsync{endpoint: endpoint{namespace: "team", stage: tt.stage}}
-		p := newPresence(api, "a3f0", tt.opts)
+		p := newPresence(api, "a3f0", tt.opts, newKeyring(nil, nil))
 		if !slices.Equal(p.self.Functions, tt.want) || p.api.stage != tt.stage {
 			t.Errorf("%+v: functions %q, stage %q; want %q, %q",
 				tt.opts, p.self.Functions, p.api.stage, tt.want, tt.stage)

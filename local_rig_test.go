@@ -391,8 +391,22 @@ func localBubble(t *testing.T, test func(*localRig)) {
 
 // localBubbleOver does it over one of them.
 func localBubbleOver(t *testing.T, graphql bool, test func(*localRig)) {
+	localBubbleWith(t, graphql, nil, test)
+}
+
+// sealedBubble does it, over both, with a local end that has keys.
+func sealedBubble(t *testing.T, keys []string, test func(*localRig)) {
+	for _, graphql := range []bool{false, true} {
+		t.Run(eventAPIOptions{graphql: graphql}.protocol(), func(t *testing.T) {
+			localBubbleWith(t, graphql, keys, test)
+		})
+	}
+}
+
+// localBubbleWith does it over one of them.
+func localBubbleWith(t *testing.T, graphql bool, keys []string, test func(*localRig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newTestLocal(t, localOptions{code: code{external: true}})
+		r := newTestLocal(t, localOptions{code: code{external: true}, keys: sealersOf(keys...)})
 		r.graphql = graphql
 		r.local.attach = newWorker(&pool{local: r.local, name: "attached runtime", external: true})
 		r.local.attachServer = &http.Server{}
@@ -521,23 +535,32 @@ func (g got) want(t *localRig, errorType, body string) {
 // ear hears what the local end says on the channels of one link, as an extension would.
 type ear struct {
 	*localRig
-	link  string
-	parts chan *part
+	link   string
+	sealer *sealer // of what it says and hears; nil: that is not sealed
+	parts  chan *part
 }
 
 // newEar subscribes for a link of that name.
 func (r *localRig) newEar(link string) *ear {
 	r.Helper()
-	e := &ear{localRig: r, link: link, parts: make(chan *part, 10_000)}
+	return r.newSealedEar(link, "")
+}
+
+// newSealedEar does it with a key, and wants to hear nothing else than what is sealed with that.
+func (r *localRig) newSealedEar(link, key string) *ear {
+	r.Helper()
+	e := &ear{localRig: r, link: link, sealer: newSealer(keyOf(key)), parts: make(chan *part, 10_000)}
 	session, err := r.client().connect(r.ctx)
 	if err != nil {
 		r.Fatal(err)
 	}
 	r.Cleanup(session.conn.close)
 	err = session.subscribe(r.ctx, ackTimeout, session.channel(link+"/*"), func(event string) {
-		p, err := parsePart(event)
+		p, err := e.sealer.parse(event)
 		if err == nil && p != nil {
 			e.parts <- p
+		} else if key != "" {
+			r.Errorf("heard %q: %v", event, err)
 		}
 	})
 	if err != nil {
@@ -551,14 +574,22 @@ func (e *ear) callID(n int) string { return fmt.Sprintf("%s/%d", e.link, n) }
 
 // ask sends a request on behalf of the link.
 func (e *ear) ask(n int, do any, c eventContext) {
+	e.api.publish("/live-lambda/requests", e.request(n, do, c))
+}
+
+// request is a request on behalf of the link.
+func (e *ear) request(n int, do any, c eventContext) string {
 	request := fmt.Sprintf(`{"request_id":"%s","event_payload":%s,"context":%s,"live_lambda":1}`,
 		e.callID(n), taskEvent(do), mustJSON(c))
-	e.api.publish("/live-lambda/requests", request)
+	if e.sealer != nil {
+		request = string(e.sealer.seal(e.callID(n), []byte(request), nil))
+	}
+	return request
 }
 
 // done says that request n is over.
 func (e *ear) done(n int, outcome string) {
-	p := part{Type: "done", RequestID: e.callID(n), Outcome: outcome}
+	p := part{Type: "done", RequestID: e.callID(n), Outcome: outcome, sealer: e.sealer}
 	e.api.publish("/live-lambda/requests", string(p.event()))
 }
 

@@ -46,6 +46,7 @@ const (
 	maxContentType = 8 << 10 // bytes of one that is passed on
 	maxTypeText    = 1024    // bytes of an error type
 	maxCause       = 200_000 // bytes of an X-Ray cause as it is escaped in part 0
+	maxSealedCause = 165_000 // bytes of one as it is in a part 0 that is sealed, in base64url then
 	maxDrain       = 1 << 30 // bytes of a response that is too large that are read before it is refused
 
 	// A runtime whose response breaks off may have exited, which is noticed a moment later.
@@ -570,7 +571,7 @@ func (w *worker) error(rw http.ResponseWriter, r *http.Request) {
 	if q == nil {
 		return
 	}
-	rep, err := readError(r)
+	rep, err := w.readError(r)
 	switch {
 	case errors.Is(err, errTooBig):
 		w.tooLarge(rw, q, maxPayload+1)
@@ -583,7 +584,7 @@ func (w *worker) error(rw http.ResponseWriter, r *http.Request) {
 }
 
 // readError reads the error of a function, or of a runtime that cannot start.
-func readError(r *http.Request) (*reply, error) {
+func (w *worker) readError(r *http.Request) (*reply, error) {
 	var body bytes.Buffer
 	_, err := io.Copy(&body, io.LimitReader(r.Body, maxPayload+1))
 	if err != nil {
@@ -596,10 +597,20 @@ func readError(r *http.Request) (*reply, error) {
 	rep := errorReply(clean(errorType), body.Bytes())
 	// A cause that is too long is left out, because it would not be JSON if it were cut.
 	cause := r.Header.Get(causeHeader)
-	if len(cause) <= maxHeaderText && escapedLen(part{XRayCause: cause}.event()) <= maxCause {
+	sealed := len(w.pool.local.opts.keys) > 0
+	if fitsIntoPart(cause, sealed) {
 		rep.xrayCause = cause
 	}
 	return rep, nil
+}
+
+// fitsIntoPart reports whether part 0 has room for a cause.
+func fitsIntoPart(cause string, sealed bool) bool {
+	event := part{XRayCause: cause}.event()
+	if sealed && len(event) > maxSealedCause {
+		return false
+	}
+	return len(cause) <= maxHeaderText && escapedLen(event) <= maxCause
 }
 
 // clean makes a runtime's error type fit for a header and for a line.
@@ -616,7 +627,7 @@ func clean(s string) string {
 // initError takes the error of a runtime that cannot start. The runtime is expected to exit.
 func (w *worker) initError(rw http.ResponseWriter, r *http.Request) {
 	l := w.pool.local
-	rep, err := readError(r)
+	rep, err := w.readError(r)
 	if err != nil {
 		refuse(rw, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request was truncated or too large")
 		return

@@ -78,6 +78,7 @@ type subscriber struct {
 	woken  chan struct{} // the inbox has something; has room for one
 
 	presence *presence // what is said of this end
+	keys     *keyring
 
 	mu      sync.Mutex       // guards the following, and what talk says that it guards
 	session *session         // nil while there is none
@@ -103,6 +104,7 @@ type talk struct {
 
 	// subscriber.mu guards the following.
 	names    []string // request IDs that it came with; the last one is the channel to answer on
+	sealer   *sealer  // of the request as it came last: what it is answered with
 	repeated bool     // the request has come again since takeRepeat
 	moved    bool     // it came with another ID
 	over     bool
@@ -118,11 +120,13 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	var name [8]byte
 	rand.Read(name[:])
 	sender := hex.EncodeToString(name[:])
+	keys := newKeyring(l.opts.keys, l.term)
 	return &subscriber{
 		api:      api,
+		keys:     keys,
 		local:    l,
 		sender:   sender,
-		presence: newPresence(api, sender, l.opts),
+		presence: newPresence(api, sender, l.opts, keys),
 		probe:    sender + "/probe",
 		ended:    make(chan struct{}, 1),
 		woken:    make(chan struct{}, 1),
@@ -164,7 +168,8 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 		return false, err
 	}
 	delivers := err == nil
-	s.local.term.note("connected to %s, waiting for invocations on %s", s.api.http.Host, s.api.requests(s.api.stage))
+	s.local.term.note("connected to %s, waiting for invocations on %s%s",
+		s.api.http.Host, s.api.requests(s.api.stage), routeText(s.api.endpoint))
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
@@ -269,8 +274,8 @@ func (s *subscriber) read(ctx context.Context) {
 
 // take reads one message.
 func (s *subscriber) take(ctx context.Context, message string) error {
-	p, err := parsePart(message)
-	if err != nil {
+	p, opened, err := s.keys.open(message, false)
+	if err != nil || !opened {
 		return err
 	}
 	if p == nil {
@@ -283,7 +288,7 @@ func (s *subscriber) take(ctx context.Context, message string) error {
 	}
 	switch p.Type {
 	case "":
-		return s.request(ctx, p.RequestID, []byte(message))
+		return s.request(ctx, p, []byte(p.text))
 	case "request":
 		return s.part(ctx, p)
 	case "done":
@@ -315,6 +320,9 @@ func (s *subscriber) part(ctx context.Context, p *part) error {
 		s.open[p.RequestID] = o
 	}
 	o.latest = time.Now()
+	if o.first != nil && o.first.sealer != p.sealer {
+		return errors.New("a request whose parts are not sealed with one key")
+	}
 	err := o.add(p)
 	if err != nil {
 		delete(s.open, p.RequestID)
@@ -328,7 +336,7 @@ func (s *subscriber) part(ctx context.Context, p *part) error {
 	if err != nil {
 		return fmt.Errorf("a request in parts: %w", err)
 	}
-	return s.request(ctx, p.RequestID, body)
+	return s.request(ctx, p, body)
 }
 
 // makeRoom forgets the open requests that have not got a part for long. If there is still no room for p, it
@@ -359,17 +367,22 @@ func (s *subscriber) makeRoom(p *part) {
 	}
 }
 
-// request takes a whole request message. name is the request ID that it came with.
-func (s *subscriber) request(ctx context.Context, name string, message []byte) error {
+// request takes a whole request message. p is the part that has made it whole.
+func (s *subscriber) request(ctx context.Context, p *part, message []byte) error {
 	m, err := parseRequest(message)
 	if err != nil {
 		return errors.New("a request with a field that is not of its type")
+	}
+	if p.sealer == nil && len(m.Context.Environment) > 0 {
+		m.Context.Environment = nil // anybody who may publish could set variables here
+		s.once("environment", "left out the environment that came with a request: it was not sealed; set "+
+			"LIVE_LAMBDA_KEY of the function and here")
 	}
 	q, err := newRequestFrom(m.Event, m.Context)
 	if err != nil {
 		return err
 	}
-	if m.RequestID != name {
+	if m.RequestID != p.RequestID {
 		return errors.New("a request whose parts name another")
 	}
 	if string(m.Version) != "1" {
@@ -379,7 +392,7 @@ func (s *subscriber) request(ctx context.Context, name string, message []byte) e
 		return nil
 	}
 	s.tellDeployed(q)
-	s.begin(ctx, name, q)
+	s.begin(ctx, p, q)
 	return nil
 }
 
@@ -517,11 +530,12 @@ func headerJSON(object json.RawMessage) json.RawMessage {
 	return asciiJSON(object)
 }
 
-// begin begins a talk about q, unless q has come before: no handler gets an invocation twice.
-func (s *subscriber) begin(ctx context.Context, name string, q *request) {
+// begin begins a talk about q, which p has made whole, unless q has come before: no handler gets an
+// invocation twice.
+func (s *subscriber) begin(ctx context.Context, p *part, q *request) {
 	// A retry of Lambda's has the same request ID and another deadline.
 	key := q.id + " " + strconv.FormatInt(q.context.DeadlineMs, 10)
-	known, full := s.recognise(key, name)
+	known, full := s.recognise(key, p)
 	if known {
 		return
 	}
@@ -535,22 +549,32 @@ func (s *subscriber) begin(ctx context.Context, name string, q *request) {
 	if latest.Before(q.deadline) {
 		q.deadline = latest
 	}
-	t := &talk{q: q, deadline: q.deadline, again: make(chan struct{}, 1), names: []string{name}}
+	t := &talk{
+		q:        q,
+		deadline: q.deadline,
+		again:    make(chan struct{}, 1),
+		names:    []string{p.RequestID},
+		sealer:   p.sealer,
+	}
 	s.mu.Lock()
 	s.known[key] = t
-	s.talks[name] = t
+	s.talks[p.RequestID] = t
 	s.mu.Unlock()
-	s.wg.Go(func() { s.talk(ctx, t, key) })
+	talk := s.talk
+	if q.context.Mirror {
+		talk = s.mirror
+	}
+	s.wg.Go(func() { talk(ctx, t, key) })
 }
 
-// recognise reports whether an invocation is known, and notes then that it has come again, with that name.
-// full says that no other can be remembered.
-func (s *subscriber) recognise(key, name string) (known, full bool) {
+// recognise reports whether an invocation is known, and notes then that it has come again, with p. full says
+// that no other can be remembered.
+func (s *subscriber) recognise(key string, p *part) (known, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.known[key]
 	if t != nil {
-		t.repeat(s, name)
+		t.repeat(s, p)
 		return true, false
 	}
 	if time.Since(s.purged) > purgeEvery {
@@ -570,14 +594,15 @@ func (s *subscriber) admit(q *request, full bool) error {
 	return s.local.admit(q)
 }
 
-// repeat notes that the request has come again, with that name. subscriber.mu is held.
-func (t *talk) repeat(s *subscriber, name string) {
+// repeat notes that the request has come again, with p. subscriber.mu is held.
+func (t *talk) repeat(s *subscriber, p *part) {
 	if t.over {
 		return
 	}
 	t.repeated = true
-	if t.names[len(t.names)-1] != name {
-		t.move(s, name)
+	t.sealer = p.sealer
+	if t.names[len(t.names)-1] != p.RequestID {
+		t.move(s, p.RequestID)
 	}
 	notify(t.again)
 }
@@ -714,19 +739,19 @@ func (s *subscriber) usable(ctx context.Context) *session {
 	}
 }
 
-// sayAccepted publishes `accepted`. If that is awaited, the connection ends if AppSync does not confirm that it has
-// taken it, and it is said again over the next one.
+// sayAccepted publishes `accepted`. If that is awaited, the connection ends if AppSync does not confirm that
+// it has taken it, and it is said again over the next one.
 func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, e effort) error {
-	name := s.name(t)
-	event := part{Type: "accepted", RequestID: name, Sender: s.sender}.event()
+	name, sealer := s.address(t)
+	event := part{Type: "accepted", RequestID: name, Sender: s.sender, sealer: sealer}.event()
 	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), e)
 }
 
-// name returns the request ID to answer with.
-func (s *subscriber) name(t *talk) string {
+// address returns the request ID to answer with, and what seals the answer.
+func (s *subscriber) address(t *talk) (name string, sealer *sealer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t.names[len(t.names)-1]
+	return t.names[len(t.names)-1], t.sealer
 }
 
 // conversation is what the goroutine of a talk knows of what it has said.

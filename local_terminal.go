@@ -61,6 +61,7 @@ type terminal struct {
 	queue       int // how many of them wait for a process
 	dropped     int // lines
 	invocations int // that are over
+	copies      int // of these, whose answers were not used
 	failures    int
 	restarts    map[string]int  // by cause
 	durations   []time.Duration // of the first maxDurations invocations
@@ -351,6 +352,7 @@ type report struct {
 	Queued    *int            `json:"queued,omitempty"`
 	Execution string          `json:"execution,omitempty"` // durable
 	Replay    bool            `json:"replay,omitempty"`    // of that execution
+	Mirror    bool            `json:"mirror,omitempty"`    // a copy, whose answer is not used
 	Event     json.RawMessage `json:"event,omitempty"`     // with --verbose, if it is not large
 	Answer    string          `json:"answer,omitempty"`    // with --verbose, its beginning
 	Summary   *summary        `json:"summary,omitempty"`
@@ -358,6 +360,7 @@ type report struct {
 
 type summary struct {
 	Invocations int     `json:"invocations"`
+	Copies      int     `json:"copies,omitempty"` // of these, whose answers were not used
 	Errors      int     `json:"errors"`
 	MedianMs    float64 `json:"median_ms"`
 	SlowestMs   float64 `json:"slowest_ms"`
@@ -370,7 +373,12 @@ type summary struct {
 
 // reportAbout begins a report about q.
 func reportAbout(q *request, what string) report {
-	return report{Type: what, Function: q.context.FunctionName, RequestID: q.id}
+	return report{
+		Type:      what,
+		Function:  q.context.FunctionName,
+		RequestID: q.id,
+		Mirror:    q.context.Mirror,
+	}
 }
 
 // milliseconds are a duration's in a report.
@@ -456,6 +464,9 @@ func (t *terminal) arrived(q *request, queue int) {
 		return
 	}
 	word := "start"
+	if q.context.Mirror {
+		word = "copy"
+	}
 	if q.queued {
 		word = "queued"
 	}
@@ -497,6 +508,9 @@ func (t *terminal) gone(q *request, queue int, failed bool) time.Duration {
 	t.running = slices.DeleteFunc(t.running, func(o *request) bool { return o == q })
 	t.queue = queue
 	t.invocations++
+	if q.context.Mirror {
+		t.copies++
+	}
 	if failed {
 		t.failures++
 	}
@@ -532,6 +546,9 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 		colour = red
 		text = durationText(took) + "  " + rep.summary(q)
 	}
+	if q.context.Mirror {
+		text += "; " + mirrorText
+	}
 	text = t.head(q, e.Outcome) + text + queuedText(queue)
 	if !t.verbose {
 		t.tell(e, colour, text)
@@ -559,6 +576,9 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 		return
 	}
 	outcome, text := overText(q.over, answered)
+	if q.context.Mirror && outcome == "timeout" {
+		text = "deadline passed; " + mirrorText
+	}
 	ms := milliseconds(took)
 	e := reportAbout(q, "end")
 	e.Outcome = outcome
@@ -623,7 +643,11 @@ func (t *terminal) restarted(cause string) {
 // summarise writes the last line.
 func (t *terminal) summarise() {
 	s, median, slowest, dropped := t.totals()
-	text := count(s.Invocations, "invocation") + ", " + count(s.Errors, "error")
+	text := count(s.Invocations, "invocation")
+	if s.Copies > 0 {
+		text += fmt.Sprintf(" (%d as copies, whose answers were not used)", s.Copies)
+	}
+	text += ", " + count(s.Errors, "error")
 	if s.Invocations > 0 {
 		text += fmt.Sprintf(", median %s, slowest %s (%s)",
 			durationText(median), durationText(slowest), short(s.Slowest))
@@ -664,6 +688,7 @@ func (t *terminal) totals() (s summary, median, slowest time.Duration, dropped i
 	}
 	s = summary{
 		Invocations: t.invocations,
+		Copies:      t.copies,
 		Errors:      t.failures,
 		MedianMs:    milliseconds(median),
 		SlowestMs:   milliseconds(t.maximum),

@@ -224,7 +224,7 @@ func indexes(from, to int) iter.Seq[int] {
 func (o *transfer) publish(
 	ctx context.Context, conn *session, t *talk, indexes iter.Seq[int],
 ) (publishes int, err error) {
-	name := o.s.name(t)
+	name, sealer := o.s.address(t)
 	parts := 0
 	events := func(yield func([]byte) bool) {
 		for i := range indexes {
@@ -233,7 +233,9 @@ func (o *transfer) publish(
 				return // the invocation is over
 			}
 			parts++
-			if !yield(o.part(name, i).encode(data)) {
+			p := o.part(name, i)
+			p.sealer = sealer
+			if !yield(p.encode(data)) {
 				return
 			}
 		}

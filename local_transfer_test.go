@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +21,19 @@ import (
 	"time"
 )
 
-// wantJoined cuts a reply into parts and joins them as an extension does.
+// longestID is as long as a request ID may be.
+var longestID = strings.Repeat("a", 50) + "/" + strings.Repeat("b", 50) + "/" + strings.Repeat("c", 50)
+
+// wantJoined cuts a reply into parts and joins them as an extension does: plain, and sealed.
 func wantJoined(t *testing.T, rep *reply, want []byte) {
+	t.Helper()
+	for _, sealer := range []*sealer{nil, newSealer(make([]byte, keySize))} {
+		wantJoinedSealed(t, rep, want, sealer)
+	}
+}
+
+// wantJoinedSealed does it with what seals the parts, if anything does.
+func wantJoinedSealed(t *testing.T, rep *reply, want []byte, sealer *sealer) {
 	t.Helper()
 	size := len(want)
 	o := newSubscriber(nil, newLocal(localOptions{}, nil)).newTransfer(rep)
@@ -32,11 +44,13 @@ func wantJoined(t *testing.T, rep *reply, want []byte) {
 		if err != nil {
 			t.Fatalf("%d bytes: part %d: %v", size, i, err)
 		}
-		event := o.part("aaaa/1", i).encode(data)
+		part := o.part(longestID, i)
+		part.sealer = sealer
+		event := part.encode(data)
 		if n := escapedLen(event); n > maxEvent {
 			t.Errorf("%d bytes: part %d is an event of %d", size, i, n)
 		}
-		p, err := parsePart(string(event))
+		p, err := sealer.parse(string(event))
 		if err != nil || p == nil {
 			t.Fatalf("%d bytes: part %d: %v", size, i, err)
 		}
@@ -109,15 +123,52 @@ func TestLocalStreamOfAnySizeThatBreaksFitsIntoParts(t *testing.T) {
 	}
 }
 
+// largestCause returns the longest text of that character that is passed on as a cause.
+func largestCause(character string, sealed bool) string {
+	n := sort.Search(maxHeaderText, func(n int) bool {
+		return !fitsIntoPart(strings.Repeat(character, n+1), sealed)
+	})
+	return strings.Repeat(character, n)
+}
+
 func TestLocalErrorWithTheLargestCauseFitsIntoParts(t *testing.T) {
 	noTemporaryFiles(t)
 	random := randomBytes(100)
-	rep := errorReply("Function.Big", random)
-	rep.xrayCause = strings.Repeat(`"`, 60_000)
-	if escapedLen(part{XRayCause: rep.xrayCause}.event()) > maxCause {
-		rep.xrayCause = rep.xrayCause[:40_000]
+	for _, character := range []string{`"`, `\`, "<", "x"} {
+		rep := errorReply(strings.Repeat("<", maxTypeText), random)
+		rep.xrayCause = largestCause(character, true)
+		wantJoinedSealed(t, rep, random, newSealer(make([]byte, keySize)))
+		rep.xrayCause = largestCause(character, false)
+		wantJoinedSealed(t, rep, random, nil)
+		if len(rep.xrayCause) < 1000 {
+			t.Errorf("of %q only %d are passed on", character, len(rep.xrayCause))
+		}
 	}
-	wantJoined(t, rep, random)
+}
+
+// Its headers are the largest ones that leave room for data, and the smallest ones that do not.
+func TestLocalResponseWithTheLargestHeadersFitsIntoParts(t *testing.T) {
+	noTemporaryFiles(t)
+	random := randomBytes(2 * partData)
+	with := func(n int) *reply {
+		return &reply{
+			kind:     "response",
+			headers:  map[string]string{"Content-Type": strings.Repeat("x", n), modeHeader: "streaming"},
+			streamed: true,
+			ended:    true,
+		}
+	}
+	s := newSubscriber(nil, newLocal(localOptions{}, nil))
+	full := sort.Search(maxContentType, func(n int) bool { return !s.newTransfer(with(n)).roomInFirst() })
+	if full == maxContentType {
+		t.Fatal("there is always room")
+	}
+	for _, n := range []int{full - 1, full, maxContentType} {
+		rep := with(n)
+		rep.data.Write(random)
+		wantJoined(t, rep, random)
+		rep.data.close()
+	}
 }
 
 func TestLocalAnswerIsRepeatedEveryTwoSecondsUntilDone(t *testing.T) {

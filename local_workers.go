@@ -772,7 +772,7 @@ func (l *local) finish(q *request, why string) {
 	l.unassign(q)
 	l.settle(q)
 	answered := q.reply != nil && q.reply.ended
-	if !answered || why != overAnswered {
+	if !answered || why != overAnswered && why != overMirrored {
 		l.term.over(q, answered, l.queueLength())
 	}
 	if q.reply != nil {

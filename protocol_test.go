@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -122,7 +123,7 @@ func encodePresence(t *testing.T, event string) []byte {
 	if err != nil {
 		t.Errorf("%s: %v", event, err)
 	}
-	return m.encode()
+	return slices.Collect(newKeyring(nil, nil).encode(m))[0]
 }
 
 // addPublish checks an event of a publish to an Event API.

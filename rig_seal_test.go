@@ -3,13 +3,37 @@
 package main
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 	"testing/synctest"
 )
 
-// testKey is a LIVE_LAMBDA_KEY.
-const testKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+// testKey and otherKey are LIVE_LAMBDA_KEYs.
+const (
+	testKey  = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+	otherKey = "__________________________________________8"
+)
+
+// keyOf is the 32 bytes of a LIVE_LAMBDA_KEY.
+func keyOf(text string) []byte {
+	key, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
+
+// keyID names a LIVE_LAMBDA_KEY.
+func keyID(text string) string { return newSealer(keyOf(text)).id }
+
+// sealersOf are new ones of these keys.
+func sealersOf(keys ...string) (sealers []*sealer) {
+	for _, key := range keys {
+		sealers = append(sealers, newSealer(keyOf(key)))
+	}
+	return sealers
+}
 
 // Small and large requests and answers, both ends sealing: nothing but probes travels plain.
 func TestSealedInvocationIsAnsweredByALocalEnd(t *testing.T) {

@@ -28,8 +28,10 @@ const (
 )
 
 var (
-	errOtherKey = errors.New("it is sealed with a key that is not set here (LIVE_LAMBDA_KEY)")
-	errChanged  = errors.New("it was changed on its way, or belongs to another request")
+	errNotSealed = errors.New("it is not sealed, and LIVE_LAMBDA_KEY is set here")
+	errOtherKey  = errors.New("it is sealed with a key that is not set here (LIVE_LAMBDA_KEY)")
+	errRecorded  = errors.New("it has come before: it was recorded, and sent again")
+	errChanged   = errors.New("it was changed on its way, or belongs to another request")
 )
 
 // sealer seals messages with one key, and opens them. If it is nil, messages are not sealed.
@@ -72,7 +74,7 @@ func (s *sealer) parse(event string) (*part, error) {
 	case err != nil || p != nil && p.Type == "probe" || !sealed && s == nil:
 		return p, err
 	case !sealed:
-		return &part{}, errors.New("it is not sealed, and LIVE_LAMBDA_KEY is set here")
+		return &part{}, errNotSealed
 	case s == nil || s.id != p.Key:
 		return p, errOtherKey
 	}
@@ -82,7 +84,7 @@ func (s *sealer) parse(event string) (*part, error) {
 	}
 	nonce := string(p.data[:nonceSize])
 	if s.nonces[nonce] { // whoever repeats a message seals it anew
-		return p, errors.New("it has come before: it was recorded, and sent again")
+		return p, errRecorded
 	}
 	if len(s.nonces) == maxNonces {
 		clear(s.nonces)
