@@ -80,16 +80,20 @@ func (a awsCLI) run(ctx context.Context, out any, stdin []byte, args ...string) 
 }
 
 // output runs one command with stdin as its standard input, and returns what it prints. Nothing else in this
-// program starts `aws`. If ctx ends, the command is interrupted, as by Ctrl-C, and soon after killed.
+// program starts `aws`, which repeats by itself what a service throttles. If ctx ends, the command is
+// interrupted, as by Ctrl-C, and soon after killed.
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html
 func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byte, error) {
 	name := commandName(args)
 	if a.profile != "" {
 		args = append(slices.Clone(args), "--profile", a.profile)
 	}
 	command := exec.CommandContext(ctx, "aws", args...)
-	command.Env = append(os.Environ(),
-		"AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1")
+	command.Env = slices.Concat(
+		[]string{"AWS_RETRY_MODE=standard", "AWS_MAX_ATTEMPTS=10"}, // unless the environment has others
+		os.Environ(),
+		[]string{"AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1"})
 	var stdout, stderr bytes.Buffer
 	command.Stdin = bytes.NewReader(stdin)
 	command.Stdout = &stdout

@@ -95,11 +95,16 @@ func (f *commandLine) addProfile() {
 	f.StringVar(&f.profile, "profile", "", "`name` of the AWS CLI's profile to use (AWS_PROFILE)")
 }
 
+// addStack adds --stack.
+func (f *commandLine) addStack() {
+	f.StringVar(
+		&f.stack, "stack", "", "`name` of a CloudFormation stack; its outputs set what is not set otherwise")
+}
+
 // addAPI adds the flags that say which AppSync API to use, and --profile.
 func (f *commandLine) addAPI() {
 	f.addProfile()
-	f.StringVar(
-		&f.stack, "stack", "", "`name` of a CloudFormation stack; its outputs set what is not set otherwise")
+	f.addStack()
 	for _, a := range apiFlags {
 		f.Func(a.name, a.usage+" ("+a.variable+")", func(value string) error {
 			f.variables[a.variable] = value
@@ -272,6 +277,15 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	}
 	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
+
+const maxBy = 100 // characters of USER@HOST
+
+// userAtHost is who runs this program, for people who share a function.
+func userAtHost() string {
+	host, _ := os.Hostname() // then there is none
+	by := cmp.Or(os.Getenv("USER"), "somebody") + "@" + cmp.Or(host, "somewhere")
+	return clip(plainText(by), maxBy)
 }
 
 func durationText(d time.Duration) string {

@@ -102,8 +102,13 @@ func (t *console) key(args []string) int {
 	if len(words) > 0 {
 		return f.wrong("there is no use for %q", words[0])
 	}
-	key := make([]byte, keySize)
-	rand.Read(key)
-	fmt.Fprintln(t.out, base64.RawURLEncoding.EncodeToString(key))
+	fmt.Fprintln(t.out, newKey())
 	return 0
+}
+
+// newKey returns a new key, as LIVE_LAMBDA_KEY has it.
+func newKey() string {
+	key := make([]byte, keySize)
+	rand.Read(key) // never fails
+	return base64.RawURLEncoding.EncodeToString(key)
 }

@@ -10,11 +10,9 @@ package main
 // through keep, which has a goroutine for each session, and sayBye.
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -25,7 +23,6 @@ const (
 	byeTimeout  = time.Second // for AppSync to take a bye, if it goes over HTTPS
 	maxPresence = 1000        // other ends that are remembered
 	maxSender   = 50          // bytes of another end's name, as of a channel's segment
-	maxBy       = 100         // bytes of USER@HOST
 )
 
 // presence is what this end and others have said of themselves.
@@ -77,13 +74,6 @@ func (o localOptions) servedFunctions() []string {
 	patterns := slices.Concat(o.functions, slices.Collect(maps.Keys(o.maps)))
 	slices.Sort(patterns)
 	return slices.Compact(patterns)
-}
-
-// userAtHost is who runs this end, for people who share a function.
-func userAtHost() string {
-	host, _ := os.Hostname() // then there is none
-	by := cmp.Or(os.Getenv("USER"), "somebody") + "@" + cmp.Or(host, "somewhere")
-	return clip(plainText(by), maxBy)
 }
 
 // keepSaying keeps saying hello over a session, until leave is called, which waits for the end of that.
