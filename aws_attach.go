@@ -3,10 +3,13 @@
 package main
 
 // aws_attach.go is the commands attach and detach. They set on functions what makes them live, and take it
-// back: this file works out the layers and variables, aws_change.go carries that out.
+// back: this file works out the layers and variables, aws_change.go carries that out. Which functions the
+// words of a command line stand for, aws_select.go knows.
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +35,20 @@ const (
 	adapterVariable = "AWS_LWA_LAMBDA_RUNTIME_API_PROXY"
 	memoryVariable  = "LIVE_LAMBDA_ATTACHED" // holds an attachment
 	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
+	modeVariable    = "LIVE_LAMBDA_MODE"
+	routeVariable   = "LIVE_LAMBDA_ROUTE"
+	untilVariable   = "LIVE_LAMBDA_UNTIL"
 	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // of the environment, or of a stack's outputs
+)
+
+// usualAccept is what attach sets LIVE_LAMBDA_ACCEPT_TIMEOUT to if nothing else does. Without any, a layer
+// that was forgotten answers every caller with an error.
+const usualAccept = "3s"
+
+// How long --for may be.
+const (
+	leastLife = time.Minute
+	mostLife  = 30 * 24 * time.Hour
 )
 
 // ---- what attach has done to a function ----
@@ -45,6 +61,8 @@ type attachment struct {
 	Before   map[string]*string `json:"before"`             // variables as they were, null if not set
 	Role     string             `json:"role,omitempty"`     // has got Policy, which it did not have
 	Policy   string             `json:"policy,omitempty"`
+	By       string             `json:"by,omitempty"` // USER@HOST of who has attached it
+	At       time.Time          `json:"at,omitzero"`  // since when By has it
 }
 
 // readAttachment returns what a function's variables remember, nil if it is not attached.
@@ -60,7 +78,35 @@ func readAttachment(variables map[string]string) (*attachment, error) {
 			"its variable %s, which attach wrote, is damaged: take the layer, the wrapper and the "+
 				"LIVE_LAMBDA variables out by hand", memoryVariable)
 	}
+	a.By = clip(plainText(a.By), maxBy)
 	return a, nil
+}
+
+// holder says who has attached the function, and since when.
+func (a *attachment) holder() string {
+	return fmt.Sprintf("%s has attached it, on %s", a.By, timeText(a.At))
+}
+
+// belongsTo tells whether a person has attached the function, or nobody knows who has. Of a machine's name
+// the first label alone counts: the others change with its network.
+func (a *attachment) belongsTo(by string) bool {
+	return a.By == "" || strings.EqualFold(person(a.By), person(by))
+}
+
+// person is USER@HOST without the domain of the host.
+func person(by string) string {
+	i := strings.LastIndexByte(by, '@')
+	host, _, _ := strings.Cut(by[i+1:], ".")
+	return by[:i+1] + host
+}
+
+// keep has the attachment go on from an earlier one of the same person.
+func (a *attachment) keep(earlier *attachment) {
+	a.remember(earlier.granted())
+	if earlier.By != "" && earlier.belongsTo(a.By) {
+		a.By = earlier.By
+		a.At = earlier.At
+	}
 }
 
 // granted is the policy that attach has put on the role, empty if it has put none there.
@@ -184,23 +230,51 @@ func (a *attachment) further() string {
 
 // ---- the commands ----
 
+const functionWords = `A FUNCTION is a name, an ARN, a shell pattern ('orders-*'), tag:KEY=VALUE or tag:KEY
+for functions that are tagged so, or stack:NAME for those of a CloudFormation stack.`
+
 const attachUsage = `usage: live-lambda attach [flags] FUNCTION ...
 
 Attaches the layer to functions: adds the layer, sets its variables and the wrapper, and keeps all
 else. Shows what it will change and asks. ` + "`live-lambda detach`" + ` undoes it exactly. Attaching
 again brings a function up to date with the flags and the newest layer. Only $LATEST changes, not
-published versions.`
+published versions. If nothing sets ` + acceptVariable + `, attach sets it to ` + usualAccept + `.
+
+` + functionWords + `
+
+It needs these permissions, the least first:
+  lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration
+  lambda:GetLayerVersion of its layers, and lambda:ListLayerVersions unless --layer names a version
+  cloudformation:DescribeStacks for --stack, cloudformation:ListStackResources for stack:NAME
+  lambda:ListFunctions for patterns, tag:GetResources for tag:KEY=VALUE
+  iam:ListAttachedRolePolicies, iam:AttachRolePolicy, iam:DetachRolePolicy and lambda:ListFunctions
+  for --attach-policy`
 
 const detachUsage = `usage: live-lambda detach [flags] FUNCTION ...
+       live-lambda detach [flags] --all
 
 Takes back what attach did to functions: layer, variables, wrapper and policy are as before. What
-others have changed since then is kept. Shows what it will change and asks.`
+others have changed since then is kept. Shows what it will change and asks. A pattern stands for
+functions that carry the layer.
+
+` + functionWords + `
+
+It needs these permissions, the least first:
+  lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration
+  lambda:GetLayerVersion of the layers that stay
+  lambda:ListFunctions for --all and patterns, tag:GetResources for tag:KEY=VALUE
+  cloudformation:ListStackResources for stack:NAME
+  iam:DetachRolePolicy and lambda:ListFunctions if attach has put a policy on the role`
 
 // attachFlags are what the flags of attach set, but for those of the AppSync API.
 type attachFlags struct {
 	layer        string            // name, or ARN with or without version; empty: the newest published
 	attachPolicy bool              // put the policy on the functions' roles
 	extra        map[string]string // variables to set on the functions, beside the API's
+	wrong        error             // what is wrong with a --set
+	mirror       bool              // developers get copies
+	seal         bool              // each function gets a key of its own
+	force        bool              // also functions that somebody else has attached
 	yes          bool
 }
 
@@ -214,17 +288,41 @@ func (o *attachFlags) add(f *commandLine) {
 	f.Func("set",
 		"set one more of the layer's variables, `NAME=VALUE` (LIVE_LAMBDA_OFFLINE=error); may be repeated",
 		o.addVariable)
+	f.Func("for",
+		"after this `time` the layer goes out by itself, as if it were not there ("+untilVariable+"): 2h",
+		o.setLife)
+	f.BoolVar(&o.mirror, "mirror", false,
+		"developers get copies of events, and the deployed code answers ("+modeVariable+")")
+	f.BoolVar(&o.seal, "seal", false,
+		"seal messages with a new key for each function ("+keyVariable+"); one that it has stays")
+	f.BoolVar(&o.force, "force", false, "also attach what somebody else has attached")
 	addYes(f, &o.yes)
 }
 
 // addYes adds the flag of commands that ask.
 func addYes(f *commandLine, yes *bool) { f.BoolVar(yes, "yes", false, "do not ask") }
 
-func (o *attachFlags) addVariable(value string) error {
-	name, value, _ := strings.Cut(value, "=")
-	if !ownVariable(name) || value == "" {
-		return fmt.Errorf(
-			"not NAME=VALUE of one of the layer's variables, %s", strings.Join(layerVariables, ", "))
+// addVariable takes a --set. What is wrong with it is kept for later, because package flag would print the
+// value, which may be a secret.
+func (o *attachFlags) addVariable(pair string) error {
+	name, value, _ := strings.Cut(pair, "=")
+	if ownVariable(name) && value != "" {
+		return o.setOwn(name, value)
+	}
+	if o.wrong == nil {
+		o.wrong = fmt.Errorf("--set is not NAME=VALUE of one of the layer's variables, %s",
+			strings.Join(layerVariables, ", "))
+		if strings.Contains(pair, "=") {
+			o.wrong = fmt.Errorf("--set %s: %w", plainText(clip(name, 100)), o.wrong)
+		}
+	}
+	return nil
+}
+
+// setOwn sets one of the layer's variables.
+func (o *attachFlags) setOwn(name, value string) error {
+	if value == "" {
+		return errors.New("it is empty")
 	}
 	if o.extra == nil {
 		o.extra = map[string]string{}
@@ -233,17 +331,29 @@ func (o *attachFlags) addVariable(value string) error {
 	return nil
 }
 
+// setLife takes a --for.
+func (o *attachFlags) setLife(value string) error {
+	life, err := time.ParseDuration(value)
+	if err != nil || life < leastLife || life > mostLife {
+		return errors.New("not a time from 1m to 720h, like 2h or 90m")
+	}
+	return o.setOwn(untilVariable, timeText(time.Now().Add(life)))
+}
+
+// timeText is how times are written down and shown: RFC 3339, in UTC, to the second.
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
 // attach is the command attach.
 func (t *console) attach(args []string) int {
 	f := t.commandLine("attach", attachUsage)
 	f.addAPI()
 	var flags attachFlags
 	flags.add(f)
-	names, status, ok := f.parse(args)
+	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	err := functionNames(names)
+	err := cmp.Or(flags.wrong, checkWords(words))
 	if err != nil {
 		return f.wrong("%v", err)
 	}
@@ -251,8 +361,7 @@ func (t *console) attach(args []string) int {
 	if err != nil {
 		return f.failed(err)
 	}
-	o := attachOptions{attachFlags: flags, policy: getenv(policyVariable)}
-	o.variables, err = functionVariables(getenv, flags.extra)
+	o, err := newAttachOptions(flags, getenv)
 	if err != nil {
 		return f.wrong("%v", err)
 	}
@@ -260,8 +369,8 @@ func (t *console) attach(args []string) int {
 		return f.wrong("--attach-policy knows no policy: give --stack, or set %s", policyVariable)
 	}
 	cli := awsCLI{profile: f.profile}
-	plan := func(ctx context.Context, c *change) error { return cli.attach(ctx, c, o) }
-	return t.changeAll(context.Background(), cli, names, flags.yes, plan, "attached")
+	names := func(ctx context.Context) ([]string, error) { return cli.pick(ctx, words, cli.functionNames) }
+	return f.change(cli, names, flags.yes, cli.attaching(o), "attached")
 }
 
 // detach is the command detach.
@@ -270,34 +379,40 @@ func (t *console) detach(args []string) int {
 	f.addProfile()
 	var yes bool
 	addYes(f, &yes)
-	names, status, ok := f.parse(args)
+	all := f.Bool("all", false, "all functions of the account and region that carry the layer")
+	words, status, ok := f.parse(args)
 	if !ok {
 		return status
 	}
-	err := functionNames(names)
-	if err != nil {
-		return f.wrong("%v", err)
-	}
 	cli := awsCLI{profile: f.profile}
-	return t.changeAll(context.Background(), cli, names, yes, detach, "detached")
+	names := cli.carrierNames
+	switch {
+	case *all && len(words) > 0:
+		return f.wrong("--all stands for all functions, so there is no use for %q", words[0])
+	case !*all:
+		if err := checkWords(words); err != nil {
+			return f.wrong("%v", err)
+		}
+		names = func(ctx context.Context) ([]string, error) { return cli.pick(ctx, words, cli.carrierNames) }
+	}
+	return f.change(cli, names, yes, detaching(userAtHost()), "detached")
 }
 
-// functionNames checks the functions of a command line: names, or ARNs, but no versions and aliases.
-// https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html
-func functionNames(names []string) error {
-	if len(names) == 0 {
-		return errors.New("name a function")
+// change is what attach and detach have in common once they know what is asked for. The rest is as of
+// changeAll.
+func (f *commandLine) change(
+	cli awsCLI, names func(context.Context) ([]string, error), yes bool, p planner, done string,
+) int {
+	ctx := context.Background()
+	all, err := names(ctx)
+	if err != nil {
+		return f.failed(err)
 	}
-	for _, name := range names {
-		parts := strings.Split(name, ":") // NAME, or arn:aws:lambda:REGION:ACCOUNT:function:NAME
-		i := slices.Index(parts, "function")
-		if strings.HasPrefix(name, "-") || len(parts[i+1:]) > 1 {
-			return fmt.Errorf(
-				"%q is not a function's name or ARN without version or alias; published versions cannot be "+
-					"changed", name)
-		}
+	if len(all) == 0 {
+		fmt.Fprintln(f.console.out, "no function carries the layer")
+		return 0
 	}
-	return nil
+	return f.console.changeAll(ctx, cli, all, yes, p, done)
 }
 
 // layerVariables are the variables that a developer may have attach set: the layer's own, which readConfig
@@ -316,12 +431,12 @@ var layerVariables = []string{
 	"LIVE_LAMBDA_FORWARD_ENV",
 	keyVariable,
 	"LIVE_LAMBDA_LOG_LEVEL",
-	"LIVE_LAMBDA_MODE",
+	modeVariable,
 	"LIVE_LAMBDA_NAMESPACE",
 	"LIVE_LAMBDA_OFFLINE",
-	"LIVE_LAMBDA_ROUTE",
+	routeVariable,
 	"LIVE_LAMBDA_STAGE",
-	"LIVE_LAMBDA_UNTIL",
+	untilVariable,
 	"LRAP_LISTENER_PORT",
 	"LRAP_RUNTIME_API_ENDPOINT",
 }
@@ -372,28 +487,63 @@ func inFunction(variables map[string]string) func(string) string {
 // attachOptions are what attach does to every function.
 type attachOptions struct {
 	attachFlags
-	variables map[string]string // to set
+	variables map[string]string // to set, the same on every function
 	policy    string            // ARN, empty if neither the environment nor a stack names it
+	by        string            // USER@HOST of who attaches
+	at        time.Time         // when, in UTC and to the second
 }
 
-// attach plans an attachment, in place of an earlier one if there is one.
-func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions) error {
+// newAttachOptions reads and checks what the flags and the API's settings come to.
+func newAttachOptions(flags attachFlags, getenv func(string) string) (attachOptions, error) {
+	o := attachOptions{
+		attachFlags: flags,
+		policy:      getenv(policyVariable),
+		by:          userAtHost(),
+		at:          time.Now().UTC().Truncate(time.Second),
+	}
+	extra := map[string]string{}
+	maps.Copy(extra, flags.extra)
+	if flags.mirror {
+		extra[modeVariable] = "mirror"
+	}
+	if flags.seal && extra[keyVariable] != "" {
+		return o, fmt.Errorf("--seal makes a key for each function, and --set names one in %s", keyVariable)
+	}
+	if flags.seal {
+		extra[keyVariable] = newKey() // some key, for the check: each function gets its own
+	}
+	variables, err := functionVariables(getenv, extra)
+	if flags.seal {
+		delete(variables, keyVariable)
+	}
+	o.variables = variables
+	return o, err
+}
+
+// attaching is the planner of attach.
+func (a awsCLI) attaching(o attachOptions) planner {
+	layers := map[string]string{} // by architecture, so that each is looked up once
+	return func(ctx context.Context, c *change) error { return a.attach(ctx, c, o, layers) }
+}
+
+// attach plans an attachment, in place of an earlier one if there is one. layers are the layer versions that
+// are known already, by architecture.
+func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions, layers map[string]string) error {
 	if err := c.before.fits(); err != nil {
 		return err
 	}
-	earlier, err := readAttachment(c.variables)
+	now, err := c.begin(o)
 	if err != nil {
 		return err
 	}
-	now := &attachment{}
-	if earlier != nil {
-		c.layers = earlier.undo(c.layers, c.variables)
-		now.remember(earlier.granted())
+	arch := c.before.arch()
+	if layers[arch] == "" {
+		layers[arch], err = a.layerFor(ctx, o.layer, arch)
+		if err != nil {
+			return err
+		}
 	}
-	now.Layer, err = a.layerFor(ctx, o.layer, c.before.arch())
-	if err != nil {
-		return err
-	}
+	now.Layer = layers[arch]
 	if o.attachPolicy {
 		want := rolePolicy{role: c.before.roleName(), policy: o.policy}
 		if err := a.grant(ctx, c, now, want); err != nil {
@@ -402,13 +552,69 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions) error {
 	}
 	c.layers = now.do(c.layers, c.variables, c.toSet(o))
 	c.remark(o)
-	return c.withinLimits()
+	return cmp.Or(c.valid(), c.withinLimits())
+}
+
+// begin returns the attachment that is to be. It takes an earlier one back, and goes on from that.
+func (c *change) begin(o attachOptions) (*attachment, error) {
+	now := &attachment{By: o.by, At: o.at}
+	earlier, err := readAttachment(c.variables)
+	if err != nil || earlier == nil {
+		return now, err
+	}
+	if err := c.takeOver(earlier, o); err != nil {
+		return nil, err
+	}
+	c.layers = earlier.undo(c.layers, c.variables)
+	now.keep(earlier)
+	return now, nil
+}
+
+// takeOver refuses a function that somebody else has attached, unless that is over or taking it over was
+// asked for.
+func (c *change) takeOver(earlier *attachment, o attachOptions) error {
+	until, limited := c.until()
+	if earlier.belongsTo(o.by) || limited && until.Before(o.at) {
+		return nil
+	}
+	if o.force {
+		c.note("%s: it is taken over", earlier.holder())
+		return nil
+	}
+	end := ""
+	if limited {
+		end = ", until " + timeText(until)
+	}
+	return fmt.Errorf("%s%s: ask them, or take it over with --force", earlier.holder(), end)
+}
+
+// until is the time that the function's variables name for the layer to go out, if they do.
+func (c *change) until() (time.Time, bool) {
+	until, err := time.Parse(time.RFC3339, c.variables[untilVariable])
+	return until, err == nil
+}
+
+// valid says what the layer would find wrong with the variables as they are to be.
+func (c *change) valid() error {
+	after := c.before
+	after.Environment.Variables = c.variables
+	_, problems := readConfig(after.getenv)
+	if len(problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("its variables would not do: %w; change that one, or --set it", configError(problems))
 }
 
 // toSet returns the variables that make the function live. The further wrapper is among them even if there is
 // none: it is not set then, but what its variable holds is remembered.
 func (c *change) toSet(o attachOptions) map[string]string {
 	set := maps.Clone(o.variables)
+	if set[acceptVariable] == "" && c.variables[acceptVariable] == "" {
+		set[acceptVariable] = usualAccept
+	}
+	if o.seal {
+		set[keyVariable] = c.key()
+	}
 	if c.before.osOnly() {
 		return set
 	}
@@ -419,6 +625,16 @@ func (c *change) toSet(o attachOptions) map[string]string {
 		set[furtherVariable] = old
 	}
 	return set
+}
+
+// key is the key that the function has, or a new one.
+func (c *change) key() string {
+	old := c.before.Environment.Variables[keyVariable]
+	key, err := base64.RawURLEncoding.Strict().DecodeString(old)
+	if err == nil && len(key) == keySize {
+		return old
+	}
+	return newKey()
 }
 
 // withinLimits says which of Lambda's limits the function would be over.
@@ -442,7 +658,8 @@ func (c *change) withinLimits() error {
 
 // remark notes what attach cannot do by itself.
 func (c *change) remark(o attachOptions) {
-	c.remarkBootstrap()
+	c.remarkRuntime()
+	c.remarkWrapper()
 	c.remarkVersions()
 	c.remarkAdapter()
 	if strings.EqualFold(c.variables["LIVE_LAMBDA"], "off") {
@@ -459,29 +676,42 @@ func (c *change) remark(o attachOptions) {
 	}
 }
 
-// remarkBootstrap notes when an OS-only runtime starts what the layer brings.
-func (c *change) remarkBootstrap() {
+// remarkRuntime notes when a runtime may not start what the layer brings.
+func (c *change) remarkRuntime() {
 	f := c.before
-	if !f.osOnly() {
-		return
-	}
-	if strings.TrimPrefix(f.Handler, "./") == "bootstrap" {
+	switch {
+	case f.Runtime == customRuntime:
+		c.note("a customer-managed runtime starts the wrapper only if it heeds %s, as those do that are "+
+			"made from AWS's base image of a language: have it start through %s",
+			wrapperVariable, wrapperPath)
+	case !f.osOnly():
+	case strings.TrimPrefix(f.Handler, "./") == "bootstrap":
 		c.note("%s starts the package's own bootstrap: name it otherwise and make that name the handler, "+
 			"or have it start through %s", f.Runtime, wrapperPath)
-	} else {
+	default:
 		c.note("%s starts the layer's /opt/bootstrap, which runs %q, only if the package has no bootstrap "+
 			"of its own", f.Runtime, f.Handler)
 	}
 }
 
-// remarkVersions notes why $LATEST, which is all that attach changes, may not be what runs.
-func (c *change) remarkVersions() {
-	if c.before.SnapStart.ApplyOn == "PublishedVersions" {
-		c.note("SnapStart is for published versions: publish a new one for the layer to be in it")
+// remarkWrapper notes that another tool's wrapper is there.
+func (c *change) remarkWrapper() {
+	if c.variables[wrapperVariable] == wrapperPath && c.variables[furtherVariable] != "" {
+		c.note("another tool's wrapper was there and still runs, behind the layer's: whoever sets %s again "+
+			"takes the layer's out", wrapperVariable)
 	}
-	provider := string(c.before.CapacityProviderConfig)
-	if provider != "" && provider != "null" {
-		c.note("Managed Instances run published versions: publish a new one for the layer to be in it")
+}
+
+// remarkVersions notes why $LATEST, which is all that changes, may not be what runs.
+func (c *change) remarkVersions() {
+	publish := "aws lambda publish-version --function-name " + c.before.FunctionName
+	if c.before.SnapStart.ApplyOn == "PublishedVersions" {
+		c.note("SnapStart is for published versions, which stay as they are: publish a new one afterwards, "+
+			"%s", publish)
+	}
+	if c.before.managedInstances() {
+		c.note("Managed Instances run published versions, which stay as they are: publish afterwards, %s "+
+			"--publish-to LATEST_PUBLISHED", publish)
 	}
 }
 
@@ -494,8 +724,51 @@ func (c *change) remarkAdapter() {
 	}
 }
 
+// returning is the planner that takes back changes that attach has planned and that were carried out: what
+// was attached before is so again, as it was, and what was not is detached. What others have changed since is
+// kept.
+func returning(changes []*change) planner {
+	return func(_ context.Context, c *change) error {
+		i := slices.IndexFunc(changes, func(done *change) bool { return done.name == c.name })
+		if i < 0 {
+			return nil
+		}
+		return c.returnTo(changes[i].before)
+	}
+}
+
+// returnTo plans the way back to an earlier configuration.
+func (c *change) returnTo(before functionConfig) error {
+	now, err := readAttachment(c.variables)
+	if err != nil || now == nil {
+		return err // somebody else has detached it
+	}
+	earlier, err := readAttachment(before.Environment.Variables)
+	if err != nil {
+		return err
+	}
+	c.layers = now.undo(c.layers, c.variables)
+	granted := now.granted()
+	if earlier != nil {
+		set := map[string]string{}
+		for name := range earlier.Before {
+			set[name] = before.Environment.Variables[name]
+		}
+		c.layers = earlier.do(c.layers, c.variables, set)
+	}
+	if granted.policy != "" && (earlier == nil || earlier.granted() != granted) {
+		c.revoke = &granted
+	}
+	return nil
+}
+
+// detaching is the planner of detach. by is USER@HOST of who detaches.
+func detaching(by string) planner {
+	return func(_ context.Context, c *change) error { return c.detach(by) }
+}
+
 // detach plans the undoing of an attachment.
-func detach(_ context.Context, c *change) error {
+func (c *change) detach(by string) error {
 	if err := c.before.readable(); err != nil {
 		return err
 	}
@@ -504,7 +777,7 @@ func detach(_ context.Context, c *change) error {
 		return err
 	}
 	if a == nil {
-		if c.variables[wrapperVariable] == wrapperPath {
+		if c.before.carries() {
 			c.note("it was not attached by `live-lambda attach`: take the layer out where it was put in")
 		}
 		return nil
@@ -514,5 +787,9 @@ func detach(_ context.Context, c *change) error {
 	if granted.policy != "" {
 		c.revoke = &granted
 	}
+	if !a.belongsTo(by) {
+		c.note("%s", a.holder())
+	}
+	c.remarkVersions()
 	return nil
 }

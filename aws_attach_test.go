@@ -122,6 +122,7 @@ func (f *fakeAWS) wantVariables(name, kind string) {
 		"LIVE_LAMBDA_APPSYNC_REGION":        "eu-west-1",
 		"LIVE_LAMBDA_STAGE":                 "alice",
 		"LIVE_LAMBDA_OFFLINE":               "error",
+		acceptVariable:                      "3s",
 		memoryVariable:                      variables[memoryVariable],
 	})
 	osOnly := strings.HasPrefix(fmt.Sprint(functionKinds[kind]["Runtime"]), "provided")
@@ -170,6 +171,7 @@ func TestAttachShowsAndAsks(t *testing.T) {
 	const shown = `orders (nodejs22.x, arm64)
   + layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2
   ~ AWS_LAMBDA_EXEC_WRAPPER="/opt/live-lambda-runtime-wrapper.sh"
+  + LIVE_LAMBDA_ACCEPT_TIMEOUT="3s"
   + LIVE_LAMBDA_APPSYNC_API_KEY (not shown)
   + LIVE_LAMBDA_APPSYNC_HTTP_HOST="label.appsync-api.eu-west-1.amazonaws.com"
   + LIVE_LAMBDA_APPSYNC_REALTIME_HOST="label.appsync-realtime-api.eu-west-1.amazonaws.com"
@@ -177,12 +179,12 @@ func TestAttachShowsAndAsks(t *testing.T) {
   + LIVE_LAMBDA_ATTACHED (what detach restores)
   + LIVE_LAMBDA_EXEC_WRAPPER (the wrapper that was there)
   + LIVE_LAMBDA_STAGE="alice"
-  note: while no ` + "`live-lambda local`" +
-		` is there, callers wait and then get an error; with --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s the deployed code answers
+  note: another tool's wrapper was there and still runs, behind the layer's: whoever sets AWS_LAMBDA_EXEC_WRAPPER again takes the layer's out
 `
 	const detached = `orders (nodejs22.x, arm64)
   - layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2
   ~ AWS_LAMBDA_EXEC_WRAPPER (as it was)
+  - LIVE_LAMBDA_ACCEPT_TIMEOUT
   - LIVE_LAMBDA_APPSYNC_API_KEY
   - LIVE_LAMBDA_APPSYNC_HTTP_HOST
   - LIVE_LAMBDA_APPSYNC_REALTIME_HOST
@@ -236,14 +238,101 @@ func TestAttachShowsAndAsks(t *testing.T) {
 func interruptEachCall(t *testing.T, atLeast int, try func(call int, done bool) bool) {
 	t.Helper()
 	for _, done := range []bool{false, true} {
-		call := 1
-		for try(call, done) {
-			call++
-		}
-		if call-1 < atLeast {
-			t.Errorf("the command took %d calls, want %d at least", call-1, atLeast)
-		}
+		interruptCalls(t, atLeast, func(call int) bool { return try(call, done) })
 	}
+}
+
+// interruptCalls is interruptEachCall for calls that are carried out, or for such that are not.
+func interruptCalls(t *testing.T, atLeast int, try func(call int) bool) {
+	t.Helper()
+	call := 1
+	for try(call) {
+		call++
+	}
+	if call-1 < atLeast {
+		t.Errorf("the command took %d calls, want %d at least", call-1, atLeast)
+	}
+}
+
+// state is a copy of what attach and detach can change.
+type state struct {
+	functions map[string]fakeFunction
+	roles     map[string][]string
+}
+
+func (f *fakeAWS) save() state {
+	s := state{functions: map[string]fakeFunction{}, roles: map[string][]string{}}
+	for name, fn := range f.functions {
+		s.functions[name] = *fn
+	}
+	for name, policies := range f.roles {
+		s.roles[name] = slices.Clone(policies)
+	}
+	return s
+}
+
+func (f *fakeAWS) restore(s state) {
+	f.functions = map[string]*fakeFunction{}
+	for name, fn := range s.functions {
+		f.functions[name] = &fn
+	}
+	f.roles = map[string][]string{}
+	for name, policies := range s.roles {
+		f.roles[name] = slices.Clone(policies)
+	}
+}
+
+// The functions have one role, and the policy is on it as long as one of them needs it.
+func TestDetachUndoesAnInterruptedDetachOfAll(t *testing.T) {
+	f := newFakeAWS(t)
+	f.function("bills", functionKinds["with everything"])
+	f.function("orders", functionKinds["with both wrappers"])
+	before := f.snapshot()
+	f.attachWithPolicy("bills", "orders")
+	attached := f.save()
+	interruptCalls(t, 10, func(call int) bool {
+		f.restore(attached)
+		f.die(len(f.calls)+call, true)
+		f.run("detach", "--all", "--yes")
+		if !f.dead {
+			return false
+		}
+		f.revive()
+		r := f.run("detach", "--all", "--yes")
+		if r.status != 0 {
+			t.Errorf("call %d: detach: %+v", call, r)
+		}
+		f.want(before)
+		return true
+	})
+}
+
+// The second attach moves the policy to another role, and gives the function a key and an end.
+func TestDetachUndoesAnInterruptedSecondAttach(t *testing.T) {
+	f := newFakeAWS(t)
+	f.roles["new"] = nil
+	f.function("orders", functionKinds["with variables of ours"])
+	f.attachWithPolicy("orders")
+	f.functions["orders"].config = bytes.ReplaceAll(
+		f.functions["orders"].config, []byte("role/service/orders-role"), []byte("role/new"))
+	attached := f.save()
+	f.detached("orders")
+	before := f.snapshot()
+	interruptCalls(t, 8, func(call int) bool {
+		f.restore(attached)
+		f.die(len(f.calls)+call, true)
+		f.run("attach", "orders", "--stack", "dev", "--yes", "--attach-policy", "--seal", "--for", "2h")
+		if !f.dead {
+			return false
+		}
+		f.revive()
+		r := f.run("detach", "orders", "--yes")
+		if r.status != 0 {
+			t.Errorf("call %d: detach: %+v", call, r)
+		}
+		f.want(before)
+		return true
+	})
 }
 
 func TestDetachUndoesAnInterruptedAttach(t *testing.T) {
@@ -521,6 +610,9 @@ func testRefusals(t *testing.T, tests []attachRefusal) {
 	}
 }
 
+const toolkitAtWork = "AWS Toolkit's remote debugging is at work on it, and sets layers and variables back " +
+	"when it ends: end it first"
+
 func TestAttachRefusesFunctionsThatCannotRunTheLayer(t *testing.T) {
 	testRefusals(t, []attachRefusal{
 		{
@@ -541,6 +633,10 @@ func TestAttachRefusesFunctionsThatCannotRunTheLayer(t *testing.T) {
 			want: "its architecture riscv64 is neither x86_64 nor arm64, " +
 				"and the layer has binaries for these only",
 		},
+		{name: "AWS Toolkit's layer", want: toolkitAtWork, kind: map[string]any{"Layers": []any{
+			map[string]any{"Arn": "arn:aws:lambda:eu-west-1:166855510987:layer:LDKLayerArm64:6"}}}},
+		{name: "AWS Toolkit's variables", want: toolkitAtWork, kind: withVariables(map[string]any{
+			wrapperVariable: "/opt/bin/ldk_wrapper", "AWS_LDK_DESTINATION_TOKEN": secretValue})},
 	})
 }
 
@@ -572,6 +668,7 @@ func TestAttachRefusesLayersThatAreNotThere(t *testing.T) {
 }
 
 func TestAttachRefusesWhatIsOverLambdasLimits(t *testing.T) {
+	t.Setenv("USER", "ann") // as newFakeAWS does
 	testRefusals(t, []attachRefusal{
 		{
 			name: "five layers",
@@ -588,8 +685,8 @@ func TestAttachRefusesWhatIsOverLambdasLimits(t *testing.T) {
 				"Environment": map[string]any{
 					"Variables": map[string]any{"BIG": strings.Repeat("b", 3700)}},
 			},
-			want: "its variables would take 4230 bytes, and Lambda allows no more than 4096: shorten some " +
-				"by 134",
+			want: fmt.Sprintf("its variables would take %d bytes, and Lambda allows no more than 4096: "+
+				"shorten some by %d", 4328+len(userAtHost()), 232+len(userAtHost())),
 		},
 	})
 }
@@ -652,7 +749,7 @@ func testNotes(t *testing.T, tests []noteCase) {
 }
 
 // withoutNotes are flags with which attach notes nothing of a usual function.
-const withoutNotes = "--attach-policy --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s"
+const withoutNotes = "--attach-policy"
 
 func TestAttachNotesThatCallersWaitAndPolicyIsNeeded(t *testing.T) {
 	const wait = "while no `live-lambda local` is there, callers wait and then get an error; with --set " +
@@ -660,7 +757,7 @@ func TestAttachNotesThatCallersWaitAndPolicyIsNeeded(t *testing.T) {
 	const hint = "its role needs the stack's policy, unless it has it: --attach-policy, or aws iam " +
 		"attach-role-policy --role-name orders-role --policy-arn " + stackPolicy
 	testNotes(t, []noteCase{
-		{name: "usual", kind: map[string]any{}, args: "", want: []string{wait, hint}},
+		{name: "usual", kind: map[string]any{}, args: "", want: []string{hint}},
 		{
 			name: "no wait",
 			kind: map[string]any{},
@@ -670,7 +767,7 @@ func TestAttachNotesThatCallersWaitAndPolicyIsNeeded(t *testing.T) {
 		{
 			name: "API key",
 			kind: map[string]any{},
-			args: "--api-key da2-x --set LIVE_LAMBDA_ACCEPT_TIMEOUT=3s",
+			args: "--api-key da2-x",
 			want: nil,
 		},
 		{name: "policy", kind: map[string]any{}, args: withoutNotes, want: nil},
@@ -696,6 +793,40 @@ func TestAttachNotesWhatAnOSOnlyRuntimeStarts(t *testing.T) {
 	})
 }
 
+func TestAttachNotesWhatACustomerManagedRuntimeStarts(t *testing.T) {
+	testNotes(t, []noteCase{{
+		name: "customer-managed",
+		kind: map[string]any{"Runtime": "custom"},
+		args: withoutNotes,
+		want: []string{"a customer-managed runtime starts the wrapper only if it heeds " +
+			"AWS_LAMBDA_EXEC_WRAPPER, as those do that are made from AWS's base image of a language: have " +
+			"it start through /opt/live-lambda-runtime-wrapper.sh"},
+	}})
+}
+
+func TestAttachNotesAnotherToolsWrapper(t *testing.T) {
+	testNotes(t, []noteCase{{
+		name: "wrapper",
+		kind: withVariables(map[string]any{wrapperVariable: "/opt/otel-handler"}),
+		args: withoutNotes,
+		want: []string{"another tool's wrapper was there and still runs, behind the layer's: whoever sets " +
+			"AWS_LAMBDA_EXEC_WRAPPER again takes the layer's out"},
+	}})
+}
+
+// Those have the layer until a new one is published.
+func TestDetachNotesThatAPublishedVersionRuns(t *testing.T) {
+	f := newFakeAWS(t)
+	f.function("orders", functionKinds["SnapStart"])
+	f.attached("")
+	r := f.run("detach", "orders", "--yes")
+	const want = "  note: SnapStart is for published versions, which stay as they are: publish a new one " +
+		"afterwards, aws lambda publish-version --function-name orders\n"
+	if r.status != 0 || !strings.Contains(r.out, want) {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestAttachNotesThatAPublishedVersionRuns(t *testing.T) {
 	testNotes(t, []noteCase{
 		{
@@ -703,7 +834,8 @@ func TestAttachNotesThatAPublishedVersionRuns(t *testing.T) {
 			kind: functionKinds["SnapStart"],
 			args: withoutNotes,
 			want: []string{
-				"SnapStart is for published versions: publish a new one for the layer to be in it"},
+				"SnapStart is for published versions, which stay as they are: publish a new one " +
+					"afterwards, aws lambda publish-version --function-name orders"},
 		},
 		{
 			name: "Managed Instances",
@@ -712,8 +844,9 @@ func TestAttachNotesThatAPublishedVersionRuns(t *testing.T) {
 					"LambdaManagedInstancesCapacityProviderConfig": map[string]any{}},
 			},
 			args: withoutNotes,
-			want: []string{"Managed Instances run published versions: " +
-				"publish a new one for the layer to be in it"},
+			want: []string{"Managed Instances run published versions, which stay as they are: publish " +
+				"afterwards, aws lambda publish-version --function-name orders --publish-to " +
+				"LATEST_PUBLISHED"},
 		},
 	})
 }
@@ -772,7 +905,8 @@ func TestFunctionThatFailsDoesNotStopTheOthers(t *testing.T) {
 	names := []string{"a", "gone", "b", "c", "a"}
 	r := f.run("attach", append(names, "--stack", "dev", "--yes")...)
 	const failed = "gone: aws lambda get-function-configuration: ResourceNotFoundException: Function not " +
-		"found: arn:aws:lambda:eu-west-1:123456789012:function:gone\n" +
+		"found: arn:aws:lambda:eu-west-1:123456789012:function:gone; check the name, and the AWS CLI's " +
+		"region and profile; a Web Function takes no layer\n" +
 		"b: it is a container image, and images take no layers: copy the layer's files into the image, as " +
 		"docs/DEPLOY.md shows under Container images\n"
 	if r.status != 1 || r.err != failed || !strings.HasSuffix(r.out, "a: attached\nc: attached\n") {
@@ -789,7 +923,9 @@ func TestFunctionThatFailsDoesNotStopTheOthers(t *testing.T) {
 
 // The list of attach and what the extension reads are written down apart.
 func TestAttachSetsWhatTheExtensionReads(t *testing.T) {
-	read := map[string]bool{adapterVariable: true} // which Lambda Web Adapter reads
+	read := map[string]bool{
+		adapterVariable: true, // which Lambda Web Adapter reads
+	}
 	readConfig(func(name string) string {
 		if strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_") {
 			read[name] = true

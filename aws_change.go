@@ -68,9 +68,8 @@ func (a awsCLI) plan(ctx context.Context, name string, p planner) (*change, erro
 	return c, p(ctx, c)
 }
 
-// changeAll plans, shows, asks and carries out what is to become of several functions. One that fails does
-// not keep the others from being done. It returns the exit status. done is what is said of a function that is
-// done.
+// changeAll plans, shows, asks and carries out what is to become of several functions. It returns the exit
+// status. done is what is said of a function that is done.
 func (t *console) changeAll(
 	ctx context.Context, a awsCLI, names []string, yes bool, p planner, done string,
 ) int {
@@ -81,6 +80,14 @@ func (t *console) changeAll(
 	if !yes && !t.confirm(len(changes)) {
 		return 1
 	}
+	return max(status, t.carryOutAll(ctx, a, changes, p, done))
+}
+
+// carryOutAll carries out what planAll has planned with the same planner. One that fails does not keep the
+// others from being done. The status is 1 if one has failed, else 0.
+func (t *console) carryOutAll(
+	ctx context.Context, a awsCLI, changes []*change, p planner, done string,
+) (status int) {
 	for _, c := range changes {
 		if err := a.carryOut(ctx, c, p); err != nil {
 			fmt.Fprintf(t.err, "%s: %v\n", c.name, err)
@@ -123,7 +130,7 @@ func (t *console) show(c *change, diff []string) {
 	if len(diff) == 0 {
 		fmt.Fprintf(t.out, "%s: nothing to change\n", c.name)
 	} else {
-		fmt.Fprintf(t.out, "%s (%s, %s)\n", c.name, c.before.Runtime, c.before.arch())
+		fmt.Fprintf(t.out, "%s (%s)\n", c.name, c.before.kind())
 	}
 	for _, line := range diff {
 		fmt.Fprintln(t.out, "  "+plainText(line))

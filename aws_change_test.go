@@ -4,7 +4,13 @@ package main
 
 // aws_change_test.go tests how attach gets on with other updates of the same function.
 
-import "testing"
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
 
 // attachDev is a command line that attaches the function orders, configured by the stack dev.
 var attachDev = []string{"orders", "--stack", "dev", "--yes"}
@@ -89,5 +95,86 @@ func TestAttachSaysWhyTheUpdateFailed(t *testing.T) {
 	r := f.run("attach", attachDev...)
 	if r.status != 1 || r.err != "orders: updated, and then the update failed: The layer is gone\n" {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// attachFor attaches functions as a command would that takes it back later, and returns what it has done.
+func (f *fakeAWS) attachFor(t *console, names []string, settings map[string]string) []*change {
+	f.t.Helper()
+	cli := awsCLI{profile: ""}
+	host := map[string]string{hostVariable: "label.appsync-api.eu-west-1.amazonaws.com"}
+	o, err := newAttachOptions(
+		attachFlags{extra: settings, attachPolicy: true}, func(name string) string { return host[name] })
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	o.policy = stackPolicy
+	f.turn()
+	changes, status := t.planAll(f.t.Context(), cli, names, cli.attaching(o))
+	if status == 0 {
+		status = t.carryOutAll(f.t.Context(), cli, changes, cli.attaching(o), "attached")
+	}
+	f.turn()
+	if status != 0 {
+		f.t.Fatalf("attach %v: %v", names, t.err)
+	}
+	return changes
+}
+
+// A command attaches what it needs, changes that while it runs, and at its end leads back to what it has
+// found: one function was attached already, the other was not.
+func TestReturningLeadsBackToWhatWasThere(t *testing.T) {
+	f := newFakeAWS(t)
+	f.function("bills", functionKinds["with both wrappers"])
+	f.function("orders", functionKinds["with everything"])
+	f.attached("--stage ann --for 2h --seal --set LIVE_LAMBDA_OFFLINE=error")
+	f.backdate("orders", since)
+	before := f.snapshot()
+	var said bytes.Buffer
+	console := &console{in: strings.NewReader(""), out: &said, err: &said}
+	names := []string{"bills", "orders"}
+	changes := f.attachFor(
+		console, names, map[string]string{untilVariable: timeText(time.Now().Add(time.Hour))})
+	f.attachFor(console, names, map[string]string{untilVariable: timeText(time.Now().Add(2 * time.Hour))})
+	if f.variablesOf("bills")[memoryVariable] == nil || f.variablesOf("orders")["LIVE_LAMBDA_STAGE"] != nil ||
+		!strings.Contains(f.snapshot(), stackPolicy) {
+		t.Fatalf("attached: got %s", f.snapshot())
+	}
+	back := func(ctx context.Context) int {
+		plans, status := console.planAll(ctx, awsCLI{}, names, returning(changes))
+		return max(status, console.carryOutAll(ctx, awsCLI{}, plans, returning(changes), "as before"))
+	}
+	for range 2 { // the second time there is nothing to do
+		f.turn()
+		status := back(t.Context())
+		f.turn()
+		if status != 0 {
+			t.Errorf("got status %d and %s", status, said.String())
+		}
+		f.want(before)
+	}
+	if strings.Contains(said.String(), secretValue) {
+		t.Errorf("a secret is shown: %s", said.String())
+	}
+}
+
+func TestReturningKeepsWhatOthersHaveChanged(t *testing.T) {
+	f := withOrders(t)
+	f.attached("--stage ann")
+	var said bytes.Buffer
+	console := &console{in: strings.NewReader(""), out: &said, err: &said}
+	changes := f.attachFor(console, []string{"orders"}, nil)
+	variables := f.variablesOf("orders")
+	variables["THEIRS"] = "kept"
+	f.configure(
+		"orders", append(f.layersOf("orders"), "arn:aws:lambda:eu-west-1:123456789012:layer:own:3"),
+		variables)
+	f.turn()
+	plans, _ := console.planAll(t.Context(), awsCLI{}, []string{"orders"}, returning(changes))
+	console.carryOutAll(t.Context(), awsCLI{}, plans, returning(changes), "as before")
+	f.turn()
+	v := f.variablesOf("orders")
+	if v["THEIRS"] != "kept" || v["LIVE_LAMBDA_STAGE"] != "ann" || len(f.layersOf("orders")) != 2 {
+		t.Errorf("got %v, %v and %s", v, f.layersOf("orders"), said.String())
 	}
 }

@@ -45,7 +45,12 @@ Tries the AppSync API from this machine and says of each step whether it works, 
 configuration, names, proxy, TLS, clock, credentials, connect, subscribe, publish, and the way there
 and back of small and large messages. Of a FUNCTION it says besides whether it can be invoked, has the
 layer and this API, and whether its deployed code has started, by the last hour of its log. Exit status
-0 only if all is well.`
+0 only if all is well.
+
+It needs these permissions, the least first:
+  of the API, those that local has: the developers' policy of live-lambda template
+  cloudformation:DescribeStacks for --stack
+  lambda:GetFunctionConfiguration and logs:FilterLogEvents for a FUNCTION`
 
 // doctor is the command doctor.
 func (t *console) doctor(args []string) int {

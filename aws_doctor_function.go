@@ -42,9 +42,6 @@ func (d *doctor) checkFunction(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	f, err := d.cli.configuration(ctx, d.function)
-	if hasCode(err, "ResourceNotFoundException") {
-		return "", fmt.Errorf("%w; check the name, and the AWS CLI's region and profile", err)
-	}
 	if err != nil {
 		return "", err
 	}

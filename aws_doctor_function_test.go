@@ -129,7 +129,7 @@ func TestDoctorSaysWhyAFunctionCannotBeInvoked(t *testing.T) {
 			want: "FAIL  function         aws lambda get-function-configuration: " +
 				"ResourceNotFoundException: Function not found: " +
 				"arn:aws:lambda:eu-west-1:123456789012:function:orders; check the name, and the AWS CLI's " +
-				"region and profile\n" +
+				"region and profile; a Web Function takes no layer\n" +
 				notTried("function", "layer", "function's API", "start"),
 		},
 		{

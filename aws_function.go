@@ -54,6 +54,16 @@ func (f *functionConfig) arch() string {
 // osOnly reports whether the function brings its own runtime.
 func (f *functionConfig) osOnly() bool { return strings.HasPrefix(f.Runtime, "provided") }
 
+// customRuntime is the Runtime of a function on a customer-managed one.
+// https://docs.aws.amazon.com/lambda/latest/dg/cmr-using.html
+const customRuntime = "custom"
+
+// managedInstances reports whether the function runs on Lambda Managed Instances.
+func (f *functionConfig) managedInstances() bool {
+	provider := string(f.CapacityProviderConfig)
+	return provider != "" && provider != "null"
+}
+
 // roleName is the end of the role's ARN, arn:aws:iam::ACCOUNT:role/PATH/NAME.
 func (f *functionConfig) roleName() string { return f.Role[strings.LastIndexByte(f.Role, '/')+1:] }
 
@@ -116,8 +126,20 @@ func (f *functionConfig) fits() error {
 		return fmt.Errorf(
 			"its architecture %s is neither x86_64 nor arm64, and the layer has binaries for these only",
 			f.arch())
+	case f.remotelyDebugged():
+		return errors.New("AWS Toolkit's remote debugging is at work on it, and sets layers and variables " +
+			"back when it ends: end it first")
 	}
 	return f.readable()
+}
+
+// remotelyDebugged reports whether AWS Toolkit debugs the function at present. It sets the exec wrapper too,
+// and a variable for its tunnel.
+// https://github.com/aws/aws-toolkit-vscode/tree/master/packages/core/src/lambda/remoteDebugging
+func (f *functionConfig) remotelyDebugged() bool {
+	isDebugger := func(arn string) bool { return strings.Contains(arn, ":layer:LDKLayer") }
+	_, tunnel := f.Environment.Variables["AWS_LDK_DESTINATION_TOKEN"]
+	return tunnel || slices.ContainsFunc(f.layers(), isDebugger)
 }
 
 // maxUpdates is how many updates by others are waited for before this program gives up.
@@ -149,6 +171,10 @@ func (a awsCLI) function(ctx context.Context, name string) (functionConfig, erro
 func (a awsCLI) configuration(ctx context.Context, name string) (functionConfig, error) {
 	var f functionConfig
 	err := a.run(ctx, &f, nil, "lambda", "get-function-configuration", "--function-name", name)
+	if hasCode(err, "ResourceNotFoundException") {
+		err = fmt.Errorf(
+			"%w; check the name, and the AWS CLI's region and profile; a Web Function takes no layer", err)
+	}
 	return f, err
 }
 

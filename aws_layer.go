@@ -40,7 +40,8 @@ const publishLayerUsage = `usage: live-lambda publish-layer [flags] ARCHITECTURE
 Publishes the layer for an architecture, x86_64 or arm64, as a new version, and prints its ARN. attach
 takes the newest version by itself. The zip is the one beside this program, else the one in dist, there
 or here, where ./build.sh puts it. Its hash must be one that this program knows: of a release that of
-its own zips, else one that the ` + sumsFile + ` beside the zip names.`
+its own zips, else one that the ` + sumsFile + ` beside the zip names. It needs the permission
+lambda:PublishLayerVersion.`
 
 // publishFlags are what the flags of publish-layer set.
 type publishFlags struct {

@@ -109,21 +109,36 @@ func anyRemembers(others []sharer) bool {
 
 // sharing returns the attached functions of the region that have a policy's role, but for one.
 func (a awsCLI) sharing(ctx context.Context, p rolePolicy, except string) ([]sharer, error) {
-	const memory = "Environment.Variables." + memoryVariable
-	const query = "Functions[?" + memory + "].[FunctionName, Role, " + memory + "]"
-	var functions [][3]string
-	if err := a.run(ctx, &functions, nil, "lambda", "list-functions", "--query", query); err != nil {
+	carriers, err := a.carriers(ctx)
+	if err != nil {
 		return nil, err
 	}
 	var others []sharer
-	for _, row := range functions {
-		f := functionConfig{FunctionName: row[0], Role: row[1]}
+	for _, f := range carriers {
 		if f.FunctionName == except || f.roleName() != p.role {
 			continue
 		}
-		attached, err := readAttachment(map[string]string{memoryVariable: row[2]})
+		attached, err := readAttachment(f.Environment.Variables)
+		if attached == nil && err == nil {
+			continue // by other means than attach
+		}
 		remembers := err == nil && attached.granted() == p
 		others = append(others, sharer{name: f.FunctionName, remembers: remembers})
 	}
 	return others, nil
+}
+
+// rolesWith returns the names of the roles that a policy is on, nil if they are not known.
+func (a awsCLI) rolesWith(ctx context.Context, policy string) ([]string, error) {
+	var list struct{ PolicyRoles []struct{ RoleName string } }
+	err := a.run(ctx, &list, nil, "iam", "list-entities-for-policy", "--policy-arn", policy,
+		"--entity-filter", "Role")
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, role := range list.PolicyRoles {
+		names = append(names, role.RoleName)
+	}
+	return names, nil
 }

@@ -7,6 +7,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,7 +36,10 @@ type fakeAWS struct {
 	layers    map[string][][]string // architectures of each version, by name
 	roles     map[string][]string   // policies, by name
 	stacks    map[string][]fakeOutput
-	logs      map[string][]fakeLogEvent // by group, the oldest first
+	resources map[string][]fakeResource    // of stacks
+	tags      map[string]map[string]string // by function
+	hashes    map[string][sha256.Size]byte // of layer versions' zips, by ARN
+	logs      map[string][]fakeLogEvent    // by group, the oldest first
 	calls     []fakeCall
 	waited    string // what has been waited for
 
@@ -59,6 +64,9 @@ type fakeFunction struct {
 }
 
 type fakeOutput struct{ OutputKey, OutputValue string }
+
+// fakeResource is one of a stack.
+type fakeResource struct{ ResourceType, PhysicalResourceId, ResourceStatus string }
 
 type fakeLogEvent struct {
 	LogStreamName string `json:"logStreamName"`
@@ -105,9 +113,13 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 				{OutputKey: "LiveLambdaFunctionPolicyArn", OutputValue: stackPolicy},
 			},
 		},
-		logs:  map[string][]fakeLogEvent{},
-		hooks: map[string]func(){},
+		resources: map[string][]fakeResource{},
+		tags:      map[string]map[string]string{},
+		hashes:    map[string][sha256.Size]byte{},
+		logs:      map[string][]fakeLogEvent{},
+		hooks:     map[string]func(){},
 	}
+	t.Setenv("USER", "ann")
 	for _, a := range apiFlags {
 		t.Setenv(a.variable, "")
 	}
@@ -409,6 +421,15 @@ var fakeCommands = map[string]fakeCommand{
 	"iam detach-role-policy": {
 		operation: "DetachRolePolicy", options: []string{"--role-name", "--policy-arn"},
 		run: (*fakeAWS).detachRolePolicy},
+	"iam list-entities-for-policy": {
+		operation: "ListEntitiesForPolicy", options: []string{"--policy-arn", "--entity-filter"},
+		run: (*fakeAWS).listPolicyRoles},
+	"resourcegroupstaggingapi get-resources": {
+		operation: "GetResources", options: []string{"--resource-type-filters", "--tag-filters"},
+		run: (*fakeAWS).getResources},
+	"cloudformation list-stack-resources": {
+		operation: "ListStackResources", options: []string{"--stack-name"},
+		run: (*fakeAWS).listStackResources},
 	"cloudformation describe-stacks": {
 		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).describeStacks},
 	"logs filter-log-events": {operation: "FilterLogEvents",
@@ -524,19 +545,29 @@ func (f *fakeAWS) waitActive(o fakeOptions, _ string) fakeAnswer {
 	return fakeAnswer{}
 }
 
+// listFunctions knows two queries: for all names, and for the functions that carry the layer.
 func (f *fakeAWS) listFunctions(o fakeOptions, _ string) fakeAnswer {
-	if o["--query"] != "Functions[?Environment.Variables.LIVE_LAMBDA_ATTACHED].[FunctionName, Role, "+
-		"Environment.Variables.LIVE_LAMBDA_ATTACHED]" {
-		return wrongUsage("the fake knows one query only")
-	}
-	rows := []any{}
+	found := []any{}
 	for _, name := range slices.Sorted(maps.Keys(f.functions)) {
-		memory := f.variablesOf(name)[memoryVariable]
-		if memory != nil {
-			rows = append(rows, []any{name, f.decoded(name)["Role"], memory})
+		switch o["--query"] {
+		case "Functions[].FunctionName":
+			found = append(found, name)
+		case carriersQuery:
+			if f.carries(name) {
+				found = append(found, f.decoded(name))
+			}
+		default:
+			return wrongUsage("the fake knows two queries only")
 		}
 	}
-	return printed(rows)
+	return printed(found)
+}
+
+// carries is what carriersQuery asks for.
+func (f *fakeAWS) carries(name string) bool {
+	v := f.variablesOf(name)
+	return v[memoryVariable] != nil || v[hostVariable] != nil || v[wrapperVariable] == wrapperPath ||
+		strings.Contains(strings.Join(f.layersOf(name), " "), ":layer:live-lambda-")
 }
 
 func (f *fakeAWS) listLayerVersions(o fakeOptions, _ string) fakeAnswer {
@@ -557,6 +588,12 @@ func layerVersion(name string, version int, arches []string) map[string]any {
 		"CompatibleArchitectures": arches}
 }
 
+// zipHash is the SHA-256 of a layer version's zip, as Lambda writes it.
+func (f *fakeAWS) zipHash(arn string) string {
+	hash := f.hashes[arn]
+	return base64.StdEncoding.EncodeToString(hash[:])
+}
+
 func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
 	parts := strings.Split(o["--arn"], ":")
 	version, _ := strconv.Atoi(parts[len(parts)-1])
@@ -565,13 +602,15 @@ func (f *fakeAWS) getLayerVersion(o fakeOptions, _ string) fakeAnswer {
 		return serviceError254(
 			"GetLayerVersionByArn", "ResourceNotFoundException", "The resource you requested does not exist.")
 	}
-	return printed(layerVersion(parts[len(parts)-2], version, versions[version-1]))
+	v := layerVersion(parts[len(parts)-2], version, versions[version-1])
+	v["Content"] = map[string]any{"Location": "https://…", "CodeSha256": f.zipHash(o["--arn"])}
+	return printed(v)
 }
 
 func (f *fakeAWS) publishLayerVersion(o fakeOptions, _ string) fakeAnswer {
 	name := o["--layer-name"]
 	path, ok := strings.CutPrefix(o["--zip-file"], "fileb://")
-	_, err := os.ReadFile(path)
+	content, err := os.ReadFile(path)
 	if !ok || err != nil {
 		return wrongUsage("Error parsing parameter '--zip-file'")
 	}
@@ -579,7 +618,9 @@ func (f *fakeAWS) publishLayerVersion(o fakeOptions, _ string) fakeAnswer {
 		return serviceError254("PublishLayerVersion", "ValidationException", "1 validation error detected")
 	}
 	f.layers[name] = append(f.layers[name], []string{o["--compatible-architectures"]})
-	return printed(layerVersion(name, len(f.layers[name]), []string{o["--compatible-architectures"]}))
+	v := layerVersion(name, len(f.layers[name]), []string{o["--compatible-architectures"]})
+	f.hashes[v["LayerVersionArn"].(string)] = sha256.Sum256(content)
+	return printed(v)
 }
 
 func (f *fakeAWS) listRolePolicies(o fakeOptions, _ string) fakeAnswer {
@@ -614,6 +655,49 @@ func (f *fakeAWS) detachRolePolicy(o fakeOptions, _ string) fakeAnswer {
 	}
 	f.roles[role] = slices.Delete(f.roles[role], i, i+1)
 	return fakeAnswer{}
+}
+
+func (f *fakeAWS) listPolicyRoles(o fakeOptions, _ string) fakeAnswer {
+	if o["--entity-filter"] != "Role" {
+		return wrongUsage("the fake knows roles only")
+	}
+	list := []any{}
+	for _, role := range slices.Sorted(maps.Keys(f.roles)) {
+		if slices.Contains(f.roles[role], o["--policy-arn"]) {
+			list = append(list, map[string]any{"RoleName": role})
+		}
+	}
+	return printed(map[string]any{"PolicyRoles": list})
+}
+
+// getResources knows one filter.
+func (f *fakeAWS) getResources(o fakeOptions, _ string) fakeAnswer {
+	var filters []struct {
+		Key    string
+		Values []string
+	}
+	err := json.Unmarshal([]byte(o["--tag-filters"]), &filters)
+	if err != nil || len(filters) != 1 || o["--resource-type-filters"] != "lambda:function" {
+		return wrongUsage("Error parsing parameter '--tag-filters'")
+	}
+	list := []any{}
+	for _, name := range slices.Sorted(maps.Keys(f.tags)) {
+		value, has := f.tags[name][filters[0].Key]
+		if has && (filters[0].Values == nil || slices.Contains(filters[0].Values, value)) {
+			list = append(list, map[string]any{
+				"ResourceARN": "arn:aws:lambda:eu-west-1:123456789012:function:" + name, "Tags": []any{}})
+		}
+	}
+	return printed(map[string]any{"ResourceTagMappingList": list})
+}
+
+func (f *fakeAWS) listStackResources(o fakeOptions, _ string) fakeAnswer {
+	resources, ok := f.resources[o["--stack-name"]]
+	if !ok {
+		return serviceError254("ListStackResources", "ValidationError", "Stack with id %s does not exist",
+			o["--stack-name"])
+	}
+	return printed(map[string]any{"StackResourceSummaries": resources})
 }
 
 func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {

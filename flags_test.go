@@ -17,13 +17,15 @@ import (
 
 func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 	usage := func(lines string) string { return "live-lambda " + lines + "; see --help\n" }
-	const notOwn = "not NAME=VALUE of one of the layer's variables, AWS_LWA_LAMBDA_RUNTIME_API_PROXY, " +
+	const notOwn = "--set is not NAME=VALUE of one of the layer's variables, " +
+		"AWS_LWA_LAMBDA_RUNTIME_API_PROXY, " +
 		"LIVE_LAMBDA, LIVE_LAMBDA_ACCEPT_TIMEOUT, LIVE_LAMBDA_APPSYNC_API_KEY, " +
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST, LIVE_LAMBDA_APPSYNC_PROTOCOL, LIVE_LAMBDA_APPSYNC_REALTIME_HOST, " +
 		"LIVE_LAMBDA_APPSYNC_REGION, LIVE_LAMBDA_DELIVERY, LIVE_LAMBDA_FORWARD_ENV, LIVE_LAMBDA_KEY, " +
 		"LIVE_LAMBDA_LOG_LEVEL, LIVE_LAMBDA_MODE, LIVE_LAMBDA_NAMESPACE, LIVE_LAMBDA_OFFLINE, " +
 		"LIVE_LAMBDA_ROUTE, LIVE_LAMBDA_STAGE, LIVE_LAMBDA_UNTIL, LRAP_LISTENER_PORT, " +
 		"LRAP_RUNTIME_API_ENDPOINT"
+	const notLife = "not a time from 1m to 720h, like 2h or 90m"
 	tests := []struct {
 		command string
 		args    string
@@ -62,19 +64,43 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_OFFLINE=maybe",
 			want: usage(`attach: LIVE_LAMBDA_OFFLINE is "maybe", not deployed or error; using deployed`)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_EXEC_WRAPPER=/opt/x",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_EXEC_WRAPPER=/opt/x" for flag -set: ` + notOwn)},
+			want: usage("attach: --set LIVE_LAMBDA_EXEC_WRAPPER: " + notOwn)},
 		{command: "attach", args: "f --host example.com --set TABLE=x",
-			want: usage(`attach: invalid value "TABLE=x" for flag -set: ` + notOwn)},
+			want: usage("attach: --set TABLE: " + notOwn)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ACEPT_TIMEOUT=3s",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_ACEPT_TIMEOUT=3s" for flag -set: ` + notOwn)},
+			want: usage("attach: --set LIVE_LAMBDA_ACEPT_TIMEOUT: " + notOwn)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_STAGE=",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_STAGE=" for flag -set: ` + notOwn)},
+			want: usage("attach: --set LIVE_LAMBDA_STAGE: " + notOwn)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_ATTACHED=x",
-			want: usage(`attach: invalid value "LIVE_LAMBDA_ATTACHED=x" for flag -set: ` + notOwn)},
+			want: usage("attach: --set LIVE_LAMBDA_ATTACHED: " + notOwn)},
+		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_KEYS=" + secretValue,
+			want: usage("attach: --set LIVE_LAMBDA_KEYS: " + notOwn)},
+		{command: "attach", args: "f --host example.com --set " + secretValue,
+			want: usage("attach: " + notOwn)},
+		{command: "attach", args: "f --host example.com --seal --set LIVE_LAMBDA_KEY=" + secretValue,
+			want: usage(
+				"attach: --seal makes a key for each function, and --set names one in LIVE_LAMBDA_KEY")},
+		{command: "attach", args: "f --host example.com --for 59s",
+			want: usage(`attach: invalid value "59s" for flag -for: ` + notLife)},
+		{command: "attach", args: "f --host example.com --for 721h",
+			want: usage(`attach: invalid value "721h" for flag -for: ` + notLife)},
+		{command: "attach", args: "f --host example.com --for tomorrow",
+			want: usage(`attach: invalid value "tomorrow" for flag -for: ` + notLife)},
+		{command: "attach", args: "arn:aws:lambda:eu-west-1:123456789012:web-function/shop",
+			want: usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:web-function/shop" is a Web ` +
+				`Function, ` +
+				`which takes no layer and no events: live-lambda is for functions with a handler`)},
+		{command: "attach", args: "tag:=x", want: usage(`attach: "tag:=x" is not tag:KEY=VALUE or tag:KEY`)},
+		{command: "attach", args: "stack:", want: usage(`attach: "stack:" is not stack:NAME`)},
+		{command: "attach", args: "orders-[",
+			want: usage(`attach: "orders-[" is not a shell pattern: syntax error in pattern`)},
 		{command: "attach", args: "f --host example.com --attach-policy",
 			want: usage("attach: --attach-policy knows no policy: give --stack, or set " +
 				"LIVE_LAMBDA_FUNCTION_POLICY_ARN")},
 		{command: "detach", args: "--yes", want: usage("detach: name a function")},
+		{command: "detach", args: "--all f",
+			want: usage(`detach: --all stands for all functions, so there is no use for "f"`)},
+		{command: "status", args: "f", want: usage(`status: there is no use for "f"`)},
 		{command: "detach", args: "f --stage x",
 			want: usage("detach: flag provided but not defined: -stage")},
 		{command: "doctor", args: "x y", want: usage(`doctor: there is no use for "y"`)},
@@ -111,9 +137,10 @@ func TestHelpHasEveryFlag(t *testing.T) {
 	for command, flags := range map[string]string{
 		"template":      "protocol",
 		"publish-layer": "force name profile zip",
-		"attach": "api-key attach-policy host layer namespace profile protocol realtime-host region " +
-			"route set stack stage yes",
-		"detach": "profile yes",
+		"attach": "api-key attach-policy for force host layer mirror namespace profile protocol " +
+			"realtime-host region route seal set stack stage yes",
+		"detach": "all profile yes",
+		"status": "json profile stack",
 		"doctor": "api-key config host key namespace profile protocol realtime-host region route stack stage",
 		"key":    "",
 	} {

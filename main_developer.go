@@ -42,6 +42,7 @@ func commands() []command {
 		{name: "publish-layer", summary: "publish the layer's zip", run: (*console).publishLayer},
 		{name: "attach", summary: "attach the layer to functions", run: (*console).attach},
 		{name: "detach", summary: "undo attach", run: (*console).detach},
+		{name: "status", summary: "list the functions that carry the layer", run: (*console).status},
 		{name: "key", summary: "print a new key, to seal messages with", run: (*console).key},
 		{name: "sample", summary: "a handler to try things with", run: (*console).sample},
 	}
