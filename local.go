@@ -248,6 +248,7 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.try(ctx) })
 	wg.Go(func() { s.run(ctx) })
+	wg.Go(func() { s.presence.hearKeys(ctx) })
 	if watch {
 		wg.Go(func() { l.watch(ctx, globs) })
 	}

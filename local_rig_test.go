@@ -340,9 +340,19 @@ func newLocalRig(t *testing.T, opts localOptions) *localRig {
 
 // connect joins the local end to an AppSync API on ln.
 func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, string) (net.Conn, error)) {
+	r.serveAPI(ln, dial, 0)
+	r.sub = newSubscriber(r.client(), r.local)
+	r.background(r.sub.run)
+	r.out.wait(r, "waiting for invocations")
+}
+
+// serveAPI starts an AppSync API on ln, which each message takes that long to come to and from.
+func (r *localRig) serveAPI(
+	ln net.Listener, dial func(context.Context, string, string) (net.Conn, error), delay time.Duration,
+) {
 	keys := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}
-	r.api = startEventAPI(
-		ln, eventAPIOptions{graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1"})
+	r.api = startEventAPI(ln, eventAPIOptions{
+		graphql: r.graphql, credentials: []credentials{keys}, region: "eu-west-1", delay: delay})
 	r.Cleanup(r.api.close)
 	r.client = func() *appsync {
 		transport := &http.Transport{DialContext: dial}
@@ -363,9 +373,6 @@ func (r *localRig) connect(ln net.Listener, dial func(context.Context, string, s
 		}
 		return newAppSync(e, nil, transport, sign, r.local.term.logger(slog.LevelDebug))
 	}
-	r.sub = newSubscriber(r.client(), r.local)
-	r.background(r.sub.run)
-	r.out.wait(r, "waiting for invocations")
 }
 
 // background runs f until the end of the test.

@@ -7,7 +7,8 @@ package main
 // out on the channel that the request names. local_workers.go runs the handlers.
 //
 // A request goes through these functions, in their order here: receive, read, take, part (if it comes in
-// parts), request, begin, talk, accept, converse. local_transfer.go publishes the reply.
+// parts), request, begin, start, talk, accept, converse. local_left.go leaves it to another local end that
+// has its function. local_transfer.go publishes the reply.
 //
 // Goroutines: the session's reader only queues messages, and one goroutine reads the queue. Each request has
 // a goroutine of its own from its arrival until the extension says that it is over, or until its deadline.
@@ -91,9 +92,12 @@ type subscriber struct {
 	purged  time.Time        // when known was last rid of those whose deadline has passed
 
 	// The goroutine that reads the inbox alone uses the following.
-	open     map[string]*openRequest // by request ID
-	reported map[string]bool         // what has been written, and is not to be written again
-	deployed int64                   // deployed_ms of the latest invocation that tellDeployed has told
+	open       map[string]*openRequest // by request ID
+	reported   map[string]bool         // what has been written, and is not to be written again
+	deployed   int64                   // deployed_ms of the latest invocation that tellDeployed has told
+	aside      map[string]*leftRequest // requests that are left to other ends, by invocation
+	asideBytes int                     // of their events
+	tended     time.Time               // when aside was looked through last
 }
 
 // talk is one request, and what goes back for it.
@@ -121,20 +125,25 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	rand.Read(name[:])
 	sender := hex.EncodeToString(name[:])
 	keys := newKeyring(l.opts.keys, l.term)
+	woken := make(chan struct{}, 1)
+	p := newPresence(api, sender, l.opts, keys)
+	p.term = l.term
+	p.arrived = func() { notify(woken) }
 	return &subscriber{
 		api:      api,
 		keys:     keys,
 		local:    l,
 		sender:   sender,
-		presence: newPresence(api, sender, l.opts, keys),
+		presence: p,
 		probe:    sender + "/probe",
 		ended:    make(chan struct{}, 1),
-		woken:    make(chan struct{}, 1),
+		woken:    woken,
 		changed:  make(chan struct{}),
 		talks:    map[string]*talk{},
 		known:    map[string]*talk{},
 		open:     map[string]*openRequest{},
 		reported: map[string]bool{},
+		aside:    map[string]*leftRequest{},
 	}
 }
 
@@ -154,14 +163,14 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error) {
 	s.set(conn) // now, because a request may come before its subscription is confirmed
 	defer s.set(nil)
+	// Requests come without this one too. It is the first, because this end must know who else may run them.
+	err = s.presence.listen(conn)
+	if err != nil && conn.ctx.Err() == nil {
+		s.api.log.Warn("other local ends are not heard", "error", err)
+	}
 	err = conn.subscribe(conn.ctx, ackTimeout, s.api.requests(s.api.stage), s.receive)
 	if err != nil {
 		return false, err
-	}
-	// Requests come without this one too.
-	err = conn.subscribe(conn.ctx, ackTimeout, s.api.presenceChannel(), s.presence.receive)
-	if err != nil && conn.ctx.Err() == nil {
-		s.api.log.Warn("other local ends are not heard", "error", err)
 	}
 	err = conn.listen(conn.ctx, ackTimeout, s.probe, s.probe, func(string, *part, error) {})
 	if err != nil && err != errNoProbe {
@@ -170,12 +179,15 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 	delivers := err == nil
 	s.local.term.note("connected to %s, waiting for invocations on %s%s",
 		s.api.http.Host, s.api.requests(s.api.stage), routeText(s.api.endpoint))
+	s.presence.tellTeam()
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
 	if delivers { // else extensions would send what does not come
 		leave := s.presence.keepSaying(conn)
 		defer leave()
+	} else {
+		s.presence.come()
 	}
 	return true, s.watchOver(ctx, conn)
 }
@@ -253,11 +265,17 @@ func (s *subscriber) receive(message string) {
 // read takes the messages from the inbox until ctx is done.
 func (s *subscriber) read(ctx context.Context) {
 	for {
+		var tick <-chan time.Time
+		if len(s.aside) > 0 {
+			tick = time.After(tendEvery)
+		}
 		select {
 		case <-s.woken:
+		case <-tick:
 		case <-ctx.Done():
 			return
 		}
+		s.tend(ctx)
 		s.mu.Lock()
 		inbox := s.inbox
 		s.inbox = nil
@@ -391,8 +409,7 @@ func (s *subscriber) request(ctx context.Context, p *part, message []byte) error
 	if s.leaves(q) {
 		return nil
 	}
-	s.tellDeployed(q)
-	s.begin(ctx, p, q)
+	s.begin(ctx, origin{name: p.RequestID, sealer: p.sealer}, q)
 	return nil
 }
 
@@ -400,6 +417,7 @@ func (s *subscriber) request(ctx context.Context, p *part, message []byte) error
 func (s *subscriber) leaves(q *request) bool {
 	c := q.context
 	if c.AcceptedBy != "" && c.AcceptedBy != s.sender {
+		s.drop(q.key())
 		return true // another local end has it, or had it until that ended
 	}
 	_, served := s.local.serves(c.FunctionName)
@@ -530,16 +548,28 @@ func headerJSON(object json.RawMessage) json.RawMessage {
 	return asciiJSON(object)
 }
 
-// begin begins a talk about q, which p has made whole, unless q has come before: no handler gets an
-// invocation twice.
-func (s *subscriber) begin(ctx context.Context, p *part, q *request) {
-	// A retry of Lambda's has the same request ID and another deadline.
-	key := q.id + " " + strconv.FormatInt(q.context.DeadlineMs, 10)
-	known, full := s.recognise(key, p)
-	if known {
+// origin is where a request has come from.
+type origin struct {
+	name   string  // its request ID, which names the channel to answer on
+	sealer *sealer // that the answer is sealed with; nil: it is not
+}
+
+// begin begins a talk about q, unless q has come before, for no handler gets an invocation twice, or is left
+// to another end.
+func (s *subscriber) begin(ctx context.Context, from origin, q *request) {
+	if s.recognise(q.key(), from) || s.putAside(q, from) {
 		return
 	}
-	err := s.admit(q, full)
+	s.tellDeployed(q)
+	s.start(ctx, from, q)
+}
+
+// key tells invocations apart: a retry of Lambda's has the same request ID and another deadline.
+func (q *request) key() string { return q.id + " " + strconv.FormatInt(q.context.DeadlineMs, 10) }
+
+// start begins a talk about q, which has not come before, or says why not.
+func (s *subscriber) start(ctx context.Context, from origin, q *request) {
+	err := s.admit(q)
 	if err != nil {
 		s.once(err.Error(), fmt.Sprintf("left alone: %s %s and what comes now: %v",
 			nameText(q.context.FunctionName), short(q.id), err))
@@ -553,12 +583,13 @@ func (s *subscriber) begin(ctx context.Context, p *part, q *request) {
 		q:        q,
 		deadline: q.deadline,
 		again:    make(chan struct{}, 1),
-		names:    []string{p.RequestID},
-		sealer:   p.sealer,
+		names:    []string{from.name},
+		sealer:   from.sealer,
 	}
+	key := q.key()
 	s.mu.Lock()
 	s.known[key] = t
-	s.talks[p.RequestID] = t
+	s.talks[from.name] = t
 	s.mu.Unlock()
 	talk := s.talk
 	if q.context.Mirror {
@@ -567,15 +598,14 @@ func (s *subscriber) begin(ctx context.Context, p *part, q *request) {
 	s.wg.Go(func() { talk(ctx, t, key) })
 }
 
-// recognise reports whether an invocation is known, and notes then that it has come again, with p. full says
-// that no other can be remembered.
-func (s *subscriber) recognise(key string, p *part) (known, full bool) {
+// recognise reports whether an invocation is known, and notes then that it has come again.
+func (s *subscriber) recognise(key string, from origin) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.known[key]
 	if t != nil {
-		t.repeat(s, p)
-		return true, false
+		t.repeat(s, from)
+		return true
 	}
 	if time.Since(s.purged) > purgeEvery {
 		s.purged = time.Now()
@@ -583,26 +613,34 @@ func (s *subscriber) recognise(key string, p *part) (known, full bool) {
 			return t.over && s.purged.After(t.deadline)
 		})
 	}
-	return false, len(s.known) >= maxKnown
+	return false
 }
 
 // admit makes room for q, or says why there is none.
-func (s *subscriber) admit(q *request, full bool) error {
+func (s *subscriber) admit(q *request) error {
+	s.mu.Lock()
+	full := len(s.known) >= maxKnown
+	s.mu.Unlock()
 	if full {
 		return fmt.Errorf("%d invocations are remembered already", maxKnown)
 	}
-	return s.local.admit(q)
+	err := s.local.admit(q)
+	unfit := errors.As(err, new(noProgram))
+	if unfit || err == nil {
+		s.presence.except(q.context.FunctionName, unfit)
+	}
+	return err
 }
 
-// repeat notes that the request has come again, with p. subscriber.mu is held.
-func (t *talk) repeat(s *subscriber, p *part) {
+// repeat notes that the request has come again. subscriber.mu is held.
+func (t *talk) repeat(s *subscriber, from origin) {
 	if t.over {
 		return
 	}
 	t.repeated = true
-	t.sealer = p.sealer
-	if t.names[len(t.names)-1] != p.RequestID {
-		t.move(s, p.RequestID)
+	t.sealer = from.sealer
+	if t.names[len(t.names)-1] != from.name {
+		t.move(s, from.name)
 	}
 	notify(t.again)
 }
@@ -633,9 +671,11 @@ func (s *subscriber) done(name, outcome string) {
 		s.close(t)
 	}
 	s.mu.Unlock()
-	if t != nil {
-		s.local.finish(t.q, outcome)
+	if t == nil {
+		s.doneAside(name)
+		return
 	}
+	s.local.finish(t.q, outcome)
 }
 
 // close ends a talk, whose invocation stays known. subscriber.mu is held.

@@ -235,13 +235,16 @@ func matches(pattern, function string) bool {
 	return matched
 }
 
+// noProgram is the error of a function that nothing here can run.
+type noProgram struct{ error }
+
 // admit finds what is to run q and makes room for it, or says why it cannot. Whoever admits a request then
 // submits or releases it.
 func (l *local) admit(q *request) error {
 	code, _ := l.serves(q.context.FunctionName)
 	program, err := l.program(code, q.context.FunctionName, q.context.Handler)
 	if err != nil {
-		return err
+		return noProgram{err}
 	}
 	q.program = program
 	l.mu.Lock()

@@ -32,6 +32,7 @@ func commands() []command {
 	return []command{
 		{name: "local", summary: "run a deployed function's invocations on this machine",
 			run: (*console).local},
+		{name: "who", summary: "print who runs local, for which stage and functions", run: (*console).who},
 		{name: "invoke", summary: "run an event on this machine, without AWS", run: (*console).invoke},
 		{name: "demo", summary: "show the whole path on this machine, without AWS", run: (*console).demo},
 		{name: "doctor", summary: "try the AppSync API and say what is missing", run: (*console).doctor},

@@ -224,7 +224,7 @@ func TestProtocolSaysInWordsWhatTheExamplesDataIs(t *testing.T) {
 // The tables have every field of a message and of a request's context.
 func TestProtocolHasEveryFieldOfAMessage(t *testing.T) {
 	page := protocolPage(t)
-	for _, message := range []any{part{}, eventContext{}, extensionRequest{}} {
+	for _, message := range []any{part{}, eventContext{}, extensionRequest{}, presenceMessage{}} {
 		typ := reflect.TypeOf(message)
 		for i := range typ.NumField() {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
@@ -246,6 +246,7 @@ func TestProtocolHasTheProgramsNumbers(t *testing.T) {
 		"an answer that is compressed": gzipAbove, "a header": maxHeaderText,
 		"a request beside its event": maxContext, "requests in parts": maxOpenBytes,
 		"parts that are repeated": repairBytes, "a second of a request's way": slowestUplink,
+		"a hello": maxHello,
 	} {
 		digits := fmt.Sprint(n)
 		for i := len(digits) - 3; i > 0; i -= 3 {
