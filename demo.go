@@ -55,6 +55,7 @@ type demoFlags struct {
 	protocol string // events or graphql
 	file     string // has the event
 	verbose  bool
+	set      attachFlags // variables of the function
 }
 
 // demo is the command demo. Its exit status is 0 only if the local handler has answered.
@@ -69,6 +70,10 @@ func (t *console) demo(args []string) int {
 	f.StringVar(&o.file, "event", "",
 		"invoke with the event in this `file`; without a HANDLER or COMMAND the handler returns it")
 	f.BoolVar(&o.verbose, "verbose", false, "show what the function's processes print")
+	f.Func("set",
+		"with --listen, set one of the layer's variables, `NAME=VALUE` (LIVE_LAMBDA_ROUTE=x-dev); may be "+
+			"repeated",
+		o.set.addVariable)
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
@@ -84,6 +89,7 @@ func (t *console) demo(args []string) int {
 		code:     code,
 		handler:  "this machine",
 		verbose:  o.verbose,
+		set:      o.set.extra,
 		event:    []byte(`{"name":"you"}`),
 	}
 	if o.file != "" {
@@ -121,6 +127,13 @@ func (o demoFlags) check() error {
 	if o.protocol != "events" && o.protocol != "graphql" {
 		return fmt.Errorf("--protocol is %q, not events or graphql", o.protocol)
 	}
+	if o.listen == "" && len(o.set.extra) > 0 {
+		return errors.New("--set goes with --listen")
+	}
+	_, problems := readConfig(withVariable(inFunction(o.set.extra), hostVariable, "localhost"))
+	if len(problems) > 0 {
+		return configError(problems)
+	}
 	if o.listen == "" {
 		return nil
 	}
@@ -152,13 +165,16 @@ type demo struct {
 	handler  string // what the sample is to say
 	event    []byte
 	verbose  bool
+	set      map[string]string // variables of the function, beside those that it needs here
 
 	api    *eventAPI
 	env    *lambdaEnv
 	legs   demoLegs
 	guard  guard // ends the local end if this process is killed
 	local  *exec.Cmd
-	exited chan struct{} // the local end has
+	exited chan struct{}     // the local end has
+	common map[string]string // variables of the function and of local ends
+	stage  string            // of this local end; empty: none
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
@@ -196,18 +212,30 @@ func (d *demo) run(ctx context.Context, listen string) error {
 		return err
 	}
 	defer d.env.close()
-	if err := d.startLocal(ctx, program, settings); err != nil {
+	d.common = settings
+	d.stage = d.set["LIVE_LAMBDA_STAGE"]
+	if d.set["LIVE_LAMBDA_ROUTE"] != "" {
+		d.stage = demoStage
+	}
+	if err := d.startLocal(ctx, program); err != nil {
 		return err
 	}
 	defer d.stopLocal()
 	if listen != "" {
-		return d.serve(ctx, listen)
+		return d.serve(ctx, listen, program)
 	}
 	return d.tell(ctx)
 }
 
 // demoRegion is that of the emulated function and of AppSync.
 const demoRegion = "us-east-1"
+
+// These are developers: the demonstration's own local end, and another one, if a token in events tells them
+// apart.
+const (
+	demoStage      = "alice"
+	demoOtherStage = "bob"
+)
 
 // demoWrapper is the wrapper script's name in the layer.
 const demoWrapper = "live-lambda-runtime-wrapper.sh"
@@ -232,10 +260,16 @@ func (d *demo) startAppSync() (map[string]string, error) {
 		region:      demoRegion,
 	})
 	d.api.intercept(d.legs.watch)
-	return map[string]string{
+	settings := map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + ln.Addr().String(),
 		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  d.protocol,
-	}, nil
+	}
+	for _, name := range []string{"LIVE_LAMBDA_NAMESPACE", "LIVE_LAMBDA_ROUTE", keyVariable} {
+		if d.set[name] != "" {
+			settings[name] = d.set[name]
+		}
+	}
+	return settings, nil
 }
 
 // startFunction starts Lambda, with the extension in a directory laid out as the layer's.
@@ -254,6 +288,7 @@ func (d *demo) startFunction(
 		"LRAP_LISTENER_PORT":         port,
 		"AWS_LAMBDA_EXEC_WRAPPER":    filepath.Join(layer, demoWrapper),
 	}
+	maps.Copy(environment, d.set)
 	maps.Copy(environment, settings)
 	output := io.Discard
 	if d.verbose {
@@ -302,12 +337,14 @@ func freePort() (string, error) {
 }
 
 // startLocal starts `live-lambda local` and returns when it has subscribed.
-func (d *demo) startLocal(ctx context.Context, program string, settings map[string]string) error {
+func (d *demo) startLocal(ctx context.Context, program string) error {
 	arguments := []string{"local", "--config", "", d.code.handler}
 	if d.code.handler == "" {
 		arguments = append([]string{"local", "--config", "", "--"}, d.code.command...)
 	}
 	d.local = exec.Command(program, arguments...)
+	settings := maps.Clone(d.common)
+	settings["LIVE_LAMBDA_STAGE"] = d.stage
 	d.local.Env = demoEnvironment(settings)
 	d.local.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for this process to pass on
 	lines := &demoLines{out: d.out, prefix: "    local | "}
@@ -361,7 +398,8 @@ func (d *demo) awaitLocal(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	})
-	_, err := d.api.subscribers(ctx, "/live-lambda/requests", 1)
+	e := endpoint{namespace: cmp.Or(d.common["LIVE_LAMBDA_NAMESPACE"], "live-lambda")}
+	_, err := d.api.subscribers(ctx, e.requests(d.stage), 1)
 	cancel(nil)
 	wg.Wait()
 	return err
@@ -444,7 +482,7 @@ func (d *demo) invoke(ctx context.Context) (invokeResult, error) {
 }
 
 // serve takes invocations as the Lambda API does, until ctx is done.
-func (d *demo) serve(ctx context.Context, listen string) error {
+func (d *demo) serve(ctx context.Context, listen, program string) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -455,6 +493,10 @@ func (d *demo) serve(ctx context.Context, listen string) error {
 	d.say("  aws lambda invoke --endpoint-url http://%s --region %s --function-name %s /dev/stdout",
 		ln.Addr(), demoRegion, demoFunction)
 	d.say("")
+	if len(d.set) > 0 {
+		d.tellRoute(ln.Addr().String())
+		d.tellOther(program)
+	}
 	server := &http.Server{Handler: serveInvoke(d.env)}
 	var wg sync.WaitGroup
 	wg.Go(func() { server.Serve(ln) })
@@ -471,6 +513,48 @@ func (d *demo) serve(ctx context.Context, listen string) error {
 	server.Close()
 	wg.Wait()
 	return err
+}
+
+// tellRoute says what to send for whom, if a token in the event tells the stage.
+func (d *demo) tellRoute(address string) {
+	route := d.set["LIVE_LAMBDA_ROUTE"]
+	if route == "" {
+		return
+	}
+	d.say("Without the token %s that is for the deployed code. With it, for the stage that it names:", route)
+	d.say("")
+	for _, stage := range []string{demoStage, demoOtherStage} {
+		d.say(`  curl -N -d '{"headers":{"%s":"%s"}}' `+demoInvokeURL, route, stage, address)
+	}
+	d.say("")
+}
+
+// tellOther says how to start another local end, in another terminal. A key is not printed.
+func (d *demo) tellOther(program string) {
+	stage := d.stage
+	if d.set["LIVE_LAMBDA_ROUTE"] != "" {
+		stage = demoOtherStage
+	}
+	settings := maps.Clone(d.common)
+	settings["LIVE_LAMBDA_STAGE"] = stage
+	settings["AWS_ACCESS_KEY_ID"] = demoKeys.accessKeyID
+	settings["AWS_SECRET_ACCESS_KEY"] = demoKeys.secretAccessKey
+	settings["AWS_SESSION_TOKEN"] = demoKeys.sessionToken
+	settings["AWS_REGION"] = demoRegion
+	text := "Another local end, in another terminal:"
+	if settings[keyVariable] != "" {
+		settings[keyVariable] = "KEY"
+		text = "Another local end, in another terminal, with your key for KEY:"
+	}
+	d.say("%s", text)
+	d.say("")
+	for _, variable := range assignments(settings) {
+		if !strings.HasSuffix(variable, "=") {
+			d.say("  export %s", variable)
+		}
+	}
+	d.say("  %s local --config '' -- %s sample '%s'", program, program, cmp.Or(stage, "another machine"))
+	d.say("")
 }
 
 // demoPreview is JSON short enough to read.

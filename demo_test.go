@@ -167,6 +167,54 @@ func (d *listeningDemo) end(t *testing.T) {
 	}
 }
 
+// Two developers with two tokens, and a request without one. It prints what to run, and no key.
+func TestDemoSendsRequestsToTheStageThatTheirTokenNames(t *testing.T) {
+	d := startListeningDemo(t, "--set", "LIVE_LAMBDA_ROUTE=x-dev", "--set", keyVariable+"="+testKey)
+	command := ""
+	for !strings.Contains(command, " sample ") {
+		line := d.await(t, "  ")
+		if strings.Contains(line, testKey) {
+			t.Errorf("it prints the key: %s", line)
+		}
+		assignment, isOne := strings.CutPrefix(line, "  export ")
+		if isOne {
+			name, value, _ := strings.Cut(strings.TrimSpace(assignment), "=")
+			t.Setenv(name, strings.Replace(value, "KEY", testKey, 1))
+		}
+		command = line
+	}
+	bob := exec.Command("sh", "-c", "exec "+command)
+	out, err := bob.StdoutPipe()
+	if err == nil {
+		err = bob.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), `send the header "x-dev: bob"`) {
+	}
+	for _, tt := range []struct{ event, want string }{
+		{event: `{"headers":{"x-dev":"alice"}}`, want: "this machine"},
+		{event: `{"headers":{"X-Dev":"bob"}}`, want: "bob"},
+		{event: `{"name":"you"}`, want: "the deployed code"},
+	} {
+		resp, err := http.Post(d.url, "application/json", strings.NewReader(tt.event))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !strings.Contains(string(body), `"hello from `+tt.want+`"`) {
+			t.Errorf("%s: %s, want that of %s", tt.event, body, tt.want)
+		}
+	}
+	bob.Process.Signal(os.Interrupt)
+	io.Copy(io.Discard, out)
+	bob.Wait()
+	d.end(t)
+}
+
 func TestDemoTakesInvocations(t *testing.T) {
 	d := startListeningDemo(t)
 	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))

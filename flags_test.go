@@ -223,6 +223,10 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "local --host a --inspect=70000 -- sh", status: 2, want: "not a port"},
 		{args: "local --config /nonexistent", status: 2, want: "no such file"},
 		{args: "invoke missing.handler " + event, status: 2, want: "no file for the handler missing.handler"},
+		{args: "demo --set LIVE_LAMBDA_ROUTE=x", status: 2, want: "--set goes with --listen"},
+		{args: "demo --listen 127.0.0.1:0 --set LIVE_LAMBDA_ROUTE=x_y", status: 2,
+			want: `LIVE_LAMBDA_ROUTE is "x_y", not 1 to 50 letters`},
+		{args: "demo --listen 127.0.0.1:0 --set A=x", status: 2, want: "not NAME=VALUE of one of"},
 		{args: "demo --listen 0.0.0.0:0", status: 2, want: "not an address on loopback"},
 		{args: "demo --listen 127.0.0.1:99999", status: 2, want: "not an address on loopback"},
 	} {

@@ -284,3 +284,23 @@ func TestInterruptsEndEverythingIfNobodyReads(t *testing.T) {
 	<-ended
 	t.Error("it hangs")
 }
+
+// The line of the connection ends with it.
+func TestLocalSaysWhatToSendForARequestToComeHere(t *testing.T) {
+	for _, tt := range []struct {
+		api  endpoint
+		want string
+	}{
+		{api: endpoint{stage: "alice"}},
+		{api: endpoint{stage: "alice", route: "X-Dev"}, want: `; send the header "X-Dev: alice"`},
+		{
+			api: endpoint{route: "x-dev"},
+			want: `; with LIVE_LAMBDA_ROUTE=x-dev nothing comes there: give --stage NAME, and send the ` +
+				`header "x-dev: NAME"`,
+		},
+	} {
+		if got := routeText(tt.api); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.api, got, tt.want)
+		}
+	}
+}
