@@ -58,8 +58,8 @@ func BenchmarkRoute(b *testing.B) {
 	}
 }
 
-// BenchmarkMirror compares an invocation with a mirror with one that the same program passes through, for want
-// of a configuration. Paced ones are all mirrored; of the others most are beyond the publish rate.
+// BenchmarkMirror compares an invocation with a mirror with one that the same program passes through, for
+// want of a configuration. Paced ones are all mirrored; of the others most are beyond the publish rate.
 func BenchmarkMirror(b *testing.B) {
 	layer := buildLayer(b, "", "amd64")
 	for _, bench := range []struct {

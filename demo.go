@@ -79,7 +79,7 @@ func (t *console) demo(args []string) int {
 		return status
 	}
 	var code code
-	err := cmp.Or(o.check(), code.take(f, words))
+	err := cmp.Or(o.set.wrong, o.check(), code.take(f, words))
 	if err != nil {
 		return f.wrong("%v", err)
 	}

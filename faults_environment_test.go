@@ -66,7 +66,8 @@ func TestCopiesOfASnapshotGetTheirOwnAnswers(t *testing.T) {
 				about := fmt.Appendf(
 					nil, `{"request_id":"%d-%d","deadline_ms":9000000000000}`, i, len(names))
 				call := c.send(r.ctx, &call{
-					channel: requestsChannel, event: fmt.Append(nil, i), context: about, offline: time.Minute})
+					channel: requestsChannel, event: fmt.Append(nil, i), context: about,
+					offline: time.Minute})
 				a, err := call.wait()
 				if err != nil {
 					r.t.Fatal(err)

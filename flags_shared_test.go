@@ -105,6 +105,7 @@ func TestSharedFileThatIsWrongSaysHow(t *testing.T) {
 		`{"stak": "dev"}`: "live-lambda.json: stak: there is no flag of that name",
 		`{"api-key": "da2-secret"}`: "api-key: does not belong in this file: it is a secret; set " +
 			"LIVE_LAMBDA_APPSYNC_API_KEY",
+		`{"key": "da2-secret"}`:  "key: does not belong in this file: it is a secret; set LIVE_LAMBDA_KEY",
 		`{"inspect": true}`:      "inspect: does not belong in this file",
 		`{"external": true}`:     "external: does not belong in this file",
 		`{"max-processes": "x"}`: "live-lambda.json: max-processes: ",

@@ -69,8 +69,17 @@ func TestEnvironmentIsForwardedOnlyIfThatIsSwitchedOn(t *testing.T) {
 	checkConfig(t, func(c config) any { return c.forwardEnv }, map[string]any{
 		"":                            false,
 		"LIVE_LAMBDA_FORWARD_ENV=off": false,
-		"LIVE_LAMBDA_FORWARD_ENV=on":  true,
+		"LIVE_LAMBDA_FORWARD_ENV=on LIVE_LAMBDA_KEY=" + testKey: true,
 	})
+}
+
+// Whoever may subscribe could read it.
+func TestEnvironmentIsNotForwardedUnsealed(t *testing.T) {
+	env := map[string]string{"LIVE_LAMBDA_FORWARD_ENV": "on"}
+	cfg, problems := readConfig(func(name string) string { return env[name] })
+	if cfg.forwardEnv || len(problems) != 1 || !strings.Contains(problems[0], "without LIVE_LAMBDA_KEY") {
+		t.Errorf("got %v, %q", cfg.forwardEnv, problems)
+	}
 }
 
 func TestAcceptTimeoutIsADuration(t *testing.T) {

@@ -5,6 +5,11 @@ package main
 // protocol_test.go reads docs/PROTOCOL.md with the parsers of the code.
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -96,6 +101,10 @@ func (e *pageExamples) addMessage(t *testing.T, text string) *part {
 		return p
 	}
 	e.kinds[p.Type]++
+	if p.Type == "sealed" {
+		checkSealed(t, p)
+		return p
+	}
 	written := p.encode(p.data)
 	if p.Type == "hello" || p.Type == "bye" {
 		written = encodePresence(t, event)
@@ -111,6 +120,40 @@ func (e *pageExamples) addMessage(t *testing.T, text string) *part {
 		t.Errorf("%s: %v", text, err)
 	}
 	return p
+}
+
+// checkSealed checks the test vector with the standard library alone, and as an end with that key opens it.
+func checkSealed(t *testing.T, p *part) {
+	t.Helper()
+	block, err := aes.NewCipher(keyOf(testKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := []byte{0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab}
+	page := protocolPage(t)
+	_, plaintext, _ := strings.Cut(page, "a line feed, and `{\"ok\":true}`:\n\n```\n")
+	line, _, _ := strings.Cut(plaintext, "\n")
+	want := aead.Seal(nonce, nonce, []byte(line+"\n"+`{"ok":true}`), []byte("live-lambda 1 "+p.RequestID))
+	digest := sha256.Sum256(keyOf(testKey))
+	if !bytes.Equal(p.data, want) || p.Key != hex.EncodeToString(digest[:4]) {
+		t.Errorf("the page has %x with the key %s, want %x", p.data, p.Key, want)
+	}
+	const nonceInWords = "a0 a1 a2 a3 a4 a5 a6 a7 a8\na9 aa ab"
+	if !strings.Contains(page, "`"+testKey+"`") || !strings.Contains(page, nonceInWords) {
+		t.Error("the page does not have the key or the nonce")
+	}
+	opened, err := sealersOf(testKey)[0].parse(p.text)
+	if err != nil || string(opened.data) != `{"ok":true}` {
+		t.Errorf("opened as %+v, %v", opened, err)
+	}
+	opened.sealer = nil
+	if got := string(opened.encode(nil)); got != line {
+		t.Errorf("inside is %s, want %s", got, line)
+	}
 }
 
 // encodePresence reads and writes a hello or a bye as a local end does.
@@ -156,6 +199,7 @@ func TestProtocolExamplesAreOfEveryKindAndWhatTheProgramWrites(t *testing.T) {
 	for _, kind := range []string{
 		"a publish", "a mutation", "a request in one event",
 		"request", "accepted", "response", "error", "done", "probe", "hello", "bye",
+		"sealed",
 	} {
 		if e.kinds[kind] == 0 {
 			t.Errorf("there is no example of %s", kind)
@@ -208,7 +252,7 @@ func TestProtocolSaysInWordsWhatTheExamplesDataIs(t *testing.T) {
 	shown := 0
 	for _, text := range protocolExamples(t) {
 		p, _ := parsePart(text)
-		if p == nil || len(p.data) == 0 || p.Encoding != "" {
+		if p == nil || len(p.data) == 0 || p.Encoding != "" || p.Type == "sealed" {
 			continue
 		}
 		shown++

@@ -2,8 +2,8 @@
 
 package main
 
-// proxy_mirror_test.go tests copies of events, beside which the deployed code runs (LIVE_LAMBDA_MODE=mirror), and
-// the end of it all by the clock (LIVE_LAMBDA_UNTIL).
+// proxy_mirror_test.go tests copies of events, beside which the deployed code runs (LIVE_LAMBDA_MODE=mirror),
+// and the end of it all by the clock (LIVE_LAMBDA_UNTIL).
 
 import (
 	"encoding/json"
@@ -299,7 +299,8 @@ func TestLayerThatIsOutDoesNotEvenConnect(t *testing.T) {
 
 // It is a fuse: if nobody can tell when it blows, it has.
 func TestEndThatCannotBeReadHasCome(t *testing.T) {
-	for _, value := range []string{"tomorrow", "2026-12-31", "2026-12-31 18:00:00Z", "1795867200", "2026-12-31T18:00"} {
+	for _, value := range []string{
+		"tomorrow", "2026-12-31", "2026-12-31 18:00:00Z", "1795867200", "2026-12-31T18:00"} {
 		env := map[string]string{
 			"LIVE_LAMBDA_UNTIL": value, "LIVE_LAMBDA_OFFLINE": "error",
 			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "example.com", "AWS_REGION": "us-east-1",

@@ -70,7 +70,8 @@ func TestEventWithoutATokenIsTheDeployedCodesAtOnce(t *testing.T) {
 	rigTest(t, "", rigOptions{noLocal: true, env: env}, func(r *rig) {
 		r.startDeveloper("alice")
 		for _, event := range []string{
-			`{}`, `1`, ``, `{"x-dev":null}`, `{"x-dev-2":"alice"}`, `{"access-control-request-headers":"a,x-dev"}`,
+			`{}`, `1`, ``, `{"x-dev":null}`, `{"x-dev-2":"alice"}`,
+			`{"access-control-request-headers":"a,x-dev"}`,
 			`{"x-dev":"alice"`,
 		} {
 			o := r.invoke(event)
@@ -118,7 +119,8 @@ func TestHelloOfAStageEndsTheMissesOfThatStageAlone(t *testing.T) {
 		r.invoke(routedTo("carol"))
 		r.invoke(routedTo("dave"))
 		for _, fields := range []string{
-			``, `,"stage":"team"`, `,"stage":"Carol"`, `,"stage":"carol","functions":["other"]`, `,"stage":"carol/x"`,
+			``, `,"stage":"team"`, `,"stage":"Carol"`, `,"stage":"carol","functions":["other"]`,
+			`,"stage":"carol/x"`,
 			`,"stage":"carol","ask":"b4e1"`,
 		} {
 			r.say(presenceText("hello", fields))

@@ -216,7 +216,8 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 				return httpAnswer(http.StatusInternalServerError, fmt.Sprint(asked)), nil
 			})
 			p := newProxy(
-				t.Context(), config{offlineError: true, until: time.Now().AddDate(1, 0, 0)}, api, nil, slog.New(slog.DiscardHandler))
+				t.Context(), config{offlineError: true, until: time.Now().AddDate(1, 0, 0)}, api, nil,
+				slog.New(slog.DiscardHandler))
 			gone, cancel := context.WithCancel(t.Context())
 			cancel()
 			next := func(ctx context.Context) (*http.Response, error) {
@@ -245,7 +246,8 @@ func TestNextMayComeAtShutdown(t *testing.T) {
 			return nil, errors.New("refused")
 		})
 		p := newProxy(
-			t.Context(), config{offlineError: true, until: time.Now().AddDate(1, 0, 0)}, refuse, nil, slog.New(slog.DiscardHandler))
+			t.Context(), config{offlineError: true, until: time.Now().AddDate(1, 0, 0)}, refuse, nil,
+			slog.New(slog.DiscardHandler))
 		handler := p.handler()
 		ctx, gone := context.WithCancel(t.Context())
 		asked := async(func() (bool, error) {

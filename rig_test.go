@@ -92,8 +92,8 @@ type rig struct {
 	handled map[string]int // guarded by mu: runs of handlers, by local end and AWS request ID
 }
 
-// rigTest runs a test in a rig of its own, with an Event API and with a GraphQL API, and with a key if that is
-// asked for.
+// rigTest runs a test in a rig of its own, with an Event API and with a GraphQL API, and with a key if that
+// is asked for.
 func rigTest(t *testing.T, name string, opts rigOptions, test func(*rig)) {
 	t.Helper()
 	if !opts.events && !opts.api.graphql {

@@ -30,7 +30,8 @@ func runRouteCases(t *testing.T, cases map[string]routeCase) {
 		inText, _ := json.Marshal(map[string]string{"body": string(compact)})
 		twice, _ := json.Marshal(map[string]string{"Message": string(inText)})
 		for form, event := range map[string]string{
-			"as it is": c.event, "compact": string(compact), "in a string": string(inText), "in two": string(twice),
+			"as it is": c.event, "compact": string(compact), "in a string": string(inText),
+			"in two":             string(twice),
 			"in capital letters": strings.NewReplacer("x-live-lambda", "X-LIVE-LAMBDA").Replace(c.event),
 		} {
 			got := routeOf([]byte(event), "x-live-lambda")
@@ -107,32 +108,37 @@ func TestRouteIsFoundInMessages(t *testing.T) {
 			"messageAttributes": {"x-live-lambda": {"stringValue": "alice", "stringListValues": [],
 				"binaryListValues": [], "dataType": "String"}},
 			"md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3", "eventSource": "aws:sqs", "awsRegion": "us-east-2"}]}`},
-		"SQS, an attribute the other way round": {want: "alice", event: `{"Records": [{"body": "", "messageAttributes": {
+		"SQS, an attribute the other way round": {want: "alice",
+			event: `{"Records": [{"body": "", "messageAttributes": {
 			"x-live-lambda": {"dataType": "String", "binaryListValues": [], "stringListValues": [],
 				"stringValue": "alice"}}}]}`},
 		"SQS as its API writes it": {want: "alice", event: `{"Messages": [{"Body": "", "MessageAttributes": {
 			"x-live-lambda": {"DataType": "String", "StringValue": "alice"}}}]}`},
 		"SQS, the body": {want: "alice", event: `{"Records": [{"body": "{\"x-live-lambda\": \"alice\"}"}]}`},
-		"SNS, an attribute": {want: "alice", event: `{"Records": [{"EventVersion": "1.0", "EventSource": "aws:sns",
+		"SNS, an attribute": {want: "alice",
+			event: `{"Records": [{"EventVersion": "1.0", "EventSource": "aws:sns",
 			"Sns": {"Type": "Notification", "Subject": "TestInvoke", "Message": "Hello from SNS!",
 				"MessageAttributes": {"Other": {"Type": "Binary", "Value": "TestBinary"},
 					"x-live-lambda": {"Type": "String", "Value": "alice"}}}}]}`},
-		"SNS by way of SQS": {want: "alice", event: `{"Records": [{"body": "{\n  \"Type\" : \"Notification\",\n` +
-			`  \"Message\" : \"Hello\",\n  \"MessageAttributes\" : {\n    \"x-live-lambda\" : {\"Type\":` +
-			`\"String\",\"Value\":\"alice\"}\n  }\n}"}]}`},
+		"SNS by way of SQS": {want: "alice",
+			event: `{"Records": [{"body": "{\n  \"Type\" : \"Notification\",\n` +
+				`  \"Message\" : \"Hello\",\n  \"MessageAttributes\" : {\n    \"x-live-lambda\" : {\"Type\":` +
+				`\"String\",\"Value\":\"alice\"}\n  }\n}"}]}`},
 		"EventBridge": {want: "alice", event: `{"version": "0", "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
 			"detail-type": "Order Placed", "source": "com.example.orders", "account": "111122223333",
 			"time": "2026-11-22T18:43:48Z", "region": "us-west-1", "resources": [],
 			"detail": {"id": 7, "x-live-lambda": "alice"}}`},
 		"EventBridge by way of SQS": {want: "alice", event: `{"Records": [{"body":
 			"{\"version\":\"0\",\"detail-type\":\"t\",\"detail\":{\"x-live-lambda\":\"alice\"}}"}]}`},
-		"a field deep in a task's input": {want: "alice", event: `{"a": [1, {"b": {"x-live-lambda": "alice"}}]}`},
+		"a field deep in a task's input": {
+			want: "alice", event: `{"a": [1, {"b": {"x-live-lambda": "alice"}}]}`},
 		"an attribute without a value": {event: `{"messageAttributes": {"x-live-lambda": {
 			"stringListValues": [], "binaryListValues": [], "dataType": "String"}, "a": {"stringValue": "b"}}}`},
 		"an attribute of another name": {event: `{"messageAttributes": {"x-live-lambda-2": {
 			"stringValue": "alice", "dataType": "String"}}}`},
-		"an empty attribute": {event: `{"MessageAttributes": {"x-live-lambda": {"Type": "String", "Value": ""}}}`},
-		"data in base64":     {event: `{"Records": [{"kinesis": {"data": "eC1saXZlLWxhbWJkYTphbGljZQ=="}}]}`},
+		"an empty attribute": {
+			event: `{"MessageAttributes": {"x-live-lambda": {"Type": "String", "Value": ""}}}`},
+		"data in base64": {event: `{"Records": [{"kinesis": {"data": "eC1saXZlLWxhbWJkYTphbGljZQ=="}}]}`},
 	})
 }
 

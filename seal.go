@@ -27,12 +27,11 @@ const (
 	maxNonces = 10_000 // that are remembered; requests that are so many messages ago are over
 )
 
-var (
-	errNotSealed = errors.New("it is not sealed, and LIVE_LAMBDA_KEY is set here")
-	errOtherKey  = errors.New("it is sealed with a key that is not set here (LIVE_LAMBDA_KEY)")
-	errRecorded  = errors.New("it has come before: it was recorded, and sent again")
-	errChanged   = errors.New("it was changed on its way, or belongs to another request")
-)
+// Why a message is dropped.
+var errNotSealed = errors.New("it is not sealed, and LIVE_LAMBDA_KEY is set here")
+var errOtherKey = errors.New("it is sealed with a key that is not set here (LIVE_LAMBDA_KEY)")
+var errRecorded = errors.New("it has come before: it was recorded, and sent again")
+var errChanged = errors.New("it was changed on its way, or belongs to another request")
 
 // sealer seals messages with one key, and opens them. If it is nil, messages are not sealed.
 type sealer struct {
