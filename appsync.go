@@ -700,7 +700,7 @@ func (a *appsync) run(ctx context.Context, use func(*session) (bool, error), dow
 			if errors.Is(err, errRefused) {
 				pause += refusedPause
 			}
-			await(ctx, ctx, time.After(pause))
+			sleep(ctx, pause)
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}

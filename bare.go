@@ -47,7 +47,7 @@ func (l *link) receiveBare(event string) {
 // be another call's, and returns when they deliver or have failed.
 func (t *tunnel) prepare(ctx context.Context, l *link) {
 	var asked []chan struct{}
-	t.mu.Lock()
+	t.Lock()
 	mixed := l.ambiguous || len(t.calls) > 1
 	if mixed && !l.versioned && !l.graphql && l.sealer == nil {
 		for _, c := range t.calls {
@@ -56,7 +56,7 @@ func (t *tunnel) prepare(ctx context.Context, l *link) {
 			}
 		}
 	}
-	t.mu.Unlock()
+	t.Unlock()
 	for _, ready := range asked {
 		await(ctx, l.ctx, ready)
 	}
@@ -75,8 +75,8 @@ func (c *call) subscribe(l *link) chan struct{} {
 		callID := l.callID(c.n)
 		l.listen(c.ctx, l.patience(), callID, callID, func(event string, p *part, _ error) {
 			if p == nil { // parts come by the link's subscription as well
-				c.mu.Lock()
-				defer c.mu.Unlock()
+				c.t.Lock()
+				defer c.t.Unlock()
 				c.takeBare(l, event, true)
 			}
 		})
@@ -96,8 +96,8 @@ func (c *call) takeBare(l *link, event string, sure bool) {
 	}
 	if !sure {
 		c.heldBack = time.AfterFunc(time.Second, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
+			c.t.Lock()
+			defer c.t.Unlock()
 			c.takeBare(l, event, true)
 		})
 		return

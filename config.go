@@ -235,8 +235,7 @@ func readAPI(getenv func(string) string) (*endpoint, error) {
 	}
 
 	protocol := strings.ToLower(getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL"))
-	if protocol == "" && (strings.HasPrefix(host.Path+"/", "/graphql/") ||
-		strings.HasPrefix(realtime.Path+"/", "/graphql/")) {
+	if protocol == "" && strings.Contains(host.Path+realtime.Path+"/", "/graphql/") {
 		protocol = "graphql"
 	}
 	switch protocol {

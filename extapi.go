@@ -70,11 +70,13 @@ func (x *extensionsAPI) awaitShutdown(ctx context.Context, log *slog.Logger) err
 	return nil
 }
 
-// portTaken reports why the extension cannot start, and returns that. The process has to exit then.
+// portTaken reports why the extension cannot start, and returns that. Lambda takes no report of an extension
+// that is not registered. The process has to exit then.
 func (x *extensionsAPI) portTaken(ctx context.Context, cause error) error {
+	_, refused := x.register(ctx)
 	_, err := x.call(ctx, "POST", "init/error", "LiveLambda.PortTaken",
 		string(errorJSON("LiveLambda.PortTaken", cause.Error())))
-	return errors.Join(cause, err)
+	return errors.Join(cause, refused, err)
 }
 
 // call makes one call of the API. path goes on after /extension/. If there is no body, which is JSON, or no

@@ -329,7 +329,7 @@ func TestNextEventThatCannotBeReadIsAnError(t *testing.T) {
 }
 
 func TestInitErrorHasItsTypeInHeaderAndBody(t *testing.T) {
-	x, api := registered(t, `202 {}`, `403 {"errorType":"InvalidStateTransition"}`)
+	x, api := registered(t, `200 {}`, `202 {}`, `200 {}`, `403 {"errorType":"InvalidStateTransition"}`)
 	why := errors.New(`port "8082" is taken`)
 	if err := x.portTaken(t.Context(), why); err.Error() != `port "8082" is taken` {
 		t.Error(err)
@@ -338,7 +338,7 @@ func TestInitErrorHasItsTypeInHeaderAndBody(t *testing.T) {
 	if !strings.Contains(err.Error(), "InvalidStateTransition") {
 		t.Errorf("refused: %v", err)
 	}
-	call := api.seen(1)
+	call := api.seen(2)
 	if call.what != "POST init/error" ||
 		call.body != `{"errorMessage":"port \"8082\" is taken","errorType":"LiveLambda.PortTaken"}` ||
 		call.header.Get("Lambda-Extension-Function-Error-Type") != "LiveLambda.PortTaken" {

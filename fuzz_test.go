@@ -351,7 +351,6 @@ func receivingSession(t *testing.T, logs *logLines) (*session, *call) {
 	l := &link{session: s, t: tn}
 	c := &call{
 		t:       tn,
-		mu:      &tn.mu,
 		n:       1,
 		link:    l,
 		ctx:     t.Context(),
@@ -368,8 +367,8 @@ func receivingSession(t *testing.T, logs *logLines) (*session, *call) {
 		l.receiveEvent(event, p, err)
 	}
 	s.subs["3"] = func(event string) {
-		tn.mu.Lock()
-		defer tn.mu.Unlock()
+		tn.Lock()
+		defer tn.Unlock()
 		c.takeBare(l, event, true)
 	}
 	return s, c

@@ -87,11 +87,11 @@ func TestLocalServesTheFunctionsThatFlagsName(t *testing.T) {
 	c.stdout.wait(r, "left alone: invocations of stock")
 	r.invoke(task{Do: "print", Text: "two\nthree\n"}, as("pay"))
 	c.stdout.wait(r, "pay | two\npay | three\n")
-	alone.t.mu.Lock()
+	alone.t.Lock()
 	if alone.heardOn != nil {
 		t.Error("an invocation that is not served was accepted")
 	}
-	alone.t.mu.Unlock()
+	alone.t.Unlock()
 	c.stdout.wait(r, "    event: {\n")
 	c.cmd.Process.Signal(os.Interrupt)
 	c.exit(0)

@@ -32,11 +32,14 @@ func TestWhoHearsThoseThatAreThere(t *testing.T) {
 				r.Errorf("it took %v", took)
 			}
 		}
-		r.tunnel.mu.Lock()
+		r.tunnel.Lock()
 		r.tunnel.audience(requestsChannel).miss()
-		r.tunnel.mu.Unlock()
+		r.tunnel.Unlock()
 		want("")
-		if !r.tunnel.missedLately(requestsChannel) {
+		r.tunnel.Lock()
+		missed := !r.tunnel.audience(requestsChannel).missed.IsZero()
+		r.tunnel.Unlock()
+		if !missed {
 			r.Error("the question has ended a miss")
 		}
 		ann := r.join("ann", mateOptions{})

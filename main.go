@@ -29,7 +29,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -128,10 +127,9 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+cfg.port)
 	if err != nil {
-		_, refused := x.register(ctx) // without which Lambda takes no report
-		return x.portTaken(ctx, errors.Join(fmt.Errorf(
+		return x.portTaken(ctx, fmt.Errorf(
 			"cannot listen for the runtime on port %s: %w; set LRAP_LISTENER_PORT to a port that is free",
-			cfg.port, err), refused))
+			cfg.port, err))
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -15,7 +15,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -26,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -43,13 +43,14 @@ type proxy struct {
 	end       context.CancelCauseFunc
 	ready     chan next      // from the polls to whichever of the runtime's calls of next takes it
 	wg        sync.WaitGroup // of the polls
+	// when the deployed code got an event last, for want of a local end: Unix milliseconds; 0: never
+	deployed atomic.Int64
 
 	// guards the following; and life ends under it, so that no poll begins after stop
-	mu       sync.Mutex
-	orphans  int             // polls that no call of the runtime waits for
-	served   map[string]bool // keys of the invocations that are under way: two polls may get the same one
-	last     string          // key of the invocation that was completed last
-	deployed time.Time       // when the deployed code got an event last, for want of a local end; zero: never
+	sync.Mutex
+	orphans int             // polls that no call of the runtime waits for
+	served  map[string]bool // keys of the invocations that are under way: two polls may get the same one
+	last    string          // key of the invocation that was completed last
 }
 
 // next is what a call of next gets.
@@ -73,9 +74,9 @@ func newProxy(
 // stop ends the invocations that are under way, because the execution environment shuts down. When it returns
 // their callers and local ends have been told.
 func (p *proxy) stop() {
-	p.mu.Lock()
+	p.Lock()
 	p.end(&failure{"LiveLambda.NoAnswer", "the execution environment shut down before there was an answer"})
-	p.mu.Unlock()
+	p.Unlock()
 	p.wg.Wait()
 }
 
@@ -136,7 +137,7 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 		// net/http looks whether the runtime is there only once the body is read
 		io.Copy(io.Discard, req.Body)
 	}
-	p.mu.Lock()
+	p.Lock()
 	switch {
 	case p.life.Err() != nil:
 	case p.orphans > 0:
@@ -144,7 +145,7 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	default:
 		p.wg.Go(func() { p.poll(req.Clone(p.life)) })
 	}
-	p.mu.Unlock()
+	p.Unlock()
 	select {
 	case n := <-p.ready:
 		gone := ctx.Err() != nil
@@ -154,8 +155,8 @@ func (p *proxy) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	case <-ctx.Done():
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.Lock()
+	defer p.Unlock()
 	p.orphans++
 	return nil, context.Cause(ctx)
 }
@@ -225,11 +226,11 @@ func newInvocation(next *http.Response) *invocation {
 
 // serve completes an invocation, or returns false: then inv.next is for the runtime.
 func (p *proxy) serve(inv *invocation) (completed bool) {
-	p.mu.Lock()
+	p.Lock()
 	twice := p.served[inv.key]
 	again := p.last == inv.key
 	p.served[inv.key] = true
-	p.mu.Unlock()
+	p.Unlock()
 	if twice { // it is not to be answered twice
 		inv.next.Body.Close()
 		sleep(p.life, retryRefused)
@@ -251,12 +252,12 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	default:
 		completed = p.call(inv)
 	}
-	p.mu.Lock()
+	p.Lock()
 	delete(p.served, key)
 	if completed {
 		p.last = inv.key
 	}
-	p.mu.Unlock()
+	p.Unlock()
 	if completed {
 		inv.next.Body.Close()
 		if inv.size > 1<<20 {
@@ -285,21 +286,18 @@ func (p *proxy) call(inv *invocation) (completed bool) {
 	left := time.Until(inv.deadline)
 	// The rest is kept to answer in, before Lambda kills the environment.
 	end := inv.deadline.Add(-min(max(left/10, 250*time.Millisecond), time.Second))
-	if p.mirror {
-		inv.give(event)
-		p.copy(inv, channel, event, end)
-		return false
-	}
-	if p.tunnel.missedLately(channel) {
-		inv.give(event)
-		return p.offline(inv, fmt.Errorf("there was no local end less than %s ago", missTimeout))
-	}
 	ctx, cancel := context.WithDeadlineCause(p.life, end, errors.New("shortly before its deadline"))
 	defer cancel()
 	// If there is no link, half of a short timeout stays for the deployed code.
-	c := p.tunnel.send(ctx, &call{
-		channel: channel, event: event, context: p.context(ctx, inv, end), accept: p.accept,
-		offline: min(linkTimeout, left/2)})
+	c := &call{
+		channel: channel, event: event, context: p.context(ctx, inv, end), copied: p.mirror, accept: p.accept,
+		offline: min(linkTimeout, left/2)}
+	if p.mirror {
+		inv.give(event)
+		p.copy(inv, c)
+		return false
+	}
+	p.tunnel.send(ctx, c)
 	defer c.finish()
 	a, err := c.wait()
 	var failed *failure
@@ -337,10 +335,8 @@ func (p *proxy) destination(event []byte) (channel string, err error) {
 }
 
 // copy sends a copy of an event beside the deployed code, which does not wait for it.
-func (p *proxy) copy(inv *invocation, channel string, event []byte, end time.Time) {
-	c := p.tunnel.send(p.life, &call{
-		channel: channel, event: event, context: p.context(p.life, inv, end), copied: true,
-		offline: linkTimeout})
+func (p *proxy) copy(inv *invocation, c *call) {
+	p.tunnel.send(p.life, c)
 	p.wg.Go(func() {
 		_, err := c.wait()
 		c.finish()
@@ -410,9 +406,7 @@ func (p *proxy) offline(inv *invocation, reason error) (completed bool) {
 			inv, &failure{"LiveLambda.Offline", "no local end is there to answer: " + reason.Error()})
 	}
 	p.report(inv, "deployed", reason)
-	p.mu.Lock()
-	p.deployed = time.Now()
-	p.mu.Unlock()
+	p.deployed.Store(time.Now().UnixMilli())
 	return false
 }
 
@@ -480,11 +474,9 @@ func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []b
 	if p.mirror {
 		c["mirror"] = true
 	}
-	p.mu.Lock()
-	if !p.deployed.IsZero() {
-		c["deployed_ms"] = p.deployed.UnixMilli()
+	if ms := p.deployed.Load(); ms > 0 {
+		c["deployed_ms"] = ms
 	}
-	p.mu.Unlock()
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")
 	c["trace_id"] = h.Get("Lambda-Runtime-Trace-Id")
 	for key, value := range map[string]string{

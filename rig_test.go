@@ -195,9 +195,9 @@ func (r *rig) ready() {
 	r.t.Helper()
 	timeout := time.After(time.Minute)
 	for {
-		r.proxy.tunnel.mu.Lock()
+		r.proxy.tunnel.Lock()
 		l, err := r.proxy.tunnel.link, r.proxy.tunnel.err
-		r.proxy.tunnel.mu.Unlock()
+		r.proxy.tunnel.Unlock()
 		if l != nil && l.ctx.Err() == nil {
 			return
 		}
@@ -212,9 +212,9 @@ func (r *rig) ready() {
 // link is the extension's link, and its connection's number.
 func (r *rig) link() (l *link, conn int) {
 	r.ready()
-	r.proxy.tunnel.mu.Lock()
+	r.proxy.tunnel.Lock()
 	l = r.proxy.tunnel.link
-	r.proxy.tunnel.mu.Unlock()
+	r.proxy.tunnel.Unlock()
 	conns, _ := r.api.subscribers(r.ctx, "/live-lambda/response/"+l.name+"*", 1)
 	return l, conns[0]
 }

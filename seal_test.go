@@ -225,9 +225,9 @@ func TestExtensionWithAKeyDropsWhatIsNotSealedWithIt(t *testing.T) {
 		go func() {
 			time.Sleep(time.Second)
 			l, _ := r.link()
-			r.proxy.tunnel.mu.Lock()
+			r.proxy.tunnel.Lock()
 			id := l.callID(r.proxy.tunnel.lastN)
-			r.proxy.tunnel.mu.Unlock()
+			r.proxy.tunnel.Unlock()
 			forged := part{Type: "response", RequestID: id, Last: true, Sender: "a3f0"}
 			other := forged
 			other.sealer = newTestSealer(2)

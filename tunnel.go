@@ -66,13 +66,13 @@ type tunnel struct {
 	buffered bool   // streamed answers are collected, because the runtime gets them whole
 	stop     func() // ends run: set before it begins
 
-	mu        sync.Mutex // guards the following, and what the calls and the link say it guards
-	link      *link      // nil while there is none that delivers
-	err       error      // why there is none
-	calls     map[uint64]*call
-	lastN     uint64               // of a call
-	audiences map[string]*audience // by channel of requests
-	said      map[string]bool      // what was wrong with messages, as it was logged
+	sync.Mutex       // guards the following, and what the calls and the link say it guards
+	link       *link // nil while there is none that delivers
+	err        error // why there is none
+	calls      map[uint64]*call
+	lastN      uint64               // of a call
+	audiences  map[string]*audience // by channel of requests
+	said       map[string]bool      // what was wrong with messages, as it was logged
 }
 
 // audience is what is known of the local ends that hear one channel of requests.
@@ -82,7 +82,7 @@ type audience struct {
 	missed time.Time // when a call was offline last, or that local end went, by the wall clock
 }
 
-// link is a connection to AppSync whose answers arrive. The tunnel's mu guards its fields.
+// link is a connection to AppSync whose answers arrive. The tunnel's mutex guards its fields.
 type link struct {
 	*session
 	t         *tunnel
@@ -115,8 +115,8 @@ func (t *tunnel) run(ctx context.Context) {
 
 // retire ends run, and the link with it, unless a call may need it.
 func (t *tunnel) retire() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
 	if len(t.calls) == 0 {
 		t.stop()
 	}
@@ -146,8 +146,8 @@ func (t *tunnel) use(s *session) (up bool, err error) {
 
 // set tells the calls that there is a link, or with nil and an error that there is none.
 func (t *tunnel) set(l *link, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
 	t.link, t.err = l, err
 	for _, c := range t.calls {
 		c.relink()
@@ -158,8 +158,8 @@ func (t *tunnel) set(l *link, err error) {
 // or with no part as a bare result. The link's reader calls it.
 func (l *link) receiveEvent(event string, p *part, err error) {
 	t := l.t
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
 	if p == nil {
 		l.receiveBare(event)
 		return
@@ -192,8 +192,8 @@ func (l *link) dropped(p *part, err error) {
 func (l *link) receivePresence(event string) {
 	p, err := l.sealer.parse(event)
 	t := l.t
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
 	if err != nil {
 		l.dropped(p, err)
 	}
@@ -204,9 +204,7 @@ func (l *link) receivePresence(event string) {
 	a := t.audience(channel)
 	switch {
 	case p.Type == "hello" && p.Ask == "":
-		a.heard = p.Sender
-		a.hello = time.Now()
-		a.missed = time.Time{}
+		*a = audience{heard: p.Sender, hello: time.Now()}
 		l.versioned = true
 	case p.Type == "bye" && p.Sender == a.heard:
 		said := time.Now()
@@ -216,8 +214,8 @@ func (l *link) receivePresence(event string) {
 
 // leave takes the bye of a local end, if that is still the one that was heard last.
 func (t *tunnel) leave(channel, sender string, said time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
 	a := t.audience(channel)
 	if sender != a.heard || a.hello.After(said) {
 		return
@@ -247,13 +245,6 @@ func (l *link) serves(p *part) bool {
 // miss notes that there is no local end now. The tunnel is locked.
 func (a *audience) miss() { a.missed = time.Now().Round(0) }
 
-// missedLately reports whether an invocation would wait in vain for a local end that hears the channel.
-func (t *tunnel) missedLately(channel string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return time.Since(t.audience(channel).missed).Abs() < missTimeout // the clock may be set back
-}
-
 // callID is the request ID of call n as it travels over l: LINK/N.
 func (l *link) callID(n uint64) string { return fmt.Sprintf("%s/%d", l.name, n) }
 
@@ -280,7 +271,6 @@ type call struct {
 	offline time.Duration // how long it waits for a link
 
 	t       *tunnel
-	mu      *sync.Mutex // the tunnel's
 	n       uint64
 	ctx     context.Context // ends with the call; if it is copied, with context.Canceled if it is out
 	cancel  context.CancelCauseFunc
@@ -288,12 +278,13 @@ type call struct {
 	start   time.Time
 	changed chan struct{} // has news for whoever waits for the call; has room for one
 
-	// The tunnel's mu guards the following, and event, context and offline.
-	phase   phase // enter alone sets it
-	timer   *time.Timer
-	linked  time.Time // when it began to prepare on this link
+	// The tunnel's mutex guards the following, and event, context and offline.
+	phase   phase
+	since   time.Time // when the time of the phase began
 	refusal error     // why AppSync did not take the request the last time
 	link    *link     // over which it goes out; nil: none
+	taken   bool      // AppSync has taken the request on this link
+	inParts bool      // it went out in parts, which only a local end of version 1 understands
 	heardOn *link     // over which a local end of version 1 was heard last; nil: none has been
 	// closed when its own subscription on this link delivers or has failed; nil: it has none
 	own      chan struct{}
@@ -318,22 +309,25 @@ type answer struct {
 }
 
 // send begins a call, whose fields up to offline are set. The request goes out as often as it takes until
-// finish is called. ctx ends shortly before the invocation's deadline; its cause says so.
+// finish is called, or not at all if that is in vain: then wait says why. ctx ends shortly before the
+// invocation's deadline; its cause says so.
 func (t *tunnel) send(ctx context.Context, c *call) *call {
-	c.t, c.mu, c.start = t, &t.mu, time.Now()
+	c.t, c.start = t, time.Now()
 	c.accept = cmp.Or(c.accept, noDeadline)
 	c.changed = make(chan struct{}, 1)
 	c.parts = map[string]*joiner{}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.Lock()
+	defer t.Unlock()
+	sinceMiss := time.Since(t.audience(c.channel).missed).Abs() // the clock may be set back
 	switch {
 	case t.link == nil && c.copied:
 		c.cancel(fmt.Errorf("no connection to AppSync: %w", t.err))
-	case t.link == nil:
 	case c.copied && t.link.unacked.Load() > maxPublish:
 		c.cancel(errors.New("the copies before are still on their way"))
-	case len(t.calls) == 0 && t.link.spent(): // it was frozen, or is near its end
+	case !c.copied && sinceMiss < missTimeout: // it would wait in vain too
+		c.cancel(fmt.Errorf("there was no local end less than %s ago", missTimeout))
+	case t.link != nil && len(t.calls) == 0 && t.link.spent(): // it was frozen, or is near its end
 		t.link.drop(errRetired)
 		t.link, t.err = nil, errRetired
 	}
@@ -341,28 +335,15 @@ func (t *tunnel) send(ctx context.Context, c *call) *call {
 	c.n = t.lastN
 	t.calls[c.n] = c
 	c.enter(waiting)
-	c.relink()
+	if c.ctx.Err() == nil {
+		c.relink()
+	}
 	return c
 }
 
-// enter is the only writer of the phase and of its timer. The tunnel is locked.
+// enter begins a phase, whose time counts from now. The tunnel is locked.
 func (c *call) enter(p phase) {
-	c.phase = p
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	limit, _ := c.limit()
-	var timer *time.Timer
-	timer = time.AfterFunc(limit, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.timer == timer { // no phase has been entered in this instant
-			_, why := c.limit()
-			c.giveUp(why)
-			c.cancel(why) // also if a local end has it
-		}
-	})
-	c.timer = timer
+	c.phase, c.since = p, time.Now()
 	select {
 	case c.changed <- struct{}{}:
 	default: // there are news already
@@ -370,14 +351,14 @@ func (c *call) enter(p phase) {
 }
 
 // limit is how long the call may be in its phase, and what ends it then: a *failure, or why it is offline.
-// The tunnel is locked.
+// Whoever waits for the call sees to it (until). The tunnel is locked.
 func (c *call) limit() (time.Duration, error) {
 	switch c.phase {
 	case waiting:
 		return c.offline, fmt.Errorf("no connection to AppSync within %s: %w", c.offline, c.t.err)
 	case preparing, sending:
-		limit := linkTimeout + transferTime(int64(len(c.event)))
-		return limit - time.Since(c.linked), cmp.Or(c.refusal, errors.New("AppSync did not take the request"))
+		return linkTimeout + transferTime(int64(len(c.event))),
+			cmp.Or(c.refusal, errors.New("AppSync did not take the request"))
 	case sent:
 		// carry looks whether the link is alive before it ends the call. This is for when that takes too
 		// long.
@@ -404,14 +385,14 @@ func (c *call) giveUp(why error) {
 // relink sends the request over the tunnel's link, or has it wait for one. The tunnel is locked.
 func (c *call) relink() {
 	l := c.t.link
-	c.link, c.own, c.heldBack = l, nil, nil
+	c.link, c.taken, c.own, c.heldBack = l, false, nil, nil
 	if l != nil {
 		c.wg.Go(func() { c.carry(l) })
 	}
 	switch {
 	case c.phase >= accepted: // repetition lets the local end answer over the new link
 	case l != nil:
-		c.linked, c.refusal = time.Now(), nil
+		c.refusal = nil
 		c.enter(preparing)
 	case errors.Is(c.t.err, errRefused):
 		c.giveUp(c.t.err)
@@ -425,21 +406,32 @@ func (c *call) relink() {
 // wait returns the answer once it is there or, if it is a stream, has begun. Otherwise it returns a *failure,
 // or if nobody has accepted the invocation another error, which says why.
 func (c *call) wait() (*answer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.t.Lock()
+	defer c.t.Unlock()
 	err := c.until(func() bool { return c.answer != nil })
 	return c.answer, err
 }
 
-// until unlocks the tunnel until done reports true, and returns nil then, or what over returns.
+// until unlocks the tunnel until done reports true, and returns nil then, or what over returns. It ends the
+// call if a phase takes too long.
 func (c *call) until(done func() bool) error {
 	for !done() {
+		limit, why := c.limit()
+		left := time.Until(c.since.Add(limit))
+		if left <= 0 {
+			c.giveUp(why)
+			c.cancel(why) // also if a local end has it
+		}
 		if err := c.over(); err != nil {
 			return err
 		}
-		c.mu.Unlock()
-		await(c.ctx, c.ctx, c.changed)
-		c.mu.Lock()
+		c.t.Unlock()
+		select {
+		case <-c.changed:
+		case <-time.After(left):
+		case <-c.ctx.Done():
+		}
+		c.t.Lock()
 	}
 	return nil
 }
@@ -462,8 +454,8 @@ func (c *call) over() error {
 // then with the trailers of a runtime whose handler fails in the middle.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 func (c *call) Read(b []byte) (n int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.t.Lock()
+	defer c.t.Unlock()
 	// Look before taking: what is taken and then given up would be missing from a stream that ends as if it
 	// were whole.
 	err = c.until(c.stream.ready)
@@ -494,29 +486,25 @@ func (c *call) Read(b []byte) (n int, err error) {
 
 // failed returns why this end has broken off the answer's stream, nil if it has not.
 func (c *call) failed() *failure {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.t.Lock()
+	defer c.t.Unlock()
 	return c.broken
-}
-
-// attempt is how far the request has come on one link.
-type attempt struct {
-	at      time.Time // when AppSync took it; zero: it has not yet
-	inParts bool      // only a local end of version 1 understands it
 }
 
 // carry publishes the request over l, and again as often as it takes, until l ends or the call.
 func (c *call) carry(l *link) {
-	if !c.copied { // no bare result counts
-		c.t.prepare(c.ctx, l)
+	if c.copied {
+		events, _ := c.due(l)
+		if events != nil { // else finish has been called
+			c.cancel(l.publish(c.ctx, c.channel, events, optional))
+		}
+		return
 	}
-	var try attempt
+	c.t.prepare(c.ctx, l)
 	for l.ctx.Err() == nil && c.ctx.Err() == nil {
-		events, left := c.due(l, &try)
+		events, left := c.due(l)
 		var err error
 		switch {
-		case c.copied:
-			c.cancel(l.publish(c.ctx, c.channel, events, optional))
 		case events != nil:
 			err = l.publish(c.ctx, c.channel, events, awaited)
 		case left <= 0 || l.quiet() >= quietTimeout:
@@ -526,7 +514,7 @@ func (c *call) carry(l *link) {
 				l.drop(err)
 			}
 		}
-		pause := c.settle(l, &try, left, err)
+		pause := c.settle(l, left, err)
 		// What is on its way, `accepted` for instance, is heard before the link counts as quiet.
 		sleep(c.ctx, min(pause, max(quietTimeout-l.quiet(), probeEvery)))
 	}
@@ -534,31 +522,30 @@ func (c *call) carry(l *link) {
 
 // due returns the request's events if they are to be published now, else nil. left is how long a local end
 // still has to accept the request, much if that does not end the call now.
-func (c *call) due(l *link, try *attempt) (events iter.Seq[[]byte], left time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *call) due(l *link) (events iter.Seq[[]byte], left time.Duration) {
+	c.t.Lock()
+	defer c.t.Unlock()
 	left = noDeadline
-	taken := !try.at.IsZero()
-	if taken && c.phase == sent {
-		left = time.Until(try.at.Add(c.accept))
+	if c.phase == sent {
+		left = time.Until(c.since.Add(c.accept))
 	}
 	// A server that knows nothing of version 1 never accepts, and would run the handler for every repetition.
-	understood := l.versioned || try.inParts || c.heardOn != nil
+	understood := l.versioned || c.inParts || c.heardOn != nil
 	again := understood && c.heardOn != l && left > 0 && l.quiet() < quietTimeout
-	if c.event == nil || (taken && !again) {
+	if c.event == nil || (c.taken && !again) {
 		return nil, left
 	}
 	if c.phase == preparing {
-		c.enter(sending)
+		c.phase = sending // within the same time
 	}
-	events, try.inParts = c.request(l)
+	events, c.inParts = c.request(l)
 	return events, left
 }
 
 // settle draws the consequences of a publish or a probe. It returns how long to wait before the next one.
-func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *call) settle(l *link, left time.Duration, err error) time.Duration {
+	c.t.Lock()
+	defer c.t.Unlock()
 	switch {
 	case c.ctx.Err() != nil || l.ctx.Err() != nil:
 		return 0
@@ -568,8 +555,8 @@ func (c *call) settle(l *link, try *attempt, left time.Duration, err error) time
 		c.refusal = err
 		l.log.Warn("AppSync did not take the request; trying again", "error", err)
 		return retryPublish
-	case try.at.IsZero():
-		try.at = time.Now()
+	case !c.taken:
+		c.taken = true
 		if c.phase == sending {
 			c.enter(sent)
 			return min(repeatRequest, c.accept)
@@ -610,11 +597,13 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 // take takes a part that a local end sent for this call. It returns an error if the part is not valid. The
 // tunnel is locked.
 func (c *call) take(l *link, p *part) error {
-	if p.Type != "accepted" && p.Type != "response" && p.Type != "error" {
+	switch p.Type {
+	case "accepted", "response", "error":
+	default:
 		return errors.New("its type is unknown")
 	}
 	j := c.parts[p.Sender]
-	late := c.ctx.Err() != nil
+	late := c.ctx.Err() != nil || c.copied
 	another := c.stream != nil && c.stream != j
 	surplus := j == nil && len(c.parts) == 2 // of more local ends than two no parts are kept
 	if late || another || surplus {
@@ -708,8 +697,7 @@ func (c *call) assemble(j *joiner, err error) error {
 // when finish returns, as far as a write to the connection tells.
 func (c *call) finish() {
 	c.cancel(nil)
-	c.mu.Lock()
-	c.timer.Stop()
+	c.t.Lock()
 	delete(c.t.calls, c.n)
 	l := cmp.Or(c.link, c.heardOn)
 	outcome := "answered"
@@ -722,7 +710,7 @@ func (c *call) finish() {
 	// No bare result counts any more. Timers that have been stopped, and a subscription that has failed, may
 	// keep c for a while, but not what is large.
 	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil
-	c.mu.Unlock()
+	c.t.Unlock()
 	c.wg.Wait()
 	if c.heardOn == nil {
 		return

@@ -24,8 +24,8 @@ func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *c
 	tn := newTunnel(newTestAPI(nil), "function", false)
 	c := tn.send(ctx, &call{
 		channel: requestsChannel, event: []byte("1"), context: []byte(`{"a":1}`), offline: time.Hour})
-	tn.mu.Lock()
-	defer tn.mu.Unlock()
+	tn.Lock()
+	defer tn.Unlock()
 	err := c.take(&link{session: &session{}}, &part{
 		Type: "response", Last: last, Headers: map[string]string{modeHeader: "streaming"},
 		data: []byte(data)})

@@ -59,8 +59,8 @@ func startTunnel(t *testing.T, opts eventAPIOptions, hook func(apiFrame) apiVerd
 // link is the tunnel's, as it is.
 func (c *tunnelTest) link() *link {
 	c.t.Helper()
-	c.tunnel.mu.Lock()
-	defer c.tunnel.mu.Unlock()
+	c.tunnel.Lock()
+	defer c.tunnel.Unlock()
 	if c.tunnel.link == nil {
 		c.t.Fatal("no link")
 	}
@@ -71,9 +71,9 @@ func (c *tunnelTest) link() *link {
 func (c *tunnelTest) ready(wait time.Duration) (*link, error) {
 	start := time.Now()
 	for {
-		c.tunnel.mu.Lock()
+		c.tunnel.Lock()
 		l, err := c.tunnel.link, c.tunnel.err
-		c.tunnel.mu.Unlock()
+		c.tunnel.Unlock()
 		if l != nil || errors.Is(err, errRefused) || time.Since(start) > wait {
 			return l, err
 		}
@@ -161,8 +161,8 @@ func (c *tunnelTest) answerOne() (requestID string) {
 
 // look returns whether a local end has accepted, the answer if there is one, and why the call has ended.
 func (c *tunnelTest) look(out *call) (accepted bool, a *answer, err error) {
-	c.tunnel.mu.Lock()
-	defer c.tunnel.mu.Unlock()
+	c.tunnel.Lock()
+	defer c.tunnel.Unlock()
 	return out.heardOn != nil, out.answer, context.Cause(out.ctx)
 }
 

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -164,11 +165,11 @@ func TestLinkThatWasFrozenIsReplacedBeforeItsNextUse(t *testing.T) {
 		time.Sleep(staleAfter + time.Millisecond)
 		out := c.send(`2`)
 		defer out.finish()
-		c.tunnel.mu.Lock()
+		c.tunnel.Lock()
 		if c.tunnel.link == first {
 			t.Error("the stale link is used")
 		}
-		c.tunnel.mu.Unlock()
+		c.tunnel.Unlock()
 		if l, err := c.ready(time.Second); err != nil || l == first {
 			t.Errorf("no new link at once: %v", err)
 		}
@@ -404,7 +405,7 @@ func TestNobodyIsToldOfTheEndOfACallThatNobodyAccepted(t *testing.T) {
 // requestOf is what a call with this event publishes on a link, all of it checked to be plain.
 func (c *tunnelTest) requestOf(l *link, event string) (events [][]byte, inParts bool) {
 	c.t.Helper()
-	out := &call{t: c.tunnel, mu: &c.tunnel.mu, n: 1, event: []byte(event), context: []byte(`{}`)}
+	out := &call{t: c.tunnel, n: 1, event: []byte(event), context: []byte(`{}`)}
 	all, inParts := out.request(l)
 	for event := range all {
 		checkPlain(c.t, event)
@@ -490,10 +491,10 @@ func TestLocalEndThatAcceptsInTheLastInstantHasAccepted(t *testing.T) {
 		id := c.request().RequestID
 		waited := async(out.wait)
 		synctest.Wait()
-		c.tunnel.mu.Lock()
+		c.tunnel.Lock()
 		time.Sleep(time.Second) // the timer has fired, and needs the lock
 		err := out.take(out.link, &part{Type: "accepted", RequestID: id, Last: true})
-		c.tunnel.mu.Unlock()
+		c.tunnel.Unlock()
 		time.Sleep(time.Second)
 		if err != nil || out.ctx.Err() != nil {
 			t.Errorf("%v, ended with %v", err, context.Cause(out.ctx))
@@ -903,4 +904,48 @@ func TestStrayPartOfAnotherLocalEndDoesNotKeepAWholeAnswerFromCounting(t *testin
 		}
 		out.finish()
 	})
+}
+
+func TestCallThatIsOverWhenItBeginsIsNotWritten(t *testing.T) {
+	for name, begin := range map[string]func(*link) *call{
+		"a copy while those before are on their way": func(l *link) *call {
+			l.unacked.Store(maxPublish + 1)
+			return &call{copied: true}
+		},
+		"an event right after a miss": func(l *link) *call {
+			l.t.audience("").miss()
+			return &call{}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			api := newTestAPI(nil)
+			api.apiKey = "key"
+			s := newSession(api)
+			s.conn = &wsConn{ctx: ctx, fail: cancel, out: make(chan outgoing)}
+			s.ctx, s.drop = ctx, cancel
+			s.slots = make(chan struct{}, 1000)
+			l := &link{session: s, t: newTunnel(api, "function", false)}
+			l.t.set(l, nil)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer close(s.conn.out)
+			wg.Go(func() {
+				for next := range s.conn.out {
+					t.Errorf("written: %s", next.message)
+				}
+			})
+			for range 100 { // with both at hand, a select takes either
+				c := begin(l)
+				c.event, c.context = []byte(`{}`), []byte(`{}`)
+				l.t.send(t.Context(), c)
+				if _, err := c.wait(); err == nil {
+					t.Error("the call is not over")
+				}
+				c.wg.Wait() // for what would publish it
+				c.finish()
+			}
+		})
+	}
 }
