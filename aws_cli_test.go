@@ -69,7 +69,9 @@ func TestErrorSaysWhatTheCLISaid(t *testing.T) {
 			name: "a name with SSO in it is no session that has expired",
 			err: "An error occurred (ResourceNotFoundException) when calling the " +
 				"GetFunctionConfiguration operation: Function not found: sso-session\n",
-			want: "ResourceNotFoundException: Function not found: sso-session",
+			want: "ResourceNotFoundException: Function not found: sso-session; check the name, and the AWS " +
+				"CLI's " +
+				"region and profile; a Web Function takes no layer",
 		},
 		{
 			name: "a profile with SSO in its name",

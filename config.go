@@ -139,6 +139,26 @@ func readConfig(getenv func(string) string) (config, []string) {
 	return cfg, v.problems
 }
 
+// on names what decides who gets events and who can read them, and is off by default.
+func (cfg config) on() (settings []string) {
+	if cfg.api == nil {
+		return nil
+	}
+	if cfg.mirror {
+		settings = append(settings, "mirror")
+	}
+	if cfg.api.route != "" {
+		settings = append(settings, "route "+cfg.api.route)
+	}
+	if cfg.until.Year() < 9999 {
+		settings = append(settings, "until "+cfg.until.Format(time.RFC3339))
+	}
+	if len(cfg.api.key) > 0 {
+		settings = append(settings, "sealed")
+	}
+	return settings
+}
+
 // variables reads variables and collects what is wrong with them.
 type variables struct {
 	getenv   func(string) string

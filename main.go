@@ -148,7 +148,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	fn, err := x.register(ctx)
 	if err == nil {
 		cfg.function["handler"] = fn.Handler
-		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil)
+		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil,
+			"on", strings.Join(cfg.on(), ", "))
 		wg.Go(func() { server.Serve(ln) }) // until Close
 		err = x.awaitShutdown(ctx, log)
 	}

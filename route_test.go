@@ -76,7 +76,8 @@ func TestRouteIsFoundInRequestsOfHTTP(t *testing.T) {
 		"load balancer, a header": {want: "alice", event: `{
 			"requestContext": {"elb": {"targetGroupArn":
 				"arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/lambda-1/0123456789abcdef"}},
-			"httpMethod": "GET", "path": "/", "headers": {"x-forwarded-port": "80", "x-live-lambda": "alice"}}`},
+			"httpMethod": "GET", "path": "/",
+			"headers": {"x-forwarded-port": "80", "x-live-lambda": "alice"}}`},
 		"load balancer, a header of many values": {want: "alice", event: `{
 			"httpMethod": "GET", "multiValueHeaders": {"x-live-lambda": ["alice"]}}`},
 		"baggage alone": {want: "alice", event: `{
@@ -88,7 +89,8 @@ func TestRouteIsFoundInRequestsOfHTTP(t *testing.T) {
 			"httpMethod": "POST", "headers": {}, "body": "{\"order\":{\"x-live-lambda\":\"alice\"}}"}`},
 		"what a CORS preflight asks for": {event: `{
 			"httpMethod": "OPTIONS", "headers": {"Access-Control-Request-Method": "GET",
-				"access-control-request-headers": "content-type,x-live-lambda", "Origin": "https://example.com"}}`},
+				"access-control-request-headers": "content-type,x-live-lambda",
+				"Origin": "https://example.com"}}`},
 		"what a CORS preflight asks for first": {event: `{
 			"headers": {"access-control-request-headers": "x-live-lambda,content-type"}}`},
 		"a preflight, and a query": {want: "alice", event: `{
@@ -103,11 +105,14 @@ func TestRouteIsFoundInRequestsOfHTTP(t *testing.T) {
 func TestRouteIsFoundInMessages(t *testing.T) {
 	runRouteCases(t, map[string]routeCase{
 		"SQS, an attribute": {want: "alice", event: `{"Records": [{
-			"messageId": "059f36b4-87a3-44ab-83d2-661975830a7d", "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxl",
-			"body": "Test message.", "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1545082649183"},
+			"messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+			"receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxl",
+			"body": "Test message.",
+			"attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1545082649183"},
 			"messageAttributes": {"x-live-lambda": {"stringValue": "alice", "stringListValues": [],
 				"binaryListValues": [], "dataType": "String"}},
-			"md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3", "eventSource": "aws:sqs", "awsRegion": "us-east-2"}]}`},
+			"md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3", "eventSource": "aws:sqs",
+			"awsRegion": "us-east-2"}]}`},
 		"SQS, an attribute the other way round": {want: "alice",
 			event: `{"Records": [{"body": "", "messageAttributes": {
 			"x-live-lambda": {"dataType": "String", "binaryListValues": [], "stringListValues": [],
@@ -122,9 +127,10 @@ func TestRouteIsFoundInMessages(t *testing.T) {
 					"x-live-lambda": {"Type": "String", "Value": "alice"}}}}]}`},
 		"SNS by way of SQS": {want: "alice",
 			event: `{"Records": [{"body": "{\n  \"Type\" : \"Notification\",\n` +
-				`  \"Message\" : \"Hello\",\n  \"MessageAttributes\" : {\n    \"x-live-lambda\" : {\"Type\":` +
-				`\"String\",\"Value\":\"alice\"}\n  }\n}"}]}`},
-		"EventBridge": {want: "alice", event: `{"version": "0", "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+				`  \"Message\" : \"Hello\",\n  \"MessageAttributes\" : {\n    \"x-live-lambda\" : {` +
+				`\"Type\":\"String\",\"Value\":\"alice\"}\n  }\n}"}]}`},
+		"EventBridge": {want: "alice",
+			event: `{"version": "0", "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
 			"detail-type": "Order Placed", "source": "com.example.orders", "account": "111122223333",
 			"time": "2026-11-22T18:43:48Z", "region": "us-west-1", "resources": [],
 			"detail": {"id": 7, "x-live-lambda": "alice"}}`},
@@ -133,7 +139,8 @@ func TestRouteIsFoundInMessages(t *testing.T) {
 		"a field deep in a task's input": {
 			want: "alice", event: `{"a": [1, {"b": {"x-live-lambda": "alice"}}]}`},
 		"an attribute without a value": {event: `{"messageAttributes": {"x-live-lambda": {
-			"stringListValues": [], "binaryListValues": [], "dataType": "String"}, "a": {"stringValue": "b"}}}`},
+			"stringListValues": [], "binaryListValues": [], "dataType": "String"},
+			"a": {"stringValue": "b"}}}`},
 		"an attribute of another name": {event: `{"messageAttributes": {"x-live-lambda-2": {
 			"stringValue": "alice", "dataType": "String"}}}`},
 		"an empty attribute": {
