@@ -37,8 +37,8 @@ func routeOf(event []byte, name string) (stage string) {
 // indexName returns where a name stands in text as a word of its own, in any case of letters; -1 if nowhere.
 func indexName(text []byte, name string) int {
 	lower := name[0] | ' ' // of a letter; a digit stays what it is
-	for i := 0; i+len(name) <= len(text); i++ {
-		if text[i]|' ' != lower {
+	for i, c := range text[:max(len(text)-len(name)+1, 0)] {
+		if c|' ' != lower {
 			continue
 		}
 		end := i + len(name)
