@@ -21,6 +21,8 @@
 //	lambdaapi.go   what Lambda's APIs have in common: paths, headers, errors, one exchange
 //	bare.go        the answers of local ends of another make
 //	message.go     the messages that travel as AppSync's events
+//	seal.go        messages that are sealed with a key
+//	route.go       tokens in events, which say whom they are for
 //	sigv4.go       how AWS signs requests
 //	roots.go       root certificates
 package main

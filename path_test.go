@@ -219,10 +219,11 @@ func testSecretsTravelButAreInNoLog(t *testing.T, over eventAPIOptions) {
 	variables := map[string]string{
 		"LIVE_LAMBDA_LOG_LEVEL":   "debug",
 		"LIVE_LAMBDA_FORWARD_ENV": "on",
+		"LIVE_LAMBDA_KEY":         testKey,
 		"MARKED":                  "marked-variable",
 	}
 	p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second, noFreeze: true}, variables)
-	p.shared = append(p.shared, "LIVE_LAMBDA_LOG_LEVEL=debug")
+	p.shared = append(p.shared, "LIVE_LAMBDA_LOG_LEVEL=debug", "LIVE_LAMBDA_KEY="+testKey)
 	p.startEcho(t)
 	got, err := p.env.invoke(t.Context(), invokeRequest{
 		payload:         []byte(`"marked-event"`),
@@ -237,12 +238,29 @@ func testSecretsTravelButAreInNoLog(t *testing.T, over eventAPIOptions) {
 	p.refuseEverybody(t)
 	p.env.close()
 	for line := range strings.Lines(p.output.String()) {
-		for _, secret := range []string{"marked-", "AKIDEXAMPLE", "Signature=", "header-ey"} {
+		for _, secret := range []string{
+			"marked-", "AKIDEXAMPLE", "Signature=", "header-ey", testKey[:8]} {
 			if strings.Contains(line, secret) {
 				t.Errorf("printed: %s", line)
 			}
 		}
 	}
+}
+
+// A layer whose time is over does not even dial.
+func TestLayerThatIsOutDoesNotConnect(t *testing.T) {
+	variables := map[string]string{
+		"LIVE_LAMBDA_UNTIL":   "2026-01-01T00:00:00Z",
+		"LIVE_LAMBDA_OFFLINE": "error",
+	}
+	p := startPath(t, lambdaOptions{timeout: 30 * time.Second}, variables)
+	p.wantDeployed(t, `[1]`)
+	p.api.check(func(c *eventAPICounts) bool {
+		if c.connections != 0 {
+			t.Errorf("%d connections", c.connections)
+		}
+		return true
+	})
 }
 
 // refuseEverybody ends all connections and has AppSync refuse the credentials from then on, which quotes
