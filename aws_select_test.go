@@ -58,7 +58,9 @@ func TestWordsStandForFunctions(t *testing.T) {
 		{words: []string{"mail", "stack:shop", "bill?"}, want: []string{"mail", "bills", "orders-get"}},
 	} {
 		err := checkWords(tt.words)
+		f.turn()
 		got, pickErr := awsCLI{}.pick(t.Context(), tt.words, awsCLI{}.functionNames)
+		f.turn()
 		if err != nil || pickErr != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%q: got %q, %v and %v, want %q", tt.words, got, err, pickErr, tt.want)
 		}
