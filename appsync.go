@@ -41,6 +41,7 @@ const (
 // How long a session waits, and how fast it has to be.
 const (
 	ackTimeout     = 15 * time.Second       // for connection_ack and subscribe_success, as AWS's client waits
+	keysTimeout    = 2 * time.Second        // for the container credential endpoint, which is near
 	publishTimeout = 2 * time.Second        // for publish_success and for probes; the connection is dead then
 	slowestUplink  = 128 << 10              // bytes a second: a large publish gets so much more time
 	probeEvery     = 250 * time.Millisecond // until a new subscription delivers
@@ -84,6 +85,8 @@ func roleCredentials(keys role, transport http.RoundTripper) currentCredentials 
 		if keys.accessKeyID != "" && keys.secretAccessKey != "" {
 			return credentials{keys.accessKeyID, keys.secretAccessKey, keys.sessionToken}, nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, "GET", keys.containerURI, nil)
 		if err != nil || req.Host == "" { // the error may quote the URL
 			return c, errors.New("neither AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY nor " +
@@ -558,9 +561,9 @@ func (s *session) probe(ctx context.Context, name string, wait time.Duration) er
 type effort int
 
 const (
-	awaited   effort = iota // AppSync takes it
-	unawaited               // it is on its way
-	optional                // the same, but only within the rate of the WebSocket
+	awaited   effort = iota // until AppSync has taken it
+	unawaited               // until it is on its way
+	optional                // the same, and not at all beyond the WebSocket's rate
 )
 
 // publish publishes events to channel. It returns when AppSync has taken them all or, if that is not awaited,
@@ -583,7 +586,7 @@ func (s *session) publish(ctx context.Context, channel string, events iter.Seq[[
 			}
 		default:
 			if e == optional {
-				return errors.New("the WebSocket's publish rate is used up")
+				return errors.New("the WebSocket takes no more publishes now")
 			}
 			err := s.publishHTTPS(ctx, s.patience(), body)
 			if err != nil {

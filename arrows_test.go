@@ -50,7 +50,7 @@ var houses = []struct {
 			{file: "config"},
 			{file: "lambdaapi"},
 			{file: "message", uses: "seal"},
-			{file: "seal", uses: "message"},
+			{file: "seal", uses: "config message"},
 			{file: "route", uses: "config"},
 			{file: "sigv4"},
 			{file: "roots"},

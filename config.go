@@ -65,8 +65,8 @@ func (e endpoint) requests(stage string) string {
 	return strings.TrimSuffix("/"+e.namespace+"/requests/"+stage, "/")
 }
 
-// role is the credentials of the function's role or, under SnapStart, where they are to be had. Lambda
-// does not change them while the process lives.
+// role is the credentials of the function's role or, under SnapStart, where they are to be had. Lambda does
+// not change these variables while the process lives. What the endpoint tells does change.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
 type role struct {
 	accessKeyID     string // AWS_ACCESS_KEY_ID
@@ -124,6 +124,7 @@ func readConfig(getenv func(string) string) (config, []string) {
 	cfg.until, err = time.Parse(time.RFC3339, cmp.Or(getenv("LIVE_LAMBDA_UNTIL"), "9999-12-31T23:59:59Z"))
 	switch {
 	case err != nil: // it is a fuse: the deployed code answers
+		cfg.until = time.Time{} // has passed
 		err = errors.New("LIVE_LAMBDA_UNTIL is not a time like 2030-12-31T18:00:00Z")
 	case getenv("LIVE_LAMBDA_APPSYNC_HTTP_HOST") != "":
 		cfg.api, err = readAPI(getenv)
@@ -139,7 +140,7 @@ func readConfig(getenv func(string) string) (config, []string) {
 	return cfg, v.problems
 }
 
-// on names what decides who gets events and who can read them, and is off by default.
+// on names the settings that change who gets events or who can read them. All are off by default.
 func (cfg config) on() (settings []string) {
 	if cfg.api == nil {
 		return nil
@@ -155,6 +156,9 @@ func (cfg config) on() (settings []string) {
 	}
 	if len(cfg.api.key) > 0 {
 		settings = append(settings, "sealed")
+	}
+	if cfg.forwardEnv {
+		settings = append(settings, "with the environment")
 	}
 	return settings
 }
@@ -279,7 +283,7 @@ func readAPI(getenv func(string) string) (*endpoint, error) {
 		}
 	}
 	key, err := base64.RawURLEncoding.Strict().DecodeString(getenv("LIVE_LAMBDA_KEY"))
-	if err != nil || len(key) != 0 && len(key) != keySize {
+	if err != nil || (len(key) != 0 && len(key) != keySize) {
 		return nil, errors.New(
 			"LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda key` prints them")
 	}

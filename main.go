@@ -57,7 +57,9 @@ func extension() int {
 		environment := map[string]string{}
 		for _, pair := range os.Environ() {
 			name, value, _ := strings.Cut(pair, "=")
-			environment[name] = value
+			if !strings.HasPrefix(name, "LIVE_LAMBDA") { // the key, for one, is nobody's business
+				environment[name] = value
+			}
 		}
 		cfg.function["environment"] = environment
 	}

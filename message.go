@@ -226,6 +226,7 @@ func (j *joiner) add(p *part) error {
 		return errTooBig
 	}
 	j.waiting[p.Index] = p.data
+	p.text = "" // it may be large
 	j.size = size
 	j.highest = max(j.highest, p.Index)
 	if p.Index == 0 {

@@ -189,6 +189,9 @@ func (p *proxy) offer(n next, deadline time.Time) (taken bool) {
 				return true
 			}
 		case <-time.After(time.Until(deadline)):
+			if n.resp != nil {
+				n.resp.Body.Close()
+			}
 			return false
 		case <-p.life.Done():
 		}
@@ -238,15 +241,15 @@ func (p *proxy) serve(inv *invocation) (completed bool) {
 	}
 	key := inv.key
 	switch {
-	case time.Now().After(p.until): // by the wall clock
-		if p.tunnel != nil {
-			p.tunnel.retire()
-		}
-		p.report(inv, "deployed", errors.New("LIVE_LAMBDA_UNTIL has passed"))
 	case again:
 		sleep(p.life, min(retryRefused, time.Until(inv.deadline)/2))
 		completed = p.fail(inv, &failure{"LiveLambda.AnswerRefused",
 			"the Lambda Runtime API did not take the answer of this invocation"})
+	case time.Now().After(p.until): // by the wall clock
+		if p.tunnel != nil {
+			p.tunnel.retire()
+		}
+		p.report(inv, "deployed", errors.New("LIVE_LAMBDA_UNTIL has passed, or is no time"))
 	case p.tunnel == nil:
 		completed = p.offline(inv, errors.New("LIVE_LAMBDA_APPSYNC_HTTP_HOST is not set, or of no use"))
 	default:
@@ -340,11 +343,11 @@ func (p *proxy) copy(inv *invocation, c *call) {
 	p.wg.Go(func() {
 		_, err := c.wait()
 		c.finish()
-		outcome := "mirrored"
-		if err != context.Canceled { // which says that it is out
-			outcome = "deployed"
+		if err == context.Canceled { // it is out
+			p.report(inv, "mirrored", nil)
+		} else {
+			p.report(inv, "deployed", err)
 		}
-		p.report(inv, outcome, err)
 	})
 }
 
@@ -385,8 +388,8 @@ func (p *proxy) complete(inv *invocation, c *call, a *answer) {
 }
 
 // report logs what became of an invocation. outcome is one of: answered, error and stream, as a local end
-// answered; runtime, if the runtime got its answer; deployed, if the deployed code runs; mirrored, if a local
-// end got a copy besides; failed, if the caller gets an error of this program's own, or not what the local
+// answered; runtime, if the runtime got its answer; deployed, if the deployed code runs; mirrored, if a copy
+// went out besides; failed, if the caller gets an error of this program's own, or not what the local
 // end answered.
 func (p *proxy) report(inv *invocation, outcome string, reason error) {
 	args := []any{"request_id", inv.requestID, "outcome", outcome, "ms", time.Since(inv.start).Milliseconds()}

@@ -124,7 +124,7 @@ func TestCopyNeverGoesOverHTTPS(t *testing.T) {
 		if n := r.events("/live-lambda/requests"); n != 0 {
 			r.t.Errorf("%d copies were sent", n)
 		}
-		if !strings.Contains(r.log.String(), "publish rate") {
+		if !strings.Contains(r.log.String(), "takes no more publishes") {
 			r.t.Errorf("the log says %s", r.log)
 		}
 	})

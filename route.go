@@ -13,8 +13,8 @@ import (
 const (
 	// What may stand between the token's name and its value, beside white space and backslashes.
 	separators = "\":={[] \t\r\n"
-	// Words that may stand there. After one of these, commas may too. They are the fields of a message's
-	// attribute: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+	// Words that may stand there, with a space on each side. After one of these, commas may too. They are the
+	// fields of a message's attribute: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 	betweenWords = " Type String StringValue stringValue Value DataType dataType stringListValues " +
 		"binaryListValues "
 	noValues = " null true false "
@@ -28,7 +28,8 @@ func routeOf(event []byte, name string) (stage string) {
 		if i < 0 {
 			break
 		}
-		// If there is no value, a search from any place before the rest would come to the same end.
+		// What valueAfter has passed over holds no value either: from any place in it a search would stop at
+		// the same byte, or before it.
 		stage, event = valueAfter(event[i+len(name):])
 	}
 	return stage
@@ -42,7 +43,7 @@ func indexName(text []byte, name string) int {
 			continue
 		}
 		end := i + len(name)
-		longer := i > 0 && inWord(text[i-1]) || end < len(text) && inWord(text[end])
+		longer := (i > 0 && inWord(text[i-1])) || (end < len(text) && inWord(text[end]))
 		if !longer && strings.EqualFold(string(text[i:end]), name) {
 			return i
 		}
@@ -50,7 +51,7 @@ func indexName(text []byte, name string) int {
 	return -1
 }
 
-// inWord reports whether c may be part of a word: then what stands beside it is no word of its own.
+// inWord reports whether c may be part of a word. A name beside it is no word of its own.
 func inWord(c byte) bool { return c == '_' || strings.IndexByte(segmentBytes, c) >= 0 }
 
 // valueAfter returns the value that text, which follows a name, begins with, and the rest of text. The value
@@ -66,7 +67,7 @@ func valueAfter(text []byte) (value string, rest []byte) {
 		case word != "" && strings.Contains(betweenWords, " "+word+" "):
 			allowed = separators + ","
 			text = text[len(word):]
-		case !isSegment(word) || strings.Contains(noValues, " "+word+" "):
+		case word == "" || !isSegment(word) || strings.Contains(noValues, " "+word+" "):
 			return "", text
 		default:
 			return word, text

@@ -24,7 +24,7 @@ import (
 
 const (
 	nonceSize = 12     // bytes, at the beginning of what is sealed
-	maxNonces = 10_000 // that are remembered; requests that are so many messages ago are over
+	maxNonces = 10_000 // that are remembered at least; requests that are so many messages ago are over
 )
 
 // Why a message is dropped.
@@ -37,23 +37,24 @@ var errChanged = errors.New("it was changed on its way, or belongs to another re
 type sealer struct {
 	id   string      // of the key: the first 8 hexadecimal digits of its SHA-256
 	aead cipher.AEAD // puts a random nonce before what it seals
-	// Of messages that parse has opened. One goroutine at a time may call it.
-	nonces map[string]bool
+	// Of messages that parse has opened, and of those before them. One goroutine at a time may call it.
+	nonces, older map[string]bool
 }
 
-// newSealer makes a sealer of a key, which has 32 bytes; none of an empty one.
+// newSealer makes a sealer of a key; none of an empty one. A key of another size does not get here: whoever
+// reads one checks it. Yet it must not look like none.
 func newSealer(key []byte) *sealer {
-	block, err := aes.NewCipher(key)
-	if err != nil {
+	if len(key) == 0 {
 		return nil
 	}
-	aead, _ := cipher.NewGCMWithRandomNonce(block) // cannot fail with AES
+	block, _ := aes.NewCipher(key[:keySize])
+	aead, _ := cipher.NewGCMWithRandomNonce(block) // neither can fail: the size is right, and this is AES
 	return &sealer{
 		id: fmt.Sprintf("%x", sha256.Sum256(key))[:8], aead: aead, nonces: map[string]bool{}}
 }
 
-// seal returns a message as an event. object is its JSON, in one line and without its data. JSON would escape
-// nothing in the request ID.
+// seal returns a message as an event. object is its JSON, in one line and without its data. The request ID
+// needs no escapes in JSON.
 func (s *sealer) seal(requestID string, object, data []byte) []byte {
 	if len(data) > 0 {
 		object = fmt.Appendf(object, "\n%s", data)
@@ -70,8 +71,10 @@ func (s *sealer) parse(event string) (*part, error) {
 	p, err := parsePart(event)
 	sealed := p != nil && p.Type == "sealed"
 	switch {
-	case err != nil || p != nil && p.Type == "probe" || !sealed && s == nil:
+	case err != nil, p != nil && p.Type == "probe":
 		return p, err
+	case !sealed && s == nil:
+		return p, nil
 	case !sealed:
 		return &part{}, errNotSealed
 	case s == nil || s.id != p.Key:
@@ -82,11 +85,11 @@ func (s *sealer) parse(event string) (*part, error) {
 		return p, errChanged
 	}
 	nonce := string(p.data[:nonceSize])
-	if s.nonces[nonce] { // whoever repeats a message seals it anew
+	if s.nonces[nonce] || s.older[nonce] { // whoever repeats a message seals it anew
 		return p, errRecorded
 	}
 	if len(s.nonces) == maxNonces {
-		clear(s.nonces)
+		s.older, s.nonces = s.nonces, map[string]bool{}
 	}
 	s.nonces[nonce] = true
 	object, data, _ := bytes.Cut(plain, []byte("\n"))

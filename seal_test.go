@@ -196,14 +196,24 @@ func TestNoBitOfASealedMessageMayChange(t *testing.T) {
 
 func TestNoncesThatAreRememberedAreBounded(t *testing.T) {
 	s := newTestSealer(1)
-	for i := range 2*maxNonces + 10 {
-		_, err := s.parse(sealBy(1, fmt.Sprintf("%012d", i), "0a/1", acceptedText))
-		if err != nil {
+	for i := range maxNonces {
+		s.nonces[fmt.Sprintf("%012d", i)] = true
+	}
+	for i := range 2 {
+		event := sealBy(1, fmt.Sprintf("abcdefghijk%d", i), "0a/1", acceptedText)
+		if _, err := s.parse(event); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.nonces) > maxNonces {
-			t.Fatalf("%d are remembered", len(s.nonces))
+		if _, err := s.parse(event); err != errRecorded {
+			t.Errorf("it has come before: %v", err)
 		}
+	}
+	before := sealBy(1, fmt.Sprintf("%012d", maxNonces-1), "0a/1", acceptedText)
+	if _, err := s.parse(before); err != errRecorded {
+		t.Errorf("the last one of those before: %v", err)
+	}
+	if len(s.nonces) != 2 || len(s.older) != maxNonces {
+		t.Errorf("%d and %d are remembered", len(s.nonces), len(s.older))
 	}
 }
 

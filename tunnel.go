@@ -197,7 +197,7 @@ func (l *link) receivePresence(event string) {
 	if err != nil {
 		l.dropped(p, err)
 	}
-	if p == nil || err != nil || p.Sender == "" || !l.serves(p) {
+	if p == nil || err != nil || p.Sender == "" || !isSegment(p.Sender) || !l.serves(p) {
 		return
 	}
 	channel := l.requests(p.Stage)
@@ -231,7 +231,7 @@ func (t *tunnel) leave(channel, sender string, said time.Time) {
 // serves reports whether the local end that says p takes requests of this function. If the events tell the
 // stage, it may have any.
 func (l *link) serves(p *part) bool {
-	stage := p.Stage == l.stage || l.route != "" && isSegment(p.Stage)
+	stage := p.Stage == l.stage || (l.route != "" && isSegment(p.Stage))
 	return stage && (len(p.Functions) == 0 ||
 		slices.ContainsFunc(p.Functions, func(pattern string) bool {
 			if len(pattern) > maxPattern {
@@ -272,7 +272,7 @@ type call struct {
 
 	t       *tunnel
 	n       uint64
-	ctx     context.Context // ends with the call; if it is copied, with context.Canceled if it is out
+	ctx     context.Context // ends with the call; that of a copy with context.Canceled, once it is out
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup // of the goroutines that publish and subscribe
 	start   time.Time
@@ -327,7 +327,8 @@ func (t *tunnel) send(ctx context.Context, c *call) *call {
 		c.cancel(errors.New("the copies before are still on their way"))
 	case !c.copied && sinceMiss < missTimeout: // it would wait in vain too
 		c.cancel(fmt.Errorf("there was no local end less than %s ago", missTimeout))
-	case t.link != nil && len(t.calls) == 0 && t.link.spent(): // it was frozen, or is near its end
+	}
+	if t.link != nil && len(t.calls) == 0 && t.link.spent() { // it was frozen, or is near its end
 		t.link.drop(errRetired)
 		t.link, t.err = nil, errRetired
 	}
@@ -412,8 +413,8 @@ func (c *call) wait() (*answer, error) {
 	return c.answer, err
 }
 
-// until unlocks the tunnel until done reports true, and returns nil then, or what over returns. It ends the
-// call if a phase takes too long.
+// until waits, with the tunnel unlocked, until done reports true. It returns nil then, or what over returns.
+// It ends the call if a phase takes too long.
 func (c *call) until(done func() bool) error {
 	for !done() {
 		limit, why := c.limit()
@@ -621,8 +622,10 @@ func (c *call) take(l *link, p *part) error {
 	switch {
 	case c.stream != nil && err == errTooBig:
 		return nil // it is too far ahead of the stream; it will be repeated
-	case c.stream != nil, err != nil && err != errTooBig:
-		return err // nil if the stream is longer by this part
+	case c.stream != nil:
+		return err // nil: the stream has grown by this part
+	case err != nil && err != errTooBig:
+		return err
 	case p.Index == 0 && p.Type == "response" && p.Headers[modeHeader] == "streaming" && !c.t.buffered:
 		j.limit = streamWindow
 		c.stream = j
@@ -637,12 +640,14 @@ func (c *call) take(l *link, p *part) error {
 
 // hear notes that a local end of version 1 is at work on the call. The tunnel is locked.
 func (c *call) hear(l *link, sender string) {
-	if c.heardOn == nil && printable(sender) && len(sender) <= 50 {
-		// No other local end is to run it when it goes out again.
-		c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
+	if printable(sender) && len(sender) <= 50 {
+		if c.heardOn == nil {
+			// No other local end is to run it when it goes out again. %q escapes what JSON does, in ASCII.
+			c.context = fmt.Appendf(nil, `%s,"accepted_by":%q}`, c.context[:len(c.context)-1], sender)
+		}
+		c.t.audience(c.channel).heard = sender
 	}
 	l.versioned, c.heardOn = true, l
-	c.t.audience(c.channel).heard = sender
 	if c.phase != answered {
 		c.enter(accepted)
 	}
@@ -670,7 +675,6 @@ func newAnswer(p *part, body io.Reader, size int) *answer {
 // assemble makes the answer of its parts, or if err is errTooBig what Lambda itself answers then. If the
 // parts do not fit together, their repetition gets another chance. The tunnel is locked.
 func (c *call) assemble(j *joiner, err error) error {
-	c.event = nil // it will not go out again: that much memory less
 	first := j.first
 	var data []byte
 	if err == nil {
@@ -689,6 +693,7 @@ func (c *call) assemble(j *joiner, err error) error {
 		first = &part{Type: "error", ErrorType: brokenBy}
 		data, _ = base64.StdEncoding.DecodeString(j.trailers[bodyHeader]) // whatever of it can be read
 	}
+	c.event = nil // it will not go out again: that much memory less
 	c.reply(first, data)
 	return nil
 }

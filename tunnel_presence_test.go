@@ -103,6 +103,8 @@ func TestHelloEndsAMissIfItIsForThisFunction(t *testing.T) {
 			message: strings.Replace(presenceText("hello", ""), `":1,"type`, `":2,"type`, 1)},
 		"functions that are none": {message: presenceText("hello", `,"functions":"func*"`)},
 		"no JSON":                 {message: "hello"},
+		"a sender that is long": {message: strings.Replace(
+			presenceText("hello", ""), `"sender":"a3f0"`, `"sender":"`+strings.Repeat("a", 51)+`"`, 1)},
 	} {
 		env := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s", "LIVE_LAMBDA_STAGE": test.stage}
 		rigTest(t, name, rigOptions{noLocal: true, env: env, events: name != "all functions"}, func(r *rig) {
