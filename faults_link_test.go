@@ -137,7 +137,8 @@ func TestLinkMayEndBeforeEveryStepOfALargeRequest(t *testing.T) {
 func linkEndsAt(t *testing.T, name string, ending apiEnding, before bool, step, event string) {
 	t.Helper()
 	test := func(r *rig) { endAtStep(r, ending, before, step, event) }
-	sealed := ending == resetConnection // the other endings are no different
+	// The other endings are no different, nor is what is large, and it takes long.
+	sealed := ending == resetConnection && before && len(event) < 100
 	rigTest(t, name, rigOptions{local: &localEnd{pieces: 8}, sealed: sealed}, test)
 	if step != "extension data response 1" && step != "extension data response 2" {
 		rigTest(t, name+" (real)", rigOptions{local: &localEnd{real: true}, sealed: sealed}, test)
