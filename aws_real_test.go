@@ -213,7 +213,7 @@ func TestRealCLIAttachesListsAndDetaches(t *testing.T) {
 	f.function("bills", nil)
 	f.tags["bills"] = map[string]string{"team": "bills & co"}
 	f.resources["shop"] = []fakeResource{
-		{ResourceType: "AWS::Lambda::Function", PhysicalResourceId: "orders-put",
+		{ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "orders-put",
 			ResourceStatus: "CREATE_COMPLETE"},
 	}
 	before := f.snapshot()

@@ -66,7 +66,11 @@ type fakeFunction struct {
 type fakeOutput struct{ OutputKey, OutputValue string }
 
 // fakeResource is one of a stack.
-type fakeResource struct{ ResourceType, PhysicalResourceId, ResourceStatus string }
+type fakeResource struct {
+	ResourceType       string
+	PhysicalResourceID string `json:"PhysicalResourceId"`
+	ResourceStatus     string
+}
 
 type fakeLogEvent struct {
 	LogStreamName string `json:"logStreamName"`

@@ -20,21 +20,21 @@ func withTeam(t *testing.T) *fakeAWS {
 	f.tags["bills"] = map[string]string{"team": "orders & co"}
 	f.tags["mail"] = map[string]string{"team": "mail"}
 	f.resources["shop"] = []fakeResource{
-		{ResourceType: "AWS::Lambda::Function", PhysicalResourceId: "orders-get",
+		{ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "orders-get",
 			ResourceStatus: "UPDATE_COMPLETE"},
-		{ResourceType: "AWS::Lambda::Function", PhysicalResourceId: "gone",
+		{ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "gone",
 			ResourceStatus: "DELETE_COMPLETE"},
-		{ResourceType: "AWS::Lambda::Function", PhysicalResourceId: "", ResourceStatus: "CREATE_IN_PROGRESS"},
-		{ResourceType: "AWS::IAM::Role", PhysicalResourceId: "orders-role",
+		{ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "", ResourceStatus: "CREATE_IN_PROGRESS"},
+		{ResourceType: "AWS::IAM::Role", PhysicalResourceID: "orders-role",
 			ResourceStatus: "CREATE_COMPLETE"},
 		{
 			ResourceType:       "AWS::CloudFormation::Stack",
-			PhysicalResourceId: "arn:aws:cloudformation:eu-west-1:123456789012:stack/nested/1",
+			PhysicalResourceID: "arn:aws:cloudformation:eu-west-1:123456789012:stack/nested/1",
 			ResourceStatus:     "CREATE_COMPLETE",
 		},
 	}
 	f.resources["arn:aws:cloudformation:eu-west-1:123456789012:stack/nested/1"] = []fakeResource{
-		{ResourceType: "AWS::Lambda::Function", PhysicalResourceId: "bills",
+		{ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "bills",
 			ResourceStatus: "CREATE_COMPLETE"},
 	}
 	f.resources["empty"] = nil

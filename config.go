@@ -283,7 +283,7 @@ func readAPI(getenv func(string) string) (*endpoint, error) {
 		}
 	}
 	key, err := base64.RawURLEncoding.Strict().DecodeString(getenv("LIVE_LAMBDA_KEY"))
-	if err != nil || (len(key) != 0 && len(key) != keySize) {
+	if err != nil || (getenv("LIVE_LAMBDA_KEY") != "" && len(key) != keySize) {
 		return nil, errors.New(
 			"LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda key` prints them")
 	}

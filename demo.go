@@ -435,7 +435,7 @@ func (d *demo) tell(ctx context.Context) error {
 	}
 	d.say("")
 	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
-	d.say("live-lambda local src/orders.handler, as the README says.")
+	d.say("live-lambda local --stack live-lambda src/orders.handler, as the README says.")
 	return nil
 }
 
@@ -521,7 +521,11 @@ func (d *demo) tellRoute(address string) {
 	if route == "" {
 		return
 	}
-	d.say("Without the token %s that is for the deployed code. With it, for the stage that it names:", route)
+	what := "With it, for the stage that it names:"
+	if d.set["LIVE_LAMBDA_MODE"] == "mirror" {
+		what = "With it, a copy is for the stage that it names:"
+	}
+	d.say("Without the token %s that is for the deployed code. %s", route, what)
 	d.say("")
 	for _, stage := range []string{demoStage, demoOtherStage} {
 		d.say(`  curl -N -d '{"headers":{"%s":"%s"}}' `+demoInvokeURL, route, stage, address)

@@ -60,8 +60,8 @@ func (k *keyring) open(event string, othersMay bool) (p *part, opened bool, err 
 			k.tellOtherKey(p.Key)
 		}
 	case errNotSealed:
-		k.once("dropped what is not sealed, because a key is set here: set LIVE_LAMBDA_KEY of the function " +
-			"too, or none here")
+		k.once("dropped what is not sealed, because a key is set here: whoever has sent it, a function or " +
+			"another local end, has no LIVE_LAMBDA_KEY")
 	case errChanged:
 		k.once("dropped a sealed message: it was changed on its way, belongs to another request, or its " +
 			"key only looks like one that is set here")
@@ -77,12 +77,12 @@ func (k *keyring) open(event string, othersMay bool) (p *part, opened bool, err 
 // here. Functions of a team may well have keys of their own, so of other keys nothing is written.
 func (k *keyring) openPresence(event string) (text string, opened bool) {
 	p, opened, err := k.open(event, true)
-	if p == nil {
-		return event, opened
-	}
-	if err != nil && p.Type == "sealed" {
+	if err != nil && len(k.sealers) > 0 {
 		k.once("dropped a sealed message that is not valid: " + err.Error())
 		return "", false
+	}
+	if p == nil {
+		return event, opened
 	}
 	return p.text, opened
 }

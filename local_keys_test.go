@@ -97,8 +97,9 @@ func TestWhatCannotBeOpenedIsDroppedWithALine(t *testing.T) {
 			return string(sealersOf(key)[0].seal("aaaa/1", []byte(plain(e)), nil))
 		}
 	}
-	const notSealed = "dropped what is not sealed, because a key is set here: set LIVE_LAMBDA_KEY of the " +
-		"function too, or none here"
+	const notSealed = "dropped what is not sealed, because a key is set here: whoever has sent it, a " +
+		"function " +
+		"or another local end, has no LIVE_LAMBDA_KEY"
 	const changed = "dropped a sealed message: it was changed on its way, belongs to another request, or " +
 		"its key only looks like one that is set here"
 	for _, tt := range []struct {
@@ -341,4 +342,25 @@ func TestPresenceThatCannotBeOpenedIsDropped(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whatever else is wrong with it.
+func TestUnsealedHelloWithABadFieldIsDropped(t *testing.T) {
+	for name, field := range map[string]string{
+		"encoding": `,"encoding":"x"`, "data": `,"data":"="`, "index": `,"index":-1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			sealedBubble(t, []string{testKey}, func(r *localRig) {
+				e := r.newSealedEar("aaaa", testKey)
+				r.api.publish(presenceChannel, strings.Replace(
+					presenceText("hello", field), `"since":17`, `"since":3017`, 1))
+				settle()
+				e.ask(1, []byte("1"), r.context())
+				time.Sleep(2 * time.Second)
+				if len(e.parts) == 0 {
+					t.Errorf("the request is left to who has no key:\n%s", r.out)
+				}
+			})
+		})
+	}
 }

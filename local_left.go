@@ -12,7 +12,7 @@ package main
 //	what becomes of the other end     a request that it has
 //	it is there                       stays with it
 //	it says bye                       is taken if it comes again: the other may still work on it
-//	it does not answer an ask         is taken
+//	it does not answer an ask         is taken, unless the deployed code has it by then
 //	it has no handler for it          is taken
 //
 // After this end has got a function from another, a request that comes in that moment is taken if it comes
@@ -47,6 +47,9 @@ func (s *subscriber) putAside(q *request, from origin) bool {
 	function := q.context.FunctionName
 	to := s.presence.leader(function)
 	unsure, early := s.presence.unsure(function)
+	if q.context.Mirror { // it does not come again, and nobody says when it is over
+		return to != "" || early
+	}
 	o := s.aside[q.key()]
 	switch {
 	case to != "":
@@ -172,9 +175,14 @@ func (s *subscriber) look(ctx context.Context, o *leftRequest) {
 	}
 }
 
-// takeUp takes a request that was left to another end.
+// takeUp takes a request that was left to another end. If the time to accept it is over, the deployed code
+// has it, or its caller has an error.
 func (s *subscriber) takeUp(ctx context.Context, o *leftRequest) {
 	s.drop(o.q.key())
+	until := o.q.context.AcceptUntilMs
+	if until != 0 && time.Now().UnixMilli() >= until {
+		return
+	}
 	o.q.arrived = time.Now()
 	s.start(ctx, origin{name: o.names[len(o.names)-1], sealer: o.sealer}, o.q)
 }

@@ -9,7 +9,7 @@ import "context"
 
 const (
 	overMirrored = "mirrored" // the handler has answered a copy
-	mirrorText   = "a copy, whose answer is not used"
+	mirrorText   = "a copy, not used"
 )
 
 // mirror gives a copy to a handler, and stays with it until it is handled or its deadline has come.

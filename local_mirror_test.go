@@ -18,8 +18,16 @@ func TestCopyIsRunAndNothingIsSaid(t *testing.T) {
 				r.term().verbose = true
 				c := r.context()
 				c.Mirror = true
+				var id string
+				var event []byte
+				taken := make(chan struct{})
+				go func() {
+					defer close(taken)
+					id, event = r.next()
+				}()
+				synctest.Wait() // the runtime waits for an event, which so is not queued
 				e.ask(1, []byte(`"of the copy"`), c)
-				id, event := r.next()
+				<-taken
 				if string(event) != `"of the copy"` {
 					t.Errorf("the event is %s", event)
 				}
@@ -36,7 +44,7 @@ func TestCopyIsRunAndNothingIsSaid(t *testing.T) {
 				}
 				r.wantShown(
 					"orders 00000000 copy    13 B in, 1 running\n", `event: "of the copy"`,
-					"orders 00000000 ok      0 ms, 12 B out; a copy, whose answer is not used\n",
+					"orders 00000000 ok      a copy, not used; 0 ms, 12 B out\n",
 					`answer: "the answer"`,
 				)
 				r.term().summarise()
@@ -75,7 +83,7 @@ func TestCopyThatFailsOrIsLateIsShownSo(t *testing.T) {
 		time.Sleep(time.Until(time.UnixMilli(late.DeadlineMs)))
 		r.wantShown(
 			`"outcome":"error","error_type":"E","message":"E: went wrong"`,
-			`"outcome":"timeout","message":"deadline passed; a copy, whose answer is not used"`,
+			`"outcome":"timeout","message":"a copy, not used; deadline passed"`,
 		)
 		if n := strings.Count(r.out.String(), `"mirror":true`); n != 4 {
 			t.Errorf("%d lines are marked, want 4:\n%s", n, r.out)

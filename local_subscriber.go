@@ -496,8 +496,10 @@ type eventContext struct {
 	ClientContext      json.RawMessage   `json:"client_context,omitempty"`
 	TenantID           string            `json:"tenant_id,omitempty"`
 	Environment        map[string]string `json:"environment,omitempty"`
-	AcceptedBy         string            `json:"accepted_by,omitempty"` // sender of the local end that has it
-	Mirror             bool              `json:"mirror,omitempty"`      // a copy: nobody waits for an answer
+	// When it goes elsewhere if nobody accepts it; 0: never.
+	AcceptUntilMs int64  `json:"accept_until_ms,omitempty"`
+	AcceptedBy    string `json:"accepted_by,omitempty"` // sender of the local end that has it
+	Mirror        bool   `json:"mirror,omitempty"`      // a copy: nobody waits for an answer
 }
 
 // newRequestFrom makes a request of an event and its context. It checks that nothing in them can break a line

@@ -161,9 +161,18 @@ func TestTeamRunsEachInvocationOnce(t *testing.T) {
 		period  = 20 // invocations between two of them
 	)
 	teamBubble(t, func(r *teamRig) {
-		ends := map[string]*mate{}
+		var mu sync.Mutex
+		ends := map[string]*mate{} // guarded by mu
 		join := func(name string) {
-			ends[name] = r.join(name, mateOptions{work: 10 * time.Millisecond})
+			m := r.join(name, mateOptions{work: 10 * time.Millisecond})
+			mu.Lock()
+			defer mu.Unlock()
+			ends[name] = m
+		}
+		end := func(name string) *mate {
+			mu.Lock()
+			defer mu.Unlock()
+			return ends[name]
 		}
 		join("ann")
 		var wg sync.WaitGroup
@@ -175,19 +184,19 @@ func TestTeamRunsEachInvocationOnce(t *testing.T) {
 			case 2 * period:
 				wg.Go(func() { join("cid") })
 			case 3 * period:
-				ends["ann"].sub.presence.takeBackAll()
+				end("ann").sub.presence.takeBackAll()
 			case 4 * period:
-				wg.Go(ends["cid"].leave)
+				wg.Go(end("cid").leave)
 			case 5 * period:
-				wg.Go(ends["ann"].leave) // which has everything
+				wg.Go(end("ann").leave) // which has everything
 			case 6 * period:
 				wg.Go(func() { join("dan") })
 			case 7 * period:
-				ends["bob"].sub.presence.takeBackAll()
+				end("bob").sub.presence.takeBackAll()
 			case 8 * period:
-				ends["dan"].sub.presence.takeBackAll()
+				end("dan").sub.presence.takeBackAll()
 			case 9 * period:
-				wg.Go(ends["dan"].leave)
+				wg.Go(end("dan").leave)
 			}
 			c := r.context()
 			c.RequestID = fmt.Sprintf("%08d-0000-4000-8000-000000000000", i) // lines show the beginning

@@ -547,7 +547,7 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 		text = durationText(took) + "  " + rep.summary(q)
 	}
 	if q.context.Mirror {
-		text += "; " + mirrorText
+		text = mirrorText + "; " + text
 	}
 	text = t.head(q, e.Outcome) + text + queuedText(queue)
 	if !t.verbose {
@@ -577,7 +577,7 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 	}
 	outcome, text := overText(q.over, answered)
 	if q.context.Mirror && outcome == "timeout" {
-		text = "deadline passed; " + mirrorText
+		text = mirrorText + "; deadline passed"
 	}
 	ms := milliseconds(took)
 	e := reportAbout(q, "end")

@@ -192,7 +192,8 @@ type whoLine struct {
 // printEnds prints a line for each local end.
 func (t *console) printEnds(ends []presenceMessage, asJSON bool) {
 	if len(ends) == 0 && !asJSON {
-		fmt.Fprintln(t.out, "nobody is there: no live-lambda local has answered")
+		fmt.Fprintln(t.out, "nobody is there: no live-lambda local has answered; one that has a key answers "+
+			"only who has it too (--key)")
 		return
 	}
 	table := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)

@@ -82,7 +82,8 @@ func TestWhoPrintsALineForEachEnd(t *testing.T) {
 		json bool
 		want string
 	}{
-		{want: "nobody is there: no live-lambda local has answered\n"},
+		{want: "nobody is there: no live-lambda local has answered; one that has a key answers only " +
+			"who has it too (--key)\n"},
 		{json: true},
 		{
 			ends: ends,

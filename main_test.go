@@ -849,3 +849,16 @@ func TestTransportDoesNotKeepAConnectionWhoseServerSaysNothing(t *testing.T) {
 		}
 	})
 }
+
+// base64 leaves line ends out.
+func TestKeyOfLineEndsIsNoKey(t *testing.T) {
+	for _, key := range []string{"\n", "\r\n", "\n" + testKey[:8]} {
+		env := map[string]string{
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "example.com", "AWS_REGION": "us-east-1", "LIVE_LAMBDA_KEY": key,
+		}
+		cfg, problems := readConfig(func(name string) string { return env[name] })
+		if cfg.api != nil || len(problems) != 1 {
+			t.Errorf("%q: %v, %q", key, cfg.api, problems)
+		}
+	}
+}

@@ -474,10 +474,13 @@ func (p *proxy) context(ctx context.Context, inv *invocation, end time.Time) []b
 	maps.DeleteFunc(c, func(_ string, value any) bool { return value == "" }) // what is not known
 	c["request_id"] = inv.requestID
 	c["deadline_ms"] = end.UnixMilli()
+	if p.accept > 0 {
+		c["accept_until_ms"] = time.Now().Add(p.accept).UnixMilli()
+	}
 	if p.mirror {
 		c["mirror"] = true
 	}
-	if ms := p.deployed.Load(); ms > 0 {
+	if ms := p.deployed.Load(); ms > 0 && p.api.route == "" { // else it may have been for another stage
 		c["deployed_ms"] = ms
 	}
 	c["invoked_function_arn"] = h.Get("Lambda-Runtime-Invoked-Function-Arn")

@@ -8,6 +8,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -311,4 +312,27 @@ func TestEndThatCannotBeReadHasCome(t *testing.T) {
 			t.Errorf("%s: %+v, %q", value, cfg.api, problems)
 		}
 	}
+}
+
+// A local end has run it: the deployed code must not.
+func TestAcceptedEventIsNotTheDeployedCodesAfterTheEnd(t *testing.T) {
+	var refuse atomic.Bool
+	opts := rigOptions{env: until(time.Minute)}
+	opts.lambda.fault = func(r *http.Request) lambdaFault {
+		if r.Method == "POST" && refuse.Swap(false) {
+			return lambdaFault{status: 500}
+		}
+		return lambdaFault{}
+	}
+	opts.local = &localEnd{handle: func(*delivery) localReply {
+		time.Sleep(2 * time.Minute)
+		return respond(`{"by":"local"}`)
+	}}
+	rigTest(t, "", opts, func(r *rig) {
+		refuse.Store(true)
+		o := r.invoke(`1`)
+		if o.what != "LiveLambda.AnswerRefused" || len(r.runtime.got()) > 0 {
+			r.t.Errorf("got %s, and the deployed code ran %d times", o.what, len(r.runtime.got()))
+		}
+	})
 }

@@ -59,11 +59,13 @@ func inWord(c byte) bool { return c == '_' || strings.IndexByte(segmentBytes, c)
 func valueAfter(text []byte) (value string, rest []byte) {
 	allowed := separators
 	for len(text) > 0 {
+		if strings.IndexByte(allowed, text[0]) >= 0 ||
+			bytes.HasPrefix(text, []byte(`\\`)) || bytes.HasPrefix(text, []byte(`\"`)) {
+			text = text[1:]
+			continue
+		}
 		word := string(text[:len(text)-len(bytes.TrimLeft(text, segmentBytes))])
 		switch {
-		case strings.IndexByte(allowed, text[0]) >= 0,
-			bytes.HasPrefix(text, []byte(`\\`)), bytes.HasPrefix(text, []byte(`\"`)):
-			text = text[1:]
 		case word != "" && strings.Contains(betweenWords, " "+word+" "):
 			allowed = separators + ","
 			text = text[len(word):]

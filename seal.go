@@ -71,12 +71,14 @@ func (s *sealer) parse(event string) (*part, error) {
 	p, err := parsePart(event)
 	sealed := p != nil && p.Type == "sealed"
 	switch {
-	case err != nil, p != nil && p.Type == "probe":
+	case p != nil && p.Type == "probe":
 		return p, err
 	case !sealed && s == nil:
-		return p, nil
-	case !sealed:
+		return p, err
+	case !sealed: // whatever else is wrong with it
 		return &part{}, errNotSealed
+	case err != nil:
+		return p, err
 	case s == nil || s.id != p.Key:
 		return p, errOtherKey
 	}

@@ -71,6 +71,7 @@ type tunnel struct {
 	err        error // why there is none
 	calls      map[uint64]*call
 	lastN      uint64               // of a call
+	begun      int                  // calls that have begun and have not been finished
 	audiences  map[string]*audience // by channel of requests
 	said       map[string]bool      // what was wrong with messages, as it was logged
 }
@@ -117,7 +118,7 @@ func (t *tunnel) run(ctx context.Context) {
 func (t *tunnel) retire() {
 	t.Lock()
 	defer t.Unlock()
-	if len(t.calls) == 0 {
+	if t.begun == 0 {
 		t.stop()
 	}
 }
@@ -333,6 +334,7 @@ func (t *tunnel) send(ctx context.Context, c *call) *call {
 		t.link, t.err = nil, errRetired
 	}
 	t.lastN++
+	t.begun++
 	c.n = t.lastN
 	t.calls[c.n] = c
 	c.enter(waiting)
@@ -701,6 +703,11 @@ func (c *call) assemble(j *joiner, err error) error {
 // finish ends the call. A local end that has accepted is told whether its answer counts: it has been told
 // when finish returns, as far as a write to the connection tells.
 func (c *call) finish() {
+	defer func() { // the link is needed until the local end has been told
+		c.t.Lock()
+		defer c.t.Unlock()
+		c.t.begun--
+	}()
 	c.cancel(nil)
 	c.t.Lock()
 	delete(c.t.calls, c.n)
