@@ -182,12 +182,9 @@ func (t *console) template(args []string) int {
 	f := t.commandLine("template", templateUsage)
 	protocol := f.String("protocol", "events",
 		"`protocol` of the API: events, or graphql for a GraphQL API with its schema and resolver")
-	words, status, ok := f.parse(args)
+	status, ok := f.parseFlags(args)
 	if !ok {
 		return status
-	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q", words[0])
 	}
 	switch *protocol {
 	case "events":

@@ -111,12 +111,9 @@ func (t *console) status(args []string) int {
 	f.addProfile()
 	f.addStack()
 	asJSON := f.Bool("json", false, "print one JSON object a line")
-	words, status, ok := f.parse(args)
+	status, ok := f.parseFlags(args)
 	if !ok {
 		return status
-	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q", words[0])
 	}
 	getenv, err := f.getenv(context.Background())
 	if err != nil {

@@ -146,6 +146,15 @@ func (f *commandLine) parse(args []string) (words []string, status int, ok bool)
 	return words, 0, true
 }
 
+// parseFlags is parse for a command that takes flags alone.
+func (f *commandLine) parseFlags(args []string) (status int, ok bool) {
+	words, status, ok := f.parse(args)
+	if ok && len(words) > 0 {
+		return f.wrong("there is no use for %q", words[0]), false
+	}
+	return status, ok
+}
+
 // help prints the usage, and each flag with its text.
 func (f *commandLine) help() {
 	fmt.Fprintln(f.console.out, f.usage)

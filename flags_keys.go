@@ -95,12 +95,9 @@ Their messages are sealed with it then: whoever has it can read and make them.`
 // key is the command key.
 func (t *console) key(args []string) int {
 	f := t.commandLine("key", keyUsage)
-	words, status, ok := f.parse(args)
+	status, ok := f.parseFlags(args)
 	if !ok {
 		return status
-	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q", words[0])
 	}
 	fmt.Fprintln(t.out, newKey())
 	return 0

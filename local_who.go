@@ -39,12 +39,9 @@ func (t *console) who(args []string) int {
 	f.addKeys()
 	f.addShared(false, "stage")
 	asJSON := f.Bool("json", false, "one JSON object a line")
-	words, status, ok := f.parse(args)
+	status, ok := f.parseFlags(args)
 	if !ok {
 		return status
-	}
-	if len(words) > 0 {
-		return f.wrong("there is no use for %q", words[0])
 	}
 	config, keys, err := f.endpoint(context.Background())
 	if err != nil {
