@@ -58,9 +58,7 @@ func (m *presenceMessage) serves(function string) bool {
 	if slices.Contains(m.Except, function) {
 		return false
 	}
-	return len(m.Functions) == 0 || slices.ContainsFunc(m.Functions, func(pattern string) bool {
-		return len(pattern) <= maxPattern && matches(pattern, function) // a longer one may take long
-	})
+	return m.part.serves(function)
 }
 
 // note notes a hello, and reports whether it is the first one of that sender and `since`.

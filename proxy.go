@@ -4,8 +4,8 @@ package main
 // becomes of one invocation. Requests of the runtime come in; the real Runtime API's responses, or events, go
 // out to it. An event goes on to tunnel.go, and its answer from there to the real Runtime API.
 //
-// Goroutines: net/http's, one for each request, and one for each call of next to the Runtime API (poll),
-// which outlives the runtime's call if the runtime goes away. stop waits for those.
+// Goroutines: net/http's, one for each request; one for each call of next to the Runtime API (poll), which
+// outlives the runtime's call if the runtime goes away; and one for each copy. stop waits for the latter two.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
@@ -39,10 +39,10 @@ type proxy struct {
 	log       *slog.Logger
 	transport http.RoundTripper
 	tunnel    *tunnel         // nil: there is no AppSync API to use
-	life      context.Context // of the polls: ends with the execution environment
+	life      context.Context // of polls and copies: ends with the execution environment
 	end       context.CancelCauseFunc
 	ready     chan next      // from the polls to whichever of the runtime's calls of next takes it
-	wg        sync.WaitGroup // of the polls
+	wg        sync.WaitGroup // of polls and copies
 	// when the deployed code got an event last, for want of a local end: Unix milliseconds; 0: never
 	deployed atomic.Int64
 

@@ -71,9 +71,7 @@ func (s *sealer) parse(event string) (*part, error) {
 	p, err := parsePart(event)
 	sealed := p != nil && p.Type == "sealed"
 	switch {
-	case p != nil && p.Type == "probe":
-		return p, err
-	case !sealed && s == nil:
+	case p != nil && p.Type == "probe", !sealed && s == nil:
 		return p, err
 	case !sealed: // whatever else is wrong with it
 		return &part{}, errNotSealed

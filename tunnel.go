@@ -24,7 +24,7 @@ package main
 // vain too. A local end says when it comes and when it goes, which ends such a while and begins one.
 //
 // Goroutines: one for each call and link publishes the request (call.carry) and, for servers of another make,
-// one subscribes (bare.go). finish waits for both. Timers and the link's reader change a call under the
+// one subscribes (bare.go). finish waits for both. They and the link's reader change a call under the
 // tunnel's mutex.
 
 import (
@@ -197,9 +197,13 @@ func (l *link) receivePresence(event string) {
 	defer t.Unlock()
 	if err != nil {
 		l.dropped(p, err)
-	}
-	if p == nil || err != nil || p.Sender == "" || !isSegment(p.Sender) || !l.serves(p) {
 		return
+	}
+	if p == nil || p.Sender == "" || !isSegment(p.Sender) || !p.serves(t.function) {
+		return
+	}
+	if p.Stage != l.stage && (l.route == "" || !isSegment(p.Stage)) {
+		return // it hears other requests. If events tell the stage, it may have any.
 	}
 	channel := l.requests(p.Stage)
 	a := t.audience(channel)
@@ -229,18 +233,15 @@ func (t *tunnel) leave(channel, sender string, said time.Time) {
 	}
 }
 
-// serves reports whether the local end that says p takes requests of this function. If the events tell the
-// stage, it may have any.
-func (l *link) serves(p *part) bool {
-	stage := p.Stage == l.stage || (l.route != "" && isSegment(p.Stage))
-	return stage && (len(p.Functions) == 0 ||
-		slices.ContainsFunc(p.Functions, func(pattern string) bool {
-			if len(pattern) > maxPattern {
-				return false // matching it may take long
-			}
-			matched, _ := path.Match(pattern, l.t.function) // a pattern that is none matches nothing
-			return matched
-		}))
+// serves reports whether the local end that says p takes requests of a function.
+func (p *part) serves(function string) bool {
+	return len(p.Functions) == 0 || slices.ContainsFunc(p.Functions, func(pattern string) bool {
+		if len(pattern) > maxPattern {
+			return false // matching it may take long
+		}
+		matched, _ := path.Match(pattern, function) // a pattern that is none matches nothing
+		return matched
+	})
 }
 
 // miss notes that there is no local end now. The tunnel is locked.
@@ -705,8 +706,8 @@ func (c *call) assemble(j *joiner, err error) error {
 func (c *call) finish() {
 	defer func() { // the link is needed until the local end has been told
 		c.t.Lock()
-		defer c.t.Unlock()
 		c.t.begun--
+		c.t.Unlock()
 	}()
 	c.cancel(nil)
 	c.t.Lock()
@@ -719,7 +720,7 @@ func (c *call) finish() {
 	if l != nil && c.answer == nil {
 		l.ambiguous = true
 	}
-	// No bare result counts any more. Timers that have been stopped, and a subscription that has failed, may
+	// No bare result counts any more. The timer of one that is held back, and a subscription that failed, may
 	// keep c for a while, but not what is large.
 	c.link, c.event, c.answer, c.parts = nil, nil, nil, nil
 	c.t.Unlock()
