@@ -9,7 +9,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -630,8 +629,7 @@ func (c *change) toSet(o attachOptions) map[string]string {
 // key is the key that the function has, or a new one.
 func (c *change) key() string {
 	old := c.before.Environment.Variables[keyVariable]
-	key, err := base64.RawURLEncoding.Strict().DecodeString(old)
-	if err == nil && len(key) == keySize {
+	if parseKey(old) != nil {
 		return old
 	}
 	return newKey()

@@ -20,6 +20,7 @@ import (
 
 const (
 	keySize = 32 // bytes of LIVE_LAMBDA_KEY: AES-256
+	keyForm = "32 bytes in unpadded base64url, as `live-lambda key` prints them"
 	// what a channel's segment may have:
 	// https://docs.aws.amazon.com/appsync/latest/eventapi/channel-namespaces.html
 	segmentBytes = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -282,10 +283,9 @@ func readAPI(getenv func(string) string) (*endpoint, error) {
 			return nil, fmt.Errorf("%s is %q, not 1 to 50 letters, digits and inner dashes", name, segment)
 		}
 	}
-	key, err := base64.RawURLEncoding.Strict().DecodeString(getenv("LIVE_LAMBDA_KEY"))
-	if err != nil || (getenv("LIVE_LAMBDA_KEY") != "" && len(key) != keySize) {
-		return nil, errors.New(
-			"LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda key` prints them")
+	key := parseKey(getenv("LIVE_LAMBDA_KEY"))
+	if key == nil && getenv("LIVE_LAMBDA_KEY") != "" {
+		return nil, errors.New("LIVE_LAMBDA_KEY is not " + keyForm)
 	}
 	api := &endpoint{
 		http:      host,
@@ -302,6 +302,15 @@ func readAPI(getenv func(string) string) (*endpoint, error) {
 		return nil, errors.New("LIVE_LAMBDA_APPSYNC_REGION is not set, and neither is AWS_REGION")
 	}
 	return api, nil
+}
+
+// parseKey reads a key that messages are sealed with; nil if text is none.
+func parseKey(text string) []byte {
+	key, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(key) != keySize {
+		return nil
+	}
+	return key
 }
 
 // isSegment reports whether s may be one segment of a channel, or is empty because it is left out.

@@ -44,10 +44,9 @@ func (f *commandLine) keyTexts(getenv func(string) string) (texts []string, from
 func (f *commandLine) sealers(getenv func(string) string) (sealers []*sealer, err error) {
 	texts, from := f.keyTexts(getenv)
 	for i, text := range texts {
-		key, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(text))
-		if err != nil || len(key) != keySize {
-			return nil, fmt.Errorf("%s: number %d of %d is not 32 bytes in unpadded base64url, as "+
-				"`live-lambda key` prints them", from, i+1, len(texts))
+		key := parseKey(strings.TrimSpace(text))
+		if key == nil {
+			return nil, fmt.Errorf("%s: number %d of %d is not %s", from, i+1, len(texts), keyForm)
 		}
 		s := newSealer(key)
 		twice := slices.ContainsFunc(sealers, func(o *sealer) bool { return o.id == s.id })
