@@ -179,8 +179,8 @@ func TestAttachShowsAndAsks(t *testing.T) {
   + LIVE_LAMBDA_ATTACHED (what detach restores)
   + LIVE_LAMBDA_EXEC_WRAPPER (the wrapper that was there)
   + LIVE_LAMBDA_STAGE="alice"
-  note: another tool's wrapper was there and still runs, behind the layer's: whoever sets AWS_LAMBDA_EXEC_WRAPPER again takes the layer's out
-`
+  note: another tool's wrapper was there and still runs, behind the layer's: whoever sets ` +
+		"AWS_LAMBDA_EXEC_WRAPPER again takes the layer's out\n"
 	const detached = `orders (nodejs22.x, arm64)
   - layer arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:2
   ~ AWS_LAMBDA_EXEC_WRAPPER (as it was)

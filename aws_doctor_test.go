@@ -57,7 +57,8 @@ func doctorFor(t testing.TB, base string, dial func(context.Context, string, str
 	return d, out
 }
 
-const doctorAllWell = `ok    configuration    example.com, namespace live-lambda, region eu-west-1, stage alice
+const doctorAllWell = "" +
+	`ok    configuration    example.com, namespace live-lambda, region eu-west-1, stage alice
 ok    names            example.com is 192.0.2.1
 ok    proxy            none
 ok    TLS              none, as http:// asks for

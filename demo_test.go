@@ -251,7 +251,8 @@ func checkDemoAnswersAfter(t *testing.T, sig os.Signal) {
 	d := startListeningDemo(t, "--", "sh", "-c",
 		`api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
 id=$(curl -sS -o /dev/null -D - "$api/next" | tr -d '\r' |
-	sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip'); cat <'`+fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
+	sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip')
+cat <'`+fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
