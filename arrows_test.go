@@ -199,7 +199,7 @@ var wings = []struct {
 	{name: "local", files: "local local_*", uses: "layer shared"},
 	{name: "aws", files: "aws_*", uses: "layer shared"},
 	{name: "fake", files: "fake_*", uses: "layer"},
-	{name: "top", files: "main_developer demo", uses: "*"},
+	{name: "top", files: "main_developer attached demo", uses: "*"},
 }
 
 // wingOf returns the wing of a file that is named without .go, -1 if it has none.

@@ -62,6 +62,11 @@ type attachment struct {
 	Policy   string             `json:"policy,omitempty"`
 	By       string             `json:"by,omitempty"` // USER@HOST of who has attached it
 	At       time.Time          `json:"at,omitzero"`  // since when By has it
+	// name of the local end that has attached it for as long as it runs; empty: detach alone ends it
+	Local   string      `json:"local,omitempty"`
+	Earlier *attachment `json:"earlier,omitempty"` // that this local end has found, without Before
+	// of an Earlier one: the variables in its Before, as they were while it was in force
+	Set map[string]string `json:"set,omitempty"`
 }
 
 // readAttachment returns what a function's variables remember, nil if it is not attached.
@@ -356,6 +361,7 @@ func (t *console) attach(args []string) int {
 	if err != nil {
 		return f.wrong("%v", err)
 	}
+	t.offerLeft(context.Background(), flags.yes)
 	getenv, err := f.getenv(context.Background())
 	if err != nil {
 		return f.failed(err)
@@ -490,6 +496,9 @@ type attachOptions struct {
 	policy    string            // ARN, empty if neither the environment nor a stack names it
 	by        string            // USER@HOST of who attaches
 	at        time.Time         // when, in UTC and to the second
+	local     string            // name of the local end that attaches for as long as it runs, if one does
+	// finds the layer version for a function; nil: the one that layer stands for
+	find func(ctx context.Context, f *functionConfig) (string, error)
 }
 
 // newAttachOptions reads and checks what the flags and the API's settings come to.
@@ -522,6 +531,11 @@ func newAttachOptions(flags attachFlags, getenv func(string) string) (attachOpti
 // attaching is the planner of attach.
 func (a awsCLI) attaching(o attachOptions) planner {
 	layers := map[string]string{} // by architecture, so that each is looked up once
+	if o.find == nil {
+		o.find = func(ctx context.Context, f *functionConfig) (string, error) {
+			return a.layerFor(ctx, o.layer, f.arch())
+		}
+	}
 	return func(ctx context.Context, c *change) error { return a.attach(ctx, c, o, layers) }
 }
 
@@ -537,7 +551,7 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions, layers m
 	}
 	arch := c.before.arch()
 	if layers[arch] == "" {
-		layers[arch], err = a.layerFor(ctx, o.layer, arch)
+		layers[arch], err = o.find(ctx, &c.before)
 		if err != nil {
 			return err
 		}
@@ -549,20 +563,23 @@ func (a awsCLI) attach(ctx context.Context, c *change, o attachOptions, layers m
 			return err
 		}
 	}
-	c.layers = now.do(c.layers, c.variables, c.toSet(o))
+	c.layers = now.do(c.layers, c.variables, c.toSet(o, now.settings(o)))
 	c.remark(o)
 	return cmp.Or(c.valid(), c.withinLimits())
 }
 
 // begin returns the attachment that is to be. It takes an earlier one back, and goes on from that.
 func (c *change) begin(o attachOptions) (*attachment, error) {
-	now := &attachment{By: o.by, At: o.at}
+	now := &attachment{By: o.by, At: o.at, Local: o.local}
 	earlier, err := readAttachment(c.variables)
 	if err != nil || earlier == nil {
 		return now, err
 	}
 	if err := c.takeOver(earlier, o); err != nil {
 		return nil, err
+	}
+	if o.local != "" {
+		now.Earlier = earlier.found(c.variables)
 	}
 	c.layers = earlier.undo(c.layers, c.variables)
 	now.keep(earlier)
@@ -606,8 +623,8 @@ func (c *change) valid() error {
 
 // toSet returns the variables that make the function live. The further wrapper is among them even if there is
 // none: it is not set then, but what its variable holds is remembered.
-func (c *change) toSet(o attachOptions) map[string]string {
-	set := maps.Clone(o.variables)
+// set are the layer's own variables.
+func (c *change) toSet(o attachOptions, set map[string]string) map[string]string {
 	if set[acceptVariable] == "" && c.variables[acceptVariable] == "" {
 		set[acceptVariable] = usualAccept
 	}
@@ -720,44 +737,6 @@ func (c *change) remarkAdapter() {
 		c.note("Lambda Web Adapter is its runtime and goes past the proxy without --set %s=http://"+
 			"127.0.0.1:8082", adapterVariable)
 	}
-}
-
-// returning is the planner that takes back changes that attach has planned and that were carried out: what
-// was attached before is so again, as it was, and what was not is detached. What others have changed since is
-// kept.
-func returning(changes []*change) planner {
-	return func(_ context.Context, c *change) error {
-		i := slices.IndexFunc(changes, func(done *change) bool { return done.name == c.name })
-		if i < 0 {
-			return nil
-		}
-		return c.returnTo(changes[i].before)
-	}
-}
-
-// returnTo plans the way back to an earlier configuration.
-func (c *change) returnTo(before functionConfig) error {
-	now, err := readAttachment(c.variables)
-	if err != nil || now == nil {
-		return err // somebody else has detached it
-	}
-	earlier, err := readAttachment(before.Environment.Variables)
-	if err != nil {
-		return err
-	}
-	c.layers = now.undo(c.layers, c.variables)
-	granted := now.granted()
-	if earlier != nil {
-		set := map[string]string{}
-		for name := range earlier.Before {
-			set[name] = before.Environment.Variables[name]
-		}
-		c.layers = earlier.do(c.layers, c.variables, set)
-	}
-	if granted.policy != "" && (earlier == nil || earlier.granted() != granted) {
-		c.revoke = &granted
-	}
-	return nil
 }
 
 // detaching is the planner of detach. by is USER@HOST of who detaches.

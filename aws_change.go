@@ -11,7 +11,6 @@ package main
 // machine could read it.
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -208,25 +207,49 @@ func shownValue(name, value string) string {
 	return fmt.Sprintf("=%q", value)
 }
 
-// confirm asks whether to go ahead.
+// confirm asks whether to go ahead with the changes of so many functions.
 func (t *console) confirm(functions int) bool {
+	return t.ask("Change " + theseFunctions(functions) + "?")
+}
+
+// theseFunctions is what the functions that have been shown are called.
+func theseFunctions(n int) string {
+	if n > 1 {
+		return fmt.Sprintf("these %d functions", n)
+	}
+	return "this function"
+}
+
+// ask asks a question that "yes" answers, and says if nothing is changed.
+func (t *console) ask(question string) bool {
 	if !t.asks {
 		fmt.Fprintln(
 			t.err, "nothing was changed: standard input is not a terminal to ask on; --yes goes ahead")
 		return false
 	}
-	what := "this function"
-	if functions > 1 {
-		what = fmt.Sprintf("these %d functions", functions)
-	}
-	fmt.Fprintf(t.out, "Change %s? [y/N] ", what)
-	line, _ := bufio.NewReader(t.in).ReadString('\n') // the end of input is no yes
-	switch strings.ToLower(strings.TrimSpace(line)) {
+	fmt.Fprint(t.out, question+" [y/N] ")
+	switch strings.ToLower(strings.TrimSpace(t.readLine())) {
 	case "y", "yes":
 		return true
 	}
 	fmt.Fprintln(t.err, "nothing was changed")
 	return false
+}
+
+// readLine reads no more than one line, for there may be another question. The end of input ends it too.
+func (t *console) readLine() string {
+	var line []byte
+	var char [1]byte
+	for {
+		n, err := t.in.Read(char[:])
+		if n == 0 && err == nil {
+			continue
+		}
+		if err != nil || char[0] == '\n' {
+			return string(line)
+		}
+		line = append(line, char[0])
+	}
 }
 
 // carryOut makes one change. A policy is put on a role after the update, and taken off before it: so the

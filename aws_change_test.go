@@ -98,8 +98,11 @@ func TestAttachSaysWhyTheUpdateFailed(t *testing.T) {
 	}
 }
 
-// attachFor attaches functions as a command would that takes it back later, and returns what it has done.
-func (f *fakeAWS) attachFor(t *console, names []string, settings map[string]string) []*change {
+// someLocal is the name of a local end.
+const someLocal = "0123456789abcdef"
+
+// attachFor attaches functions as a local end would that takes it back later.
+func (f *fakeAWS) attachFor(t *console, names []string, settings map[string]string) {
 	f.t.Helper()
 	cli := awsCLI{profile: ""}
 	host := map[string]string{hostVariable: "label.appsync-api.eu-west-1.amazonaws.com"}
@@ -109,6 +112,7 @@ func (f *fakeAWS) attachFor(t *console, names []string, settings map[string]stri
 		f.t.Fatal(err)
 	}
 	o.policy = stackPolicy
+	o.local = someLocal
 	f.turn()
 	changes, status := t.planAll(f.t.Context(), cli, names, cli.attaching(o))
 	if status == 0 {
@@ -118,7 +122,6 @@ func (f *fakeAWS) attachFor(t *console, names []string, settings map[string]stri
 	if status != 0 {
 		f.t.Fatalf("attach %v: %v", names, t.err)
 	}
-	return changes
 }
 
 // A command attaches what it needs, changes that while it runs, and at its end leads back to what it has
@@ -133,16 +136,16 @@ func TestReturningLeadsBackToWhatWasThere(t *testing.T) {
 	var said bytes.Buffer
 	console := &console{in: strings.NewReader(""), out: &said, err: &said}
 	names := []string{"bills", "orders"}
-	changes := f.attachFor(
-		console, names, map[string]string{untilVariable: timeText(time.Now().Add(time.Hour))})
+	f.attachFor(console, names, map[string]string{untilVariable: timeText(time.Now().Add(time.Hour))})
 	f.attachFor(console, names, map[string]string{untilVariable: timeText(time.Now().Add(2 * time.Hour))})
-	if f.variablesOf("bills")[memoryVariable] == nil || f.variablesOf("orders")["LIVE_LAMBDA_STAGE"] != nil ||
+	if f.variablesOf("bills")[memoryVariable] == nil ||
+		f.variablesOf("orders")["LIVE_LAMBDA_STAGE"] != "ann" ||
 		!strings.Contains(f.snapshot(), stackPolicy) {
 		t.Fatalf("attached: got %s", f.snapshot())
 	}
 	back := func(ctx context.Context) int {
-		plans, status := console.planAll(ctx, awsCLI{}, names, returning(changes))
-		return max(status, console.carryOutAll(ctx, awsCLI{}, plans, returning(changes), "as before"))
+		plans, status := console.planAll(ctx, awsCLI{}, names, returning(someLocal))
+		return max(status, console.carryOutAll(ctx, awsCLI{}, plans, returning(someLocal), "as before"))
 	}
 	for range 2 { // the second time there is nothing to do
 		f.turn()
@@ -163,15 +166,15 @@ func TestReturningKeepsWhatOthersHaveChanged(t *testing.T) {
 	f.attached("--stage ann")
 	var said bytes.Buffer
 	console := &console{in: strings.NewReader(""), out: &said, err: &said}
-	changes := f.attachFor(console, []string{"orders"}, nil)
+	f.attachFor(console, []string{"orders"}, nil)
 	variables := f.variablesOf("orders")
 	variables["THEIRS"] = "kept"
 	f.configure(
 		"orders", append(f.layersOf("orders"), "arn:aws:lambda:eu-west-1:123456789012:layer:own:3"),
 		variables)
 	f.turn()
-	plans, _ := console.planAll(t.Context(), awsCLI{}, []string{"orders"}, returning(changes))
-	console.carryOutAll(t.Context(), awsCLI{}, plans, returning(changes), "as before")
+	plans, _ := console.planAll(t.Context(), awsCLI{}, []string{"orders"}, returning(someLocal))
+	console.carryOutAll(t.Context(), awsCLI{}, plans, returning(someLocal), "as before")
 	f.turn()
 	v := f.variablesOf("orders")
 	if v["THEIRS"] != "kept" || v["LIVE_LAMBDA_STAGE"] != "ann" || len(f.layersOf("orders")) != 2 {

@@ -28,6 +28,7 @@ import (
 // awsCLI runs the AWS CLI. Version 1 will do for what is asked of it here, but for credentials and regions.
 type awsCLI struct {
 	profile string        // of its configuration; empty: the one that the environment names, or its default
+	region  string        // empty: the one of the environment or the profile
 	grace   time.Duration // between an interrupt and its end; 0: usualGrace
 }
 
@@ -88,6 +89,9 @@ func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byt
 	name := commandName(args)
 	if a.profile != "" {
 		args = append(slices.Clone(args), "--profile", a.profile)
+	}
+	if a.region != "" {
+		args = append(slices.Clone(args), "--region", a.region)
 	}
 	command := exec.CommandContext(ctx, "aws", args...)
 	command.Env = slices.Concat(
@@ -345,6 +349,9 @@ func stackOutputs(ctx context.Context, stack, profile string) (map[string]string
 		for _, o := range s.Outputs {
 			outputs[variableOf(o.OutputKey)] = o.OutputValue
 		}
+	}
+	if outputs[hostVariable] == "" && status == "CREATE_IN_PROGRESS" {
+		return nil, fmt.Errorf("stack %q is being created: try again in a minute", stack)
 	}
 	if outputs[hostVariable] == "" {
 		return nil, fmt.Errorf(

@@ -90,7 +90,21 @@ func (t *console) publishLayer(args []string) int {
 
 // publishLayer publishes the layer for an architecture and returns the ARN of its new version.
 func (a awsCLI) publishLayer(ctx context.Context, arch string, o publishFlags) (arn string, err error) {
-	file := o.zip
+	file, err := o.checkedZip(arch)
+	if err != nil {
+		return "", err
+	}
+	var published struct{ LayerVersionArn string }
+	err = a.run(ctx, &published, nil, "lambda", "publish-layer-version",
+		"--layer-name", cmp.Or(o.name, layerName+goArch[arch]), "--zip-file", "fileb://"+file,
+		"--compatible-architectures", arch, "--description",
+		"live-lambda: invocations run on a developer's machine")
+	return published.LayerVersionArn, err
+}
+
+// checkedZip returns the path of the zip to publish, which has been checked.
+func (o publishFlags) checkedZip(arch string) (file string, err error) {
+	file = o.zip
 	if file == "" {
 		file, err = findLayerZip("live-lambda-layer-" + goArch[arch] + ".zip")
 		if err != nil {
@@ -104,16 +118,7 @@ func (a awsCLI) publishLayer(ctx context.Context, arch string, o publishFlags) (
 	if err != nil {
 		return "", err
 	}
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return "", err
-	}
-	var published struct{ LayerVersionArn string }
-	err = a.run(ctx, &published, nil, "lambda", "publish-layer-version",
-		"--layer-name", cmp.Or(o.name, layerName+goArch[arch]), "--zip-file", "fileb://"+path,
-		"--compatible-architectures", arch, "--description",
-		"live-lambda: invocations run on a developer's machine")
-	return published.LayerVersionArn, err
+	return filepath.Abs(file)
 }
 
 // findLayerZip looks for the zip of that name beside this program, then in dist, there and here.
@@ -142,7 +147,7 @@ func checkHash(file string) error {
 	if err != nil {
 		return err
 	}
-	hash := fmt.Sprintf("%x", sha256.Sum256(content))
+	hash := sumOf(content)
 	if releaseVersion != "" {
 		for _, released := range releasedZips() {
 			if released == hash {
@@ -165,6 +170,9 @@ func checkHash(file string) error {
 	return fmt.Errorf("no %s beside %s names its SHA-256, %s: build the layer with ./build.sh, or publish "+
 		"this one with --force", sumsFile, file, hash)
 }
+
+// sumOf is the SHA-256 of a file, as SHA256SUMS has it.
+func sumOf(content []byte) string { return fmt.Sprintf("%x", sha256.Sum256(content)) }
 
 // extensionFile is the extension's place in a layer.
 const extensionFile = "extensions/live-lambda-extension"
@@ -222,18 +230,24 @@ func (a awsCLI) layerFor(ctx context.Context, layer, arch string) (string, error
 		return layer, a.checkLayerVersion(ctx, layer, arch)
 	}
 	name := cmp.Or(layer, layerName+goArch[arch])
+	arn, err := a.newestLayer(ctx, name, arch)
+	if err == nil && arn == "" {
+		err = fmt.Errorf(
+			"there is no layer %s for %s: publish it with `live-lambda publish-layer %s`", name, arch, arch)
+	}
+	return arn, err
+}
+
+// newestLayer returns the ARN of a layer's newest version for an architecture, empty if there is none.
+func (a awsCLI) newestLayer(ctx context.Context, name, arch string) (arn string, err error) {
 	var list struct {
 		LayerVersions []struct {
 			LayerVersionArn string
 			Version         int
 		}
 	}
-	err := a.run(ctx, &list, nil, "lambda", "list-layer-versions", "--layer-name", name,
+	err = a.run(ctx, &list, nil, "lambda", "list-layer-versions", "--layer-name", name,
 		"--compatible-architecture", arch)
-	if err != nil {
-		return "", err
-	}
-	arn := ""
 	newest := 0
 	for _, v := range list.LayerVersions {
 		if v.Version > newest {
@@ -241,11 +255,7 @@ func (a awsCLI) layerFor(ctx context.Context, layer, arch string) (string, error
 			newest = v.Version
 		}
 	}
-	if arn == "" {
-		return "", fmt.Errorf(
-			"there is no layer %s for %s: publish it with `live-lambda publish-layer %s`", name, arch, arch)
-	}
-	return arn, nil
+	return arn, err
 }
 
 // checkLayerVersion returns an error if a layer version is not there, or is for another architecture. One

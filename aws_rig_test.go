@@ -124,6 +124,7 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 		hooks:     map[string]func(){},
 	}
 	t.Setenv("USER", "ann")
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	for _, a := range apiFlags {
 		t.Setenv(a.variable, "")
 	}
@@ -131,9 +132,11 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 	return f
 }
 
-// fakeScript uses what is built into the shell alone: it runs hundreds of times.
+// fakeScript uses what is built into the shell alone: it runs hundreds of times. An interrupt comes too late
+// for it, as for a call that has been sent.
 const fakeScript = `#!/bin/sh
 set -eu
+trap '' INT
 copy() { while IFS= read -r line || [ -n "$line" ]; do printf '%s\n' "$line"; done; }
 cd "$FAKE_AWS"
 printf '%s\n' "$@" >args
@@ -358,12 +361,17 @@ func (f *fakeAWS) carryOut(args []string, stdin string) fakeAnswer {
 	for i := 2; i < len(args); i += 2 {
 		options[args[i]] = args[i+1]
 	}
+	_, function, isARN := strings.Cut(options["--function-name"], ":function:")
+	if isARN {
+		options["--function-name"] = function
+	}
 	known, ok := fakeCommands[args[0]+" "+name]
 	if !ok || options["--output"] != "json" {
 		return wrongUsage("argument operation: Invalid choice: " + name + ", or no --output json")
 	}
 	for option := range options {
-		if option != "--output" && option != "--profile" && !slices.Contains(known.options, option) {
+		if option != "--output" && option != "--profile" && option != "--region" &&
+			!slices.Contains(known.options, option) {
 			return wrongUsage("unrecognized arguments: " + option)
 		}
 	}
@@ -434,6 +442,10 @@ var fakeCommands = map[string]fakeCommand{
 	"cloudformation list-stack-resources": {
 		operation: "ListStackResources", options: []string{"--stack-name"},
 		run: (*fakeAWS).listStackResources},
+	"cloudformation create-stack": {operation: "CreateStack",
+		options: []string{"--stack-name", "--template-body", "--capabilities"}, run: (*fakeAWS).createStack},
+	"cloudformation wait stack-create-complete": {
+		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).waitCreated},
 	"cloudformation describe-stacks": {
 		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).describeStacks},
 	"logs filter-log-events": {operation: "FilterLogEvents",
@@ -702,6 +714,26 @@ func (f *fakeAWS) listStackResources(o fakeOptions, _ string) fakeAnswer {
 			o["--stack-name"])
 	}
 	return printed(map[string]any{"StackResourceSummaries": resources})
+}
+
+// createStack makes a stack with the outputs of the stack dev.
+func (f *fakeAWS) createStack(o fakeOptions, stdin string) fakeAnswer {
+	outputs := f.stacks["dev"]
+	want := eventTemplate()
+	if outputs[0].OutputKey == "LiveLambdaAppsyncProtocol" {
+		want = graphqlTemplate()
+	}
+	if stdin != want || o["--template-body"] != "file:///dev/stdin" ||
+		o["--capabilities"] != "CAPABILITY_IAM" {
+		return wrongUsage("the fake wants the template of the API that the stack dev has")
+	}
+	f.stacks[o["--stack-name"]] = outputs
+	return printed(map[string]any{"StackId": "arn:aws:cloudformation:…"})
+}
+
+func (f *fakeAWS) waitCreated(o fakeOptions, _ string) fakeAnswer {
+	f.waited += "stack-create-complete "
+	return f.describeStacks(o, "")
 }
 
 func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {

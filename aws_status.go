@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -23,7 +22,8 @@ const statusUsage = `usage: live-lambda status [flags]
 Lists the functions of the account and region that carry the layer: who has attached it and since
 when, until when it stays, the stage, whether the layer is this program's, and what is odd: with
 ` + hostVariable + ` or --stack also another API, and with --stack a role that
-lacks the stack's policy. It changes nothing.
+lacks the stack's policy. It changes nothing. If ` + "`live-lambda local --attach`" + ` was killed on this
+machine, it offers to undo what that has left.
 
 It needs these permissions, the least first:
   lambda:ListFunctions
@@ -90,6 +90,7 @@ type functionStatus struct {
 	Function string     `json:"function"`
 	ARN      string     `json:"arn"`
 	Attached bool       `json:"attached"` // by attach
+	Local    bool       `json:"local"`    // by a local end, for as long as that runs
 	By       string     `json:"by,omitempty"`
 	Since    time.Time  `json:"since,omitzero"`
 	Until    time.Time  `json:"until,omitzero"`
@@ -103,6 +104,7 @@ type functionStatus struct {
 	Odd      []string   `json:"odd"`                 // nothing: an empty list
 	kind     string     // runtime and architecture
 	policy   rolePolicy // that the function needs; empty: not known
+	left     record     // what a local end of this machine has left on it; empty: nothing
 }
 
 // status is the command status.
@@ -137,6 +139,9 @@ func (t *console) status(args []string) int {
 		fmt.Fprint(t.out, s.text())
 	}
 	fmt.Fprintln(t.out, statusSum(all))
+	for _, r := range leftOn(all, f.profile, left()) {
+		t.offer(context.Background(), r, false)
+	}
 	return 0
 }
 
@@ -182,6 +187,9 @@ func (s *functionStatus) origin() string {
 		text = "put there by other means than attach"
 	case s.By != "":
 		text = fmt.Sprintf("attached on %s by %s", timeText(s.Since), s.By)
+	}
+	if s.Local {
+		text += ", for as long as a `live-lambda local` runs"
 	}
 	if !s.Until.IsZero() {
 		text += ", until " + timeText(s.Until)
@@ -273,6 +281,8 @@ func newFunctionStatus(f *functionConfig, host, policy string) functionStatus {
 		s.By = attached.By
 		s.Since = attached.At
 		s.policy = attached.granted()
+		s.Local = attached.Local != ""
+		s.judgeLocal(attached, f)
 	}
 	s.Layer = f.ownLayer(attached)
 	s.judge(f, host, policy)
@@ -308,6 +318,38 @@ func (s *functionStatus) judge(f *functionConfig, host, policy string) {
 	if (err != nil || accept == 0) && s.Mode != "mirror" {
 		s.odd("no " + acceptVariable + ": while no local end is there, callers wait and then get an error")
 	}
+}
+
+// judgeLocal says if the local end that has attached a function was killed, which this machine knows if it
+// ran here.
+func (s *functionStatus) judgeLocal(a *attachment, f *functionConfig) {
+	if !validLocal.MatchString(a.Local) || a.By == "" || !a.belongsTo(userAtHost()) {
+		return
+	}
+	_, running, _ := readRecord(a.Local) // without a record it does not run
+	if running {
+		return
+	}
+	s.left = record{Local: a.Local, Region: f.region(), Functions: []string{f.FunctionArn}}
+	s.odd("the `live-lambda local` that attached it was killed before it could undo that")
+}
+
+// leftOn are the records of local ends that were killed: those that are at hand and, for what else is left on
+// functions, such as those would be. profile is the AWS CLI's.
+func leftOn(all []functionStatus, profile string, records []record) []record {
+	found := slices.Clone(records)
+	for _, s := range all {
+		i := slices.IndexFunc(found, func(r record) bool { return r.Local == s.left.Local })
+		switch {
+		case s.left.Local == "" || i >= 0 && i < len(records):
+		case i >= 0:
+			found[i].Functions = append(found[i].Functions, s.left.Functions...)
+		default:
+			s.left.Profile = profile
+			found = append(found, s.left)
+		}
+	}
+	return found
 }
 
 // kind is the runtime and the architecture.
@@ -372,7 +414,7 @@ func ownHashes() []string {
 		}
 		content, err := os.ReadFile(file)
 		if err == nil {
-			hashes = append(hashes, fmt.Sprintf("%x", sha256.Sum256(content)))
+			hashes = append(hashes, sumOf(content))
 		}
 	}
 	return hashes

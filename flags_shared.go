@@ -37,6 +37,8 @@ var notShared = map[string]string{
 	"external": "it is for one developer's debugger",
 	"inspect":  "it is for one developer's debugger",
 	"port":     "it is for one developer's debugger",
+	"force":    "it is for once",
+	"yes":      "each developer is asked",
 }
 
 // sharedFlags is the file as one command reads it.

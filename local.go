@@ -7,6 +7,7 @@ package main
 // local_terminal.go shows it all.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,23 @@ Runs the invocations of deployed functions on this machine. HANDLER is a path an
 Lambda's setting has it: src/orders.handler. Its file may be JavaScript or TypeScript (.js .mjs .cjs .ts
 .mts .cts, run by the node on PATH) or Python (.py, run by .venv, VIRTUAL_ENV or python3). COMMAND is any
 program that speaks the Lambda Runtime API. Without either it runs the deployed functions' own handlers,
-from the working directory. An interrupt lets what runs come to its end, a second one ends everything now.`
+from the working directory. An interrupt lets what runs come to its end, a second one ends everything now.
+
+With --attach it first attaches functions, and undoes that at its end, whatever ends it: it takes their API
+from the stack live-lambda or --stack, offers to make that, publishes the layer unless this very zip is
+published, shows what it will change and asks once. If it is killed, the next local, attach or status of
+the same person offers to undo what is left.
+
+The credentials here need these permissions, the least first:
+  of the stack's developer policy: appsync:EventConnect, appsync:EventPublish, appsync:EventSubscribe
+  cloudformation:DescribeStacks for --stack, and what follows for --attach:
+  lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration,
+  lambda:ListLayerVersions, lambda:GetLayerVersion, and lambda:PublishLayerVersion to publish
+  lambda:ListFunctions for patterns, tag:GetResources, or cloudformation:ListStackResources for stack:NAME
+  unless --attach-policy=false: iam:ListAttachedRolePolicies, iam:AttachRolePolicy, iam:DetachRolePolicy,
+  lambda:ListFunctions
+  to make the stack: cloudformation:CreateStack, appsync:CreateApi, appsync:CreateChannelNamespace,
+  iam:CreatePolicy`
 
 // localFlags are what the flags of local set, but for those of the AppSync API.
 type localFlags struct {
@@ -43,10 +60,11 @@ type localFlags struct {
 	verbose bool
 	watch   bool
 	globs   []string // of files to watch; none: all in this directory
+	loan    loanFlags
 }
 
 // local is the command local.
-func (t *console) local(args []string) int {
+func (t *console) local(args []string, lender lender) int {
 	f := t.commandLine("local", localUsage)
 	f.addAPI()
 	f.addKeys()
@@ -56,31 +74,43 @@ func (t *console) local(args []string) int {
 	if !ok {
 		return status
 	}
-	err := o.take(f, words)
+	err := cmp.Or(o.take(f, words), o.loan.check())
+	if err == nil && o.watch {
+		err = checkGlobs(o.globs)
+	}
 	if err != nil {
 		return f.wrong("%v", err)
 	}
+	if len(o.loan.words) > 0 {
+		return t.onLoan(f, &o, lender)
+	}
+	lender.offer(t, o.loan.yes)
 	getenv, err := f.getenv(context.Background())
 	if err != nil {
 		return f.failed(err)
 	}
+	signals := catchSignals()
+	defer signal.Stop(signals)
+	return t.connect(f, &o, getenv, signals, nil)
+}
+
+// connect runs what getenv says to connect to, until it is interrupted. keep goes on beside that, if there is
+// any.
+func (t *console) connect(
+	f *commandLine, o *localFlags, getenv func(string) string, signals <-chan os.Signal, keep keeper,
+) int {
 	if getenv(hostVariable) == "" {
 		return f.wrong(noAPI)
 	}
-	o.keys, err = f.sealers(getenv)
+	keys, err := f.sealers(getenv)
 	if err != nil {
 		return f.wrong("%v", err)
 	}
+	o.keys = keys
 	getenv = withVariable(getenv, keyVariable, "") // this end may have several
 	api, err := readAPI(regional(getenv))
 	if err != nil {
 		return f.wrong("%v", err)
-	}
-	if o.watch {
-		err := checkGlobs(o.globs)
-		if err != nil {
-			return f.wrong("%v", err)
-		}
 	}
 	if o.record != "" {
 		err := os.MkdirAll(o.record, 0o700)
@@ -106,13 +136,21 @@ func (t *console) local(args []string) int {
 	}
 	o.region = api.region
 	l := newLocal(o.localOptions, term)
-	return l.serve(newSubscriber(client, l), o.watch, o.globs)
+	var beside []func(context.Context)
+	if o.watch {
+		beside = append(beside, func(ctx context.Context) { l.watch(ctx, o.globs) })
+	}
+	if keep != nil {
+		beside = append(beside, func(ctx context.Context) { keep(ctx, term.note) })
+	}
+	return l.serve(newSubscriber(client, l), signals, beside)
 }
 
 // add adds the flags to f.
 func (o *localFlags) add(f *commandLine) {
 	o.addHandlers(f)
 	f.addShared(true)
+	o.loan.add(f)
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.BoolVar(&o.ownEnv, "own-env", false,
@@ -227,17 +265,21 @@ func routeText(e endpoint) string {
 	return fmt.Sprintf("; send the header %q", e.route+": "+e.stage)
 }
 
-// serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
-// may, nor if the terminal is gone (SIGHUP) or it is told to quit (SIGQUIT, Ctrl-\). It returns the exit
-// status.
-func (l *local) serve(s *subscriber, watch bool, globs []string) int {
+// catchSignals has the signals that end this program come through a channel.
+func catchSignals() chan os.Signal {
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is caught, not ignored: processes would inherit that.
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGHUP) { // under nohup it is
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	defer signal.Stop(signals)
+	return signals
+}
+
+// serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
+// may, nor if the terminal is gone (SIGHUP) or it is told to quit (SIGQUIT, Ctrl-\). beside goes on beside
+// it. It returns the exit status.
+func (l *local) serve(s *subscriber, signals <-chan os.Signal, beside []func(context.Context)) int {
 	err := l.prepare()
 	if err != nil {
 		l.term.note("%v", err)
@@ -249,8 +291,8 @@ func (l *local) serve(s *subscriber, watch bool, globs []string) int {
 	wg.Go(func() { l.try(ctx) })
 	wg.Go(func() { s.run(ctx) })
 	wg.Go(func() { s.presence.hearKeys(ctx) })
-	if watch {
-		wg.Go(func() { l.watch(ctx, globs) })
+	for _, f := range beside {
+		wg.Go(func() { f(ctx) })
 	}
 	sig := interrupted(signals)
 	now := sig == syscall.SIGHUP || sig == syscall.SIGQUIT

@@ -844,6 +844,12 @@ type started struct {
 // command starts the program.
 func (r *localRig) command(stdin string, args ...string) *started {
 	r.Helper()
+	return r.commandIn(nil, stdin, args...)
+}
+
+// commandIn starts the program with further variables in its environment.
+func (r *localRig) commandIn(env []string, stdin string, args ...string) *started {
+	r.Helper()
 	c := &started{
 		localRig: r,
 		stdout:   &screen{new: make(chan struct{}, 1)},
@@ -853,6 +859,7 @@ func (r *localRig) command(stdin string, args ...string) *started {
 	c.cmd.Env = append(
 		os.Environ(), "TEST_MAIN=1", "NO_COLOR=1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
 		"AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=")
+	c.cmd.Env = append(c.cmd.Env, env...)
 	c.cmd.Stdin = strings.NewReader(stdin)
 	c.cmd.Stdout = c.stdout
 	c.cmd.Stderr = c.stderr

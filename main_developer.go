@@ -31,7 +31,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{name: "local", summary: "run a deployed function's invocations on this machine",
-			run: (*console).local},
+			run: func(t *console, args []string) int { return t.local(args, newLender()) }},
 		{name: "who", summary: "print who runs local, for which stage and functions", run: (*console).who},
 		{name: "invoke", summary: "run an event on this machine, without AWS", run: (*console).invoke},
 		{name: "demo", summary: "show the whole path on this machine, without AWS", run: (*console).demo},

@@ -1,0 +1,44 @@
+//go:build !layer
+
+package main
+
+// attached.go has `local --attach` attach functions as attach and detach do: it joins local_loan.go, which
+// knows when, and aws_borrow.go and aws_left.go, which know how.
+
+import (
+	"context"
+)
+
+// lender returns what lends functions to local.
+func newLender() lender {
+	return lender{
+		offer: func(t *console, yes bool) { t.offerLeft(context.Background(), yes) },
+		prepare: func(t *console, f *commandLine, o loanFlags) (*loan, int) {
+			b, status := t.borrow(f, o.words, attachFlags{
+				yes:          o.yes,
+				force:        o.force,
+				seal:         o.seal,
+				attachPolicy: !o.keepPolicy,
+			})
+			if b == nil {
+				return nil, status
+			}
+			return b.loan(f), 0
+		},
+	}
+}
+
+// loan returns what local does with a borrowing.
+func (b *borrowing) loan(f *commandLine) *loan {
+	return &loan{
+		functions: b.functions(),
+		attach:    b.attach,
+		lookup: func() func(name string) string {
+			texts, _ := f.keyTexts(b.getenv)
+			f.keys = nil // they are among those of lookup
+			return b.lookup(texts)
+		},
+		keep:     b.keep,
+		giveBack: b.giveBack,
+	}
+}
