@@ -2,8 +2,8 @@
 
 package main
 
-// attached.go has `local --attach` attach functions as attach and detach do: it joins local_loan.go, which
-// knows when, and aws_borrow.go and aws_left.go, which know how.
+// attached.go has `local --attach` attach functions as attach and detach do, and `local --keys` read what
+// functions have. It joins local_loan.go, which knows when, with the files aws_*, which know how.
 
 import (
 	"context"
@@ -13,6 +13,9 @@ import (
 func newLender() lender {
 	return lender{
 		offer: func(t *console, yes bool) { t.offerLeft(context.Background(), yes) },
+		keys: func(profile string, words []string) ([]string, error) {
+			return awsCLI{profile: profile}.keysOf(context.Background(), words)
+		},
 		prepare: func(t *console, f *commandLine, o loanFlags) (*loan, int) {
 			b, status := t.borrow(f, o.words, attachFlags{
 				yes:          o.yes,
@@ -36,6 +39,7 @@ func (b *borrowing) loan(f *commandLine) *loan {
 		lookup: func() func(name string) string {
 			texts, _ := f.keyTexts(b.getenv)
 			f.keys = nil // they are among those of lookup
+			f.functionKeys = nil
 			return b.lookup(texts)
 		},
 		keep:     b.keep,

@@ -176,6 +176,66 @@ func TestNextLocalOffersToUndoWhatAKilledOneHasLeft(t *testing.T) {
 	a.fake.want(a.before)
 }
 
+// Two functions have keys of their own, and what they send is opened; a key of this end's own counts besides.
+func TestKeysOfFunctionsAreTaken(t *testing.T) {
+	r, f, _ := newAttachedAPI(t)
+	orders := newKey()
+	bills := newKey()
+	own := newKey()
+	f.function("orders", withVariables(map[string]any{keyVariable: orders}))
+	f.function("bills", withVariables(map[string]any{keyVariable: bills}))
+	f.turn()
+	c := r.commandIn([]string{"LIVE_LAMBDA_KEY=" + own}, "", "local", "--config", "", "--keys", "orders",
+		"--keys",
+		"bill*", "--host", "http://"+r.client().http.Host, "--region", "eu-west-1", "--", "cat")
+	c.stdout.wait(r, "waiting for invocations")
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+	f.turn()
+	want := "taking what is sealed with " + keysText(sealersOf(own, orders, bills)) + ", and nothing else\n"
+	shown := c.stdout.String() + c.stderr.String()
+	if !strings.Contains(shown, want) || strings.Contains(shown, orders) || strings.Contains(shown, bills) {
+		t.Errorf("got %s, want %s", shown, want)
+	}
+	f.wantCalls("list-functions get-function-configuration get-function-configuration", f.calls)
+}
+
+func TestKeyThatCannotBeTakenIsTold(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		fields map[string]any
+		want   string
+	}{
+		{
+			name:   "none",
+			fields: nil,
+			want:   "orders: it has no LIVE_LAMBDA_KEY: `live-lambda attach --seal` gives it one\n",
+		},
+		{
+			name:   "no key",
+			fields: withVariables(map[string]any{keyVariable: secretValue}),
+			want: "orders: its LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url: `live-lambda attach " +
+				"--seal` gives it another\n",
+		},
+		{
+			name: "not readable",
+			fields: map[string]any{"Environment": map[string]any{
+				"Error": map[string]any{"ErrorCode": "AccessDeniedException"}}},
+			want: "orders: its variables cannot be read (AccessDeniedException): it takes kms:Decrypt on " +
+				"the function's key\n",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAWS(t)
+			f.function("orders", tt.fields)
+			r := f.run("local", "--config", "", "--keys", "orders", "--host", "events.example.com")
+			if r != (result{status: 1, err: "live-lambda local: " + tt.want}) {
+				t.Errorf("got %+v, want %s", r, tt.want)
+			}
+		})
+	}
+}
+
 func TestLoanFlagsGoWithAttach(t *testing.T) {
 	f := newFakeAWS(t)
 	for _, flag := range []string{"--force", "--seal", "--attach-policy=false"} {

@@ -8,6 +8,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -176,6 +177,50 @@ func (a awsCLI) configuration(ctx context.Context, name string) (functionConfig,
 			"%w; check the name, and the AWS CLI's region and profile; a Web Function takes no layer", err)
 	}
 	return f, err
+}
+
+// keysOf reads the keys that the functions which words stand for seal messages with. Who may read a
+// function's configuration may develop it. Its error does not have what a function has.
+func (a awsCLI) keysOf(ctx context.Context, words []string) ([]string, error) {
+	err := checkWords(words)
+	if err != nil {
+		return nil, fmt.Errorf("--keys: %w", err)
+	}
+	names, err := a.pick(ctx, words, a.functionNames)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, name := range names {
+		f, err := a.configuration(ctx, name)
+		if err == nil {
+			err = f.sealed()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", plainText(name), err)
+		}
+		keys = append(keys, f.Environment.Variables[keyVariable])
+	}
+	return keys, nil
+}
+
+// sealed says why there is no key to take from the function.
+func (f *functionConfig) sealed() error {
+	if f.Environment.Error != nil {
+		return fmt.Errorf("its variables cannot be read (%s): it takes kms:Decrypt on the function's key",
+			f.Environment.Error.ErrorCode)
+	}
+	text := f.Environment.Variables[keyVariable]
+	if text == "" {
+		return fmt.Errorf("it has no %s: `live-lambda attach --seal` gives it one", keyVariable)
+	}
+	key, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(key) != keySize {
+		return fmt.Errorf("its %s is not 32 bytes in unpadded base64url: `live-lambda attach --seal` "+
+			"gives it "+
+			"another", keyVariable)
+	}
+	return nil
 }
 
 func (a awsCLI) waitActive(ctx context.Context, name string) error {

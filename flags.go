@@ -74,6 +74,7 @@ type commandLine struct {
 	usage          string // what help begins with
 	profile, stack string
 	keys           []string          // as --key gives them
+	functionKeys   []string          // of functions, which count besides
 	variables      map[string]string // by name, as the API's flags set them
 	takesCommand   bool
 	command        []string     // what follows "--", if it takesCommand

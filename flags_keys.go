@@ -28,15 +28,16 @@ func (f *commandLine) addKeys() {
 }
 
 // keyTexts are the keys as --key gives them, or if it gives none LIVE_LAMBDA_KEY, and which of these it was.
+// Those of functions follow.
 func (f *commandLine) keyTexts(getenv func(string) string) (texts []string, from string) {
 	if len(f.keys) > 0 {
-		return f.keys, "--key"
+		return slices.Concat(f.keys, f.functionKeys), "--key"
 	}
 	value := getenv(keyVariable)
-	if value == "" {
-		return nil, keyVariable
+	if value != "" {
+		texts = strings.Split(value, ",")
 	}
-	return strings.Split(value, ","), keyVariable
+	return append(texts, f.functionKeys...), keyVariable
 }
 
 // sealers returns what seals and opens with the keys that are set; none if none is. Its error does not have

@@ -44,6 +44,7 @@ the same person offers to undo what is left.
 
 The credentials here need these permissions, the least first:
   of the stack's developer policy: appsync:EventConnect, appsync:EventPublish, appsync:EventSubscribe
+  lambda:GetFunctionConfiguration for --keys
   cloudformation:DescribeStacks for --stack, and what follows for --attach:
   lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration,
   lambda:ListLayerVersions, lambda:GetLayerVersion, and lambda:PublishLayerVersion to publish
@@ -60,6 +61,7 @@ type localFlags struct {
 	verbose bool
 	watch   bool
 	globs   []string // of files to watch; none: all in this directory
+	keysOf  []string // functions whose keys are taken
 	loan    loanFlags
 }
 
@@ -80,6 +82,12 @@ func (t *console) local(args []string, lender lender) int {
 	}
 	if err != nil {
 		return f.wrong("%v", err)
+	}
+	if len(o.keysOf) > 0 {
+		f.functionKeys, err = lender.keys(f.profile, o.keysOf)
+	}
+	if err != nil {
+		return f.failed(err)
 	}
 	if len(o.loan.words) > 0 {
 		return t.onLoan(f, &o, lender)
@@ -151,6 +159,14 @@ func (o *localFlags) add(f *commandLine) {
 	o.addHandlers(f)
 	f.addShared(true)
 	o.loan.add(f)
+	f.Func("keys",
+		"take the key that the `FUNCTION` seals with from its configuration: a name, an ARN, a shell "+
+			"pattern, "+
+			"tag:KEY=VALUE or stack:NAME; may be repeated",
+		func(word string) error {
+			o.keysOf = append(o.keysOf, word)
+			return nil
+		})
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.BoolVar(&o.ownEnv, "own-env", false,

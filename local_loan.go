@@ -60,6 +60,8 @@ func (o *loanFlags) check() error {
 type lender struct {
 	// offer offers to undo what an end that was killed has left.
 	offer func(t *console, yes bool)
+	// keys reads the keys of the functions that words stand for.
+	keys func(profile string, words []string) ([]string, error)
 	// prepare reads, shows and asks, and changes nothing. It returns nil and an exit status if nothing is to
 	// be done.
 	prepare func(t *console, f *commandLine, o loanFlags) (*loan, int)
