@@ -16,6 +16,9 @@ func newLender() lender {
 		keys: func(profile string, words []string) ([]string, error) {
 			return awsCLI{profile: profile}.keysOf(context.Background(), words)
 		},
+		variables: func(ctx context.Context, profile, function string) (map[string]string, error) {
+			return awsCLI{profile: profile}.variablesOf(ctx, function)
+		},
 		prepare: func(t *console, f *commandLine, o loanFlags) (*loan, int) {
 			b, status := t.borrow(f, o.words, attachFlags{
 				yes:          o.yes,

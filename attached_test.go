@@ -236,6 +236,18 @@ func TestKeyThatCannotBeTakenIsTold(t *testing.T) {
 	}
 }
 
+func TestFunctionEnvGoesWithWhatItCanBeFor(t *testing.T) {
+	f := newFakeAWS(t)
+	for _, flag := range []string{"--own-env", "--external"} {
+		r := f.run("local", "--config", "", "--function-env", flag, "--host", "events.example.com")
+		const want = "live-lambda local: --function-env goes with neither --own-env nor --external; see " +
+			"--help\n"
+		if r.status != 2 || r.err != want {
+			t.Errorf("%s: got %+v", flag, r)
+		}
+	}
+}
+
 func TestLoanFlagsGoWithAttach(t *testing.T) {
 	f := newFakeAWS(t)
 	for _, flag := range []string{"--force", "--seal", "--attach-policy=false"} {

@@ -204,11 +204,32 @@ func (a awsCLI) keysOf(ctx context.Context, words []string) ([]string, error) {
 	return keys, nil
 }
 
+// variablesOf reads a function's variables. Its error does not have any.
+func (a awsCLI) variablesOf(ctx context.Context, name string) (map[string]string, error) {
+	err := checkName(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.configuration(ctx, name)
+	if err == nil {
+		err = f.legible()
+	}
+	return f.Environment.Variables, err
+}
+
+// legible says why the function's variables are not known.
+func (f *functionConfig) legible() error {
+	if f.Environment.Error == nil {
+		return nil
+	}
+	return fmt.Errorf("its variables cannot be read (%s): it takes kms:Decrypt on the function's key",
+		f.Environment.Error.ErrorCode)
+}
+
 // sealed says why there is no key to take from the function.
 func (f *functionConfig) sealed() error {
-	if f.Environment.Error != nil {
-		return fmt.Errorf("its variables cannot be read (%s): it takes kms:Decrypt on the function's key",
-			f.Environment.Error.ErrorCode)
+	if err := f.legible(); err != nil {
+		return err
 	}
 	text := f.Environment.Variables[keyVariable]
 	if text == "" {

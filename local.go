@@ -44,7 +44,7 @@ the same person offers to undo what is left.
 
 The credentials here need these permissions, the least first:
   of the stack's developer policy: appsync:EventConnect, appsync:EventPublish, appsync:EventSubscribe
-  lambda:GetFunctionConfiguration for --keys
+  lambda:GetFunctionConfiguration for --keys and --function-env
   cloudformation:DescribeStacks for --stack, and what follows for --attach:
   lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration,
   lambda:ListLayerVersions, lambda:GetLayerVersion, and lambda:PublishLayerVersion to publish
@@ -62,7 +62,9 @@ type localFlags struct {
 	watch   bool
 	globs   []string // of files to watch; none: all in this directory
 	keysOf  []string // functions whose keys are taken
-	loan    loanFlags
+	// processes get the variables of functions' configurations
+	functionEnv bool
+	loan        loanFlags
 }
 
 // local is the command local.
@@ -82,6 +84,14 @@ func (t *console) local(args []string, lender lender) int {
 	}
 	if err != nil {
 		return f.wrong("%v", err)
+	}
+	if o.functionEnv && (o.ownEnv || o.code.external) {
+		return f.wrong("--function-env goes with neither --own-env nor --external")
+	}
+	if o.functionEnv {
+		o.variables = func(ctx context.Context, function string) (map[string]string, error) {
+			return lender.variables(ctx, f.profile, function)
+		}
 	}
 	if len(o.keysOf) > 0 {
 		f.functionKeys, err = lender.keys(f.profile, o.keysOf)
@@ -159,6 +169,9 @@ func (o *localFlags) add(f *commandLine) {
 	o.addHandlers(f)
 	f.addShared(true)
 	o.loan.add(f)
+	f.BoolVar(&o.functionEnv, "function-env", false,
+		"processes get the variables of the function, as its configuration tells them; nothing of them "+
+			"passes AppSync")
 	f.Func("keys",
 		"take the key that the `FUNCTION` seals with from its configuration: a name, an ARN, a shell "+
 			"pattern, "+

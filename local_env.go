@@ -23,9 +23,11 @@ func (l *local) environment(q *request) []string {
 	env := developersEnvironment(len(function) > 0)
 	env["PWD"] = q.program.directory
 	l.adapt(env, len(function) > 0)
-	for name, value := range function {
-		if forwarded(name, value) {
-			env[name] = value
+	for _, values := range []map[string]string{q.variables, function} {
+		for name, value := range values {
+			if forwarded(name, value) {
+				env[name] = value
+			}
 		}
 	}
 	for name, value := range lambdasEnvironment(q.context, q.program) {

@@ -62,6 +62,8 @@ type lender struct {
 	offer func(t *console, yes bool)
 	// keys reads the keys of the functions that words stand for.
 	keys func(profile string, words []string) ([]string, error)
+	// variables reads a function's variables.
+	variables func(ctx context.Context, profile, function string) (map[string]string, error)
 	// prepare reads, shows and asks, and changes nothing. It returns nil and an exit status if nothing is to
 	// be done.
 	prepare func(t *console, f *commandLine, o loanFlags) (*loan, int)

@@ -18,7 +18,7 @@ func (s *subscriber) mirror(ctx context.Context, t *talk, key string) {
 	timeout, cancel := context.WithDeadline(ctx, t.deadline)
 	defer cancel()
 	s.local.record(t.q)
-	s.local.submit(t.q)
+	s.local.submitWith(timeout, t.q)
 	why := overMirrored
 	if !s.local.awaitEnd(timeout, t.q) {
 		why = unheard(ctx)

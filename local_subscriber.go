@@ -705,7 +705,7 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 		return
 	}
 	s.local.record(t.q)
-	s.local.submit(t.q)
+	s.local.submitWith(timeout, t.q)
 	s.converse(timeout, t)
 	s.hearOut(ctx, t.q)
 	s.local.finish(t.q, unheard(ctx)) // does nothing if it is over already

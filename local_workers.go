@@ -65,7 +65,8 @@ type request struct {
 	context   eventContext
 	deadline  time.Time
 	arrived   time.Time
-	news      chan struct{} // reply, its data or over have changed
+	news      chan struct{}     // reply, its data or over have changed
+	variables map[string]string // of the function's configuration; submitWith sets them, if at all
 
 	// local.mu guards the following, from admit on.
 	event      []byte // until it is answered or over
@@ -96,8 +97,10 @@ type local struct {
 	opts  localOptions
 	term  *terminal
 	quiet *log.Logger // for what net/http would log: a handler's connections may break as they like
-	wg    sync.WaitGroup
-	kill  chan struct{} // closed when processes are to end at once
+	// of functions' configurations, nil if they are not asked for
+	variables *variableCache
+	wg        sync.WaitGroup
+	kill      chan struct{} // closed when processes are to end at once
 
 	guard      *guard
 	clients    clientFiles
@@ -133,6 +136,7 @@ type localOptions struct {
 	record       string          // the directory that events are kept in; "": they are not
 	ownEnv       bool            // whatever environment functions send
 	keys         []*sealer       // of the messages that are taken; none: those that are not sealed
+	variables    variablesReader // reads functions' variables; nil: processes go without
 }
 
 // onlyMapped reports whether only functions that maps names are served.
@@ -194,7 +198,12 @@ type worker struct {
 
 func newLocal(opts localOptions, term *terminal) *local {
 	guard := &guard{}
+	var of *variableCache
+	if opts.variables != nil {
+		of = &variableCache{read: opts.variables, note: term.note, known: map[string]knownVariables{}}
+	}
 	return &local{
+		variables:  of,
 		guard:      guard,
 		clients:    clientFiles{guard: guard},
 		opts:       opts,
@@ -316,6 +325,9 @@ func (p *pool) classify(q *request) {
 	memory := strconv.Itoa(c.MemorySizeMB)
 	q.identity = strings.Join([]string{c.FunctionVersion, memory, c.Region, c.Handler}, "\n")
 	environment := fingerprint(c.Environment)
+	if len(c.Environment) == 0 {
+		environment = fingerprint(q.variables)
+	}
 	if p.seen[environment] == 0 {
 		if len(p.seen) >= maxEnvironments {
 			p.forgetEnvironments()
