@@ -229,6 +229,12 @@ func TestLastOfTwoEndsLeadsBackToWhatTheFirstHadFound(t *testing.T) {
 	before := f.snapshot()
 	first := f.borrowed("orders")
 	second := f.borrowed("orders")
+	f.turn()
+	problem := first.renew(t.Context(), time.Now())
+	f.turn()
+	if problem != "" || f.memoryOf("orders").Local != second.local {
+		t.Errorf("the first has renewed what the second has: %q", problem)
+	}
 	first.back()
 	if f.memoryOf("orders").Local != second.local {
 		t.Error("the first has taken the function from the second")
