@@ -16,8 +16,13 @@ func newLender() lender {
 		keys: func(profile string, words []string) ([]string, error) {
 			return awsCLI{profile: profile}.keysOf(context.Background(), words)
 		},
-		variables: func(ctx context.Context, profile, function string) (map[string]string, error) {
-			return awsCLI{profile: profile}.variablesOf(ctx, function)
+		variables: func(ctx context.Context, profile, function string) (awsVariables, error) {
+			values, err := awsCLI{profile: profile}.variablesOf(ctx, function)
+			return awsVariables{values: values}, err
+		},
+		role: func(ctx context.Context, profile, function string) (awsVariables, error) {
+			values, expires, err := awsCLI{profile: profile}.roleOf(ctx, function)
+			return awsVariables{values: values, expires: expires}, err
 		},
 		prepare: func(t *console, f *commandLine, o loanFlags) (*loan, int) {
 			b, status := t.borrow(f, o.words, attachFlags{

@@ -52,6 +52,7 @@ func startAttached(t *testing.T, args ...string) attachedLocal {
 	a := attachedLocal{fake: f, before: f.snapshot()}
 	args = append([]string{"local", "--attach", "orders", "--stack", "dev", "--yes"}, args...)
 	args = append(args, "--", "sh", "-c", `trap : TERM; "$@"; echo last words`, "sh")
+	f.turn()
 	a.started = r.commandIn(env, "", append(args, testCommand("1")...)...)
 	a.started.stdout.wait(r, "waiting for invocations")
 	return a
@@ -103,6 +104,28 @@ func TestAttachedFunctionIsGivenBackWhateverEndsTheCommand(t *testing.T) {
 				t.Errorf("it printed %s", out)
 			}
 		})
+	}
+}
+
+// Who may attach a function may read its variables.
+func TestAttachedFunctionsVariablesReachItsProcesses(t *testing.T) {
+	for _, tt := range []struct {
+		flags []string
+		want  bool
+	}{
+		{want: true},
+		{flags: []string{"--function-env=false"}},
+		{flags: []string{"--own-env"}},
+	} {
+		a := startAttached(t, tt.flags...)
+		call := a.send(task{Do: "env"}, a.localRig.context())
+		body := string(a.await(call).body)
+		call.finish()
+		if strings.Contains(body, secretValue) != tt.want || strings.Contains(body, memoryVariable) {
+			t.Errorf("%q: got %s", tt.flags, body)
+		}
+		a.cmd.Process.Signal(os.Interrupt)
+		a.wantBack(0)
 	}
 }
 
@@ -239,11 +262,12 @@ func TestKeyThatCannotBeTakenIsTold(t *testing.T) {
 func TestFunctionEnvGoesWithWhatItCanBeFor(t *testing.T) {
 	f := newFakeAWS(t)
 	for _, flag := range []string{"--own-env", "--external"} {
-		r := f.run("local", "--config", "", "--function-env", flag, "--host", "events.example.com")
-		const want = "live-lambda local: --function-env goes with neither --own-env nor --external; see " +
-			"--help\n"
-		if r.status != 2 || r.err != want {
-			t.Errorf("%s: got %+v", flag, r)
+		for _, wish := range []string{"--function-env", "--assume-role"} {
+			r := f.run("local", "--config", "", wish, flag, "--host", "events.example.com")
+			want := "live-lambda local: " + wish + " goes with neither --own-env nor --external; see --help\n"
+			if r.status != 2 || r.err != want {
+				t.Errorf("%s %s: got %+v", wish, flag, r)
+			}
 		}
 	}
 }

@@ -448,6 +448,10 @@ var fakeCommands = map[string]fakeCommand{
 		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).waitCreated},
 	"cloudformation describe-stacks": {
 		operation: "DescribeStacks", options: []string{"--stack-name"}, run: (*fakeAWS).describeStacks},
+	"sts assume-role": {
+		operation: "AssumeRole", options: []string{"--role-arn", "--role-session-name"},
+		run: (*fakeAWS).assumeRole},
+	"sts get-caller-identity": {operation: "GetCallerIdentity", run: (*fakeAWS).callerIdentity},
 	"logs filter-log-events": {operation: "FilterLogEvents",
 		options: []string{"--log-group-name", "--start-time", "--filter-pattern", "--max-items"},
 		run:     (*fakeAWS).filterLogEvents},
@@ -747,6 +751,27 @@ func (f *fakeAWS) describeStacks(o fakeOptions, _ string) fakeAnswer {
 			"Stacks": []any{
 				map[string]any{
 					"StackName": o["--stack-name"], "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}}})
+}
+
+func (f *fakeAWS) assumeRole(o fakeOptions, _ string) fakeAnswer {
+	if !validSessionName.MatchString(o["--role-session-name"]) {
+		return serviceError254("AssumeRole", "ValidationError", "Value at 'roleSessionName' failed")
+	}
+	return printed(map[string]any{
+		"Credentials": map[string]any{
+			"AccessKeyId":     "ASIAROLE",
+			"SecretAccessKey": secretValue,
+			"SessionToken":    o["--role-arn"] + "'s token",
+			"Expiration":      "2099-01-01T00:00:00+00:00",
+		},
+	})
+}
+
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var validSessionName = regexp.MustCompile(`^live-lambda-[\w+=,.@-]{1,52}$`)
+
+func (f *fakeAWS) callerIdentity(fakeOptions, string) fakeAnswer {
+	return printed(map[string]any{"Arn": "arn:aws:sts::123456789012:assumed-role/Developer/alice"})
 }
 
 // filterLogEvents knows patterns of terms of which one must be there: ?TERM ?"ANY TEXT".

@@ -44,7 +44,8 @@ the same person offers to undo what is left.
 
 The credentials here need these permissions, the least first:
   of the stack's developer policy: appsync:EventConnect, appsync:EventPublish, appsync:EventSubscribe
-  lambda:GetFunctionConfiguration for --keys and --function-env
+  lambda:GetFunctionConfiguration for --keys, --function-env and --assume-role
+  sts:AssumeRole on the function's role for --assume-role; the role's trust policy must name you as well
   cloudformation:DescribeStacks for --stack, and what follows for --attach:
   lambda:GetFunctionConfiguration, lambda:GetFunction, lambda:UpdateFunctionConfiguration,
   lambda:ListLayerVersions, lambda:GetLayerVersion, and lambda:PublishLayerVersion to publish
@@ -62,9 +63,11 @@ type localFlags struct {
 	watch   bool
 	globs   []string // of files to watch; none: all in this directory
 	keysOf  []string // functions whose keys are taken
-	// processes get the variables of functions' configurations
-	functionEnv bool
-	loan        loanFlags
+	// processes get the variables of functions' configurations: wanted, or not wanted
+	functionEnv   bool
+	noFunctionEnv bool
+	assumeRole    bool // processes get the credentials of functions' roles
+	loan          loanFlags
 }
 
 // local is the command local.
@@ -78,21 +81,14 @@ func (t *console) local(args []string, lender lender) int {
 	if !ok {
 		return status
 	}
-	err := cmp.Or(o.take(f, words), o.loan.check())
+	err := cmp.Or(o.take(f, words), o.loan.check(), o.checkVariables())
 	if err == nil && o.watch {
 		err = checkGlobs(o.globs)
 	}
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	if o.functionEnv && (o.ownEnv || o.code.external) {
-		return f.wrong("--function-env goes with neither --own-env nor --external")
-	}
-	if o.functionEnv {
-		o.variables = func(ctx context.Context, function string) (map[string]string, error) {
-			return lender.variables(ctx, f.profile, function)
-		}
-	}
+	o.readVariables(f, lender)
 	if len(o.keysOf) > 0 {
 		f.functionKeys, err = lender.keys(f.profile, o.keysOf)
 	}
@@ -169,9 +165,12 @@ func (o *localFlags) add(f *commandLine) {
 	o.addHandlers(f)
 	f.addShared(true)
 	o.loan.add(f)
-	f.BoolVar(&o.functionEnv, "function-env", false,
+	f.BoolFunc("function-env",
 		"processes get the variables of the function, as its configuration tells them; nothing of them "+
-			"passes AppSync")
+			"passes AppSync; --attach asks for that, unless --function-env=false",
+		o.setFunctionEnv)
+	f.BoolVar(&o.assumeRole, "assume-role", false,
+		"processes get the credentials of the function's role, from STS, if its trust policy allows that")
 	f.Func("keys",
 		"take the key that the `FUNCTION` seals with from its configuration: a name, an ARN, a shell "+
 			"pattern, "+
@@ -191,6 +190,46 @@ func (o *localFlags) add(f *commandLine) {
 			"may be repeated",
 		o.addGlob)
 	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", o.addFunction)
+}
+
+// checkVariables returns an error if flags of variables do not go together. Who may attach a function may
+// read it, so processes of functions that are attached get their variables, unless that is not wanted.
+func (o *localFlags) checkVariables() error {
+	apart := o.ownEnv || o.code.external
+	if len(o.loan.words) > 0 && !apart {
+		o.functionEnv = !o.noFunctionEnv
+	}
+	switch {
+	case apart && o.functionEnv:
+		return errors.New("--function-env goes with neither --own-env nor --external")
+	case apart && o.assumeRole:
+		return errors.New("--assume-role goes with neither --own-env nor --external")
+	}
+	return nil
+}
+
+// setFunctionEnv takes the value of --function-env, which is "true" if it has none.
+func (o *localFlags) setFunctionEnv(value string) error {
+	o.functionEnv = value == "true"
+	o.noFunctionEnv = value == "false"
+	if !o.functionEnv && !o.noFunctionEnv {
+		return errors.New("not true or false")
+	}
+	return nil
+}
+
+// readVariables has lender read what processes get.
+func (o *localFlags) readVariables(f *commandLine, lender lender) {
+	if o.functionEnv {
+		o.variables = func(ctx context.Context, function string) (awsVariables, error) {
+			return lender.variables(ctx, f.profile, function)
+		}
+	}
+	if o.assumeRole {
+		o.role = func(ctx context.Context, function string) (awsVariables, error) {
+			return lender.role(ctx, f.profile, function)
+		}
+	}
 }
 
 // addHandlers adds to f the flags of commands that run handlers.

@@ -63,7 +63,9 @@ type lender struct {
 	// keys reads the keys of the functions that words stand for.
 	keys func(profile string, words []string) ([]string, error)
 	// variables reads a function's variables.
-	variables func(ctx context.Context, profile, function string) (map[string]string, error)
+	variables func(ctx context.Context, profile, function string) (awsVariables, error)
+	// role reads the credentials of a function's role, as variables.
+	role func(ctx context.Context, profile, function string) (awsVariables, error)
 	// prepare reads, shows and asks, and changes nothing. It returns nil and an exit status if nothing is to
 	// be done.
 	prepare func(t *console, f *commandLine, o loanFlags) (*loan, int)

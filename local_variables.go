@@ -2,29 +2,40 @@
 
 package main
 
-// local_variables.go is `local --function-env`: a handler's process gets the variables that the function has,
-// as its configuration tells them, so that nothing of them passes AppSync. They are kept in memory alone, and
-// are never printed or recorded.
+// local_variables.go is `local --function-env` and `--assume-role`: a handler's process gets the variables
+// that the function has, as its configuration tells them, and its role's credentials, from STS, so that
+// nothing of them passes AppSync. They are kept in memory alone, and are never printed or recorded.
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
 
 const (
-	variablesLife    = time.Minute      // how long they are taken as they were read
+	variablesLife    = time.Minute      // how long they are taken as they were read, unless they expire
 	variablesTimeout = 10 * time.Second // to read them; callers wait meanwhile
 	maxVariables     = maxPools         // functions whose variables are kept
+	// before credentials expire, others are read: what begins with them lasts 15 minutes at most
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
+	longestInvocation = 16 * time.Minute
 )
 
+// awsVariables are what a function's processes get in their environment.
+type awsVariables struct {
+	values  map[string]string
+	expires time.Time // they are worth nothing then; zero: they stay good
+}
+
 // variablesReader reads a function's variables. Its error does not have any.
-type variablesReader func(ctx context.Context, function string) (map[string]string, error)
+type variablesReader func(ctx context.Context, function string) (awsVariables, error)
 
 // variableCache knows the variables of functions.
 type variableCache struct {
-	read variablesReader
-	note func(format string, args ...any)
+	read    variablesReader
+	problem string // what it is if they cannot be read
+	note    func(format string, args ...any)
 
 	mu    sync.Mutex // held while one function's are read, so that each is read once; guards the following
 	known map[string]knownVariables
@@ -32,18 +43,18 @@ type variableCache struct {
 
 // knownVariables are those of one function.
 type knownVariables struct {
-	values  map[string]string
-	read    time.Time // when that was tried last
-	problem string    // why it failed then
+	awsVariables
+	again  time.Time // when to read them again
+	reason string    // why that failed last
 }
 
 // of returns a function's variables, which are read again if it is time. If that fails, they are as they
-// were.
+// were, unless they have expired.
 func (v *variableCache) of(ctx context.Context, function string) map[string]string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k, known := v.known[function]
-	if known && time.Since(k.read) < variablesLife {
+	if known && time.Now().Before(k.again) {
 		return k.values
 	}
 	if !known && len(v.known) >= maxVariables {
@@ -51,29 +62,66 @@ func (v *variableCache) of(ctx context.Context, function string) map[string]stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, variablesTimeout)
 	defer cancel()
-	values, err := v.read(ctx, function)
+	read, err := v.read(ctx, function)
 	if ctx.Err() == context.Canceled { // this end is to end, which says nothing about the function
 		return k.values
 	}
-	before := k.problem
-	k.problem = ""
-	k.read = time.Now()
-	if err == nil {
-		k.values = values
-	} else {
-		k.problem = err.Error()
-	}
-	if k.problem != "" && k.problem != before {
-		v.note("%s: its variables are not read: %v", nameText(function), err)
+	before := k.reason
+	k.take(read, err)
+	if k.reason != "" && k.reason != before {
+		v.note("%s: %s: %s", nameText(function), v.problem, k.reason)
 	}
 	v.known[function] = k
 	return k.values
 }
 
+// newVariableCaches returns what options ask for.
+func newVariableCaches(o localOptions, note func(format string, args ...any)) (all []*variableCache) {
+	if o.variables != nil {
+		all = append(all, &variableCache{read: o.variables, problem: "its variables are not read"})
+	}
+	if o.role != nil {
+		all = append(all, &variableCache{read: o.role, problem: "its role's credentials are not taken"})
+	}
+	for _, v := range all {
+		v.note = note
+		v.known = map[string]knownVariables{}
+	}
+	return all
+}
+
+// take takes what was read, or why it was not.
+func (k *knownVariables) take(read awsVariables, err error) {
+	now := time.Now()
+	k.again = now.Add(variablesLife)
+	k.reason = ""
+	if err != nil {
+		k.reason = err.Error()
+		if !k.expires.IsZero() && !now.Before(k.expires) {
+			k.awsVariables = awsVariables{}
+		}
+		return
+	}
+	k.awsVariables = read
+	renew := read.expires.Add(-longestInvocation)
+	if renew.After(now) {
+		k.again = renew
+	}
+}
+
 // submitWith submits q with the variables of its function, unless q has brought an environment.
 func (l *local) submitWith(ctx context.Context, q *request) {
-	if l.variables != nil && len(q.context.Environment) == 0 {
-		q.variables = l.variables.of(ctx, q.context.FunctionName)
+	if len(q.context.Environment) == 0 {
+		q.variables = l.variablesFor(ctx, q.context.FunctionName)
 	}
 	l.submit(q)
+}
+
+// variablesFor returns what the caches know of a function.
+func (l *local) variablesFor(ctx context.Context, function string) map[string]string {
+	all := map[string]string{}
+	for _, v := range l.variables {
+		maps.Copy(all, v.of(ctx, function))
+	}
+	return all
 }

@@ -22,11 +22,11 @@ func TestVariablesAreReadOnceAMinute(t *testing.T) {
 		var err error
 		var notes []string
 		v := &variableCache{
-			read: func(context.Context, string) (map[string]string, error) {
+			read: func(context.Context, string) (awsVariables, error) {
 				reads++
-				return map[string]string{"A": strings.Repeat("x", reads)}, err
+				return awsVariables{values: map[string]string{"A": strings.Repeat("x", reads)}}, err
 			},
-			note:  func(_ string, args ...any) { notes = append(notes, args[1].(error).Error()) },
+			note:  func(_ string, args ...any) { notes = append(notes, args[2].(string)) },
 			known: map[string]knownVariables{},
 		}
 		for _, step := range []struct {
@@ -49,6 +49,44 @@ func TestVariablesAreReadOnceAMinute(t *testing.T) {
 			got := v.of(t.Context(), "orders")["A"]
 			if got != step.want || reads != step.reads || len(notes) != step.notes {
 				t.Errorf("%+v: got %q, %d reads, notes %q", step, got, reads, notes)
+			}
+		}
+	})
+}
+
+// Credentials are read again before they expire. If that fails, they are taken until then.
+func TestCredentialsAreReadAgainBeforeTheyExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		var err error
+		caches := newVariableCaches(localOptions{
+			role: func(context.Context, string) (awsVariables, error) {
+				reads++
+				return awsVariables{
+					values:  map[string]string{"A": strings.Repeat("x", reads)},
+					expires: time.Now().Add(time.Hour),
+				}, err
+			},
+		}, func(string, ...any) {})
+		for _, step := range []struct {
+			after time.Duration
+			err   error
+			want  string
+			reads int
+		}{
+			{after: 0, want: "x", reads: 1},
+			{after: 44*time.Minute - 1, want: "x", reads: 1},
+			{after: 1, want: "xx", reads: 2},
+			{after: 44 * time.Minute, err: errors.New("denied"), want: "xx", reads: 3},
+			{after: 16*time.Minute - 1, err: errors.New("denied"), want: "xx", reads: 4},
+			{after: time.Minute, err: errors.New("denied"), want: "", reads: 5},
+			{after: time.Minute, want: "xxxxxx", reads: 6},
+		} {
+			time.Sleep(step.after) // of the bubble's time
+			err = step.err
+			got := caches[0].of(t.Context(), "orders")["A"]
+			if got != step.want || reads != step.reads {
+				t.Errorf("%+v: got %q, %d reads", step, got, reads)
 			}
 		}
 	})
@@ -83,6 +121,58 @@ func TestFunctionEnvGivesProcessesTheFunctionsVariables(t *testing.T) {
 	f.wantCalls("get-function-configuration", f.calls)
 }
 
+// The role's credentials take the place of this machine's, and are not shown.
+func TestAssumeRoleGivesProcessesTheRolesCredentials(t *testing.T) {
+	r, f, env := newAttachedAPI(t)
+	f.turn()
+	c := r.commandIn(append(env, "AWS_PROFILE=mine"), "",
+		append([]string{"local", "--config", "", "--verbose", "--assume-role", "--host",
+			"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
+	c.stdout.wait(r, "waiting for invocations")
+	for range 2 {
+		call := r.send(task{Do: "env"}, r.context())
+		body := string(r.await(call).body)
+		call.finish()
+		var got []string
+		err := json.Unmarshal([]byte(body), &got)
+		if err != nil || !slices.Contains(got, "AWS_ACCESS_KEY_ID=ASIAROLE") ||
+			!slices.Contains(got, "AWS_SECRET_ACCESS_KEY="+secretValue) ||
+			!slices.Contains(
+				got, "AWS_SESSION_TOKEN=arn:aws:iam::123456789012:role/service/orders-role's token") ||
+			strings.Contains(body, "AWS_PROFILE") {
+			t.Errorf("%v: got %q", err, got)
+		}
+	}
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+	f.turn()
+	f.wantCalls("get-function-configuration assume-role", f.calls)
+	// --verbose prints the answer, which is the environment, and nothing else has it
+	shown := c.stdout.String() + c.stderr.String()
+	if strings.Count(shown, secretValue) != 2 {
+		t.Errorf("the credentials are shown: %s", shown)
+	}
+}
+
+func TestAssumeRoleSaysWhatTheTrustPolicyLacks(t *testing.T) {
+	r, f, env := newAttachedAPI(t)
+	f.denied = "assume-role"
+	f.turn()
+	c := r.commandIn(env, "", append([]string{"local", "--config", "", "--assume-role", "--host",
+		"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
+	c.stdout.wait(r, "waiting for invocations")
+	call := r.send(task{Do: "text", Text: "all the same"}, r.context())
+	r.await(call).want(r, "", "all the same")
+	call.finish()
+	c.stdout.wait(r, "orders: its role's credentials are not taken: aws sts assume-role: AccessDenied: ")
+	c.stdout.wait(r, "; add to the trust policy of role orders-role: {\"Effect\":\"Allow\",\"Action\":"+
+		"\"sts:AssumeRole\",\"Principal\":{\"AWS\":\"arn:aws:iam::123456789012:root\"},"+
+		"\"Condition\":{\"ArnLike\":"+
+		"{\"aws:PrincipalArn\":\"arn:aws:iam::123456789012:role*/Developer\"}}}")
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+}
+
 func TestFunctionEnvSaysWhyVariablesAreNotRead(t *testing.T) {
 	r, f, env := newAttachedAPI(t)
 	f.denied = "get-function-configuration"
@@ -103,12 +193,12 @@ func TestProcessesAreReplacedWhenVariablesChange(t *testing.T) {
 	value := "one"
 	r := newLocalRig(t, localOptions{
 		code: code{command: testCommand("1")},
-		variables: func(context.Context, string) (map[string]string, error) {
-			return map[string]string{"TABLE": value}, nil
+		variables: func(context.Context, string) (awsVariables, error) {
+			return awsVariables{values: map[string]string{"TABLE": value}}, nil
 		},
 	})
 	for _, next := range []string{"one", "two"} {
-		cache := r.local.variables
+		cache := r.local.variables[0]
 		cache.mu.Lock()
 		value = next
 		clear(cache.known) // as when a minute has passed

@@ -66,7 +66,7 @@ type request struct {
 	deadline  time.Time
 	arrived   time.Time
 	news      chan struct{}     // reply, its data or over have changed
-	variables map[string]string // of the function's configuration; submitWith sets them, if at all
+	variables map[string]string // that AWS tells about the function; submitWith sets them, if at all
 
 	// local.mu guards the following, from admit on.
 	event      []byte // until it is answered or over
@@ -94,11 +94,10 @@ func newRequest(event []byte, c eventContext) *request {
 
 // local runs the handlers of all functions.
 type local struct {
-	opts  localOptions
-	term  *terminal
-	quiet *log.Logger // for what net/http would log: a handler's connections may break as they like
-	// of functions' configurations, nil if they are not asked for
-	variables *variableCache
+	opts      localOptions
+	term      *terminal
+	quiet     *log.Logger      // for what net/http would log: a handler's connections may break as they like
+	variables []*variableCache // what requests are submitted with
 	wg        sync.WaitGroup
 	kill      chan struct{} // closed when processes are to end at once
 
@@ -137,6 +136,7 @@ type localOptions struct {
 	ownEnv       bool            // whatever environment functions send
 	keys         []*sealer       // of the messages that are taken; none: those that are not sealed
 	variables    variablesReader // reads functions' variables; nil: processes go without
+	role         variablesReader // reads the credentials of functions' roles; nil: processes go without
 }
 
 // onlyMapped reports whether only functions that maps names are served.
@@ -198,12 +198,8 @@ type worker struct {
 
 func newLocal(opts localOptions, term *terminal) *local {
 	guard := &guard{}
-	var of *variableCache
-	if opts.variables != nil {
-		of = &variableCache{read: opts.variables, note: term.note, known: map[string]knownVariables{}}
-	}
 	return &local{
-		variables:  of,
+		variables:  newVariableCaches(opts, term.note),
 		guard:      guard,
 		clients:    clientFiles{guard: guard},
 		opts:       opts,
