@@ -387,23 +387,23 @@ func (b *borrowing) remember() error {
 // makeFirst makes the stack and the layer versions, and plans again with what they are called now. What would
 // change besides nobody has confirmed.
 func (b *borrowing) makeFirst(ctx context.Context) error {
-	var names []string // what is called so, and was shown as what follows it
+	var names []string // what was shown, and then what it is called now
 	made, err := b.makeStack(ctx)
 	if err != nil {
 		return err
 	}
 	for name, shown := range b.outputs {
 		if made[name] != "" {
-			names = append(names, made[name], shown)
+			names = append(names, shown, made[name])
 		}
 	}
-	maps.Copy(b.outputs, made)
+	b.outputs = made // nothing that was made up stays
 	for _, arch := range slices.Sorted(maps.Keys(b.zips)) {
 		arn, err := b.cli.publishLayer(ctx, arch, publishFlags{})
 		if err != nil {
 			return fmt.Errorf("publish the layer: %w", err)
 		}
-		names = append(names, arn, b.layers[arch])
+		names = append(names, b.layers[arch], arn)
 		b.layers[arch] = arn
 		fmt.Fprintf(b.console.out, "%s: published\n", arn)
 	}
@@ -435,7 +435,7 @@ func (b *borrowing) planAgain(ctx context.Context, names []string) error {
 	if status != 0 {
 		return errors.New("nothing was attached")
 	}
-	if !slices.Equal(shownLines(b.changes, nil), shownLines(again, names)) {
+	if !slices.Equal(shownLines(b.changes, names), shownLines(again, nil)) {
 		return errors.New("somebody else has changed a function meanwhile, so nothing was attached; run " +
 			"this again")
 	}
