@@ -154,6 +154,9 @@ func (t *console) connect(
 	if o.watch {
 		beside = append(beside, func(ctx context.Context) { l.watch(ctx, o.globs) })
 	}
+	for _, v := range l.variables {
+		beside = append(beside, func(ctx context.Context) { v.keepFresh(ctx, o.named()) })
+	}
 	if keep != nil {
 		beside = append(beside, func(ctx context.Context) { keep(ctx, term.note) })
 	}
@@ -216,6 +219,16 @@ func (o *localFlags) setFunctionEnv(value string) error {
 		return errors.New("not true or false")
 	}
 	return nil
+}
+
+// named are the functions that are served, as far as their names are known.
+func (o *localFlags) named() (names []string) {
+	for _, pattern := range o.functions {
+		if !strings.ContainsAny(pattern, `*?[\`) {
+			names = append(names, pattern)
+		}
+	}
+	return names
 }
 
 // readVariables has lender read what processes get.

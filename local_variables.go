@@ -15,6 +15,7 @@ import (
 
 const (
 	variablesLife    = time.Minute      // how long they are taken as they were read, unless they expire
+	variablesUse     = 15 * time.Minute // how long after a request they are kept fresh
 	variablesTimeout = 10 * time.Second // to read them; callers wait meanwhile
 	maxVariables     = maxPools         // functions whose variables are kept
 	// before credentials expire, others are read: what begins with them lasts 15 minutes at most
@@ -37,7 +38,9 @@ type variableCache struct {
 	problem string // what it is if they cannot be read
 	note    func(format string, args ...any)
 
-	mu    sync.Mutex // held while one function's are read, so that each is read once; guards the following
+	reading sync.Mutex // held while a function's are read, so that each is read once
+
+	mu    sync.Mutex // guards the following
 	known map[string]knownVariables
 }
 
@@ -46,33 +49,98 @@ type knownVariables struct {
 	awsVariables
 	again  time.Time // when to read them again
 	reason string    // why that failed last
+	used   time.Time // when a request last wanted them
 }
 
-// of returns a function's variables, which are read again if it is time. If that fails, they are as they
-// were, unless they have expired.
+// of returns a function's variables, which are read if they are not known, or not any more. If that fails,
+// they are as they were, unless they have expired.
 func (v *variableCache) of(ctx context.Context, function string) map[string]string {
+	values, fresh := v.fresh(function)
+	if fresh {
+		return values
+	}
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	values, fresh = v.fresh(function) // somebody else may have read them meanwhile
+	if fresh {
+		return values
+	}
+	return v.reread(ctx, function)
+}
+
+// fresh returns what is known of a function, and whether that need not be read again.
+func (v *variableCache) fresh(function string) (values map[string]string, fresh bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k, known := v.known[function]
-	if known && time.Now().Before(k.again) {
+	if !known {
+		return nil, false
+	}
+	k.used = time.Now()
+	v.known[function] = k
+	return k.values, k.used.Before(k.again)
+}
+
+// reread reads a function's variables. v.reading is held.
+func (v *variableCache) reread(ctx context.Context, function string) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, variablesTimeout)
+	defer cancel()
+	read, err := v.read(ctx, function)
+	ending := ctx.Err() == context.Canceled // this end is to end, which says nothing about the function
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k, known := v.known[function]
+	if ending {
 		return k.values
 	}
 	if !known && len(v.known) >= maxVariables {
 		clear(v.known)
 	}
-	ctx, cancel := context.WithTimeout(ctx, variablesTimeout)
-	defer cancel()
-	read, err := v.read(ctx, function)
-	if ctx.Err() == context.Canceled { // this end is to end, which says nothing about the function
-		return k.values
+	if !known {
+		k.used = time.Now()
 	}
 	before := k.reason
 	k.take(read, err)
+	v.known[function] = k
 	if k.reason != "" && k.reason != before {
 		v.note("%s: %s: %s", nameText(function), v.problem, k.reason)
 	}
-	v.known[function] = k
 	return k.values
+}
+
+// keepFresh reads the variables of these functions, and until ctx is done those of functions in use, so that
+// requests do not wait for that.
+func (v *variableCache) keepFresh(ctx context.Context, functions []string) {
+	for _, function := range functions {
+		v.of(ctx, function)
+	}
+	ticker := time.NewTicker(variablesLife - variablesTimeout)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, function := range v.due() {
+			v.reading.Lock()
+			v.reread(ctx, function)
+			v.reading.Unlock()
+		}
+	}
+}
+
+// due are the functions in use whose variables are to be read again before keepFresh looks the next time.
+func (v *variableCache) due() (functions []string) {
+	now := time.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for function, k := range v.known {
+		if now.Sub(k.used) < variablesUse && k.again.Before(now.Add(variablesLife)) {
+			functions = append(functions, function)
+		}
+	}
+	return functions
 }
 
 // newVariableCaches returns what options ask for.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,44 @@ func TestVariablesAreReadOnceAMinute(t *testing.T) {
 				t.Errorf("%+v: got %q, %d reads, notes %q", step, got, reads, notes)
 			}
 		}
+	})
+}
+
+// What requests use is read again before it is too old, so that they do not wait; what nothing uses is not.
+func TestVariablesInUseAreKeptFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var orders, bills atomic.Int32
+		reads := map[string]*atomic.Int32{"orders": &orders, "bills": &bills}
+		v := newVariableCaches(localOptions{
+			variables: func(_ context.Context, function string) (awsVariables, error) {
+				reads[function].Add(1)
+				return awsVariables{}, nil
+			},
+		}, nil)[0]
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			v.keepFresh(ctx, []string{"orders", "bills"})
+			close(done)
+		}()
+		synctest.Wait()
+		if orders.Load() != 1 || bills.Load() != 1 {
+			t.Errorf("at the start there were %d and %d", orders.Load(), bills.Load())
+		}
+		for range 36 { // half an hour
+			time.Sleep(50 * time.Second)
+			synctest.Wait()
+			before := orders.Load()
+			v.of(ctx, "orders")
+			if orders.Load() != before {
+				t.Error("a request waited")
+			}
+		}
+		if orders.Load() != 37 || bills.Load() != 18 {
+			t.Errorf("after half an hour there were %d and %d", orders.Load(), bills.Load())
+		}
+		cancel()
+		<-done
 	})
 }
 
