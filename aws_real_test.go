@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,13 +28,17 @@ type controlPlane struct {
 	requests int // lists of functions that were asked for; guarded by the fake's mu
 }
 
-// withRealCLI returns a fake whose account the real AWS CLI sees.
-func withRealCLI(t *testing.T) (*fakeAWS, *controlPlane) {
+// needsRealCLI returns the directory that the AWS CLI is in.
+func needsRealCLI(t *testing.T) string {
 	directory := os.Getenv("TEST_AWS_CLI")
 	if directory == "" {
 		t.Skip("TEST_AWS_CLI does not name the AWS CLI's directory")
 	}
-	f := newFakeAWS(t)
+	return directory
+}
+
+// withRealCLI has the real AWS CLI, which is in directory, see the account of a fake.
+func withRealCLI(t *testing.T, f *fakeAWS, directory string) *controlPlane {
 	p := &controlPlane{fake: f}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
@@ -50,7 +55,7 @@ func withRealCLI(t *testing.T) (*fakeAWS, *controlPlane) {
 		t.Setenv(name, "") // back to what it is, after the test
 		os.Unsetenv(name)
 	}
-	return f, p
+	return p
 }
 
 // ServeHTTP has the fake carry out what is asked for. Of each three lists of functions it throttles one.
@@ -70,6 +75,8 @@ func (p *controlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.listFunctions(w, r.URL.Query().Get("Marker"))
 	case len(parts) > 2 && parts[1] == "functions":
 		p.function(w, r.Method, parts, body)
+	case len(parts) == 4 && parts[1] == "layers" && r.Method == http.MethodPost:
+		p.publishLayer(w, parts[2], body)
 	case len(parts) == 4 && parts[1] == "layers":
 		answerHTTP(w, p.fake.listLayerVersions(fakeOptions{
 			"--layer-name":              parts[2],
@@ -129,6 +136,22 @@ func (p *controlPlane) function(w http.ResponseWriter, method string, parts []st
 	}
 }
 
+// publishLayer has the fake read the zip from a file, as the AWS CLI does.
+func (p *controlPlane) publishLayer(w http.ResponseWriter, name string, body []byte) {
+	var request struct {
+		Content                 struct{ ZipFile []byte }
+		CompatibleArchitectures []string
+	}
+	json.Unmarshal(body, &request) // what is missing, the fake refuses
+	zip := filepath.Join(p.fake.t.TempDir(), "layer.zip")
+	os.WriteFile(zip, request.Content.ZipFile, 0o600)
+	answerHTTP(w, p.fake.publishLayerVersion(fakeOptions{
+		"--layer-name":               name,
+		"--zip-file":                 "fileb://" + zip,
+		"--compatible-architectures": strings.Join(request.CompatibleArchitectures, ","),
+	}, ""))
+}
+
 func (p *controlPlane) getResources(w http.ResponseWriter, body []byte) {
 	var request struct {
 		TagFilters          json.RawMessage
@@ -141,20 +164,26 @@ func (p *controlPlane) getResources(w http.ResponseWriter, body []byte) {
 	}, ""))
 }
 
-// query answers calls of IAM and CloudFormation, which are forms and answered in XML.
+// query answers calls of IAM, CloudFormation and STS, which are forms and answered in XML.
 func (p *controlPlane) query(w http.ResponseWriter, body []byte) {
 	form, _ := url.ParseQuery(string(body))
 	options := fakeOptions{
 		"--role-name": form.Get("RoleName"), "--policy-arn": form.Get("PolicyArn"),
 		"--entity-filter": form.Get("EntityFilter"), "--stack-name": form.Get("StackName"),
+		"--template-body": "file:///dev/stdin", "--capabilities": form.Get("Capabilities.member.1"),
+		"--role-arn": form.Get("RoleArn"), "--role-session-name": form.Get("RoleSessionName"),
 	}
-	for _, known := range fakeCommands {
-		if known.operation != form.Get("Action") {
+	for name, known := range fakeCommands {
+		waits := strings.Contains(name, " wait ") // for an operation that another command is for
+		if waits || known.operation != form.Get("Action") {
 			continue
 		}
-		answer := known.run(p.fake, options, "")
+		answer := known.run(p.fake, options, form.Get("TemplateBody"))
 		if answer.status != 0 {
-			answerHTTP(w, answer)
+			said := newAWSError("", answer.err, io.EOF)
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, "<ErrorResponse><Error>%s</Error></ErrorResponse>",
+				xmlText(map[string]any{"Code": said.code, "Message": said.message}))
 			return
 		}
 		var value any
@@ -204,7 +233,9 @@ func answerHTTP(w http.ResponseWriter, a fakeAnswer) {
 
 // All that attach, status and detach ask for, in an account of 500 functions, of which 3 are attached.
 func TestRealCLIAttachesListsAndDetaches(t *testing.T) {
-	f, p := withRealCLI(t)
+	directory := needsRealCLI(t)
+	f := newFakeAWS(t)
+	p := withRealCLI(t, f, directory)
 	for i := range 500 {
 		f.function(fmt.Sprintf("plain-%03d", i), functionKinds["with variables of ours"])
 	}
@@ -242,4 +273,33 @@ func TestRealCLIAttachesListsAndDetaches(t *testing.T) {
 		"gone: aws lambda get-function-configuration: ResourceNotFoundException: Function not found: ") {
 		t.Errorf("attach gone: got %+v", r)
 	}
+}
+
+// From nothing to an invocation and back: what is made stays, and the function is as before.
+func TestRealCLILendsAFunctionFromNothing(t *testing.T) {
+	directory := needsRealCLI(t)
+	r, f, env := newAttachedAPI(t)
+	withRealCLI(t, f, directory)
+	withZip(t)
+	f.stacks["dev"] = append(f.stacks["dev"],
+		fakeOutput{OutputKey: "LiveLambdaAppsyncRealtimeHost", OutputValue: "events.example.com"})
+	before := string(f.functions["orders"].config)
+	f.turn()
+	c := r.commandIn(env, "", append([]string{"local", "--attach", "orders", "--assume-role", "--yes", "--"},
+		testCommand("1")...)...)
+	c.stdout.wait(r, "waiting for invocations")
+	call := r.send(task{Do: "env"}, r.context())
+	body := string(r.await(call).body)
+	call.finish()
+	if !strings.Contains(body, `"AWS_ACCESS_KEY_ID=ASIAROLE"`) || !strings.Contains(body, secretValue) {
+		t.Errorf("the process has %s", body)
+	}
+	c.cmd.Process.Signal(os.Interrupt)
+	c.exit(0)
+	f.turn()
+	after := string(f.functions["orders"].config)
+	if after != before || f.stacks[usualStack] == nil || len(f.layers[layerName+"arm64"]) != 3 {
+		t.Errorf("it left %s, stacks %v, layers %v", after, f.stacks, f.layers)
+	}
+	t.Log(c.stdout.String())
 }
