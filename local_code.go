@@ -138,7 +138,7 @@ var (
 var errNoHandler = errors.New("is no HANDLER, a path and a function's name like src/orders.handler")
 
 // program returns what runs events of a function that is deployed with that handler. It returns no error and
-// no program for external code.
+// no program for external code. What is only tried is for no function, and takes no debugger's port.
 func (l *local) program(c code, function, deployed string) (*program, error) {
 	directory, err := filepath.Abs(c.directory)
 	if err != nil {
@@ -176,7 +176,7 @@ func (l *local) program(c code, function, deployed string) (*program, error) {
 		handler:   handler,
 		language:  lang,
 	}
-	if l.opts.inspect {
+	if l.opts.inspect && function != "" {
 		p.debugPort, err = l.debugPorts.of(function, lang)
 	}
 	return p, err

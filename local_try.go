@@ -86,7 +86,7 @@ func (l *local) tryCode(ctx context.Context, c code, function string) {
 	if c.handler == "" {
 		return
 	}
-	p, err := l.program(c, function, "")
+	p, err := l.program(c, "", "")
 	var printed []byte
 	if err == nil {
 		printed, err = l.load(ctx, p, function)

@@ -59,3 +59,18 @@ func TestHandlerThatDoesNotLoadIsTold(t *testing.T) {
 		t.Errorf("it printed\n%s", r.out)
 	}
 }
+
+// The port is that of the first function that runs, which nobody knows when local starts.
+func TestTryTakesNoDebuggersPort(t *testing.T) {
+	needs(t, "node")
+	inDirectory(t, map[string]string{"app.mjs": "export const handler = async () => 1\n"})
+	r := newTestLocal(t, localOptions{code: code{handler: "app.handler"}, inspect: true, debugPort: 9300})
+	r.local.try(t.Context())
+	p, err := r.local.program(r.local.opts.code, "orders", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.debugPort != 9300 {
+		t.Errorf("the function's port is %d, want 9300", p.debugPort)
+	}
+}
