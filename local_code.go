@@ -362,7 +362,7 @@ func readCode(value string) (code, error) {
 	if notFound != nil {
 		return code{}, fmt.Errorf("%s is no directory and no command, and as a HANDLER: %w", value, err)
 	}
-	return command, checkCommand([]string{value})
+	return command, checkShellScript(value)
 }
 
 // shellCharacters mean something to a shell, so a word with one of them is for the shell to read.

@@ -15,6 +15,8 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,45 +30,118 @@ const (
 
 // checkCommand returns an error if a command cannot be run.
 func checkCommand(argv []string) error {
-	file, err := exec.LookPath(argv[0])
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("there is no command %s on PATH", argv[0])
-	case err != nil && !errors.Is(err, exec.ErrDot):
-		return fmt.Errorf("the command %s cannot be run: %w", argv[0], err)
+	file, err := findCommand(argv[0])
+	if err != nil {
+		return err
 	}
-	return checkScript(file)
-}
-
-// checkScript returns an error if file is a script whose first line ends in a carriage return: the kernel
-// takes that for a part of the interpreter's name, and says that the script is not there.
-func checkScript(file string) error {
-	f, err := os.Open(file)
+	head, err := beginning(file)
 	if err != nil {
 		return nil // a program may be run by those who may not read it
 	}
+	isText := !bytes.Contains(head, []byte{0})
+	if isText && !bytes.HasPrefix(head, []byte("#!")) {
+		return fmt.Errorf("%s is no program and does not begin with #!, as a script must: "+
+			"add the line #!/bin/sh, or name what runs it", file)
+	}
+	return checkScript(file, head)
+}
+
+// findCommand returns the file of a command.
+func findCommand(name string) (string, error) {
+	file, err := exec.LookPath(name)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", fmt.Errorf("there is no command %s on PATH", name)
+	case err != nil && !errors.Is(err, exec.ErrDot):
+		return "", fmt.Errorf("the command %s cannot be run: %w", name, err)
+	}
+	return file, nil
+}
+
+// beginning returns as much of a file as Linux reads to find out how to run it.
+func beginning(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
-	var head [256]byte // as much of the line as Linux reads
-	n, _ := io.ReadFull(f, head[:])
-	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
-	if bytes.HasPrefix(line, []byte("#!")) && bytes.HasSuffix(line, []byte("\r")) {
+	var head [256]byte
+	n, err := io.ReadFull(f, head[:])
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // it is shorter
+	}
+	return head[:n], err
+}
+
+// checkScript returns an error if file is a script, as its beginning tells, whose interpreter is not there.
+// It is not if the first line ends in a carriage return: the kernel takes that for a part of the name, and
+// says that the script is not there.
+func checkScript(file string, head []byte) error {
+	first, _, _ := strings.Cut(string(head), "\n")
+	rest, isScript := strings.CutPrefix(first, "#!")
+	if strings.HasSuffix(rest, "\r") {
 		return fmt.Errorf(
 			"the first line of %s ends in a carriage return: save the file with Unix line ends", file)
+	}
+	words := strings.Fields(rest)
+	if !isScript || len(words) == 0 {
+		return nil
+	}
+	name := words[0]
+	_, err := os.Stat(name)
+	if err == nil && path.Base(name) == "env" {
+		words = slices.DeleteFunc(words[1:], func(word string) bool { return word == "-S" })
+		name = strings.Join(words[:min(1, len(words))], "")
+		err = checkOnPath(name)
+	}
+	if err != nil {
+		return fmt.Errorf("the first line of %s names %s, which is not there", file, name)
 	}
 	return nil
 }
 
-// checkShellCommand returns an error if a shell command begins with the path of a script that cannot be run.
+// checkOnPath returns an error if a word is the name of a command, and there is none of that name.
+func checkOnPath(word string) error {
+	if !plainName.MatchString(word) {
+		return nil
+	}
+	_, err := exec.LookPath(word)
+	return err
+}
+
+// plainName matches words that mean nothing else to a shell.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]*$`)
+
+// checkShellCommand returns an error if a shell command begins with a command that cannot be run.
 func checkShellCommand(line string) error {
-	first := line
 	words := strings.Fields(line)
-	if len(words) > 0 {
-		first = words[0]
-	}
-	if !strings.Contains(first, "/") || strings.ContainsAny(first, shellCharacters) {
+	switch {
+	case len(words) == 0 || strings.ContainsAny(words[0], shellCharacters):
 		return nil // the shell's business
+	case strings.Contains(words[0], "/"):
+		return checkShellScript(words[0])
+	case checkOnPath(words[0]) == nil:
+		return nil
 	}
-	return checkCommand([]string{first})
+	// The shell has commands of its own.
+	err := exec.Command("/bin/sh", "-c", `command -v "$1"`, "sh", words[0]).Run()
+	if err != nil {
+		return fmt.Errorf("there is no command %s on PATH", words[0])
+	}
+	return nil
+}
+
+// checkShellScript returns an error if a shell cannot run a command. It runs text without #! itself.
+func checkShellScript(name string) error {
+	file, err := findCommand(name)
+	if err != nil {
+		return err
+	}
+	head, err := beginning(file)
+	if err != nil {
+		return nil // as in checkCommand
+	}
+	return checkScript(file, head)
 }
 
 // try loads the handlers that have a name, one after the other. It does nothing in a debug terminal, because

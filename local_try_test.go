@@ -12,18 +12,36 @@ import (
 
 func TestCommandIsTriedBeforeAnythingComes(t *testing.T) {
 	inDirectory(t, map[string]string{
-		"run.sh":     "#!/bin/sh\n",
-		"windows.sh": "#!/bin/sh\r\necho\r\n",
-		"empty":      "",
+		"run.sh":       "#!/bin/sh\n",
+		"spaces.sh":    "#! /bin/sh -e\n",
+		"env.sh":       "#!/usr/bin/env sh\n",
+		"split.sh":     "#!/usr/bin/env -S sh -e\n",
+		"windows.sh":   "#!/bin/sh\r\necho\r\n",
+		"moved.py":     "#!/nosuch/python3\n",
+		"env.py":       "#!/usr/bin/env nosuchpython\n",
+		"bare.sh":      "echo\n",
+		"empty":        "",
+		"program":      "\x7fELF\x00",
+		"marked.sh":    "\ufeff#!/bin/sh\n",
+		"directory/ok": "",
 	})
 	write(t, ".", map[string]string{"plain": "text"})
 	os.Chmod("plain", 0o644)
 	for command, want := range map[string]string{
 		"sh":           "",
 		"./run.sh":     "",
-		"./empty":      "",
+		"./spaces.sh":  "",
+		"./env.sh":     "",
+		"./split.sh":   "",
+		"./program":    "",
 		"./windows.sh": "windows.sh ends in a carriage return",
+		"./moved.py":   "./moved.py names /nosuch/python3, which is not there",
+		"./env.py":     "./env.py names nosuchpython, which is not there",
+		"./bare.sh":    "./bare.sh is no program and does not begin with #!",
+		"./empty":      "./empty is no program and does not begin with #!",
+		"./marked.sh":  "./marked.sh is no program and does not begin with #!",
 		"./plain":      "./plain cannot be run",
+		"./directory":  "./directory cannot be run",
 		"./missing":    "./missing cannot be run",
 		"nosuch":       "there is no command nosuch on PATH",
 	} {
@@ -34,6 +52,38 @@ func TestCommandIsTriedBeforeAnythingComes(t *testing.T) {
 		}
 		if !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: got %q, want %q", command, got, want)
+		}
+	}
+}
+
+// A shell command is tried as far as that does nothing.
+func TestShellCommandIsTriedBeforeAnythingComes(t *testing.T) {
+	inDirectory(t, map[string]string{
+		"run.sh":   "#!/bin/sh\n",
+		"bare.sh":  "echo\n",
+		"moved.py": "#!/nosuch/python3\n",
+	})
+	for line, want := range map[string]string{
+		"sh run.sh":           "",
+		"exec ./run.sh":       "",
+		"./bare.sh x":         "",
+		"./moved.py x":        "./moved.py names /nosuch/python3",
+		"cd / && ls":          "",
+		"if true; then :; fi": "",
+		"A=1 nosuch x":        "",
+		"$SHELL x":            "",
+		"./run.sh x":          "",
+		"./missing x":         "./missing cannot be run",
+		"nosuch x":            "there is no command nosuch",
+		"nosuch; ls":          "",
+	} {
+		err := checkShellCommand(line)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q", line, got, want)
 		}
 	}
 }
