@@ -276,6 +276,12 @@ function packageType(directory) {
 // tsconfig.json, and JSON files.
 const tsxHelps = /^ERR_(UNSUPPORTED_TYPESCRIPT_SYNTAX|MODULE_NOT_FOUND|IMPORT_ATTRIBUTE_MISSING)$/;
 
+// tsxMayHelp reports whether tsx may import what Node.js has not. Decorators, and types that are imported
+// without the word type, are plain syntax errors once the types are left out.
+function tsxMayHelp(error) {
+  return tsxHelps.test(error?.code) || error instanceof SyntaxError && error.code === undefined;
+}
+
 // importTypeScript imports a TypeScript file. Node.js does it itself from 22.18 on, by leaving out the types,
 // which costs no time. tsx, if the project has it, does what Node.js cannot do.
 // https://nodejs.org/api/typescript.html
@@ -292,7 +298,7 @@ async function importTypeScript(file) {
     // Without either, NODE_OPTIONS may have something like tsx.
     return native && path.extname(file) === '.cts' ? require(file) : await import(url);
   } catch (error) {
-    if (!native || tsx === null || !tsxHelps.test(error?.code)) {
+    if (!native || tsx === null || !tsxMayHelp(error)) {
       throw withHint(error, file);
     }
   }
@@ -300,6 +306,9 @@ async function importTypeScript(file) {
   url.searchParams.set('tsx', ''); // Node.js remembers that the import has failed
   return import(url);
 }
+
+// What Node.js says of a type that is imported without the word type, and of a decorator.
+const likeTypes = /^(The requested module .* does not provide an export named|Invalid or unexpected token)/;
 
 // withHint returns an error that says what to do, if that is to install tsx.
 function withHint(error, file) {
@@ -312,6 +321,10 @@ function withHint(error, file) {
     const told = runtimeError('UserCodeSyntaxError', `${error}. Node.js only leaves types out: ${hint}`);
     told.stack += '\n' + error.stack; // has the line
     return told;
+  }
+  if (process.features.typescript && likeTypes.test(error?.message)) {
+    return runtimeError('UserCodeSyntaxError', `${error}. Node.js only leaves types out: import a type with ` +
+      `"import type", or ${hint}`, error);
   }
   return error;
 }

@@ -387,23 +387,54 @@ func TestNodeSaysHowToRunTypeScript(t *testing.T) {
 		t.Skip("AWS's client knows no TypeScript")
 	}
 	needs(t, "node")
-	want := nodeAnswer{
-		init: true, trace: "any", exit: "exit status 1", complained: "npm install --save-dev tsx"}
-	source := "enum Size { Small = 1 }\nexport const handler = async () => Size.Small;\n"
 	major, minor := nodeVersion()
-	if major < 22 || major == 22 && minor < 18 {
-		want.errorType = "Runtime.ImportModuleError"
-		want.message = "Node.js …"
-	} else {
-		want.errorType = "Runtime.UserCodeSyntaxError"
-		want.message = "SyntaxError [ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX]: TypeScript enum is not supported " +
-			"in strip-only mode…"
+	native := major > 22 || major == 22 && minor >= 18
+	for _, tt := range []struct{ name, source, message string }{
+		{
+			name:   "an enum",
+			source: "enum Size { Small = 1 }\nexport const handler = async () => Size.Small;\n",
+			message: "SyntaxError [ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX]: TypeScript enum is not supported in " +
+				"strip-only mode…",
+		},
+		{
+			name: "a type that is imported like a value",
+			source: "import { Id } from './types.ts';\n" +
+				"export const handler = async (id: Id) => id;\n",
+			message: "SyntaxError: The requested module './types.ts' does not provide an export named " +
+				"'Id'. Node.js only leaves types out: import a type with \"import type\", or install tsx…",
+		},
+		{
+			name: "a decorator",
+			source: "const log = (f: unknown) => f;\nclass A { @log m() {} }\n" +
+				"export const handler = async () => new A();\n",
+			message: "SyntaxError: Invalid or unexpected token. Node.js only leaves types out…",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want := nodeAnswer{
+				errorType:  "Runtime.UserCodeSyntaxError",
+				message:    tt.message,
+				init:       true,
+				trace:      "any",
+				exit:       "exit status 1",
+				complained: "\nSyntaxError",
+			}
+			if !native {
+				want.errorType = "Runtime.ImportModuleError"
+				want.message = "Node.js …"
+				want.complained = "npm install --save-dev tsx"
+			}
+			n := newNodeRuntime(t)
+			n.start(directoryOf(t, map[string]string{
+				"index.ts": tt.source,
+				"types.ts": "export type Id = number;\n",
+			}), "index.handler")
+			got, ok := n.invoke(nodeEvent{id: "1"})
+			n.checkExit(want.exit)
+			got.errors += n.errors.read(t) // Node.js tells the line at last
+			want.check(t, got, ok)
+		})
 	}
-	n := newNodeRuntime(t)
-	n.start(directoryOf(t, map[string]string{"index.ts": source}), "index.handler")
-	got, ok := n.invoke(nodeEvent{id: "1"})
-	want.check(t, got, ok)
-	n.checkExit(want.exit)
 }
 
 // A project's tsx is used for what Node.js cannot do. Here it is one that puts something in place of
@@ -418,11 +449,16 @@ func TestNodeUsesTheProjectsTsx(t *testing.T) {
 		"syntax":           "enum Size { Small = 1 }\nexport const handler = async () => Size.Small;\n",
 		"syntax elsewhere": "import { size } from './size.ts';\nexport const handler = async () => size;\n",
 		"paths":            "import { size } from '@/size';\nexport const handler = async () => size;\n",
+		"a type that is imported like a value": "import { Id } from './types.ts';\n" +
+			"export const handler = async (id: Id) => id;\n",
+		"a decorator": "const log = (f: unknown) => f;\nclass A { @log m() {} }\n" +
+			"export const handler = async () => new A();\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNodeRuntime(t)
 			n.start(directoryOf(t, map[string]string{
 				"src/index.ts": source,
+				"src/types.ts": "export type Id = number;\n",
 				"src/size.ts": "export enum Size { Small = 1 }\nexport const size = " +
 					"Size.Small;\n",
 				"node_modules/tsx/package.json": `{"type":"module","exports":"./loader.mjs"}`,
