@@ -311,6 +311,7 @@ func picture(path string) httpRequest {
 }
 
 func TestExpressHandlersAnswer(t *testing.T) {
+	needAWSVersion(t, "3") // the adapter's handler has a callback, which version 4 refuses
 	r := newNode(t, frameworks(t))
 	r.answers([]handled{
 		{
