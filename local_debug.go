@@ -22,7 +22,8 @@ func (lang *language) debugFlags(port int) []string {
 	if lang == nodeLanguage {
 		return []string{"--inspect=" + address}
 	}
-	return []string{"-m", "debugpy", "--listen", address}
+	// Without the option debugpy warns that it may miss breakpoints.
+	return []string{"-Xfrozen_modules=off", "-m", "debugpy", "--listen", address}
 }
 
 // debugPorts gives each function a port of its own for its debugger: it has one process.

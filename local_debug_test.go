@@ -251,15 +251,18 @@ func TestPythonHandlerStopsAtABreakpoint(t *testing.T) {
 	if body != "3" {
 		t.Errorf("the answer is %s", body)
 	}
+	if strings.Contains(r.out.String(), "Debugger warning") {
+		t.Errorf("debugpy warns:\n%s", r.out)
+	}
 }
 
 func TestDebuggerHasAPortOfItsOwnForEachFunction(t *testing.T) {
 	inDirectory(t, map[string]string{"a.mjs": "", "b.mjs": "", "c.py": ""})
 	for first, want := range map[int]string{
-		0: "node --inspect=127.0.0.1:9229|node --inspect=127.0.0.1:9230|python3 -m debugpy --listen " +
-			"127.0.0.1:5678",
-		9300: "node --inspect=127.0.0.1:9300|node --inspect=127.0.0.1:9301|python3 -m debugpy --listen " +
-			"127.0.0.1:9302",
+		0: "node --inspect=127.0.0.1:9229|node --inspect=127.0.0.1:9230|" +
+			"python3 -Xfrozen_modules=off -m debugpy --listen 127.0.0.1:5678",
+		9300: "node --inspect=127.0.0.1:9300|node --inspect=127.0.0.1:9301|" +
+			"python3 -Xfrozen_modules=off -m debugpy --listen 127.0.0.1:9302",
 	} {
 		l := newLocal(localOptions{inspect: true, debugPort: first}, nil)
 		for range 2 { // a function keeps its port
