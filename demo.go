@@ -40,7 +40,7 @@ const (
 	demoAccept    = 1500 * time.Millisecond // until the deployed code runs, if nobody accepts
 	demoGoodbye   = demoTimeout             // for what runs to come to its end, before it is told more firmly
 	demoShown     = 300                     // bytes of an event or answer that are printed
-	demoInvokeURL = "http://%s/2015-03-31/functions/" + demoFunction + "/invocations"
+	demoInvokeURL = "http://%s" + lambdaInvokePath + demoFunction + lambdaInvokeSuffix
 )
 
 const demoUsage = `usage: live-lambda demo [flags] [HANDLER | -- COMMAND [ARGUMENT ...]]
@@ -51,11 +51,12 @@ Lambda and AppSync are emulated on loopback; no AWS account is needed.`
 
 // demoFlags are what the flags of demo set.
 type demoFlags struct {
-	listen   string // a loopback address; empty: invoke twice, and end
-	protocol string // events or graphql
-	file     string // has the event
-	verbose  bool
-	set      attachFlags // variables of the function
+	listen      string // a loopback address; empty: invoke twice, and end
+	concurrency int    // of invocations
+	protocol    string // events or graphql
+	file        string // has the event
+	verbose     bool
+	set         attachFlags // variables of the function
 }
 
 // demo is the command demo. Its exit status is 0 only if the local handler has answered.
@@ -65,6 +66,8 @@ func (t *console) demo(args []string) int {
 	var o demoFlags
 	f.StringVar(&o.listen, "listen", "",
 		"stay up and take invocations at this loopback `address`, as the Lambda API does")
+	f.IntVar(&o.concurrency, "concurrency", 10,
+		"with --listen, run at most `N` invocations at once, each in an environment of its own; others wait")
 	f.StringVar(&o.protocol, "protocol", "events",
 		"`protocol` of the API that is emulated: events or graphql")
 	f.StringVar(&o.file, "event", "",
@@ -84,13 +87,14 @@ func (t *console) demo(args []string) int {
 		return f.wrong("%v", err)
 	}
 	d := &demo{
-		out:      t.out,
-		protocol: o.protocol,
-		code:     code,
-		handler:  "this machine",
-		verbose:  o.verbose,
-		set:      o.set.extra,
-		event:    []byte(`{"name":"you"}`),
+		out:         t.out,
+		concurrency: o.concurrency,
+		protocol:    o.protocol,
+		code:        code,
+		handler:     "this machine",
+		verbose:     o.verbose,
+		set:         o.set.extra,
+		event:       []byte(`{"name":"you"}`),
 	}
 	if o.file != "" {
 		d.handler = sampleEcho
@@ -130,6 +134,12 @@ func (o demoFlags) check() error {
 	if o.listen == "" && len(o.set.extra) > 0 {
 		return errors.New("--set goes with --listen")
 	}
+	if o.set.extra[demoPortVariable] != "" && o.concurrency > 1 {
+		return errors.New("--set " + demoPortVariable + " goes with --concurrency 1: there is one such port")
+	}
+	if o.concurrency < 1 || o.concurrency > allProcesses {
+		return fmt.Errorf("--concurrency is %d, not from 1 to %d", o.concurrency, allProcesses)
+	}
 	_, problems := readConfig(withVariable(inFunction(o.set.extra), hostVariable, "localhost"))
 	if len(problems) > 0 {
 		return configError(problems)
@@ -159,22 +169,24 @@ func readEventFile(name string) ([]byte, error) {
 
 // demo is one run of the demonstration.
 type demo struct {
-	out      io.Writer
-	protocol string // events or graphql
-	code     code   // the local handler; if it names none, the sample, as handler says
-	handler  string // what the sample is to say
-	event    []byte
-	verbose  bool
-	set      map[string]string // variables of the function, beside those that it needs here
+	out         io.Writer
+	concurrency int    // of invocations, at most
+	protocol    string // events or graphql
+	code        code   // the local handler; if it names none, the sample, as handler says
+	handler     string // what the sample is to say
+	event       []byte
+	verbose     bool
+	set         map[string]string // variables of the function, beside those that it needs here
 
-	api    *eventAPI
-	env    *lambdaEnv
-	legs   demoLegs
-	guard  guard // ends the local end if this process is killed
-	local  *exec.Cmd
-	exited chan struct{}     // the local end has
-	common map[string]string // variables of the function and of local ends
-	stage  string            // of this local end; empty: none
+	listener net.Listener // takes invocations; nil: none are taken
+	api      *eventAPI
+	function *lambdaFleet
+	legs     demoLegs
+	guard    guard // ends the local end if this process is killed
+	local    *exec.Cmd
+	exited   chan struct{}     // the local end has
+	common   map[string]string // variables of the function and of local ends
+	stage    string            // of this local end; empty: none
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
@@ -195,6 +207,13 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if d.code.ways() == 0 {
 		d.code.command = []string{program, "sample", d.handler}
 	}
+	if listen != "" {
+		d.listener, err = net.Listen("tcp", listen)
+		if err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		defer d.listener.Close()
+	}
 	appsync := "AppSync Events"
 	if d.protocol == "graphql" {
 		appsync = "AppSync GraphQL"
@@ -211,7 +230,7 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if err := d.startFunction(ctx, dir, program, settings); err != nil {
 		return err
 	}
-	defer d.env.close()
+	defer d.function.close()
 	d.common = settings
 	d.stage = d.set["LIVE_LAMBDA_STAGE"]
 	if d.set["LIVE_LAMBDA_ROUTE"] != "" {
@@ -221,8 +240,8 @@ func (d *demo) run(ctx context.Context, listen string) error {
 		return err
 	}
 	defer d.stopLocal()
-	if listen != "" {
-		return d.serve(ctx, listen, program)
+	if d.listener != nil {
+		return d.serve(ctx, program)
 	}
 	return d.tell(ctx)
 }
@@ -236,6 +255,13 @@ const (
 	demoStage      = "alice"
 	demoOtherStage = "bob"
 )
+
+// demoPortVariable says where the extension listens for the runtime.
+const demoPortVariable = "LRAP_LISTENER_PORT"
+
+// demoEndpointVariable has AWS's clients call the emulated Lambda, so that a handler may invoke the function.
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+const demoEndpointVariable = "AWS_ENDPOINT_URL_LAMBDA"
 
 // demoWrapper is the wrapper script's name in the layer.
 const demoWrapper = "live-lambda-runtime-wrapper.sh"
@@ -269,6 +295,9 @@ func (d *demo) startAppSync() (map[string]string, error) {
 			settings[name] = d.set[name]
 		}
 	}
+	if d.listener != nil {
+		settings[demoEndpointVariable] = "http://" + d.listener.Addr().String()
+	}
 	return settings, nil
 }
 
@@ -279,28 +308,19 @@ func (d *demo) startFunction(
 	if err := demoLayer(layer, program); err != nil {
 		return err
 	}
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
 	environment := map[string]string{
 		"LIVE_LAMBDA_ACCEPT_TIMEOUT": demoAccept.String(),
-		"LRAP_LISTENER_PORT":         port,
 		"AWS_LAMBDA_EXEC_WRAPPER":    filepath.Join(layer, demoWrapper),
 	}
 	maps.Copy(environment, d.set)
 	maps.Copy(environment, settings)
-	output := io.Discard
-	if d.verbose {
-		output = os.Stderr
-	}
-	d.env, err = startLambda(ctx, lambdaOptions{
+	o := lambdaOptions{
 		functionName: demoFunction,
 		timeout:      demoTimeout,
 		region:       demoRegion,
 		layerDir:     layer,
 		taskDir:      dir,
-		output:       output,
+		output:       d.output(),
 		credentials: lambdaCredentials{
 			accessKeyID:     demoKeys.accessKeyID,
 			secretAccessKey: demoKeys.secretAccessKey,
@@ -308,8 +328,49 @@ func (d *demo) startFunction(
 		},
 		runtime:     []string{program, "sample", "the deployed code"},
 		environment: environment,
-	})
-	return err
+	}
+	start := func(ctx context.Context) (*lambdaEnv, error) { return demoStart(ctx, o) }
+	var err error
+	d.function, err = newLambdaFleet(o, d.concurrency, start)
+	if err != nil {
+		return err
+	}
+	return d.function.warm(ctx)
+}
+
+// output takes what the function's processes print.
+func (d *demo) output() io.Writer {
+	if !d.verbose {
+		return io.Discard
+	}
+	return &demoWhole{w: os.Stderr}
+}
+
+// demoWhole passes one Write on after the other, for each environment has its own.
+type demoWhole struct {
+	mu sync.Mutex // held through each Write
+	w  io.Writer
+}
+
+func (o *demoWhole) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(p)
+}
+
+// demoStart starts an environment. Its extension listens on a port of its own: on Lambda each environment is
+// a machine, here they share one.
+func demoStart(ctx context.Context, o lambdaOptions) (*lambdaEnv, error) {
+	if o.environment[demoPortVariable] != "" {
+		return startLambda(ctx, o)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	o.environment = maps.Clone(o.environment)
+	o.environment[demoPortVariable] = port
+	return startLambda(ctx, o)
 }
 
 // demoLayer makes a directory that is laid out as the layer is in /opt.
@@ -338,9 +399,11 @@ func freePort() (string, error) {
 
 // startLocal starts `live-lambda local` and returns when it has subscribed.
 func (d *demo) startLocal(ctx context.Context, program string) error {
-	arguments := []string{"local", "--config", "", d.code.handler}
-	if d.code.handler == "" {
-		arguments = append([]string{"local", "--config", "", "--"}, d.code.command...)
+	arguments := []string{"local", "--config", "", "--max-processes", strconv.Itoa(d.concurrency)}
+	if d.code.handler != "" {
+		arguments = append(arguments, d.code.handler)
+	} else {
+		arguments = append(append(arguments, "--"), d.code.command...)
 	}
 	d.local = exec.Command(program, arguments...)
 	settings := maps.Clone(d.common)
@@ -478,35 +541,32 @@ func (d *demo) invoke(ctx context.Context) (invokeResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*demoTimeout)
 	defer cancel()
 	d.legs.begin()
-	return d.env.invoke(ctx, invokeRequest{payload: d.event})
+	return d.function.invoke(ctx, invokeRequest{payload: d.event})
 }
 
 // serve takes invocations as the Lambda API does, until ctx is done.
-func (d *demo) serve(ctx context.Context, listen, program string) error {
-	ln, err := net.Listen("tcp", listen)
-	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
-	}
+func (d *demo) serve(ctx context.Context, program string) error {
+	address := d.listener.Addr().String()
 	d.say("The function %s takes invocations, until an interrupt:", demoFunction)
 	d.say("")
-	d.say("  curl -N -d '{\"name\":\"you\"}' "+demoInvokeURL, ln.Addr())
-	d.say("  aws lambda invoke --endpoint-url http://%s --region %s --function-name %s /dev/stdout",
-		ln.Addr(), demoRegion, demoFunction)
+	d.say("  curl -d '{\"name\":\"you\"}' "+demoInvokeURL, address)
+	d.say("  aws lambda invoke --no-sign-request --endpoint-url http://%s \\", address)
+	d.say("    --region %s --function-name %s /dev/stdout", demoRegion, demoFunction)
 	d.say("")
 	if len(d.set) > 0 {
-		d.tellRoute(ln.Addr().String())
+		d.tellRoute(address)
 		d.tellOther(program)
 	}
-	server := &http.Server{Handler: serveInvoke(d.env)}
+	server := &http.Server{Handler: serveInvoke(d.function)}
 	var wg sync.WaitGroup
-	wg.Go(func() { server.Serve(ln) })
+	wg.Go(func() { server.Serve(d.listener) })
+	var err error
 	select {
 	case <-ctx.Done():
 		d.stopLocal()
 		goodbye, cancel := context.WithTimeout(context.Background(), demoGoodbye)
 		defer cancel()
 		server.Shutdown(goodbye) // with the answers of what was under way
-		err = nil
 	case <-d.exited:
 		err = errors.New("the local end has exited")
 	}
@@ -528,7 +588,7 @@ func (d *demo) tellRoute(address string) {
 	d.say("Without the token %s that is for the deployed code. %s", route, what)
 	d.say("")
 	for _, stage := range []string{demoStage, demoOtherStage} {
-		d.say(`  curl -N -d '{"headers":{"%s":"%s"}}' `+demoInvokeURL, route, stage, address)
+		d.say(`  curl -d '{"headers":{"%s":"%s"}}' `+demoInvokeURL, route, stage, address)
 	}
 	d.say("")
 }

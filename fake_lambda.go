@@ -6,17 +6,17 @@ package main
 // options, its start and its end, and its record of what happened. The other fake_lambda_*.go are its phases,
 // its processes and the APIs that it serves.
 //
-// In: events, by invoke or as HTTP through serveInvoke. Out: what the function answered, or the error that
-// Lambda would give instead, both in a result; an error value says that no invocation came about. Sizes
-// are bytes, times are wall time. What happens is in a bounded record that a caller can wait on.
+// In: events, by invoke, which serveInvoke calls for HTTP requests. Out: what the function answered, or the
+// error that Lambda would give instead, both in a result; an error value says that no invocation came about.
+// Sizes are bytes, times are wall time. What happens is in a bounded record that a caller can wait on.
 //
 // One mutex guards what goroutines share, and whoever changes it wakes every waiter; another is held through
 // each init and restore. The structs say what orders the rest.
 //
-// Goroutines: two for each invocation (its phase, its deadline) and a third if nobody waits for it, one for
-// the first init, two for each process (its exit, its output), those of the HTTP server; close waits for all
-// of them. A sandbox is one generation of processes: a timeout or a crash ends it, and the next invocation
-// begins another, which is Lambda's reset.
+// Goroutines: two for each invocation (its phase, its deadline), one for the first init, two for each process
+// (its exit, its output), those of the HTTP server; close waits for all of them. A sandbox is one generation
+// of processes: a timeout or a crash ends it, and the next invocation begins another, which is Lambda's
+// reset.
 //
 // Only tests use ready, setCredentials, events, completions, waitFor, the faults, what a caller can play
 // itself, and the options for other kinds of environments than an on-demand one.
@@ -47,6 +47,7 @@ const (
 	lambdaMaxRequest = 6 * 1024 * 1024   // bytes of an event in an Invoke call
 	lambdaMaxAsync   = 1024 * 1024       // the same with X-Amz-Invocation-Type: Event
 	lambdaMaxStream  = 200 * 1024 * 1024 // bytes of a streamed answer
+	lambdaMaxTail    = 4 * 1024          // bytes of a log that come with an answer (API_Invoke's LogResult)
 	lambdaMaxTimeout = 900 * time.Second // of a function
 
 	// of a function on Managed Instances
@@ -57,11 +58,8 @@ const (
 	lambdaMaxCause      = 64 * 1024 // bytes of X-Ray's error cause
 )
 
-// These two are not Lambda's numbers.
-const (
-	lambdaRecordSize = 16384 // events that the record keeps
-	lambdaAsyncQueue = 1000  // asynchronous invocations that are not over
-)
+// lambdaRecordSize is how many events the record keeps. It is not Lambda's number.
+const lambdaRecordSize = 16384
 
 // lambdaOptions describe a function and its environment. The zero value of each field is usable.
 type lambdaOptions struct {
@@ -137,6 +135,7 @@ type invokeRequest struct {
 	tenantID        string
 	clientContext   string // JSON
 	cognitoIdentity string // JSON
+	tail            bool   // the result is to have the end of the log
 
 	// onResponse makes this a streaming invocation: it gets the headers of /response before the first byte,
 	// and the writer that it returns takes the bytes as they arrive. If it returns nil, the answer is
@@ -158,6 +157,7 @@ type invokeResult struct {
 	init          time.Duration // of the init that this invocation waited for, if it did
 	restore       time.Duration // the same of a restore
 	duration      time.Duration // from the event's release until the answer was complete
+	log           []byte        // its end, if that was asked for
 }
 
 // lambdaEvent is one line of the record. Names: "init start", "extension launched", "extension registered",
@@ -198,15 +198,16 @@ type lambdaEnv struct {
 
 	server      *http.Server
 	slots       chan struct{}  // takes one for each invocation that is under way
-	async       chan struct{}  // takes one for each asynchronous invocation that is not over
 	closed      chan struct{}  // closed when no new invocations are taken
 	work        sync.WaitGroup // invocations and the first init
 	serving     sync.WaitGroup // the server
 	connections sync.WaitGroup // the server's
 	closeOnce   sync.Once
 
-	outputMu sync.Mutex // one line at a time
-	initMu   sync.Mutex // held through each init and restore
+	outputMu sync.Mutex // one line at a time; guards the following
+	tail     []byte     // of the log since an invocation has begun
+
+	initMu sync.Mutex // held through each init and restore
 
 	// mu guards everything below, the options' credentials, and what the other structs say.
 	mu            sync.Mutex
@@ -238,7 +239,6 @@ func startLambda(ctx context.Context, o lambdaOptions) (*lambdaEnv, error) {
 		lambdaOptions: o,
 		token:         newUUID(),
 		slots:         make(chan struct{}, o.maxConcurrency),
-		async:         make(chan struct{}, lambdaAsyncQueue),
 		closed:        make(chan struct{}),
 		changed:       make(chan struct{}),
 	}

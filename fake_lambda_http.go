@@ -45,27 +45,32 @@ func (e *lambdaEnv) routes() http.Handler {
 	return lambdaLoopback(mux)
 }
 
-// lambdaLoopback refuses what a web page in this machine's browser could send: names that were made to point
-// here, and any page's requests.
+// lambdaLoopback refuses what lambdaForeign finds.
 func lambdaLoopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = strings.Trim(r.Host, "[]")
+		why := lambdaForeign(r)
+		if why != "" {
+			lambdaRefusal(http.StatusForbidden, "AccessDeniedException", "%s", why).send(w)
+			return
 		}
-		switch {
-		case host != "localhost" && !net.ParseIP(host).IsLoopback():
-			lambdaForbidden("the Host header is not a loopback address").send(w)
-		case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
-			lambdaForbidden("not for browsers").send(w)
-		default:
-			next.ServeHTTP(w, r)
-		}
+		next.ServeHTTP(w, r)
 	})
 }
 
-func lambdaForbidden(why string) lambdaReply {
-	return lambdaRefusal(http.StatusForbidden, "AccessDeniedException", "%s", why)
+// lambdaForeign says why a request is to be refused, if a web page in this machine's browser could have sent
+// it: to a name that was made to point here, or from any page.
+func lambdaForeign(r *http.Request) (why string) {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	switch {
+	case host != "localhost" && !net.ParseIP(host).IsLoopback():
+		return "the Host header is not a loopback address"
+	case r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "":
+		return "not for browsers"
+	}
+	return ""
 }
 
 // lambdaCall is one call of the APIs; w is there for its connection's deadlines alone.

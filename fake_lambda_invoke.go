@@ -2,210 +2,156 @@
 
 package main
 
-// fake_lambda_invoke.go is the Lambda API's Invoke for emulated functions, without authentication, to
-// loopback names only. HTTP requests come in and become invocations; answers go out, streamed ones as they
-// come.
+// fake_lambda_invoke.go is Invoke and InvokeWithResponseStream of the Lambda API, for an emulated function,
+// without authentication, to loopback names only. HTTP requests come in and become invocations; answers go
+// out. What a request says is read in fake_lambda_request.go.
 //
 // https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+// https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
+//
+// Asynchronous invocations are not retried, and there are no queues or destinations behind them.
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strings"
-	"time"
 )
 
-// serveInvoke serves Invoke for some functions.
-//
-// A convenience that Lambda has not: what a function streams reaches the caller as it comes. An error in the
-// middle then shows in the trailer X-Amz-Function-Error. Asynchronous invocations are not retried.
-func serveInvoke(envs ...*lambdaEnv) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations",
-		func(w http.ResponseWriter, r *http.Request) {
-			name, qualifier := lambdaFunction(r)
-			i := slices.IndexFunc(envs, func(e *lambdaEnv) bool { return e.functionName == name })
-			if i < 0 {
-				lambdaAPIError(
-					w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
-				return
-			}
-			envs[i].serveInvocation(w, r, qualifier)
-		})
-	return lambdaLoopback(mux)
+// lambdaAPIError is a refusal of the Lambda API. Its status codes, and which key has the message, are those
+// of the API's model, https://github.com/aws/api-models-aws/tree/main/models/lambda.
+type lambdaAPIError struct {
+	status    int
+	errorType string
+	message   string
 }
 
-// lambdaFunction reads which function a request invokes: NAME, ACCOUNT:function:NAME or the ARN, each with
-// :QUALIFIER or not. The query's Qualifier comes first.
-func lambdaFunction(r *http.Request) (name, qualifier string) {
-	name = r.PathValue("name")
-	_, rest, ok := strings.Cut(name, "function:")
-	if ok {
-		name = rest
-	}
-	name, qualifier, _ = strings.Cut(name, ":")
-	return name, cmp.Or(r.URL.Query().Get("Qualifier"), qualifier)
+func (e *lambdaAPIError) Error() string { return e.errorType + ": " + e.message }
+
+func lambdaRefuse(status int, errorType, format string, args ...any) *lambdaAPIError {
+	return &lambdaAPIError{status: status, errorType: errorType, message: fmt.Sprintf(format, args...)}
 }
 
-func lambdaAPIError(w http.ResponseWriter, status int, errorType, message string) {
-	w.Header().Set("X-Amzn-Errortype", errorType)
-	lambdaJSON(status, map[string]string{"Type": "User", "message": message}).send(w)
-}
-
-func (e *lambdaEnv) serveInvocation(w http.ResponseWriter, r *http.Request, qualifier string) {
-	kind := cmp.Or(r.Header.Get("X-Amz-Invocation-Type"), "RequestResponse")
-	limit := int64(lambdaMaxRequest)
-	if kind == "Event" {
-		limit = lambdaMaxAsync
-	}
-	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	if err != nil {
-		lambdaAPIError(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException",
-			fmt.Sprintf("Request must be smaller than %d bytes for the InvokeFunction operation", limit))
-		return
-	}
-	req, err := lambdaInvokeRequest(r, payload, qualifier)
-	if err != nil {
-		lambdaAPIError(w, http.StatusBadRequest, "InvalidRequestContentException", err.Error())
-		return
-	}
-	w.Header().Set("X-Amzn-Requestid", req.requestID)
-	switch kind {
-	case "RequestResponse":
-		e.serveAnswer(w, r, req)
-	case "Event":
-		e.serveAsync(w, req)
-	case "DryRun":
-		w.WriteHeader(http.StatusNoContent)
+// send sends the error as AWS's clients read it: the type in a header, and the message in JSON.
+// https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html#operation-error-serialization
+func (e *lambdaAPIError) send(w http.ResponseWriter) {
+	w.Header().Set("X-Amzn-Errortype", e.errorType)
+	body := map[string]string{"message": e.message}
+	switch e.errorType {
+	case "ResourceNotFoundException":
+		body = map[string]string{"Type": "User", "Message": e.message}
+	case "ServiceException":
+		body = map[string]string{"Type": "Service", "Message": e.message}
+	case "AccessDeniedException":
+		body = map[string]string{"Message": e.message}
+	case "ValidationException":
+	case "TooManyRequestsException":
+		body["Type"] = "User"
+		body["Reason"] = "ConcurrentInvocationLimitExceeded"
 	default:
-		lambdaAPIError(w, http.StatusBadRequest, "InvalidParameterValueException",
-			"X-Amz-Invocation-Type: want RequestResponse, Event or DryRun")
+		body["Type"] = "User"
 	}
+	lambdaJSON(e.status, body).send(w)
 }
 
-// lambdaInvokeRequest is the invocation that a request asks for. An empty body is an empty object.
-func lambdaInvokeRequest(r *http.Request, payload []byte, qualifier string) (invokeRequest, error) {
-	clientContext, err := lambdaClientContext(r.Header.Get("X-Amz-Client-Context"))
-	if err != nil {
-		return invokeRequest{}, err
-	}
-	if len(payload) == 0 {
-		payload = []byte("{}")
-	}
-	if !json.Valid(payload) {
-		//lint:ignore ST1005 Lambda's own words
-		return invokeRequest{}, errors.New("Could not parse request body into json")
-	}
-	return invokeRequest{
-		payload:       payload,
-		qualifier:     qualifier,
-		clientContext: clientContext,
-		requestID:     newUUID(),
-		traceID:       r.Header.Get("X-Amzn-Trace-Id"),
-		tenantID:      r.Header.Get("X-Amz-Tenant-Id"),
-	}, nil
-}
-
-// serveAsync accepts an invocation that nobody waits for, if there is room for one more.
-func (e *lambdaEnv) serveAsync(w http.ResponseWriter, req invokeRequest) {
-	select {
-	case e.async <- struct{}{}:
-		e.spawn(func() {
-			_, _ = e.invoke(context.Background(), req) // nobody asks what comes of it; the record has it
-			<-e.async
-		})
-		w.WriteHeader(http.StatusAccepted)
-	default:
-		lambdaAPIError(w, http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
-	}
-}
-
-// lambdaClientContext decodes the header into one line of JSON.
-func lambdaClientContext(header string) (string, error) {
-	//lint:ignore ST1005 Lambda's own words
-	errInvalid := errors.New("Client context must be a valid Base64-encoded JSON object")
-	raw, err := base64.StdEncoding.DecodeString(header)
-	if err != nil {
-		return "", errInvalid
-	}
-	if len(raw) == 0 {
-		return "", nil
-	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, raw); err != nil {
-		return "", errInvalid
-	}
-	return line.String(), nil
-}
-
-// serveAnswer invokes the function and sends its answer.
-func (e *lambdaEnv) serveAnswer(w http.ResponseWriter, r *http.Request, req invokeRequest) {
-	w.Header().Set("X-Amz-Executed-Version", e.version)
-	req.onResponse = func(h http.Header) io.Writer {
-		if h.Get(lambdaModeHeader) != "streaming" {
-			return nil
+// serveInvoke serves both calls for one function.
+func serveInvoke(f *lambdaFleet) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amzn-Requestid", newUUID())
+		call, err := f.readCall(r)
+		if err == nil {
+			err = f.serveCall(w, r, call)
 		}
-		return e.beginStream(w, h)
+		if err == nil || r.Context().Err() != nil { // the caller has its answer, or is gone
+			return
+		}
+		lambdaAsAPIError(err).send(w)
+	})
+}
+
+// lambdaAsAPIError is what the API says to an error.
+func lambdaAsAPIError(err error) *lambdaAPIError {
+	var refused *lambdaAPIError
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.Is(err, errLambdaBusy):
+		return lambdaRefuse(http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
 	}
-	result, err := e.invoke(r.Context(), req)
-	if errors.Is(err, errLambdaClosed) {
-		lambdaAPIError(w, http.StatusInternalServerError, "ServiceException", err.Error())
-		return
+	return lambdaRefuse(http.StatusInternalServerError, "ServiceException", "%v", err)
+}
+
+// serveCall carries out what a call asks for. After an error nothing has been sent.
+func (f *lambdaFleet) serveCall(w http.ResponseWriter, r *http.Request, call lambdaInvokeCall) error {
+	call.request.requestID = w.Header().Get("X-Amzn-Requestid")
+	if call.kind == "Event" {
+		if !f.invokeLater(call.request) {
+			return errLambdaBusy
+		}
+		w.WriteHeader(http.StatusAccepted)
+		return nil
 	}
-	if err != nil { // the caller is gone
-		return
+	w.Header().Set("X-Amz-Executed-Version", f.version)
+	switch {
+	case call.kind == "DryRun":
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case call.streams:
+		return f.serveStream(w, r, call.request)
 	}
+	return f.serveAnswer(w, r, call.request)
+}
+
+// serveAnswer invokes the function and sends its answer in one piece. A function that streams is waited for,
+// so that an error in the middle of its stream shows as one.
+func (f *lambdaFleet) serveAnswer(w http.ResponseWriter, r *http.Request, req invokeRequest) error {
+	result, err := f.invoke(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	body := result.payload
+	h.Set("Content-Type", cmp.Or(result.contentType, "application/json"))
 	if result.functionError != "" {
-		w.Header().Set("X-Amz-Function-Error", result.functionError)
+		h.Set("X-Amz-Function-Error", result.functionError)
+		h.Set("Content-Type", "application/json")
+		body = result.errorBody()
 	}
-	if result.streamed {
-		result.setTrailer(w.Header())
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
-		return
+	if req.tail {
+		h.Set("X-Amz-Log-Result", lambdaLogResult(result.log))
 	}
-	w.Header().Set("Content-Type", cmp.Or(result.contentType, "application/json"))
-	_, _ = w.Write(result.payload)
+	_, _ = w.Write(body)
+	return nil
 }
 
-// beginStream sends the headers of a streamed answer, and returns the writer of what follows. A caller that
-// does not read must not hold the function, so there is a deadline.
-func (e *lambdaEnv) beginStream(w http.ResponseWriter, h http.Header) io.Writer {
-	w.Header().Set("Content-Type", cmp.Or(h.Get("Content-Type"), "application/octet-stream"))
-	w.Header().Set("Trailer", "X-Amz-Function-Error, "+lambdaErrorTypeHeader+", "+lambdaErrorBodyHeader)
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(e.timeout))
-	_ = control.Flush()
-	return lambdaFlusher{w: w, control: control}
-}
+// lambdaLogResult is the end of a log as the API has it.
+func lambdaLogResult(log []byte) string { return base64.StdEncoding.EncodeToString(log) }
 
-// setTrailer says behind a streamed answer how the function failed, if it did.
-func (result *invokeResult) setTrailer(h http.Header) {
-	if result.functionError == "" {
-		return
+// errorBody is the JSON of the error that a function has answered with, if need be in its stream's trailer.
+func (result *invokeResult) errorBody() []byte {
+	body, err := base64.StdEncoding.DecodeString(result.trailer.Get(lambdaErrorBodyHeader))
+	if err != nil || len(body) == 0 {
+		return result.payload
 	}
-	errorBody := result.trailer.Get(lambdaErrorBodyHeader)
-	if errorBody == "" {
-		errorBody = base64.StdEncoding.EncodeToString(result.payload)
+	return body
+}
+
+// serveStream invokes the function and sends its answer as it comes.
+func (f *lambdaFleet) serveStream(w http.ResponseWriter, r *http.Request, req invokeRequest) error {
+	stream := lambdaEventStream{w: w, timeout: f.timeout}
+	req.onResponse = func(http.Header) io.Writer {
+		stream.begin()
+		return stream
 	}
-	h.Set(lambdaErrorTypeHeader, result.errorType)
-	h.Set(lambdaErrorBodyHeader, errorBody)
-}
-
-// lambdaFlusher sends each part of an answer as it comes.
-type lambdaFlusher struct {
-	w       io.Writer
-	control *http.ResponseController
-}
-
-func (f lambdaFlusher) Write(p []byte) (int, error) {
-	n, err := f.w.Write(p)
-	return n, errors.Join(err, f.control.Flush())
+	result, err := f.invoke(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	if !result.streamed {
+		stream.begin()
+	}
+	stream.complete(result)
+	return nil
 }

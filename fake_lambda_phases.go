@@ -127,6 +127,15 @@ func (e *lambdaEnv) invoke(ctx context.Context, req invokeRequest) (invokeResult
 	}
 }
 
+// rest returns when the environment could take another invocation, or is closed.
+func (e *lambdaEnv) rest() {
+	select {
+	case e.slots <- struct{}{}:
+		<-e.slots
+	case <-e.closed:
+	}
+}
+
 // spawn starts work that close waits for, unless close has begun.
 func (e *lambdaEnv) spawn(f func()) bool {
 	e.mu.Lock()
@@ -166,13 +175,20 @@ func (e *lambdaEnv) phase(inv *lambdaInvocation, answer chan<- invokeResult) {
 		case <-ctx.Done():
 		}
 	})
+	if inv.tail {
+		e.beginLog(inv)
+	}
 	sb, failure := e.prepare(ctx, inv)
 	e.initMu.Unlock()
 	if failure == nil {
 		failure = e.deliver(ctx, sb, inv)
 	}
 	inv.sink.detach() // without e.mu: it waits for a Write
-	answer <- e.result(inv, failure)
+	result := e.result(inv, failure)
+	if inv.tail {
+		result.log = e.endLog(sb, result)
+	}
+	answer <- result
 	if failure == nil {
 		failure = e.finish(ctx, sb, inv)
 	}
@@ -289,7 +305,12 @@ func (e *lambdaEnv) result(inv *lambdaInvocation, failure *lambdaFailure) invoke
 }
 
 func (e *lambdaEnv) arn(qualifier string) string {
-	arn := "arn:aws:lambda:" + e.region + ":" + e.account + ":function:" + e.functionName
+	return lambdaARN(e.region, e.account, e.functionName, qualifier)
+}
+
+// lambdaARN is a function's ARN, with a qualifier if there is one.
+func lambdaARN(region, account, name, qualifier string) string {
+	arn := "arn:aws:lambda:" + region + ":" + account + ":function:" + name
 	if qualifier != "" {
 		arn += ":" + qualifier
 	}

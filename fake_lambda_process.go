@@ -3,8 +3,7 @@
 package main
 
 // fake_lambda_process.go is the processes of the emulated Lambda, extensions and the runtime: how they are
-// launched, signalled and reaped, what variables they see, and where their output goes. Each leads a process
-// group of its own.
+// launched, signalled and reaped, and what variables they see. Each leads a process group of its own.
 //
 // Goroutines: two for each process. One waits for its exit, the other copies its output.
 //
@@ -12,8 +11,6 @@ package main
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,6 +49,7 @@ type lambdaProcess struct {
 	exited chan struct{} // closed once cmd.ProcessState is set
 	// killed says that kill came before it had exited. The goroutine that stops the sandbox alone uses it.
 	killed bool
+	output *lambdaOutput
 }
 
 // launchExtensions starts them one after another without waiting for any. e.mu is held.
@@ -161,28 +159,12 @@ func (e *lambdaEnv) launch(sb *lambdaSandbox, c lambdaCommand) (*lambdaProcess, 
 		r.Close()
 		return nil, fmt.Errorf("start %s: %w", c.name, err)
 	}
-	p := &lambdaProcess{name: c.name, cmd: cmd, exited: make(chan struct{})}
+	output := &lambdaOutput{env: e, pipe: r}
+	p := &lambdaProcess{name: c.name, cmd: cmd, exited: make(chan struct{}), output: output}
 	sb.processes = append(sb.processes, p)
-	sb.waits.Go(func() { e.copyLines(r) })
+	sb.waits.Go(output.copy)
 	sb.waits.Go(func() { e.reap(sb, p, r) })
 	return p, nil
-}
-
-// copyLines writes whole lines to the output, whichever process they come from.
-func (e *lambdaEnv) copyLines(r *os.File) {
-	defer r.Close()
-	lines := bufio.NewReaderSize(r, 64*1024) // a longer line is cut
-	for {
-		line, err := lines.ReadSlice('\n')
-		if len(line) > 0 {
-			e.outputMu.Lock()
-			_, _ = e.output.Write(append(bytes.TrimSuffix(line, []byte("\n")), '\n'))
-			e.outputMu.Unlock()
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return
-		}
-	}
 }
 
 // reap waits for a process to exit, ends what it left in its group, and fails the sandbox: outside of a

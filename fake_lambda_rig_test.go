@@ -117,6 +117,19 @@ func (p *lambdaPlayer) respond(id, body string, header ...string) played {
 	return p.post("/2018-06-01/runtime/invocation/"+id+"/response", body, header...)
 }
 
+// stream answers as a runtime that streams does, with a trailer behind the answer.
+func (p *lambdaPlayer) stream(id string, trailer http.Header, answer io.Reader) played {
+	req, err := http.NewRequest(
+		"POST", "http://"+p.env.addr+"/2018-06-01/runtime/invocation/"+id+"/response", io.NopCloser(answer))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set(lambdaModeHeader, "streaming")
+	req.Header.Set("Content-Type", "text/plain")
+	req.Trailer = trailer
+	return p.do(req)
+}
+
 // holdNext calls next without waiting for the event.
 func (p *lambdaPlayer) holdNext() <-chan played {
 	return p.hold(func() played { return p.next() })
@@ -336,6 +349,12 @@ func helperRuntime() int {
 			answer = strings.Join(os.Environ(), "\n")
 		case do == "hang":
 			helperBlock()
+		case strings.HasPrefix(do, "print "):
+			text, exits := strings.CutSuffix(do[6:], ", exit")
+			fmt.Println(text)
+			if exits {
+				os.Exit(1)
+			}
 		case do == "child": // that outlives it, with the output open
 			child := exec.Command("tail", "-f", "/dev/null")
 			child.Stdout = os.Stdout

@@ -227,6 +227,10 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "demo --listen 127.0.0.1:0 --set LIVE_LAMBDA_ROUTE=x_y", status: 2,
 			want: `LIVE_LAMBDA_ROUTE is "x_y", not 1 to 50 letters`},
 		{args: "demo --listen 127.0.0.1:0 --set A=x", status: 2, want: "not NAME=VALUE of one of"},
+		{args: "demo --concurrency 0", status: 2, want: "--concurrency is 0, not from 1 to 100"},
+		{args: "demo --concurrency 101", status: 2, want: "--concurrency is 101, not from 1 to 100"},
+		{args: "demo --listen 127.0.0.1:0 --set LRAP_LISTENER_PORT=9009", status: 2,
+			want: "LRAP_LISTENER_PORT goes with --concurrency 1"},
 		{args: "demo --listen 0.0.0.0:0", status: 2, want: "not an address on loopback"},
 		{args: "demo --listen 127.0.0.1:99999", status: 2, want: "not an address on loopback"},
 	} {
