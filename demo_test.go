@@ -107,8 +107,9 @@ func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 // listeningDemo is `demo --listen`, with a handler if one is given.
 type listeningDemo struct {
 	*exec.Cmd
-	url string
-	out *bufio.Reader
+	url     string
+	out     *bufio.Reader
+	printed []string // lines that have been read
 }
 
 func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
@@ -139,7 +140,7 @@ func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Process.Signal(syscall.SIGTERM) })
-	d.await(t, "aws lambda invoke")
+	d.await(t, "--function-name demo")
 	return d
 }
 
@@ -151,6 +152,7 @@ func (d *listeningDemo) await(t *testing.T, text string) string {
 		if err != nil {
 			t.Fatalf("the demo ended without %q", text)
 		}
+		d.printed = append(d.printed, line)
 		if strings.Contains(line, text) {
 			return line
 		}
@@ -226,6 +228,57 @@ func TestDemoTakesInvocations(t *testing.T) {
 	if !sameJSON(body, []byte(`{"event":[1],"message":"hello from this machine"}`)) ||
 		resp.StatusCode != http.StatusOK {
 		t.Errorf("%s: %s", resp.Status, body)
+	}
+	d.end(t)
+}
+
+// Commands that are printed work as they are, on a machine where nobody has set up AWS.
+func TestDemoPrintsCommandsThatWork(t *testing.T) {
+	needs(t, "curl")
+	d := startListeningDemo(t)
+	printed := strings.Join(d.printed, "")
+	_, commands, _ := strings.Cut(printed, "until an interrupt:\n\n")
+	curl, aws, found := strings.Cut(commands, "\n")
+	if !found {
+		t.Fatalf("no two commands in:\n%s", printed)
+	}
+	out, err := bareShell(t, os.Getenv("PATH"), curl)
+	if err != nil || !strings.Contains(out, `{"event":{"name":"you"},"message":"hello from this machine"}`) {
+		t.Errorf("%s\n%s%v", curl, out, err)
+	}
+	path := cliPath(t)
+	out, err = bareShell(t, path, aws)
+	if err != nil || !strings.Contains(out, `{"event":{},"message":"hello from this machine"}`) ||
+		!strings.Contains(out, `"StatusCode": 200`) {
+		t.Errorf("%s\n%s%v", aws, out, err)
+	}
+	d.end(t)
+}
+
+// selfInvokingRuntime answers "outer" with what the function itself makes of "inner", in brackets.
+const selfInvokingRuntime = `
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+function=$AWS_ENDPOINT_URL_LAMBDA/2015-03-31/functions/$AWS_LAMBDA_FUNCTION_NAME/invocations
+headers=$(mktemp)
+trap 'rm -f "$headers"' EXIT
+while event=$(curl -sS -D "$headers" "$api/next"); do
+	id=$(tr -d '\r' <"$headers" | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+	[ "$event" = '"inner"' ] || event="[$(curl -sS -d '"inner"' "$function")]"
+	curl -sS -o /dev/null -d "$event" "$api/$id/response"
+done`
+
+// With one environment it would wait for itself.
+func TestDemoRunsAHandlerThatInvokesItsOwnFunction(t *testing.T) {
+	needs(t, "curl")
+	d := startListeningDemo(t, "--", "sh", "-c", selfInvokingRuntime)
+	resp, err := http.Post(d.url, "application/json", strings.NewReader(`"outer"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != `["inner"]` {
+		t.Errorf("the caller got %s, %v", body, err)
 	}
 	d.end(t)
 }
