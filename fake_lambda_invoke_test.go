@@ -5,10 +5,13 @@ package main
 // fake_lambda_invoke_test.go tests the emulated Invoke API.
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -193,6 +196,32 @@ func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
 			path: "/2021-11-15/functions/orders/response-streaming-invocations", body: `1`,
 			header: []string{"X-Amz-Invocation-Type", "Event"}, status: 400, errType: "ValidationException"},
 	})
+}
+
+// A client that sends all before it reads, as the AWS CLI does, sees why it is refused.
+func TestInvokeAPIHearsARequestOutThatIsTooLarge(t *testing.T) {
+	_, functions := startInvokeAPI(t)
+	address, path, _ := strings.Cut(strings.TrimPrefix(functions, "http://"), "/")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	size := 8 * lambdaMaxRequest
+	_, err = fmt.
+		Fprintf(conn, "POST /%sorders/invocations HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s",
+			path, address, size, strings.Repeat(" ", size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %s", response.Status)
+	}
 }
 
 func TestInvokeAPIRefusesOtherFunctions(t *testing.T) {

@@ -95,7 +95,9 @@ func (e *lambdaEnv) print(line []byte) {
 	line = append(bytes.Clone(line), '\n')
 	_, _ = e.output.Write(line)
 	e.tail = append(e.tail, line...)
-	e.tail = bytes.Clone(lambdaLast(e.tail))
+	if len(e.tail) > lambdaMaxLine {
+		e.tail = bytes.Clone(lambdaLast(e.tail))
+	}
 }
 
 // lambdaLast is as much of a log's end as an answer may have.
