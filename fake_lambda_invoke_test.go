@@ -163,10 +163,10 @@ func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
 			function: "orders", body: `1`, header: []string{"X-Amz-Client-Context", "e30"}, status: 400,
 			errType: "InvalidRequestContentException"},
 		"large context": {
-			function: "orders", body: `1`,
-			header:  []string{"X-Amz-Client-Context", "e30=" + strings.Repeat(" ", 3580) + "e30="},
-			status:  400,
-			errType: "InvalidRequestContentException"},
+			function: "orders", body: `1`, header: []string{
+				"X-Amz-Client-Context",
+				base64.StdEncoding.EncodeToString([]byte(`"` + strings.Repeat("a", 2688) + `"`))},
+			status: 400, errType: "InvalidRequestContentException"},
 		"request's ID": {
 			function: "orders", body: `1`, header: []string{"X-Amzn-Requestid", "1"}, status: 400,
 			errType: "InvalidRequestContentException"},
