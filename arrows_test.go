@@ -195,7 +195,7 @@ var wings = []struct {
 		name:  "layer",
 		files: "main config proxy lambdaapi extapi tunnel bare message seal route appsync sigv4 ws roots",
 	},
-	{name: "shared", files: "flags flags_* aws_cli version", uses: "layer"},
+	{name: "shared", files: "flags flags_* events events_* aws_cli version", uses: "layer"},
 	{name: "local", files: "local local_*", uses: "layer shared"},
 	{name: "aws", files: "aws_*", uses: "layer shared"},
 	{name: "fake", files: "fake_*", uses: "layer"},

@@ -36,6 +36,7 @@ const (
 	acceptVariable  = "LIVE_LAMBDA_ACCEPT_TIMEOUT"
 	modeVariable    = "LIVE_LAMBDA_MODE"
 	routeVariable   = "LIVE_LAMBDA_ROUTE"
+	stageVariable   = "LIVE_LAMBDA_STAGE"
 	untilVariable   = "LIVE_LAMBDA_UNTIL"
 	policyVariable  = "LIVE_LAMBDA_FUNCTION_POLICY_ARN" // of the environment, or of a stack's outputs
 )
@@ -440,7 +441,7 @@ var layerVariables = []string{
 	"LIVE_LAMBDA_NAMESPACE",
 	"LIVE_LAMBDA_OFFLINE",
 	routeVariable,
-	"LIVE_LAMBDA_STAGE",
+	stageVariable,
 	untilVariable,
 	"LRAP_LISTENER_PORT",
 	"LRAP_RUNTIME_API_ENDPOINT",

@@ -470,7 +470,7 @@ func (a awsCLI) createStack(ctx context.Context, stack, protocol string) (map[st
 	if err != nil {
 		return nil, fmt.Errorf("create the stack %s: %w", plainText(stack), err)
 	}
-	return stackOutputs(ctx, stack, a.profile)
+	return stackOutputs(ctx, stack, a)
 }
 
 // lookup reads the settings of a local end that is to serve the functions: where their events go, and all

@@ -30,6 +30,7 @@ type awsCLI struct {
 	profile string        // of its configuration; empty: the one that the environment names, or its default
 	region  string        // empty: the one of the environment or the profile
 	grace   time.Duration // between an interrupt and its end; 0: usualGrace
+	once    bool          // nothing is repeated, because it must not happen twice
 }
 
 // usualGrace is long enough for an update that is under way to be answered.
@@ -98,6 +99,9 @@ func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byt
 		[]string{"AWS_RETRY_MODE=standard", "AWS_MAX_ATTEMPTS=10"}, // unless the environment has others
 		os.Environ(),
 		[]string{"AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1"})
+	if a.once {
+		command.Env = append(command.Env, "AWS_MAX_ATTEMPTS=1")
+	}
 	var stdout, stderr bytes.Buffer
 	command.Stdin = bytes.NewReader(stdin)
 	command.Stdout = &stdout
@@ -312,9 +316,9 @@ func (c *cliCredentials) advice(err error, cli awsCLI) error {
 
 // stackGetenv returns getenv, with the outputs of a stack for what is not set. If getenv has another host
 // than the stack's, another API is meant than the stack's, and nothing is taken from the stack.
-func stackGetenv(ctx context.Context, stack, profile string, getenv func(string) string) (
+func stackGetenv(ctx context.Context, stack string, cli awsCLI, getenv func(string) string) (
 	func(string) string, error) {
-	outputs, err := stackOutputs(ctx, stack, profile)
+	outputs, err := stackOutputs(ctx, stack, cli)
 	if err != nil {
 		return nil, err
 	}
@@ -330,14 +334,13 @@ func stackGetenv(ctx context.Context, stack, profile string, getenv func(string)
 }
 
 // stackOutputs are the outputs of a stack of `live-lambda template`, by the variables that they are for.
-func stackOutputs(ctx context.Context, stack, profile string) (map[string]string, error) {
+func stackOutputs(ctx context.Context, stack string, cli awsCLI) (map[string]string, error) {
 	var described struct {
 		Stacks []struct {
 			StackStatus string
 			Outputs     []struct{ OutputKey, OutputValue string }
 		}
 	}
-	cli := awsCLI{profile: profile}
 	err := cli.run(ctx, &described, nil, "cloudformation", "describe-stacks", "--stack-name", stack)
 	if err != nil {
 		return nil, fmt.Errorf("read the outputs of stack %q: %w", stack, err)

@@ -229,7 +229,7 @@ func TestStackGivesWhatIsNotSet(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			stackFor(t)
-			getenv, err := stackGetenv(t.Context(), "dev", "me", func(name string) string {
+			getenv, err := stackGetenv(t.Context(), "dev", awsCLI{profile: "me"}, func(name string) string {
 				return tt.set[name]
 			})
 			if err != nil {
@@ -263,7 +263,9 @@ func TestStackWithoutAnAPIIsRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.stack, func(t *testing.T) {
 			stackFor(t)
-			_, err := stackGetenv(t.Context(), tt.stack, "me", func(string) string { return "" })
+			_, err := stackGetenv(t.Context(), tt.stack, awsCLI{profile: "me"}, func(string) string {
+				return ""
+			})
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got %v, want %s", err, tt.want)
 			}
@@ -273,7 +275,7 @@ func TestStackWithoutAnAPIIsRefused(t *testing.T) {
 
 func TestStackIsReadWithTheProfile(t *testing.T) {
 	f := stackFor(t)
-	_, err := stackGetenv(t.Context(), "dev", "me", os.Getenv)
+	_, err := stackGetenv(t.Context(), "dev", awsCLI{profile: "me"}, os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ import (
 // process and prints what it answers.
 type fakeAWS struct {
 	t        *testing.T
-	answer   string        // what somebody at the terminal answers
+	answer   string        // what standard input has, as of somebody at the terminal
 	terminal bool          // somebody is at a terminal
 	here     func(*doctor) // changes what is set here; nil: as doctorFor has it
 
@@ -42,6 +42,7 @@ type fakeAWS struct {
 	logs      map[string][]fakeLogEvent    // by group, the oldest first
 	calls     []fakeCall
 	waited    string // what has been waited for
+	invoked   fakeInvocation
 
 	dieAt   int  // call at which live-lambda is killed: it and all that follow are not answered
 	dieDone bool // that call is carried out before
@@ -61,6 +62,13 @@ type fakeFunction struct {
 	busy     bool   // updates are under way whatever is waited for
 	fails    string // why the next update will fail, empty if it will not
 	failed   string // why the last update has failed
+}
+
+// fakeInvocation is what a function answers if it is invoked.
+type fakeInvocation struct {
+	answer        string
+	functionError string
+	log           string // empty: none comes back
 }
 
 type fakeOutput struct{ OutputKey, OutputValue string }
@@ -353,11 +361,15 @@ func (f *fakeAWS) carryOut(args []string, stdin string) fakeAnswer {
 	if len(args) > 2 && args[1] == "wait" {
 		args = append([]string{args[0], "wait " + args[2]}, args[3:]...)
 	}
+	options := fakeOptions{}
+	if len(args) > 2 && args[1] == "invoke" {
+		options["outfile"] = args[2]
+		args = slices.Delete(slices.Clone(args), 2, 3)
+	}
 	if len(args) < 2 || len(args)%2 == 1 {
 		return wrongUsage("too few arguments")
 	}
 	name := args[1]
-	options := fakeOptions{}
 	for i := 2; i < len(args); i += 2 {
 		options[args[i]] = args[i+1]
 	}
@@ -370,8 +382,8 @@ func (f *fakeAWS) carryOut(args []string, stdin string) fakeAnswer {
 		return wrongUsage("argument operation: Invalid choice: " + name + ", or no --output json")
 	}
 	for option := range options {
-		if option != "--output" && option != "--profile" && option != "--region" &&
-			!slices.Contains(known.options, option) {
+		common := slices.Contains([]string{"--output", "--profile", "--region"}, option)
+		if !common && !slices.Contains(known.options, option) {
 			return wrongUsage("unrecognized arguments: " + option)
 		}
 	}
@@ -414,6 +426,12 @@ var fakeCommands = map[string]fakeCommand{
 		operation: "GetFunction", options: []string{"--function-name"}, run: (*fakeAWS).waitUpdated},
 	"lambda wait function-active-v2": {
 		operation: "GetFunction", options: []string{"--function-name"}, run: (*fakeAWS).waitActive},
+	"lambda invoke": {
+		operation: "Invoke",
+		options: []string{
+			"outfile", "--function-name", "--payload", "--log-type", "--qualifier", "--cli-read-timeout",
+		},
+		run: (*fakeAWS).invoke},
 	"lambda list-functions": {
 		operation: "ListFunctions", options: []string{"--query"}, run: (*fakeAWS).listFunctions},
 	"lambda list-layer-versions": {
@@ -520,6 +538,30 @@ func (f *fakeAWS) updateFunction(o fakeOptions, stdin string) fakeAnswer {
 	fn.revision++
 	fn.updating, fn.failed, fn.fails = fn.fails == "", fn.fails, ""
 	return f.getFunction(o, "")
+}
+
+// invoke writes the answer into a file, as the AWS CLI.
+func (f *fakeAWS) invoke(o fakeOptions, stdin string) fakeAnswer {
+	name, _, _ := strings.Cut(o["--function-name"], ":")
+	switch {
+	case f.functions[name] == nil:
+		return serviceError254("Invoke", "ResourceNotFoundException", "Function not found: %s", name)
+	case o["--payload"] != "fileb:///dev/stdin" || !json.Valid([]byte(stdin)):
+		return wrongUsage("argument --payload: the test wants JSON on standard input")
+	case o["--log-type"] != "Tail":
+		return wrongUsage("argument --log-type: the test wants the log")
+	}
+	if err := os.WriteFile(o["outfile"], []byte(f.invoked.answer), 0o600); err != nil {
+		return wrongUsage(err.Error())
+	}
+	said := map[string]any{"StatusCode": 200, "ExecutedVersion": "$LATEST"}
+	if f.invoked.functionError != "" {
+		said["FunctionError"] = f.invoked.functionError
+	}
+	if f.invoked.log != "" {
+		said["LogResult"] = base64.StdEncoding.EncodeToString([]byte(f.invoked.log))
+	}
+	return printed(said)
 }
 
 // set shows neither an empty list of layers nor an empty environment, as the service.

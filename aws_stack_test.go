@@ -189,7 +189,7 @@ func templateEnvironment(t *testing.T, stack string) func(string) string {
 		}
 	}
 	f.turn()
-	getenv, err := stackGetenv(t.Context(), stack, "", func(string) string { return "" })
+	getenv, err := stackGetenv(t.Context(), stack, awsCLI{}, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -264,7 +264,7 @@ func newFunctionStatus(f *functionConfig, host, policy string) functionStatus {
 	s := functionStatus{
 		Function: f.FunctionName,
 		ARN:      f.FunctionArn,
-		Stage:    variables["LIVE_LAMBDA_STAGE"],
+		Stage:    variables[stageVariable],
 		Route:    variables[routeVariable],
 		Mode:     strings.ToLower(variables[modeVariable]),
 		Until:    until,

@@ -73,6 +73,7 @@ type commandLine struct {
 	console        *console
 	usage          string // what help begins with
 	profile, stack string
+	cliRegion      string            // of the AWS CLI, if the command has a flag for it
 	keys           []string          // as --key gives them
 	functionKeys   []string          // of functions, which count besides
 	variables      map[string]string // by name, as the API's flags set them
@@ -96,6 +97,9 @@ func (f *commandLine) addProfile() {
 	f.StringVar(&f.profile, "profile", "", "`name` of the AWS CLI's profile to use (AWS_PROFILE)")
 }
 
+// cli is the AWS CLI as the flags say.
+func (f *commandLine) cli() awsCLI { return awsCLI{profile: f.profile, region: f.cliRegion} }
+
 // addStack adds --stack.
 func (f *commandLine) addStack() {
 	f.StringVar(
@@ -107,11 +111,16 @@ func (f *commandLine) addAPI() {
 	f.addProfile()
 	f.addStack()
 	for _, a := range apiFlags {
-		f.Func(a.name, a.usage+" ("+a.variable+")", func(value string) error {
-			f.variables[a.variable] = value
-			return nil
-		})
+		f.addVariable(a.name, a.variable, a.usage)
 	}
+}
+
+// addVariable adds a flag that wins over a variable.
+func (f *commandLine) addVariable(name, variable, usage string) {
+	f.Func(name, usage+" ("+variable+")", func(value string) error {
+		f.variables[variable] = value
+		return nil
+	})
 }
 
 // parse reads args: flags and other words in any order, and what follows a "--" as the command. ok is false
@@ -199,7 +208,7 @@ func (f *commandLine) getenv(ctx context.Context) (func(name string) string, err
 	if f.stack == "" {
 		return getenv, nil
 	}
-	return stackGetenv(ctx, f.stack, f.profile, getenv)
+	return stackGetenv(ctx, f.stack, f.cli(), getenv)
 }
 
 // regional is getenv with the region of a standard host name, LABEL.appsync-api.REGION.amazonaws.com, if none

@@ -6,7 +6,6 @@ package main
 // keeps.
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -55,12 +54,14 @@ const invokeUsage = `usage: live-lambda invoke [flags] [HANDLER] [FILE ...] [-- 
 Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with HANDLER or COMMAND and
 prints the answers. Both are as for local; the first word is a HANDLER if there is no file of that name.
 Without either it runs the handler that was deployed, as the recording has it, from the working directory.
-Without a FILE, or if it is -, the event is read from standard input. What the handler prints goes to
-standard error. The exit status is 1 if the function failed.`
+Without a FILE, or if it is -, the event is read from standard input, unless --event names a sample:
+  live-lambda invoke --event sqs --set 'Records[0].body.total=5' src/orders.handler
+What the handler prints goes to standard error. The exit status is 1 if the function failed.`
 
 // invokeFlags are what the flags of invoke set.
 type invokeFlags struct {
 	localOptions
+	event    eventFlags
 	verbose  bool
 	function string        // the function's name; empty: the recorded one
 	timeout  time.Duration // the function's
@@ -73,6 +74,7 @@ func (t *console) invoke(args []string) int {
 	var o invokeFlags
 	o.addHandlers(f)
 	f.addShared(false, "function")
+	o.event.add(f)
 	f.BoolVar(&o.verbose, "verbose", false, "print events and answers")
 	f.StringVar(
 		&o.function, "function", "", "the function's `name` (default the recorded one, else function)")
@@ -89,8 +91,9 @@ func (t *console) invoke(args []string) int {
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	if len(files) == 0 {
-		files = []string{"-"}
+	files, err = o.event.files(files)
+	if err != nil {
+		return f.wrong("%v", err)
 	}
 	texts, err := o.readFiles(files)
 	switch {
@@ -133,7 +136,7 @@ func (o invokeFlags) cut(words []string, command bool) (handler, files []string)
 func (o invokeFlags) readFiles(files []string) ([][]byte, error) {
 	var texts [][]byte
 	for _, file := range files {
-		text, err := readFile(file)
+		text, err := o.event.read(os.Stdin, file)
 		if err != nil {
 			return nil, err
 		}
@@ -172,14 +175,6 @@ func (l *local) invokeAll(ctx context.Context, o invokeFlags, files []string, te
 	return status
 }
 
-// readFile is os.ReadFile, and reads standard input for -.
-func readFile(file string) ([]byte, error) {
-	if file == "-" {
-		return io.ReadAll(io.LimitReader(os.Stdin, 2*maxPayload))
-	}
-	return os.ReadFile(file)
-}
-
 // readEvent reads one event or recording, which a file has as its text. The deadline counts from now.
 func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 	if !json.Valid(text) {
@@ -196,6 +191,10 @@ func (o invokeFlags) readEvent(file string, text []byte) (*request, error) {
 			return nil, fmt.Errorf("%s: its context is not valid: %w", file, err)
 		}
 		text = r.Event
+	}
+	text, err := o.event.change(text)
+	if err != nil {
+		return nil, err
 	}
 	execution := durableOf(text)
 	if execution.name != "" {
@@ -219,13 +218,6 @@ func madeUpContext() eventContext {
 		Region:          cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
 		Handler:         os.Getenv("_HANDLER"),
 	}
-}
-
-// recorded reports whether text is a recording, not an event.
-func recorded(text []byte) bool {
-	var keys map[string]json.RawMessage
-	json.Unmarshal(text, &keys)
-	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
 }
 
 // invoke runs q and writes the response to w, a stream as it comes. JSON ends its line, and with lines

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -119,6 +120,49 @@ func TestInvokeRunsAnyEvent(t *testing.T) {
 		}
 		if !strings.Contains(c.stderr.String(), tt.stderr) {
 			t.Errorf("%s: said %q, want %q", tt.stdin, c.stderr, tt.stderr)
+		}
+	}
+}
+
+// A change is made in the recording's event, not in its context.
+func TestInvokeRunsASampleAndWhatSetChanges(t *testing.T) {
+	r := newTestLocal(t, localOptions{code: code{external: true}})
+	directory := inDirectory(t, map[string]string{
+		"kept.json": `{"event_payload":{"n":1.0,"m":2},"context":{"function_name":"orders"}}`})
+	kept := filepath.Join(directory, "kept.json")
+	tests := []struct {
+		name, args, stdin string
+		status            int
+		stdout, stderr    string
+	}{
+		{
+			name: "a sample", args: "--event step-functions",
+			stdout: `{"input":{"orderId":"1001","total":42.5},"taskToken":"EXAMPLETASKTOKEN="}` + "\n",
+		},
+		{
+			name:   "a sample with changes",
+			args:   "--set input.total=7 --event step-functions --set taskToken=t",
+			stdout: `{"input":{"orderId":"1001","total":7},"taskToken":"t"}` + "\n",
+		},
+		{name: "a recording with a change", args: "--set m=3 " + kept, stdout: `{"n":1.0,"m":3}` + "\n"},
+		{name: "standard input with a change", args: "--set a.b=3", stdin: `{"a":{"b":1}}`,
+			stdout: `{"a":{"b":3}}` + "\n"},
+		{name: "a file beside a sample", args: "--event sqs " + kept, status: 2,
+			stderr: fmt.Sprintf("there is no use for %q beside --event", kept)},
+		{name: "no such sample", args: "--event sqss", status: 2,
+			stderr: `there is no sample event "sqss"; near it: sqs, sns, ses`},
+		{name: "no such place", args: "--set context.n=1 " + kept, status: 2,
+			stderr: "--set context.n: the event has no context; it has n, m"},
+	}
+	for _, tt := range tests {
+		args := append([]string{"invoke"}, strings.Fields(tt.args)...)
+		c := r.command(tt.stdin, append(append(args, "--"), testCommand("1")...)...)
+		c.exit(tt.status)
+		if c.stdout.String() != tt.stdout {
+			t.Errorf("%s: printed %q, want %q", tt.name, c.stdout, tt.stdout)
+		}
+		if !strings.Contains(c.stderr.String(), tt.stderr) {
+			t.Errorf("%s: said %q, want %q", tt.name, c.stderr, tt.stderr)
 		}
 	}
 }

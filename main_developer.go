@@ -34,6 +34,8 @@ func commands() []command {
 			run: func(t *console, args []string) int { return t.local(args, newLender()) }},
 		{name: "who", summary: "print who runs local, for which stage and functions", run: (*console).who},
 		{name: "invoke", summary: "run an event on this machine, without AWS", run: (*console).invoke},
+		{name: "events", summary: "list and print sample events of AWS's services", run: (*console).events},
+		{name: "send", summary: "invoke a deployed function with an event", run: (*console).send},
 		{name: "demo", summary: "show the whole path on this machine, without AWS", run: (*console).demo},
 		{name: "doctor", summary: "try the AppSync API and say what is missing", run: (*console).doctor},
 		{
