@@ -7,6 +7,7 @@ package main
 // only if TEST_AWS_CLI names the directory that the AWS CLI is in.
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -25,7 +26,8 @@ import (
 // controlPlane answers for a fake's account.
 type controlPlane struct {
 	fake     *fakeAWS
-	requests int // lists of functions that were asked for; guarded by the fake's mu
+	requests int      // lists of functions that were asked for; guarded by the fake's mu
+	events   []string // that functions were invoked with; guarded by the fake's mu
 }
 
 // needsRealCLI returns the directory that the AWS CLI is in.
@@ -114,8 +116,11 @@ func (p *controlPlane) listFunctions(w http.ResponseWriter, marker string) {
 // function reads or changes one function.
 func (p *controlPlane) function(w http.ResponseWriter, method string, parts []string, body []byte) {
 	name, _ := url.PathUnescape(parts[2])
+	name, _, _ = strings.Cut(name, ":") // without its version
 	options := fakeOptions{"--function-name": name}
 	switch {
+	case parts[len(parts)-1] == "invocations":
+		p.invoke(w, name, body)
 	case len(parts) == 3: // what `aws lambda wait` asks for
 		p.fake.waitUpdated(options, "")
 		answer := p.fake.getFunction(options, "")
@@ -150,6 +155,24 @@ func (p *controlPlane) publishLayer(w http.ResponseWriter, name string, body []b
 		"--zip-file":                 "fileb://" + zip,
 		"--compatible-architectures": strings.Join(request.CompatibleArchitectures, ","),
 	}, ""))
+}
+
+// invoke answers as a function, and keeps the event.
+func (p *controlPlane) invoke(w http.ResponseWriter, name string, event []byte) {
+	p.events = append(p.events, string(event))
+	if p.fake.functions[name] == nil {
+		answerHTTP(w, serviceError254("Invoke", "ResourceNotFoundException", "Function not found: %s", name))
+		return
+	}
+	said := p.fake.invoked
+	if said.functionError != "" {
+		w.Header().Set("X-Amz-Function-Error", said.functionError)
+	}
+	w.Header().Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString([]byte(said.log)))
+	if said.answer == "" {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	io.WriteString(w, said.answer)
 }
 
 func (p *controlPlane) getResources(w http.ResponseWriter, body []byte) {
@@ -302,4 +325,48 @@ func TestRealCLILendsAFunctionFromNothing(t *testing.T) {
 		t.Errorf("it left %s, stacks %v, layers %v", after, f.stacks, f.layers)
 	}
 	t.Log(c.stdout.String())
+}
+
+// The event is not ASCII and larger than a pipe, and the log says that the deployed code has run.
+func TestRealCLISends(t *testing.T) {
+	directory := needsRealCLI(t)
+	f := newFakeAWS(t)
+	p := withRealCLI(t, f, directory)
+	f.function("orders", map[string]any{"Environment": map[string]any{
+		"Variables": map[string]any{routeVariable: "x-dev"}}})
+	f.invoked = fakeInvocation{
+		answer: `{"ok":"ü"}`,
+		log:    layerText("11-22", "outcome=deployed ms=1 reason=late") + "REPORT RequestId: 11-22\n",
+	}
+	event := `{"text":"` + strings.Repeat("ü", 1<<20) + `"}`
+	f.answer = event
+	r := f.run("send", "orders", "--stage", "alice", "--qualifier", "live", "--region", "eu-west-2")
+	const told = "live-lambda send: for stage alice the event has the token x-dev, at x-dev\n"
+	const ran = "live-lambda send: the deployed code ran: late\n"
+	want := result{out: `{"ok":"ü"}` + "\n", err: told + f.invoked.log + ran}
+	if r != want {
+		t.Errorf("got %+v, want %+v", r, want)
+	}
+	sent := strings.TrimSuffix(event, "}") + `,"x-dev":"alice"}`
+	if len(p.events) != 1 || p.events[0] != sent {
+		t.Errorf("%d events, and the event is not what was sent", len(p.events))
+	}
+	f.invoked = fakeInvocation{answer: `{"errorMessage":"late"}`, functionError: "Unhandled"}
+	r = f.run("send", "orders", "--event", "iot")
+	const failed = "live-lambda send: orders: the function failed (Unhandled): late\n"
+	if r.status != 1 || !strings.HasSuffix(r.err, failed) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// An invocation that has failed on the way may have happened.
+func TestRealCLISendsOnce(t *testing.T) {
+	directory := needsRealCLI(t)
+	f := newFakeAWS(t)
+	p := withRealCLI(t, f, directory)
+	f.function("orders", nil)
+	r := f.run("send", "orders", "--event", "iot")
+	if r.status != 1 || r.out != "" || len(p.events) != 1 {
+		t.Errorf("got %+v, and %d events", r, len(p.events))
+	}
 }
