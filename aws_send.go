@@ -24,16 +24,17 @@ import (
 
 const sendUsage = `usage: live-lambda send [flags] FUNCTION [FILE]
 
-Invokes a deployed function, through the AWS CLI, with the event in FILE: an event, or what
-` + "`live-lambda local --record`" +
-	` has kept. --event names a sample in its place; without either, or if FILE
-is -, the event is read from standard input. FUNCTION is a name or an ARN. The answer goes to standard
-output, the end of the function's log to standard error, with a line that says who has answered: a
-local end or the deployed code. The exit status is 1 if the function failed.
+Invokes a deployed function, a name or an ARN, through the AWS CLI. FILE has an
+event, or what ` + "`live-lambda local --record`" + ` has kept. --event names a sample
+in its place; without either, or if FILE is -, the event is read from standard
+input. The answer goes to standard output, the end of the function's log to
+standard error, with a line that says who has answered: a local end or the
+deployed code. The exit status is 1 if the function failed.
+  live-lambda send my-function --event sqs --set 'Records[0].body.total=5'
 
-If the function has a ` + routeVariable + ` and a stage is set, the token that names the stage is put
-into the event: as a header, as an attribute of a message of SQS or SNS, into the detail of
-EventBridge, else as a field of the event.
+If the function has a ` + routeVariable + ` and a stage is set, the token that
+names the stage is put into the event: as a header, as an attribute of a message
+of SQS or SNS, into the detail of EventBridge, else as a field of the event.
 
 The function is invoked once: what the AWS CLI would try again fails.
 
@@ -52,8 +53,8 @@ type sendFlags struct {
 func (o *sendFlags) add(f *commandLine) {
 	o.event.add(f)
 	f.StringVar(&o.qualifier, "qualifier", "", "invoke this `version` or alias of the function")
-	f.addVariable("stage", stageVariable, "put the token for the stage of this `name` into the event")
-	f.addVariable("route", routeVariable, "`name` of the token, if the function's variables may not be read")
+	f.addVariable("stage", stageVariable, "`name` of the stage whose token goes into the event")
+	f.addVariable("route", routeVariable, "`name` of the token, if it is not to be looked up")
 	f.addStack()
 	f.addProfile()
 	f.StringVar(&f.cliRegion, "region", "", "the function's `region`, if it is not the AWS CLI's")

@@ -89,19 +89,21 @@ var sampleEvents = []sampleEvent{
 	{name: "cognito-verify-challenge", summary: "Cognito trigger: verify auth challenge response"},
 }
 
-const setUsage = "change the event: `PATH=VALUE`, like Records[0].body=hello; VALUE is JSON or else a " +
-	"string; may be repeated"
+const setUsage = "change the event, `PATH=VALUE`: Records[0].body=hello; may be repeated"
 
 const eventsUsage = `usage: live-lambda events [flags] [NAME]
 
-Prints the sample event NAME of a service as JSON; without a NAME it lists the samples. They have the
-fields that AWS documents, and made-up values.
+Prints the sample event NAME of a service as JSON; without a NAME it lists the
+samples. They have the fields that AWS documents, and made-up values. invoke and
+send take them with --event NAME.
 
-With --set, PATH is keys with dots between them and [N] for an item of a list. ["KEY"] is a key with
-other characters. It goes on into JSON that is in a string, as the body of an SQS message often is:
+With --set, PATH is keys with dots between them and [N] for an item of a list.
+["KEY"] is a key with other characters. It goes on into JSON that is in a
+string, as the body of an SQS message often is:
   live-lambda events sqs --set 'Records[0].body.total=5'
-The last key may be new, and so may the item right behind a list's last one. VALUE is JSON if it is
-valid JSON, else a string: --set enabled=true, --set 'version="2"', --set name=Ann.`
+The last key may be new, and so may the item right behind a list's last one.
+VALUE is JSON if it is valid JSON, else a string:
+  live-lambda events api-v2 --set 'version="2"' --set isBase64Encoded=true`
 
 // events is the command events.
 func (t *console) events(args []string) int {
@@ -157,7 +159,7 @@ type eventFlags struct {
 // add adds the flags to f.
 func (o *eventFlags) add(f *commandLine) {
 	f.StringVar(&o.sample, "event", "",
-		"the sample event of this `name`, in place of a FILE; `live-lambda events` lists them")
+		"the sample event of this `name`, in place of a FILE")
 	f.Func("set", setUsage, o.addSet)
 }
 
