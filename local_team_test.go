@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -156,10 +157,11 @@ func (m *mate) wantTold(text string, times int) {
 
 // Ends come, go and take back, and many invocations come when they do.
 func TestTeamRunsEachInvocationOnce(t *testing.T) {
-	const (
-		changes = 10
-		period  = 20 // invocations between two of them
-	)
+	const changes = 10
+	period := 20 // invocations between two of them
+	if os.Getenv("SOAK") != "" {
+		period = 100
+	}
 	teamBubble(t, func(r *teamRig) {
 		var mu sync.Mutex
 		ends := map[string]*mate{} // guarded by mu
