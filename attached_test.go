@@ -190,6 +190,7 @@ func TestNextLocalOffersToUndoWhatAKilledOneHasLeft(t *testing.T) {
 	if a.fake.memoryOf("orders").Local == "" {
 		t.Fatal("it is not attached")
 	}
+	a.fake.turn()
 	next := a.command("", "local", "--config", "", "--yes", "--host", "http://127.0.0.1:1", "--region",
 		"eu-west-1", "--", "cat")
 	next.stdout.wait(a.localRig, "orders: as before\n")
