@@ -25,7 +25,7 @@ import (
 
 // ---- running it ----
 
-// awsCLI runs the AWS CLI. Version 1 will do for what is asked of it here, but for credentials and regions.
+// awsCLI runs the AWS CLI. Version 1 will do for what is asked of it here, but for credentials.
 type awsCLI struct {
 	profile string        // of its configuration; empty: the one that the environment names, or its default
 	region  string        // empty: the one of the environment or the profile
@@ -95,7 +95,13 @@ func (a awsCLI) output(ctx context.Context, stdin []byte, args ...string) ([]byt
 		args = append(slices.Clone(args), "--region", a.region)
 	}
 	command := exec.CommandContext(ctx, "aws", args...)
+	usual := []string{}
+	region := os.Getenv("AWS_REGION")
+	if region != "" {
+		usual = []string{"AWS_DEFAULT_REGION=" + region} // version 1 does not know AWS_REGION
+	}
 	command.Env = slices.Concat(
+		usual,
 		[]string{"AWS_RETRY_MODE=standard", "AWS_MAX_ATTEMPTS=10"}, // unless the environment has others
 		os.Environ(),
 		[]string{"AWS_PAGER=", "AWS_CLI_AUTO_PROMPT=off", "AWS_CLI_OUTPUT_ENCODING=UTF-8", "PYTHONUTF8=1"})

@@ -145,6 +145,28 @@ func TestOutputThatIsNotUnderstoodIsRefused(t *testing.T) {
 }
 
 // An interrupt lets the AWS CLI end in order, as Ctrl-C does.
+// Version 1 reads one name of the region alone, and version 2 the other one first.
+func TestRegionOfTheEnvironmentIsForEachVersion(t *testing.T) {
+	for _, tt := range []struct{ region, usual, want string }{
+		{region: "eu-west-1", want: "eu-west-1"},
+		{usual: "eu-west-2", want: "eu-west-2"},
+		{region: "eu-west-1", usual: "eu-west-2", want: "eu-west-2"},
+		{want: ""},
+	} {
+		s := newScriptedAWS(t)
+		t.Setenv("AWS_REGION", tt.region)
+		t.Setenv("AWS_DEFAULT_REGION", tt.usual)
+		if tt.usual == "" {
+			os.Unsetenv("AWS_DEFAULT_REGION") // back to what it is, after the test
+		}
+		s.does(`printf %s "${AWS_DEFAULT_REGION-}"`)
+		got, err := awsCLI{}.output(t.Context(), nil, "sts", "get-caller-identity")
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%+v: got %q, %v", tt, got, err)
+		}
+	}
+}
+
 func TestCancelledCommandIsInterrupted(t *testing.T) {
 	cli := newScriptedAWS(t)
 	started := filepath.Join(cli.directory, "started")

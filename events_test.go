@@ -396,7 +396,7 @@ func TestEventsSaysWhatIsNoSample(t *testing.T) {
 		{args: "sqs --set Records.a=1",
 			err: "--set Records.a: Records is a list, so there is no a in it"},
 		{args: "sqs --set Records",
-			err: `invalid value "Records" for flag -set: it is not PATH=VALUE, like ` +
+			err: `invalid value "Records" for flag --set: it is not PATH=VALUE, like ` +
 				`Records[0].body=hello or detail["a.b"]=5`},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -141,7 +142,7 @@ func (f *commandLine) parse(args []string) (words []string, status int, ok bool)
 			return nil, 0, false
 		}
 		if err != nil {
-			return nil, f.wrong("%v", err), false
+			return nil, f.wrong("%s", oneDash.ReplaceAllString(err.Error(), "$1--")), false
 		}
 		args = f.Args()
 		if len(args) > 0 {
@@ -155,6 +156,10 @@ func (f *commandLine) parse(args []string) (words []string, status int, ok bool)
 	}
 	return words, 0, true
 }
+
+// oneDash finds the dash before a flag's name in the errors of package flag.
+var oneDash = regexp.MustCompile(`^(flag provided but not defined: |flag needs an argument: |` +
+	`invalid (?:boolean )?value "(?:[^"\\]|\\.)*" for (?:flag )?)-`)
 
 // parseFlags is parse for a command that takes flags alone.
 func (f *commandLine) parseFlags(args []string) (status int, ok bool) {

@@ -31,7 +31,7 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 		args    string
 		want    string
 	}{
-		{command: "template", args: "--nope", want: usage("template: flag provided but not defined: -nope")},
+		{command: "template", args: "--nope", want: usage("template: flag provided but not defined: --nope")},
 		{command: "template", args: "x", want: usage(`template: there is no use for "x"`)},
 		{command: "template", args: "--protocol mqtt",
 			want: usage(`template: --protocol is "mqtt", not events or graphql`)},
@@ -41,7 +41,7 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 		{command: "publish-layer", args: "arm64 x86_64 --zip x",
 			want: usage("publish-layer: --zip and --name are for one architecture")},
 		{command: "attach", want: usage("attach: name a function")},
-		{command: "attach", args: "f --nope", want: usage("attach: flag provided but not defined: -nope")},
+		{command: "attach", args: "f --nope", want: usage("attach: flag provided but not defined: --nope")},
 		{command: "attach", args: "f:live",
 			want: usage(`attach: "f:live" is not a function's name or ARN without version or alias; ` +
 				`published ` +
@@ -81,11 +81,11 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 			want: usage(
 				"attach: --seal makes a key for each function, and --set names one in LIVE_LAMBDA_KEY")},
 		{command: "attach", args: "f --host example.com --for 59s",
-			want: usage(`attach: invalid value "59s" for flag -for: ` + notLife)},
+			want: usage(`attach: invalid value "59s" for flag --for: ` + notLife)},
 		{command: "attach", args: "f --host example.com --for 721h",
-			want: usage(`attach: invalid value "721h" for flag -for: ` + notLife)},
+			want: usage(`attach: invalid value "721h" for flag --for: ` + notLife)},
 		{command: "attach", args: "f --host example.com --for tomorrow",
-			want: usage(`attach: invalid value "tomorrow" for flag -for: ` + notLife)},
+			want: usage(`attach: invalid value "tomorrow" for flag --for: ` + notLife)},
 		{command: "attach", args: "arn:aws:lambda:eu-west-1:123456789012:web-function/shop",
 			want: usage(`attach: "arn:aws:lambda:eu-west-1:123456789012:web-function/shop" is a Web ` +
 				`Function, ` +
@@ -102,7 +102,7 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 			want: usage(`detach: --all stands for all functions, so there is no use for "f"`)},
 		{command: "status", args: "f", want: usage(`status: there is no use for "f"`)},
 		{command: "detach", args: "f --stage x",
-			want: usage("detach: flag provided but not defined: -stage")},
+			want: usage("detach: flag provided but not defined: --stage")},
 		{command: "doctor", args: "x y", want: usage(`doctor: there is no use for "y"`)},
 		{command: "attach", args: "f --host example.com --set LIVE_LAMBDA_MODE=copy",
 			want: usage(`attach: LIVE_LAMBDA_MODE is "copy", not take or mirror; using take`)},
@@ -115,7 +115,7 @@ func TestCommandLineThatIsWrongSaysHow(t *testing.T) {
 			want: usage("attach: LIVE_LAMBDA_KEY is not 32 bytes in unpadded base64url, as `live-lambda " +
 				"key` prints them")},
 		{command: "key", args: "x", want: usage(`key: there is no use for "x"`)},
-		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: -nope")},
+		{command: "doctor", args: "--nope", want: usage("doctor: flag provided but not defined: --nope")},
 	}
 	f := newFakeAWS(t)
 	for _, tt := range tests {
@@ -164,7 +164,7 @@ func TestHelpHasEveryFlag(t *testing.T) {
 		}
 		for _, name := range found {
 			r := f.run(command, "--"+name+"=false", "--not-there")
-			if strings.Contains(r.err, "not defined: -"+name) {
+			if strings.Contains(r.err, "not defined: --"+name) {
 				t.Errorf("%s takes no --%s: %s", command, name, r.err)
 			}
 		}
@@ -186,7 +186,11 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		want   string
 	}{
 		{want: "usage: live-lambda COMMAND"}, {args: "help", want: "  invoke "},
-		{args: "--help", want: "  local "},
+		{args: "--help", want: "  local "}, {args: "help attach", want: "usage: live-lambda attach "},
+		{args: "help nonsense", status: 2, want: `there is no command "nonsense"`},
+		{args: "local --port for", status: 2, want: `invalid value "for" for flag --port: parse error`},
+		{args: "local --own-env=-x", status: 2, want: `invalid boolean value "-x" for --own-env: `},
+		{args: "local --port", status: 2, want: "flag needs an argument: --port; see --help"},
 		{args: "nonsense", status: 2, want: `there is no command "nonsense"`},
 		{args: "local --help", want: "--max-processes"},
 		{args: "local --help", want: "  --own-env\n        leave out the environment"},

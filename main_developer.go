@@ -63,6 +63,10 @@ func (t *console) command(args []string) int {
 	if i >= 0 {
 		return all[i].run(t, args)
 	}
+	asksHelp := name == "help" && len(args) > 0
+	if asksHelp {
+		return t.command([]string{args[0], "--help"})
+	}
 	switch name {
 	case "help", "-h", "-help", "--help":
 		help(t.out)
