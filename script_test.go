@@ -117,11 +117,22 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 	opt := layer(t)
 	wrapper := filepath.Join(opt, "live-lambda-runtime-wrapper.sh")
 	const real = "169.254.100.1:9001"
+	const host = "LIVE_LAMBDA_APPSYNC_HTTP_HOST=events.example.com"
 	cases := []struct {
 		env  []string
+		bare bool // host is not set
 		want string
 	}{
 		{want: "127.0.0.1:8082"},
+		// Nobody is there to send events to.
+		{bare: true, want: real},
+		{bare: true, env: []string{"LIVE_LAMBDA_APPSYNC_HTTP_HOST=", "LRAP_LISTENER_PORT=9009"}, want: real},
+		{bare: true, env: []string{"LIVE_LAMBDA_OFFLINE=deployed"}, want: real},
+		{bare: true, env: []string{"LIVE_LAMBDA_OFFLINE=error"}, want: "127.0.0.1:8082"},
+		{bare: true, env: []string{"LIVE_LAMBDA_OFFLINE=Error"}, want: "127.0.0.1:8082"},
+		{bare: true, env: []string{"LIVE_LAMBDA_OFFLINE=error", "LIVE_LAMBDA=off"}, want: real},
+		// The runtime comes to the other proxy by this one.
+		{bare: true, env: []string{"LRAP_RUNTIME_API_ENDPOINT=127.0.0.1:9000"}, want: "127.0.0.1:8082"},
 		{env: []string{"LRAP_LISTENER_PORT="}, want: "127.0.0.1:8082"},
 		{env: []string{"LRAP_LISTENER_PORT=9009"}, want: "127.0.0.1:9009"},
 		{env: []string{"LRAP_LISTENER_PORT=1"}, want: "127.0.0.1:1"},
@@ -147,6 +158,9 @@ func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
 	for _, shell := range shells(t) {
 		for _, c := range cases {
 			env := append([]string{"PATH=", "AWS_LAMBDA_RUNTIME_API=" + real}, c.env...)
+			if !c.bare {
+				env = append(env, host)
+			}
 			got := runProbe(
 				t, script{env: env},
 				append(slices.Clone(shell), wrapper, probeFile(t, opt), "--flag", "two words", "", "$(x)",
@@ -170,7 +184,8 @@ func TestWrapperPassesTheExitStatusOn(t *testing.T) {
 
 // chaining is the environment of a wrapper that is to start another one.
 func chaining(further string, more ...string) []string {
-	env := []string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_EXEC_WRAPPER=" + further}
+	env := []string{"PATH=", "AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_APPSYNC_HTTP_HOST=a.example.com",
+		"LIVE_LAMBDA_EXEC_WRAPPER=" + further}
 	return append(env, more...)
 }
 
@@ -264,7 +279,7 @@ func newBootstrapRig(t *testing.T) bootstrapRig {
 func (b bootstrapRig) env(handler string, more ...string) []string {
 	env := []string{
 		"PATH=",
-		"AWS_LAMBDA_RUNTIME_API=real:1",
+		"AWS_LAMBDA_RUNTIME_API=real:1", "LIVE_LAMBDA_APPSYNC_HTTP_HOST=a.example.com",
 		"LAMBDA_TASK_ROOT=" + b.task,
 		"LAMBDA_RUNTIME_DIR=" + b.image,
 		"_HANDLER=" + handler,

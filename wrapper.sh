@@ -6,9 +6,20 @@
 # Shell built-ins only, and no subshell: each process would cost every cold start a millisecond or more.
 set -eu
 
+# Without an API there is nobody to send events to, and the proxy would only cost time, unless it is to answer with
+# errors, or to pass calls on to another proxy.
+between=yes
+if [ -z "${LIVE_LAMBDA_APPSYNC_HTTP_HOST-}${LRAP_RUNTIME_API_ENDPOINT-}" ]; then
+	case ${LIVE_LAMBDA_OFFLINE-} in
+	[eE][rR][rR][oO][rR]) ;;
+	*) between=no ;;
+	esac
+fi
 case ${LIVE_LAMBDA-} in
-[oO][fF][fF]) ;; # the extension runs no proxy: the Runtime API's own address stays
-*)
+[oO][fF][fF]) between=no ;; # the extension runs no proxy
+esac
+
+if [ "$between" = yes ]; then
 	# The extension takes 8082 for what is no port from 1 to 65535, so this does too. The digits are spelled out because
 	# a range means more than ten characters in some locales; six of them, zeros in front aside, are above 65535.
 	port=${LRAP_LISTENER_PORT:-8082}
@@ -18,8 +29,7 @@ case ${LIVE_LAMBDA-} in
 	esac
 	if [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then port=8082; fi
 	export AWS_LAMBDA_RUNTIME_API="127.0.0.1:$port"
-	;;
-esac
+fi
 
 # Lambda knows one wrapper only. One that names this file again would go round for ever, and is passed over.
 further=${LIVE_LAMBDA_EXEC_WRAPPER-}
