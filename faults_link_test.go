@@ -95,6 +95,7 @@ func (r *rig) told(o invoked) string {
 
 // An invocation is answered if a connection ends at any step of it, at either end, right before or after.
 func TestLinkMayEndAtEveryStep(t *testing.T) {
+	t.Parallel()
 	steps := []string{
 		"extension publish request 0",
 		"extension publish_success request 0",
@@ -122,6 +123,7 @@ func TestLinkMayEndAtEveryStep(t *testing.T) {
 
 // What is large takes long, and is no different with the other endings.
 func TestLinkMayEndBeforeEveryStepOfALargeRequest(t *testing.T) {
+	t.Parallel()
 	large := incompressible(230_000)
 	for _, step := range []string{
 		"extension publish request 0",
@@ -691,6 +693,7 @@ func TestLinkIsReplacedOnceADayBetweenInvocations(t *testing.T) {
 
 // A function that has more to say than one connection may publish says the rest over HTTPS.
 func TestMoreThanAConnectionMayPublishGoesOverHTTPS(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		fault fault // of the publishes over HTTPS

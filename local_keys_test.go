@@ -61,6 +61,7 @@ func TestSealedStreamComesWhole(t *testing.T) {
 
 // Large ones travel in parts, gzipped; the local end is the program's own.
 func TestSealedInvocationsOfAnySizeComeBackFromTheProgramsLocalEnd(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{
 		env: map[string]string{keyVariable: testKey},
 		local: &localEnd{real: true, handle: func(d *delivery) localReply {

@@ -56,6 +56,7 @@ func TestLocalHandlersAnswersComeBack(t *testing.T) {
 
 // The sizes are those at the bounds of events, publishes, compression and Lambda's own limit.
 func TestLocalEventOfAnySizeComesBack(t *testing.T) {
+	t.Parallel()
 	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	// It cannot be compressed, and has nothing that JSON would escape.
 	random := randomText(maxEvent, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -442,6 +443,7 @@ func TestLocalGzippedBombIsDropped(t *testing.T) {
 
 // There are 100,000 of them. A request that does become whole is served all the same.
 func TestLocalFewRequestsThatNeverBecomeWholeAreKept(t *testing.T) {
+	t.Parallel()
 	localBubbleOver(t, false, func(r *localRig) {
 		e := r.newEar("aaaa")
 		for i := range 100_000 {
@@ -495,6 +497,7 @@ func TestParseRequestReadsAsEncodingJSONDoes(t *testing.T) {
 
 // The event is the largest one. A large context stands beside it, and some parts come twice.
 func TestLocalRequestInPartsComesTogetherInAnyOrder(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()

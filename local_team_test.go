@@ -157,6 +157,7 @@ func (m *mate) wantTold(text string, times int) {
 
 // Ends come, go and take back, and many invocations come when they do.
 func TestTeamRunsEachInvocationOnce(t *testing.T) {
+	t.Parallel()
 	const changes = 10
 	period := 20 // invocations between two of them
 	if os.Getenv("SOAK") != "" {

@@ -203,6 +203,7 @@ func TestLocalAnswerIsRepeatedUntilTheDeadline(t *testing.T) {
 
 // AppSync loses two of three.
 func TestLocalLostPartsOfAnAnswerAreRepeatedUntilItIsWhole(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		r.api.intercept(func(f apiFrame) apiVerdict {

@@ -206,6 +206,7 @@ func splitChecked(t *testing.T, p part, body []byte) (parts []*part) {
 }
 
 func TestMessageOfAnySizeIsTheSameSplitAndJoinedInAnyOrder(t *testing.T) {
+	t.Parallel()
 	noise := make([]byte, maxPayload)
 	rand.NewChaCha8([32]byte{1}).Read(noise)
 	text := bytes.Repeat([]byte(`{"name":"value <&> ü","n":12345678901234567890},`), maxPayload/40)

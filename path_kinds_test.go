@@ -369,6 +369,7 @@ exit 1`
 // Lambda Managed Instances refuse a registration for INVOKE, and several runtime processes ask for next at
 // once. Each of many invocations has its own answer, from a local end and from the deployed code.
 func TestManagedInstanceServesManyInvocationsAtOnce(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testManagedInstanceServesManyInvocationsAtOnce)
 }
 

@@ -91,6 +91,7 @@ func TestDeadlineOfAnInvocationIsKept(t *testing.T) {
 
 // Without a usable deadline an invocation has as long as Lambda gives at the most.
 func TestInvocationWithoutADeadlineHasLambdasMaximum(t *testing.T) {
+	t.Parallel()
 	const answered, noAnswer = "POST id-1/response", "POST id-1/error LiveLambda.NoAnswer"
 	for _, test := range []nextTest{
 		{name: "missing", want: answered},

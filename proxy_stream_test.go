@@ -235,6 +235,7 @@ func (w *pieces) Write(p []byte) (int, error) {
 
 // The link ends in the middle of a stream: at each part of it, before or after.
 func TestStreamOutlivesTheEndOfALink(t *testing.T) {
+	t.Parallel()
 	steps := []string{
 		"extension data response 0",
 		"extension data response 1",

@@ -436,6 +436,7 @@ func (test noAnswerTest) run(t *testing.T) {
 // The deployed code runs, or the caller gets an error, when LIVE_LAMBDA_ACCEPT_TIMEOUT is over or shortly
 // before Lambda's own timeout, whichever comes first.
 func TestInvocationDoesNotWaitForeverForALocalEnd(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	threeSeconds := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "3s"}
 	asAnError := map[string]string{"LIVE_LAMBDA_OFFLINE": "error", "LIVE_LAMBDA_ACCEPT_TIMEOUT": "1500ms"}
@@ -521,6 +522,7 @@ func TestHandlerThatStopsByTheClockIsAnswered(t *testing.T) {
 // A function on Managed Instances may take so long. The connection that its event came over has to be
 // replaced meanwhile, because AppSync ends it after a day.
 func TestInvocationOfNinetyMinutesIsAnswered(t *testing.T) {
+	t.Parallel()
 	slow := func(d *delivery) localReply {
 		time.Sleep(89 * time.Minute)
 		return respond(`{"by":"local"}`)
