@@ -150,6 +150,9 @@ func (t *console) connect(
 	}
 	o.region = api.region
 	l := newLocal(o.localOptions, term)
+	if o.keepsHistory(term) {
+		l.keepHistory(api.stage)
+	}
 	var beside []func(context.Context)
 	if o.watch {
 		beside = append(beside, func(ctx context.Context) { l.watch(ctx, o.globs) })
@@ -161,6 +164,13 @@ func (t *console) connect(
 		beside = append(beside, func(ctx context.Context) { keep(ctx, term.note) })
 	}
 	return l.serve(newSubscriber(client, l), signals, beside)
+}
+
+// keepsHistory reports whether somebody may look at what has become of invocations: the developer at the
+// terminal, or whoever reads what --record keeps.
+func (o *localFlags) keepsHistory(term *terminal) bool {
+	interactive := !o.json && term.columns() > 0 && columns(os.Stdin) > 0
+	return interactive || o.record != ""
 }
 
 // add adds the flags to f.

@@ -287,7 +287,7 @@ func (rep *reply) isJSON() bool {
 
 // failure returns an error if the reply is one, or a stream that broke.
 func (rep *reply) failure(function string) error {
-	if rep.kind == "error" || len(rep.trailers) > 0 {
+	if rep.failed() {
 		return fmt.Errorf("%s: the function failed: %s", function, cmp.Or(rep.message, rep.errorType))
 	}
 	return nil

@@ -181,7 +181,7 @@ func (w *worker) newOutputs() (*outputs, error) {
 	term := w.pool.local.term
 	o := &outputs{}
 	var err error
-	o.stdout, err = o.pipe(term.output(w.pool.name, false))
+	o.stdout, err = o.pipe(w, term.output(w.pool.name, false))
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (w *worker) newOutputs() (*outputs, error) {
 		o.stderr = o.stdout
 		return o, nil
 	}
-	o.stderr, err = o.pipe(term.output(w.pool.name, true))
+	o.stderr, err = o.pipe(w, term.output(w.pool.name, true))
 	if err != nil {
 		o.stdout.Close()
 		o.finish()
@@ -198,15 +198,20 @@ func (w *worker) newOutputs() (*outputs, error) {
 	return o, nil
 }
 
-// pipe opens a pipe, and passes on to `to` what comes out of it. It returns the process's end.
-func (o *outputs) pipe(to io.WriteCloser) (*os.File, error) {
+// pipe opens a pipe for w, and passes on to `to` what comes out of it. It returns the process's end.
+func (o *outputs) pipe(w *worker, to *handlerOutput) (*os.File, error) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	o.readers = append(o.readers, reader)
+	from, err := w.newPrintedPipe(reader, to.stderr)
+	if err != nil {
+		writer.Close()
+		return nil, err
+	}
 	o.copying.Go(func() {
-		io.Copy(to, reader)
+		io.Copy(to, from)
 		to.Close()
 	})
 	return writer, nil

@@ -173,6 +173,7 @@ func refuseID(rw http.ResponseWriter) {
 
 // next hands out the worker's next event.
 func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
+	w.readPrinted()
 	l := w.pool.local
 	l.mu.Lock()
 	w.noticeLoss()
@@ -285,6 +286,7 @@ func (w *worker) ready() {
 func (w *worker) run() {
 	w.become(stateRunning)
 	w.out = false
+	w.request.entry.started()
 	w.limit(w.request)
 	notify(w.turn)
 }
@@ -336,6 +338,7 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 	}
 	if q.over == overTimeout || q.over == overDeadline || q.over == overStopped {
 		w.become(stateSent)
+		q.entry.late()
 		l.term.late(q)
 		refuseID(rw)
 		return nil
@@ -343,6 +346,7 @@ func (w *worker) claim(rw http.ResponseWriter, r *http.Request) *request {
 	drain(w.posted)
 	drain(w.asked)
 	w.become(stateAnswering)
+	r.Body = q.entry.hear(r.Body)
 	return q
 }
 
@@ -463,6 +467,7 @@ func (w *worker) breakage(q *request, err error) *reply {
 func (w *worker) streamed(rw http.ResponseWriter, r *http.Request, q *request, headers map[string]string) {
 	l := w.pool.local
 	rep := &reply{kind: "response", headers: headers, streamed: true}
+	q.entry.responds(rep)
 	l.mu.Lock()
 	l.answer(q, rep)
 	l.mu.Unlock()

@@ -581,6 +581,7 @@ func (s *subscriber) start(ctx context.Context, from origin, q *request) {
 	if latest.Before(q.deadline) {
 		q.deadline = latest
 	}
+	q.sealed = from.sealer != nil
 	t := &talk{
 		q:        q,
 		deadline: q.deadline,
@@ -704,6 +705,7 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 		s.mu.Unlock()
 		return
 	}
+	t.q.accepted = time.Now()
 	s.local.record(t.q)
 	s.local.submitWith(timeout, t.q)
 	s.converse(timeout, t)

@@ -353,6 +353,7 @@ type report struct {
 	Execution string          `json:"execution,omitempty"` // durable
 	Replay    bool            `json:"replay,omitempty"`    // of that execution
 	Mirror    bool            `json:"mirror,omitempty"`    // a copy, whose answer is not used
+	Again     int             `json:"again,omitempty"`     // the number of the invocation that it runs again
 	Event     json.RawMessage `json:"event,omitempty"`     // with --verbose, if it is not large
 	Answer    string          `json:"answer,omitempty"`    // with --verbose, its beginning
 	Summary   *summary        `json:"summary,omitempty"`
@@ -378,6 +379,7 @@ func reportAbout(q *request, what string) report {
 		Function:  q.context.FunctionName,
 		RequestID: q.id,
 		Mirror:    q.context.Mirror,
+		Again:     q.again,
 	}
 }
 
@@ -476,6 +478,9 @@ func (t *terminal) arrived(q *request, queue int) {
 		text += fmt.Sprintf(", debugger's port %d", q.program.debugPort)
 	}
 	text += q.execution.text()
+	if q.again > 0 {
+		text += fmt.Sprintf(", runs %d again", q.again)
+	}
 	e := reportAbout(q, "start")
 	e.Execution = q.execution.name
 	e.Replay = q.execution.replay
@@ -526,7 +531,7 @@ func (t *terminal) gone(q *request, queue int, failed bool) time.Duration {
 
 // ended says that the handler has answered q.
 func (t *terminal) ended(q *request, rep *reply, queue int) {
-	failed := rep.kind == "error" || len(rep.trailers) > 0
+	failed := rep.failed()
 	took := t.gone(q, queue, failed)
 	if t.silent {
 		return
@@ -558,6 +563,9 @@ func (t *terminal) ended(q *request, rep *reply, queue int) {
 	t.tell(e, colour, text, pretty("answer", rep.head, rep.size))
 }
 
+// failed reports whether the reply is an error, or a stream that broke.
+func (rep *reply) failed() bool { return rep.kind == "error" || len(rep.trailers) > 0 }
+
 // summary is an error in a few words, for a line: its message, or if it has none its type.
 func (rep *reply) summary(q *request) string {
 	message := strings.Replace(rep.message, q.errorPrefix(), "", 1)
@@ -575,10 +583,7 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 	if t.silent {
 		return
 	}
-	outcome, text := overText(q.over, answered)
-	if q.context.Mirror && outcome == "timeout" {
-		text = mirrorText + "; deadline passed"
-	}
+	outcome, text := q.overText(answered)
 	ms := milliseconds(took)
 	e := reportAbout(q, "end")
 	e.Outcome = outcome
@@ -588,7 +593,8 @@ func (t *terminal) over(q *request, answered bool, queue int) {
 }
 
 // overText names what became of an invocation that is over, and says it in words.
-func overText(over string, answered bool) (outcome, text string) {
+func (q *request) overText(answered bool) (outcome, text string) {
+	over := q.over
 	switch {
 	case over == overDeployed:
 		return "deployed", "the deployed code answers"
@@ -598,6 +604,10 @@ func overText(over string, answered bool) (outcome, text string) {
 		return "unknown", "nobody said that the answer arrived"
 	case over == overStopped:
 		return "unknown", "this end stopped before it had an answer"
+	case q.context.Mirror:
+		return "timeout", mirrorText + "; deadline passed"
+	case q.again > 0:
+		return "timeout", "deadline passed"
 	case over == overDeadline:
 		return "timeout", "deadline passed, the caller got an error"
 	}

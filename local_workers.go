@@ -65,6 +65,9 @@ type request struct {
 	context   eventContext
 	deadline  time.Time
 	arrived   time.Time
+	accepted  time.Time         // when this end had said so; zero: nobody wants to know
+	sealed    bool              // it came sealed
+	again     int               // the entry of the history that it runs again; 0: none
 	news      chan struct{}     // reply, its data or over have changed
 	variables map[string]string // that AWS tells about the function; submitWith sets them, if at all
 
@@ -77,6 +80,7 @@ type request struct {
 	queued     bool     // it had to wait for a process
 	reply      *reply   // nil until the handler begins to answer
 	over       string   // why nobody waits for an answer; "" while somebody does
+	entry      *entry   // what the history keeps of it; nil if that is nothing
 }
 
 func newRequest(event []byte, c eventContext) *request {
@@ -104,6 +108,7 @@ type local struct {
 	guard      *guard
 	clients    clientFiles
 	debugPorts debugPorts
+	history    *history // nil: none is kept
 
 	// For external runtimes there is one worker without a process. serveAttached sets both before requests
 	// come.
@@ -177,6 +182,8 @@ type worker struct {
 	turn   chan struct{} // request is there for a call of next
 	posted chan struct{} // a call that answers has ended
 	asked  chan struct{} // a call of next has come while an answer is read
+
+	printing printing
 
 	// local.mu guards the following.
 	generation int         // as a request's
@@ -268,6 +275,12 @@ func (l *local) admit(q *request) error {
 
 // submit gives q to a handler, as soon as there is one for it.
 func (l *local) submit(q *request) {
+	l.enqueue(q)
+	q.entry.describe()
+}
+
+// enqueue does that.
+func (l *local) enqueue(q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if q.over != "" {
@@ -276,6 +289,7 @@ func (l *local) submit(q *request) {
 	if l.opts.ownEnv {
 		q.context.Environment = nil // before classify tells processes apart by it
 	}
+	l.keep(q)
 	p := l.poolOf(q.context.FunctionName)
 	q.pool = p
 	p.classify(q)
@@ -399,8 +413,17 @@ func (w *worker) unstarted() bool { return w.starting() || w.state == stateFaile
 // the next runtime. local.mu is held.
 func (w *worker) become(state string) { w.state = state }
 
-// assign gives w a request, or with nil none; nothing else does. local.mu is held.
-func (w *worker) assign(q *request) { w.request = q }
+// assign gives w a request, or with nil none; nothing else does. What a process prints after its answer still
+// belongs to that request. local.mu is held.
+func (w *worker) assign(q *request) {
+	w.request = q
+	switch {
+	case q != nil:
+		w.printing.by.Store(q.entry)
+	case w.starting():
+		w.printing.by.Store(nil)
+	}
+}
 
 // endAfter has end called after pause, in place of what was to end w before. local.mu is held.
 func (w *worker) endAfter(pause time.Duration, end func()) {
@@ -746,6 +769,7 @@ func (l *local) end(q *request, rep *reply) {
 	rep.ended = true
 	l.settle(q)
 	if q.over == "" {
+		q.entry.ended(q, rep)
 		l.term.ended(q, rep, l.queueLength())
 	}
 	notify(q.news)
@@ -783,7 +807,8 @@ func (l *local) finish(q *request, why string) {
 	l.unassign(q)
 	l.settle(q)
 	answered := q.reply != nil && q.reply.ended
-	if !answered || why != overAnswered && why != overMirrored {
+	q.entry.over(q, answered)
+	if !answered || !q.heeded() {
 		l.term.over(q, answered, l.queueLength())
 	}
 	if q.reply != nil {
@@ -791,6 +816,9 @@ func (l *local) finish(q *request, why string) {
 	}
 	notify(q.news)
 }
+
+// heeded reports whether q is over because its answer has been taken. local.mu is held.
+func (q *request) heeded() bool { return q.over == overAnswered || q.over == overMirrored }
 
 // unassign takes a request that is over away from where it waits. If a process is starting for it, that goes
 // on, for the next one. local.mu is held.
@@ -850,6 +878,7 @@ func (l *local) endAll() {
 
 // close ends all processes and waits for them.
 func (l *local) close() {
+	l.history.close()
 	l.mu.Lock()
 	l.stopping = true
 	for _, p := range l.pools {
