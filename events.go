@@ -272,9 +272,14 @@ func (o *eventFlags) read(stdin io.Reader, file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// recorded reports whether text is a recording, which `live-lambda local --record` has kept, not an event.
+// recorded reports whether text is a recording, which `live-lambda local --record` has kept, with or without
+// what has become of the invocation, and not an event.
 func recorded(text []byte) bool {
 	var keys map[string]json.RawMessage
 	json.Unmarshal(text, &keys)
-	return len(keys) == 2 && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
+	want := 2
+	if bytes.HasPrefix(keys["invocation"], []byte("{")) {
+		want = 3
+	}
+	return len(keys) == want && keys["event_payload"] != nil && bytes.HasPrefix(keys["context"], []byte("{"))
 }

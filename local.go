@@ -196,7 +196,8 @@ func (o *localFlags) add(f *commandLine) {
 	f.BoolVar(&o.json, "json", false, "one JSON object a line; what handlers print goes to standard error")
 	f.BoolVar(&o.ownEnv, "own-env", false,
 		"leave out the environment that functions send, sealed (LIVE_LAMBDA_FORWARD_ENV)")
-	f.StringVar(&o.record, "record", "", "keep each event with its context in a file in this `directory`")
+	f.StringVar(
+		&o.record, "record", "", "keep each event, and what became of it, in a file in this `directory`")
 	f.BoolFunc("watch",
 		"restart processes when files change: all here, or those that a `GLOB` names (--watch='src/**/"+
 			"*.js'); "+

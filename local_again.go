@@ -13,7 +13,10 @@ import (
 	"time"
 )
 
-const minAgain = time.Second // for an invocation that came right before its deadline
+const (
+	minAgain = time.Second      // for an invocation that came right before its deadline
+	maxAgain = 15 * time.Minute // for one of which nobody knows how long it had: Lambda's longest timeout
+)
 
 // again runs the entry of that ID again, with event in place of its own unless that is nil. It returns the ID
 // of the new entry, which is followed as any other, or why nothing runs.
@@ -89,6 +92,9 @@ func (i keptInvocation) againContext(now time.Time) eventContext {
 	c.RequestID = madeUpContext().RequestID
 	length := i.Deadline.Sub(i.Arrived)
 	seconds := (length + time.Second - 1).Truncate(time.Second)
+	if i.Deadline.IsZero() { // an earlier recording, which does not tell
+		seconds = maxAgain
+	}
 	c.DeadlineMs = now.Add(max(seconds, minAgain)).UnixMilli()
 	c.Mirror = false
 	c.DeployedMs = 0

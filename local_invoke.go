@@ -2,8 +2,7 @@
 
 package main
 
-// local_invoke.go is the command invoke, and the recordings of events that it takes: what `local --record`
-// keeps.
+// local_invoke.go is the command invoke. local_save.go has the recordings of events that it takes.
 
 import (
 	"cmp"
@@ -17,36 +16,15 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"syscall"
 	"time"
 )
 
-// recording is a file of --record, which invoke takes.
+// recording is what invoke takes of a file of --record.
 type recording struct {
 	Event   json.RawMessage `json:"event_payload"`
 	Context *eventContext   `json:"context"`
-}
-
-// record keeps q's event and context in a file, without the environment: it has credentials.
-func (l *local) record(q *request) {
-	if l.opts.record == "" {
-		return
-	}
-	c := q.context
-	c.Environment = nil
-	id := regexp.MustCompile(`[^A-Za-z0-9_-]`).ReplaceAllString(c.FunctionName+"-"+q.id, "_")
-	file := filepath.Join(
-		l.opts.record, q.arrived.Format("20060102-150405.000-")+id[:min(len(id), 120)]+".json")
-	body, err := json.Marshal(c)
-	if err == nil {
-		body = slices.Concat([]byte(`{"event_payload":`), q.event, []byte(`,"context":`), body, []byte("}\n"))
-		err = os.WriteFile(file, body, 0o600)
-	}
-	if err != nil {
-		l.term.note("could not record an event: %v", err)
-	}
 }
 
 const invokeUsage = `usage: live-lambda invoke [flags] [HANDLER] [FILE ...] [-- COMMAND [ARGUMENT ...]]

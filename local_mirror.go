@@ -24,6 +24,7 @@ func (s *subscriber) mirror(ctx context.Context, t *talk, key string) {
 		why = unheard(ctx)
 	}
 	s.local.finish(t.q, why)
+	s.local.recordEnd(t.q)
 	s.mu.Lock()
 	s.close(t)
 	s.known[key] = &talk{over: true, deadline: t.deadline} // it may be sent again

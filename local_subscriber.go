@@ -711,6 +711,7 @@ func (s *subscriber) talk(ctx context.Context, t *talk, key string) {
 	s.converse(timeout, t)
 	s.hearOut(ctx, t.q)
 	s.local.finish(t.q, unheard(ctx)) // does nothing if it is over already
+	s.local.recordEnd(t.q)
 	s.mu.Lock()
 	s.close(t)
 	s.known[key] = &talk{over: true, deadline: t.deadline} // a repetition may still come
