@@ -236,6 +236,7 @@ func TestHistoryHasTheLegsOfAnInvocation(t *testing.T) {
 				r.local.keepHistory("")
 				e := r.newSealedEar("aaaa", key)
 				event := `{"httpMethod":"GET","path":"/orders"}`
+				synctest.Wait()
 				e.ask(1, []byte(event), r.context())
 				time.Sleep(time.Second)
 				id, _ := r.next()
@@ -267,6 +268,7 @@ func TestHistoryHasCopiesAndLateAnswers(t *testing.T) {
 	localBubbleOver(t, false, func(r *localRig) {
 		r.local.keepHistory("")
 		e := r.newSealedEar("aaaa", "")
+		synctest.Wait() // a copy that comes before it is known who else is there is left to others
 		c := r.context()
 		c.Mirror = true
 		e.ask(1, []byte(`1`), c)
