@@ -424,7 +424,7 @@ func (b *borrowing) makeStack(ctx context.Context) (map[string]string, error) {
 	return outputs, nil
 }
 
-// planAgain plans what is to be carried out. names are as of shownLines.
+// planAgain plans what is to be carried out. names are as of changeLines.
 func (b *borrowing) planAgain(ctx context.Context, names []string) error {
 	o, err := b.sameOptions()
 	if err != nil {
@@ -435,7 +435,7 @@ func (b *borrowing) planAgain(ctx context.Context, names []string) error {
 	if status != 0 {
 		return errors.New("nothing was attached")
 	}
-	if !slices.Equal(shownLines(b.changes, names), shownLines(again, nil)) {
+	if !slices.Equal(changeLines(b.changes, names), changeLines(again, nil)) {
 		return errors.New("somebody else has changed a function meanwhile, so nothing was attached; run " +
 			"this again")
 	}
@@ -443,9 +443,9 @@ func (b *borrowing) planAgain(ctx context.Context, names []string) error {
 	return nil
 }
 
-// shownLines are the lines that show changes, with other names in them. names has each name and then what
+// changeLines are the lines that show changes, with other names in them. names has each name and then what
 // stands for it.
-func shownLines(changes []*change, names []string) (lines []string) {
+func changeLines(changes []*change, names []string) (lines []string) {
 	replacer := strings.NewReplacer(names...)
 	for _, c := range changes {
 		for _, line := range c.diff() {

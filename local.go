@@ -36,6 +36,7 @@ Lambda's setting has it: src/orders.handler. Its file may be JavaScript or TypeS
 .mts .cts, run by the node on PATH) or Python (.py, run by .venv, VIRTUAL_ENV or python3). COMMAND is any
 program that speaks the Lambda Runtime API. Without either it runs the deployed functions' own handlers,
 from the working directory. An interrupt lets what runs come to its end, a second one ends everything now.
+On a terminal ? and Enter list what can be typed.
 
 With --attach it first attaches functions, and undoes that at its end, whatever ends it: it takes their API
 from the stack live-lambda or --stack, offers to make that, publishes the layer unless this very zip is
@@ -135,6 +136,9 @@ func (t *console) connect(
 	term := newTerminal(os.Stdout, os.Stderr)
 	term.json = o.json
 	term.verbose = o.verbose
+	if !o.json && columns(os.Stdin) > 0 {
+		term.typed = newTyped(term.columns() > 0)
+	}
 	term.start()
 	defer term.close()
 	transport := newTransport()
@@ -150,7 +154,7 @@ func (t *console) connect(
 	}
 	o.region = api.region
 	l := newLocal(o.localOptions, term)
-	if o.keepsHistory(term) {
+	if term.interactive() || o.record != "" { // somebody may look at it
 		l.keepHistory(api.stage)
 	}
 	var beside []func(context.Context)
@@ -164,13 +168,6 @@ func (t *console) connect(
 		beside = append(beside, func(ctx context.Context) { keep(ctx, term.note) })
 	}
 	return l.serve(newSubscriber(client, l), signals, beside)
-}
-
-// keepsHistory reports whether somebody may look at what has become of invocations: the developer at the
-// terminal, or whoever reads what --record keeps.
-func (o *localFlags) keepsHistory(term *terminal) bool {
-	interactive := !o.json && term.columns() > 0 && columns(os.Stdin) > 0
-	return interactive || o.record != ""
 }
 
 // add adds the flags to f.
@@ -371,7 +368,9 @@ func catchSignals() chan os.Signal {
 // serve is local's life until it is interrupted: once, and what runs may come to its end; twice, and nothing
 // may, nor if the terminal is gone (SIGHUP) or it is told to quit (SIGQUIT, Ctrl-\). beside goes on beside
 // it. It returns the exit status.
-func (l *local) serve(s *subscriber, signals <-chan os.Signal, beside []func(context.Context)) int {
+func (l *local) serve(s *subscriber, caught <-chan os.Signal, beside []func(context.Context)) int {
+	signals, stop := l.heed(caught)
+	defer stop()
 	err := l.prepare()
 	if err != nil {
 		l.term.note("%v", err)
@@ -382,7 +381,7 @@ func (l *local) serve(s *subscriber, signals <-chan os.Signal, beside []func(con
 	var wg sync.WaitGroup
 	wg.Go(func() { l.try(ctx) })
 	wg.Go(func() { s.run(ctx) })
-	wg.Go(func() { s.presence.hearKeys(ctx) })
+	wg.Go(func() { l.obey(ctx, s.presence) })
 	for _, f := range beside {
 		wg.Go(func() { f(ctx) })
 	}
@@ -394,6 +393,37 @@ func (l *local) serve(s *subscriber, signals <-chan os.Signal, beside []func(con
 	l.closeBefore(signals)
 	l.term.summarise()
 	return status
+}
+
+// heed passes on the signals that are for this program, and not for an editor, until stop is called.
+func (l *local) heed(caught <-chan os.Signal) (signals <-chan os.Signal, stop func()) {
+	heeded := make(chan os.Signal, cap(caught))
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case sig := <-caught:
+				if !l.forEditor(sig) {
+					pass(heeded, sig)
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	return heeded, func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
+// pass passes a signal on, unless enough of them wait.
+func pass(to chan<- os.Signal, sig os.Signal) {
+	select {
+	case to <- sig:
+	default:
+	}
 }
 
 // closeBefore is close. What handlers have printed may wait for a terminal that stands still: if a signal to

@@ -24,7 +24,8 @@ import (
 const (
 	helloPause = time.Second // between two of this end's hellos, at least
 	byeTimeout = time.Second // for AppSync to take a bye, if it goes over HTTPS
-	askAll     = "*"         // in a hello's ask: everybody is asked, and its sender serves nothing
+	startAnew  = "to take it back, start this end anew"
+	askAll     = "*" // in a hello's ask: everybody is asked, and its sender serves nothing
 
 	maxHello  = 64 << 10  // bytes of another end's message
 	maxSender = 50        // bytes of another end's name or stage, as of a channel's segment
@@ -69,7 +70,7 @@ func newPresence(api *appsync, sender string, opts localOptions, keys *keyring) 
 	return &presence{
 		api:      api,
 		keys:     keys,
-		takeBack: howToTakeBack,
+		takeBack: func() string { return startAnew },
 		arrived:  func() {},
 		wanted:   make(chan struct{}, 1),
 		urgent:   make(chan struct{}, 1),

@@ -128,6 +128,7 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	woken := make(chan struct{}, 1)
 	p := newPresence(api, sender, l.opts, keys)
 	p.term = l.term
+	p.takeBack = l.term.howToTakeBack
 	p.arrived = func() { notify(woken) }
 	return &subscriber{
 		api:      api,

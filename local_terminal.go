@@ -45,7 +45,8 @@ type terminal struct {
 	colour  bool
 	json    bool
 	verbose bool
-	silent  bool // no lines about invocations
+	silent  bool   // no lines about invocations
+	typed   *typed // nil: nothing is read
 
 	wg      sync.WaitGroup
 	chunks  chan chunk
@@ -71,11 +72,13 @@ type terminal struct {
 
 // chunk is something to write: whole lines of this program's, or what a handler has printed.
 type chunk struct {
-	text  []byte
-	from  *handlerOutput // a handler has printed text there; nil for a line of this program's
-	end   time.Time      // of the invocation that the line is about, if a handler has answered
-	tick  bool           // there is nothing but the live line to write
-	flush chan struct{}  // closed when all before it has been written
+	text    []byte
+	from    *handlerOutput // a handler has printed text there; nil for a line of this program's
+	end     time.Time      // of the invocation that the line is about, if a handler has answered
+	tick    bool           // there is nothing but the live line to write
+	hold    chan struct{}  // closed when nothing more is written
+	release bool           // until then
+	flush   chan struct{}  // closed when all before it has been written
 }
 
 func newTerminal(out, errors *os.File) *terminal {
@@ -110,7 +113,7 @@ func (t *terminal) start() {
 	t.lost = make(chan struct{})
 	t.giveUp = sync.OnceFunc(func() { close(t.lost) })
 	stop := make(chan struct{})
-	if live {
+	if live || t.typed != nil {
 		t.wg.Go(func() { t.tick(stop) })
 	}
 	t.wg.Go(func() {
@@ -163,7 +166,7 @@ func offer[T any](to chan<- T, v T, lost <-chan struct{}) bool {
 	}
 }
 
-// tick has the live line written anew, again and again until stop is closed.
+// tick has the live line written anew, and lines read, again and again until stop is closed.
 func (t *terminal) tick(stop <-chan struct{}) {
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()
@@ -188,6 +191,8 @@ type writer struct {
 	t     *terminal
 	live  bool             // there is a live line
 	shown string           // the live line on the screen; "" if there is none now
+	above bool             // it is above the row in which somebody may be typing
+	held  *heldBack        // nil: what comes is written
 	open  *handlerOutput   // what it has printed last has not ended its line; nil if nothing is so
 	end   []byte           // the line about an end that waits; nil if none does
 	due   <-chan time.Time // when end has waited long enough; nil from then on
@@ -200,6 +205,9 @@ func (t *terminal) write(live bool) {
 		c := w.next()
 		w.put(c)
 		if c.flush != nil {
+			if w.t.typed != nil {
+				w.t.typed.close()
+			}
 			close(c.flush)
 			return
 		}
@@ -218,8 +226,31 @@ func (w *writer) next() chunk {
 	}
 }
 
-// put writes c. The line that waits goes before c if it is due, or if c is another line of this program's.
+// put writes c, unless it is held back.
 func (w *writer) put(c chunk) {
+	w.hear()
+	if c.flush != nil || c.release {
+		w.release()
+	}
+	if w.held != nil {
+		w.held.keep(c)
+	} else {
+		w.putNow(c)
+	}
+	if c.from != nil {
+		<-w.t.printed
+	}
+	if c.hold != nil {
+		w.held = &heldBack{}
+		if w.t.typed != nil {
+			w.t.typed.close()
+		}
+		close(c.hold)
+	}
+}
+
+// putNow writes c. The line that waits goes before c if it is due, or if c is another line of this program's.
+func (w *writer) putNow(c chunk) {
 	ownLine := c.from == nil && !c.tick
 	endIsDue := w.end != nil && (w.due == nil || ownLine)
 	if endIsDue || !c.tick {
@@ -231,10 +262,9 @@ func (w *writer) put(c chunk) {
 		w.due = nil
 	}
 	switch {
-	case c.flush != nil:
+	case c.flush != nil, c.hold != nil, c.release:
 	case c.from != nil:
 		w.putPrinted(c)
-		<-w.t.printed
 	case !c.end.IsZero():
 		w.end = c.text
 		w.due = time.After(time.Until(c.end.Add(endPause)))
@@ -287,6 +317,10 @@ func (t *terminal) place(o *handlerOutput) io.Writer {
 
 // hide takes the live line off the screen.
 func (w *writer) hide() {
+	if w.above || w.t.typed.listens() {
+		w.hideTyped()
+		return
+	}
 	if w.shown != "" {
 		io.WriteString(w.t.out, "\r\x1b[K")
 		w.shown = ""
@@ -295,11 +329,16 @@ func (w *writer) hide() {
 
 // show writes the live line, unless it is on the screen already.
 func (w *writer) show() {
-	if !w.live || w.open != nil {
+	if !w.live || w.open != nil || w.held != nil {
 		return
 	}
 	line := w.t.liveLine()
-	if line != w.shown {
+	if line == w.shown {
+		return
+	}
+	if w.t.typed.listens() {
+		w.showAbove(line)
+	} else {
 		w.hide()
 		io.WriteString(w.t.out, line)
 		w.shown = line
@@ -443,9 +482,13 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// head begins a line about q.
+// head begins a line about q. If its number can be typed, the line tells it. local.mu is held.
 func (t *terminal) head(q *request, word string) string {
-	return fmt.Sprintf("%s %-8s %-7s ", nameText(q.context.FunctionName), short(q.id), word)
+	text := fmt.Sprintf("%s %-8s %-7s ", nameText(q.context.FunctionName), short(q.id), word)
+	if t.interactive() && q.entry != nil {
+		text = fmt.Sprintf("#%d ", q.entry.id) + text
+	}
+	return text
 }
 
 // functions says how many functions have run.

@@ -34,7 +34,7 @@ func checkCommand(argv []string) error {
 	if err != nil {
 		return err
 	}
-	head, err := beginning(file)
+	head, err := fileBeginning(file)
 	if err != nil {
 		return nil // a program may be run by those who may not read it
 	}
@@ -58,8 +58,8 @@ func findCommand(name string) (string, error) {
 	return file, nil
 }
 
-// beginning returns as much of a file as Linux reads to find out how to run it.
-func beginning(file string) ([]byte, error) {
+// fileBeginning returns as much of a file as Linux reads to find out how to run it.
+func fileBeginning(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func checkShellScript(name string) error {
 	if err != nil {
 		return err
 	}
-	head, err := beginning(file)
+	head, err := fileBeginning(file)
 	if err != nil {
 		return nil // as in checkCommand
 	}

@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -109,6 +110,9 @@ type local struct {
 	clients    clientFiles
 	debugPorts debugPorts
 	history    *history // nil: none is kept
+
+	editing  atomic.Bool                        // an editor has the terminal
+	openPage func() (address string, err error) // of the inspector; nil: there is none
 
 	// For external runtimes there is one worker without a process. serveAttached sets both before requests
 	// come.

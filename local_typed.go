@@ -1,0 +1,250 @@
+//go:build !layer
+
+package main
+
+// local_typed.go hears what the developer types at the terminal. local_commands.go does what it says.
+//
+// Lines are read only if standard input is this program's terminal and this program is in the foreground:
+// somebody else reads there otherwise, and a program in the background that reads is stopped. Handlers have
+// no standard input. The terminal is opened anew, because what is set on standard input is set for the shell
+// too. It is asked again and again whether there is a line, because a call that waits for one would be
+// stopped as well when this program is put into the background.
+//
+// The terminal itself shows what is typed, and lets the developer correct it, until Enter: nobody has to put
+// it right again, however this program ends. So this program does not know what stands on the screen of a
+// line that has not ended. Only the goroutine that writes reads, so that it knows how many lines have ended;
+// and whatever it writes begins in a row that it has cleared.
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	maxTyped     = 4096 // bytes of a line; a terminal takes no more
+	waitingTyped = 16   // lines that wait for what the one before says to be done
+)
+
+// typed is what is typed at the terminal.
+type typed struct {
+	all    bool                        // every line means something; otherwise only to take back does
+	lines  chan string                 // that have ended
+	opened chan struct{}               // closed when lines have begun to be read
+	wanted atomic.Pointer[func() bool] // whether lines are to be read now; nil: they are not
+
+	foreground func() bool
+	open       func() (terminal int, err error)
+
+	// Only the goroutine that writes uses the following.
+	terminal int       // -1: it is not open
+	line     []byte    // that has not ended
+	once     sync.Once // closes opened
+}
+
+func newTyped(all bool) *typed {
+	return &typed{
+		all:        all,
+		lines:      make(chan string, waitingTyped),
+		opened:     make(chan struct{}),
+		foreground: inForeground,
+		open:       openOwnTerminal,
+		terminal:   -1,
+	}
+}
+
+// openOwnTerminal opens the terminal of this program.
+func openOwnTerminal() (terminal int, err error) {
+	flags := syscall.O_RDONLY | syscall.O_NONBLOCK | syscall.O_CLOEXEC | syscall.O_NOCTTY
+	return syscall.Open("/dev/tty", flags, 0)
+}
+
+// want has lines read while wanted says so, from now on.
+func (k *typed) want(wanted func() bool) { k.wanted.Store(&wanted) }
+
+// inForeground reports whether standard input is this program's terminal, and this program is in its
+// foreground.
+func inForeground() bool {
+	var group int32
+	_, _, errno := syscall.Syscall(
+		syscall.SYS_IOCTL, os.Stdin.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group)))
+	return errno == 0 && int(group) == syscall.Getpgrp()
+}
+
+// hear passes on the lines that have ended, and returns how many there were. What was typed before lines were
+// wanted here is not meant for this program.
+func (k *typed) hear() (ended int) {
+	wanted := k.wanted.Load()
+	if wanted == nil || !(*wanted)() || !k.foreground() {
+		k.close()
+		return 0
+	}
+	if k.terminal < 0 {
+		k.begin()
+		return 0
+	}
+	for range waitingTyped { // a terminal gives one line at a time
+		read := k.read()
+		if len(read) == 0 {
+			break
+		}
+		k.line = append(k.line, read...)
+	}
+	lines := bytes.Split(bytes.ReplaceAll(k.line, []byte("\r"), []byte("\n")), []byte("\n"))
+	ended = len(lines) - 1
+	k.line = lines[ended]
+	if len(k.line) > maxTyped {
+		k.line = nil
+	}
+	for _, line := range lines[:ended] {
+		select {
+		case k.lines <- string(line):
+		default: // too many wait
+		}
+	}
+	return ended
+}
+
+// begin opens the terminal, and drops what was typed before.
+func (k *typed) begin() {
+	terminal, err := k.open()
+	if err != nil {
+		return // it is tried again
+	}
+	k.terminal = terminal
+	k.line = nil
+	for len(k.read()) > 0 {
+	}
+	k.once.Do(func() { close(k.opened) })
+}
+
+// read returns what there is to read, if anything.
+func (k *typed) read() []byte {
+	b := make([]byte, maxTyped)
+	n, err := syscall.Read(k.terminal, b)
+	if err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+func (k *typed) close() {
+	if k.terminal >= 0 {
+		syscall.Close(k.terminal)
+		k.terminal = -1
+	}
+}
+
+// listens reports whether lines are read, so that there may be the beginning of one on the screen.
+func (k *typed) listens() bool { return k != nil && k.terminal >= 0 }
+
+// interactive reports whether the developer sees what this program prints and can type what it is to do.
+func (t *terminal) interactive() bool { return t.typed != nil && t.typed.all }
+
+// howToTakeBack says how the developer takes functions back.
+func (t *terminal) howToTakeBack() string {
+	if t.typed != nil && t.typed.foreground() {
+		return "t and Enter take it back"
+	}
+	return startAnew
+}
+
+// hear hears what has been typed. A line that has ended is off the screen then, and so is the live line
+// above it; without one it stays, above all that follows.
+func (w *writer) hear() {
+	if w.t.typed == nil || w.held != nil {
+		return
+	}
+	ended := w.t.typed.hear()
+	if ended == 0 {
+		return
+	}
+	w.open = nil // Enter has ended that line too
+	if w.above {
+		fmt.Fprintf(w.t.out, "\r\x1b[%dA\x1b[J", ended+1)
+		w.shown = ""
+		w.above = false
+	}
+}
+
+// hideTyped clears the row in which somebody may be typing, and the live line above it. What is typed counts
+// all the same.
+func (w *writer) hideTyped() {
+	switch {
+	case w.above:
+		fmt.Fprint(w.t.out, "\r\x1b[A\x1b[J")
+	case w.open == nil && w.t.columns() > 0:
+		fmt.Fprint(w.t.out, "\r\x1b[K")
+	}
+	w.shown = ""
+	w.above = false
+}
+
+// showAbove writes the live line above the row in which somebody may be typing, and leaves that as it is.
+func (w *writer) showAbove(line string) {
+	switch {
+	case w.above && line != "":
+		fmt.Fprintf(w.t.out, "\x1b7\x1b[A\r%s\x1b[K\x1b8", line)
+	case line != "":
+		w.hide()
+		fmt.Fprint(w.t.out, line+"\n")
+		w.above = true
+	default:
+		w.hide()
+	}
+	w.shown = line
+}
+
+const maxHeld = 1 << 20 // bytes that are kept while somebody else has the screen
+
+// heldBack is what is to be written once the screen is this program's again.
+type heldBack struct {
+	chunks []chunk
+	bytes  int
+	lost   int // lines that there was no room for
+}
+
+// keep keeps c, or what it tells is lost.
+func (h *heldBack) keep(c chunk) {
+	if h.bytes+len(c.text) > maxHeld {
+		h.lost += bytes.Count(c.text, []byte("\n"))
+		return
+	}
+	h.bytes += len(c.text)
+	if len(c.text) > 0 {
+		h.chunks = append(h.chunks, c)
+	}
+}
+
+// release writes what was held back.
+func (w *writer) release() {
+	h := w.held
+	w.held = nil
+	if h == nil {
+		return
+	}
+	for _, c := range h.chunks {
+		w.putNow(c)
+	}
+	if h.lost > 0 {
+		w.hide()
+		w.putLine(fmt.Appendf(nil, "... %s not shown\n", count(h.lost, "line")))
+	}
+}
+
+// holdBack has nothing written, and nothing read, until release is called: somebody else has the screen.
+// Those who print do not wait for that.
+func (t *terminal) holdBack() (release func()) {
+	held := make(chan struct{})
+	if offer(t.chunks, chunk{hold: held}, t.lost) {
+		select {
+		case <-held:
+		case <-t.lost:
+		}
+	}
+	return func() { offer(t.chunks, chunk{release: true}, t.lost) }
+}
