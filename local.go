@@ -158,8 +158,11 @@ func (t *console) connect(
 		l.keepHistory(api.stage)
 	}
 	var beside []func(context.Context)
-	if o.watch {
+	switch {
+	case o.watch:
 		beside = append(beside, func(ctx context.Context) { l.watch(ctx, o.globs) })
+	case l.history != nil: // what runs again is the code as it is then
+		beside = append(beside, func(context.Context) { l.firstLook(nil) })
 	}
 	for _, v := range l.variables {
 		beside = append(beside, func(ctx context.Context) { v.keepFresh(ctx, o.named()) })

@@ -43,7 +43,8 @@ func (l *local) again(id int, event []byte) (newID int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("run %d again: %w", id, err)
 	}
-	l.submit(q)
+	l.lookNow()
+	l.submitWith(l.history.ctx, q)
 	if !h.goes(func() { l.stayWith(h.ctx, q) }) {
 		l.finish(q, overStopped)
 		return 0, errors.New("this end is stopping")

@@ -449,3 +449,27 @@ func TestRunEndsWithThisEnd(t *testing.T) {
 		t.Errorf("then: %v", err)
 	}
 }
+
+// Somebody changes the code and runs the same event again, without --watch.
+func TestRunGoesThroughTheCodeAsItIsNow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeText(t, "app.py", "handler = lambda event, context: 'old'\n")
+	r := newTestLocal(t, localOptions{code: code{handler: "app.handler"}})
+	r.local.keepHistory("")
+	r.local.firstLook(nil)
+	_, body := r.reply(r.direct([]byte(`1`), r.context()))
+	if body != `"old"` {
+		t.Fatalf("got %s", body)
+	}
+	for _, want := range []string{`"newer"`, `"the newest"`, `"the newest"`} {
+		writeText(t, "app.py", "handler = lambda event, context: "+want+"\n")
+		id, err := r.local.again(1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := r.kept(id, func(i keptInvocation) bool { return !i.running() })
+		if string(i.Answer) != want {
+			t.Errorf("got %s, want %s", i.Answer, want)
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"sync"
 	"strings"
 	"syscall"
 	"time"
@@ -46,19 +47,44 @@ var notWatched = []string{"node_modules", "__pycache__", "venv", "vendor", "targ
 var scratch = regexp.MustCompile(
 	`^(\..*\.sw[a-px]|4913|.*~|\.#.*|#.*#|.*___jb_(tmp|old)___|\.DS_Store)$`)
 
+// fileWatch is who looks at the files: watch, and whoever runs an invocation again.
+type fileWatch struct {
+	mu      sync.Mutex // held while somebody looks; guards the following
+	watcher *watcher   // nil until the first look
+}
+
+// firstLook looks at the files below the working directory, or if there are globs at those that they name. A
+// later look finds what has changed since. It returns how many files there are, and whether there are too many.
+func (l *local) firstLook(globs []string) (files int, full bool) {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	w := newWatcher(globs, l.ownFiles())
+	w.look()
+	l.files.watcher = w
+	return len(w.seen.files), w.seen.full
+}
+
+// lookNow restarts processes if a file has changed since the last look.
+func (l *local) lookNow() {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	if l.files.watcher != nil {
+		l.follow(l.files.watcher)
+	}
+}
+
 // watch restarts processes when a file below the working directory appears, changes or goes, until ctx is
 // done. If there are globs, it looks only at the files that they name.
 func (l *local) watch(ctx context.Context, globs []string) {
-	w := newWatcher(globs, l.ownFiles())
-	w.look()
-	l.term.note("watching %s", count(len(w.seen.files), "file"))
-	if w.seen.full {
+	files, full := l.firstLook(globs)
+	l.term.note("watching %s", count(files, "file"))
+	if full {
 		l.term.note("there are more than %d files and directories, and the rest is not watched; "+
-			"name the files to watch with --watch=GLOB", w.most)
+			"name the files to watch with --watch=GLOB", maxEntries)
 	}
 	for {
 		start := time.Now()
-		l.follow(w)
+		l.lookNow()
 		pause := max(pollFiles, 10*time.Since(start))
 		select {
 		case <-time.After(pause):
@@ -85,7 +111,7 @@ func (l *local) ownFiles() []fs.FileInfo {
 }
 
 // follow looks once, and restarts processes if a file has changed. What handlers seem to write restarts
-// nothing: they would write it again.
+// nothing: they would write it again. l.files.mu is held.
 func (l *local) follow(w *watcher) {
 	before := w.handlers
 	w.handlers = l.activities()
@@ -189,7 +215,7 @@ func (w *worker) giveBack() {
 	}
 }
 
-// watcher finds the files that change. One goroutine uses it.
+// watcher finds the files that change. One goroutine uses it at a time.
 type watcher struct {
 	roots    []place
 	except   []fs.FileInfo        // files and directories that are not watched

@@ -106,6 +106,7 @@ type local struct {
 	wg        sync.WaitGroup
 	kill      chan struct{} // closed when processes are to end at once
 
+	files      fileWatch
 	guard      *guard
 	clients    clientFiles
 	debugPorts debugPorts
