@@ -175,7 +175,10 @@ reads. Deploy it with
 
   live-lambda template > live-lambda.yaml
   aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml \
-    --capabilities CAPABILITY_IAM`
+    --capabilities CAPABILITY_IAM
+
+It needs no permissions. Deploying it needs cloudformation:CreateChangeSet and so on, appsync:CreateApi,
+appsync:CreateChannelNamespace and iam:CreatePolicy.`
 
 // template is the command template.
 func (t *console) template(args []string) int {

@@ -12,6 +12,33 @@ import (
 	"unicode/utf8"
 )
 
+// The samples of events are what services send.
+func TestCallersOfTheSamples(t *testing.T) {
+	for name, want := range map[string]string{
+		"api-v1":            "PUT /orders/1001",
+		"alb":               "ALB POST /orders",
+		"function-url":      "function URL GET /orders/1001",
+		"websocket-connect": "API Gateway WebSocket $connect",
+		"sqs":               "SQS orders-queue",
+		"sns-sqs":           "SQS orders-from-topic",
+		"s3":                "S3 ObjectCreated:Put example-orders",
+		"eventbridge":       "EventBridge Order Placed",
+		"schedule":          "schedule every-hour",
+		"dynamodb":          "DynamoDB orders",
+		"cognito-pre-token": "Cognito TokenGeneration_Authentication",
+		"step-functions":    "",
+	} {
+		event, err := sampleFiles.ReadFile("events/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := caller(event)
+		if got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestCallerIsTakenFromTheEvent(t *testing.T) {
 	sqs := `{"messageId":"1","body":"x","eventSource":"aws:sqs",` +
 		`"eventSourceARN":"arn:aws:sqs:us-east-1:1:orders-queue"}`

@@ -30,7 +30,10 @@ const whoUsage = `usage: live-lambda who [flags]
 
 Prints the local ends that are there: who runs each, for which stage, which functions it serves, and since
 when it does. Of those that serve one function on one stage the first one listed gets its invocations. It
-takes two seconds.`
+takes two seconds.
+
+It needs the permissions of the stack's developer policy: appsync:EventConnect, appsync:EventPublish,
+appsync:EventSubscribe; and cloudformation:DescribeStacks for --stack.`
 
 // who is the command who.
 func (t *console) who(args []string) int {
