@@ -18,8 +18,8 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"sync"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -54,7 +54,8 @@ type fileWatch struct {
 }
 
 // firstLook looks at the files below the working directory, or if there are globs at those that they name. A
-// later look finds what has changed since. It returns how many files there are, and whether there are too many.
+// later look finds what has changed since. It returns how many files there are, and whether they are too many
+// to look at all.
 func (l *local) firstLook(globs []string) (files int, full bool) {
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
