@@ -540,7 +540,7 @@ func TestBorrowingPublishesTheLayerUnlessThisZipIsPublished(t *testing.T) {
 		t.Error("it is published again")
 	}
 	f.layers["live-lambda-arm64"] = append(f.layers["live-lambda-arm64"], []string{"arm64"}) // another one
-	b = f.borrowed("orders")
+	f.borrowed("orders")
 	want := []string{
 		"arn:aws:lambda:eu-west-1:123456789012:layer:live-lambda-arm64:" + fmt.Sprint(published+2)}
 	if !slices.Equal(f.layersOf("orders"), want) {
