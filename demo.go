@@ -57,6 +57,7 @@ type demoFlags struct {
 	file        string // has the event
 	verbose     bool
 	set         attachFlags // variables of the function
+	ui          uiFlag
 }
 
 // demo is the command demo. Its exit status is 0 only if the local handler has answered.
@@ -77,9 +78,16 @@ func (t *console) demo(args []string) int {
 		"with --listen, set one of the layer's variables, `NAME=VALUE` (LIVE_LAMBDA_ROUTE=x-dev); may be "+
 			"repeated",
 		o.set.addVariable)
+	f.BoolFunc("ui",
+		"stay up, and have the local end serve its page, at any port or at this `ADDRESS` "+
+			"(--ui=127.0.0.1:9100)",
+		o.ui.set)
 	words, status, ok := f.parse(args)
 	if !ok {
 		return status
+	}
+	if o.ui.on && o.listen == "" {
+		o.listen = "127.0.0.1:0"
 	}
 	var code code
 	err := cmp.Or(o.set.wrong, o.check(), code.take(f, words))
@@ -94,6 +102,7 @@ func (t *console) demo(args []string) int {
 		handler:     "this machine",
 		verbose:     o.verbose,
 		set:         o.set.extra,
+		ui:          o.ui,
 		event:       []byte(`{"name":"you"}`),
 	}
 	if o.file != "" {
@@ -177,6 +186,7 @@ type demo struct {
 	event       []byte
 	verbose     bool
 	set         map[string]string // variables of the function, beside those that it needs here
+	ui          uiFlag            // of the local end
 
 	listener net.Listener // takes invocations; nil: none are taken
 	api      *eventAPI
@@ -400,6 +410,9 @@ func freePort() (string, error) {
 // startLocal starts `live-lambda local` and returns when it has subscribed.
 func (d *demo) startLocal(ctx context.Context, program string) error {
 	arguments := []string{"local", "--config", "", "--max-processes", strconv.Itoa(d.concurrency)}
+	if d.ui.on {
+		arguments = append(arguments, "--ui="+cmp.Or(d.ui.address, "true"))
+	}
 	if d.code.handler != "" {
 		arguments = append(arguments, d.code.handler)
 	} else {

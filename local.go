@@ -69,6 +69,7 @@ type localFlags struct {
 	noFunctionEnv bool
 	assumeRole    bool // processes get the credentials of functions' roles
 	loan          loanFlags
+	ui            uiFlag
 }
 
 // local is the command local.
@@ -154,8 +155,15 @@ func (t *console) connect(
 	}
 	o.region = api.region
 	l := newLocal(o.localOptions, term)
-	if term.interactive() || o.record != "" { // somebody may look at it
+	if term.interactive() || o.record != "" || o.ui.on { // somebody may look at it
 		l.keepHistory(api.stage)
+	}
+	if o.ui.on {
+		err := l.inspect(o.ui)
+		if err != nil {
+			l.close()
+			return f.failed(err)
+		}
 	}
 	var beside []func(context.Context)
 	switch {
@@ -203,6 +211,10 @@ func (o *localFlags) add(f *commandLine) {
 			"*.js'); "+
 			"may be repeated",
 		o.addGlob)
+	f.BoolFunc("ui",
+		"serve a page, to this machine alone, that shows invocations and runs them again, at any port or at "+
+			"this `ADDRESS` (--ui=127.0.0.1:9100)",
+		o.ui.set)
 	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", o.addFunction)
 }
 

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// browser puts a program in the place of the one that opens a page in a browser.
-func browser(t *testing.T, script string) {
+// fakeBrowser puts a program in the place of the one that opens a page in a browser.
+func fakeBrowser(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"open", "xdg-open"} {
@@ -33,7 +33,7 @@ func TestInspectorIsOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	browser(t, `echo "$1" >'`+fifo+`'; exit 3`)
+	fakeBrowser(t, `echo "$1" >'`+fifo+`'; exit 3`)
 	r.local.openPage = func() (string, error) { return "http://127.0.0.1:1/?a=b&c", nil }
 	r.local.openInspector()
 	r.out.wait(r, "the inspector is at http://127.0.0.1:1/?a=b&c\n")
@@ -55,7 +55,7 @@ func TestBrowserIsNotWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	browser(t, `exec 3>'`+fifo+`'; exec sleep 1000`)
+	fakeBrowser(t, `exec 3>'`+fifo+`'; exec sleep 1000`)
 	r.local.openPage = func() (string, error) { return "http://127.0.0.1:1/", nil }
 	r.local.openInspector()
 	file, err := os.Open(fifo) // it runs

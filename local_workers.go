@@ -110,7 +110,8 @@ type local struct {
 	guard      *guard
 	clients    clientFiles
 	debugPorts debugPorts
-	history    *history // nil: none is kept
+	history    *history  // nil: none is kept
+	inspector  *uiServer // nil: there is none
 
 	editing  atomic.Bool                        // an editor has the terminal
 	openPage func() (address string, err error) // of the inspector; nil: there is none
@@ -883,6 +884,7 @@ func (l *local) endAll() {
 
 // close ends all processes and waits for them.
 func (l *local) close() {
+	l.inspector.close()
 	l.history.close()
 	l.mu.Lock()
 	l.stopping = true

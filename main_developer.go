@@ -36,6 +36,7 @@ func commands() []command {
 		{name: "invoke", summary: "run an event on this machine, without AWS", run: (*console).invoke},
 		{name: "events", summary: "list and print sample events of AWS's services", run: (*console).events},
 		{name: "send", summary: "invoke a deployed function with an event", run: (*console).send},
+		{name: "ui", summary: "show what local --record has kept, as a page", run: (*console).ui},
 		{name: "demo", summary: "show the whole path on this machine, without AWS", run: (*console).demo},
 		{name: "doctor", summary: "try the AppSync API and say what is missing", run: (*console).doctor},
 		{
