@@ -109,6 +109,9 @@ func startInspector(h *history, l *local, about, address string) (*uiServer, err
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // browsers break connections as they like
 	}
+	if l == nil {
+		u.lookBack()
+	}
 	f, all := h.follow()
 	u.picture.takeAll(all)
 	u.wg.Go(func() { u.draw(f) })
@@ -171,8 +174,8 @@ func (l *local) inspect(o uiFlag) error {
 
 const uiUsage = `usage: live-lambda ui [flags] DIRECTORY
 
-Shows what ` + "`live-lambda local --record DIRECTORY`" + ` has kept, as the page of ` + "`local --ui`" + ` does: opens
-nothing, prints the page's address, and serves it on this machine until an interrupt. Nothing runs again;
+Shows what ` + "`live-lambda local --record DIRECTORY`" + ` has kept on the page of ` + "`local --ui`" + `: prints
+the page's address, and serves it on this machine until an interrupt. Nothing runs again there;
 ` + "`live-lambda invoke HANDLER FILE`" + ` does that.`
 
 // ui is the command ui.
@@ -203,7 +206,6 @@ func (t *console) ui(args []string) int {
 		return f.failed(err)
 	}
 	defer u.close()
-	u.lookBack()
 	fmt.Fprintln(t.out, plainText(recordingsText(len(h.list()), skipped, words[0])))
 	fmt.Fprintln(t.out, "inspector: "+u.link())
 	<-signals

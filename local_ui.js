@@ -169,8 +169,8 @@ function show(f) {
   who.textContent = f.caller || "invoked directly";
   took.textContent = duration(f);
   const sizes = running(f) ? size(f.event_bytes) : `${size(f.event_bytes)} → ${size(f.answer_bytes)}`;
-  const again = f.again ? ` · runs #${f.again} again` : "";
-  what.textContent = `#${f.id} ${f.function} · ${clock(f.arrived)} · ${sizes}${again}`;
+  const again = f.again ? ` · again #${f.again}` : "";
+  what.textContent = `#${f.id} ${f.function} · ${clock(f.arrived).slice(0, 8)}${again} · ${sizes}`;
   chip.textContent = f.outcome || "running";
   chip.className = `chip ${f.outcome || "running"}`;
   row.hidden = !passes(f);

@@ -215,18 +215,19 @@ func (p *tab) eval(script string, result any) {
 	}
 }
 
-// untilScript waits until a condition holds. It looks whenever the page changes, and gives up after a minute.
-const untilScript = `new Promise((done, failed) => {
+// untilScript waits until a condition holds. It looks whenever the page changes, and gives up after a minute
+// with the page's text.
+const untilScript = `new Promise((done) => {
 	const look = () => {
 		let holds = false;
-		try { holds = %[1]s; } catch {}
+		try { holds = %s; } catch {}
 		if (!holds) return;
 		observer.disconnect();
 		clearTimeout(late);
-		done(holds);
+		done("");
 	};
 	const observer = new MutationObserver(look);
-	const late = setTimeout(() => failed(new Error("never: " + %[2]q + "\n" + document.body.innerText)), 8_000);
+	const late = setTimeout(() => done(document.body.innerText), 60_000);
 	observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 	look();
 })`
@@ -234,7 +235,11 @@ const untilScript = `new Promise((done, failed) => {
 // until waits until a condition holds in the page.
 func (p *tab) until(condition string) {
 	p.Helper()
-	p.eval(fmt.Sprintf(untilScript, condition, condition), nil)
+	text := ""
+	p.eval(fmt.Sprintf(untilScript, condition), &text)
+	if text != "" {
+		p.Fatalf("never: %s; the page:\n%s", condition, text)
+	}
 }
 
 // sees waits until an element has that text.

@@ -8,6 +8,7 @@ export function ms(n) {
   if (n >= 60_000) return `${Math.floor(n / 60_000)} min ${Math.round((n % 60_000) / 1000)} s`;
   if (n >= 1000) return `${(n / 1000).toFixed(n < 10_000 ? 2 : 1)} s`;
   if (n >= 100) return `${Math.round(n)} ms`;
+  if (n > 0 && n < 0.01) return "< 0.01 ms";
   return `${n.toFixed(n < 10 ? 2 : 1)} ms`;
 }
 
@@ -214,7 +215,7 @@ export function difference(left, right, names) {
   let same = 0;
   let shown = 0;
   const skipped = () => {
-    if (same > 0) body.append(make("tr", { class: "skipped" }, make("td", { colSpan: 2, text: `${same} lines are the same` })));
+    if (same > 0) body.append(make("tr", { class: "skipped" }, make("td", { colSpan: 2, text: same === 1 ? "1 line is the same" : `${same} lines are the same` })));
     same = 0;
   };
   for (const [i, row] of rows.entries()) {

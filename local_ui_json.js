@@ -240,8 +240,7 @@ const encodedKeys = new Set(['"data"', '"body"', '"value"', '"binary"']);
 function decodedString(text, key, begin, end, where) {
   const body = key === '"body"' && where.encoded;
   const content = text.slice(begin + 1, end - 1);
-  const encoded = body || (encodedKeys.has(key) && content.length >= 8 && content.length % 4 === 0 &&
-    /^[A-Za-z0-9+/]+={0,2}$/.test(content.slice(0, 4096) + content.slice(-4)) && !/^[0-9]+$/.test(content));
+  const encoded = body || (encodedKeys.has(key) && mayBeBase64(content));
   const json = /^\s*(\{|\[|\\[nrt])/.test(content) && content.length > 2;
   if (!encoded && !json) return null;
   const fold = make("details", { class: "decoded" });
@@ -257,6 +256,12 @@ function decodedString(text, key, begin, end, where) {
     fill();
   }
   return fold;
+}
+
+// mayBeBase64 looks at the beginning and at the end. What is a number is none.
+function mayBeBase64(content) {
+  return content.length >= 8 && content.length % 4 === 0 && /^[A-Za-z0-9+/]+$/.test(content.slice(0, 4096).slice(0, -2)) &&
+    /^[A-Za-z0-9+/]{2}([A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)$/.test(content.slice(-4)) && !/^[0-9]+$/.test(content);
 }
 
 // fromBase64 shows what base64 stands for.
