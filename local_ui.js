@@ -117,7 +117,8 @@ function takeChanges(changes) {
   announce(fresh, failed);
   refresh();
   openWanted();
-  if (opened && changes.facts?.some((f) => f.id === opened.id || f.id === opened.other)) look(opened.id);
+  const concerns = (id) => id === opened.id || id === opened.other;
+  if (opened && (changes.facts?.some((f) => concerns(f.id)) || changes.gone?.some(concerns))) look(opened.id);
 }
 
 function takeHour(picture) {
@@ -319,13 +320,23 @@ async function look(id) {
     const d = await (await api(`/api/invocations/${id}`)).json();
     if (opened === it) await fill(it, d);
   } catch (error) {
-    if (opened === it) part(it, "head", error.message, () => [make("p", { class: "hint", text: error.message })]);
+    if (opened === it) await missing(it, error);
   }
   if (entries.has(id) && running(entries.get(id))) await new Promise((done) => setTimeout(done, 300));
   it.busy = false;
   if (it.again) {
     it.again = false;
     look(id);
+  }
+}
+
+// missing says why there is nothing to read of an invocation. What was read of it before stays.
+async function missing(it, error) {
+  const head = it.parts.get("head").element;
+  if (!head.firstChild) await part(it, "head", "missing", () => [make("p", { class: "hint", text: error.message })]);
+  else if (error.status === 404 && !head.querySelector(".gone")) {
+    head.append(make("p", { class: "wrong gone", text: "It is not kept any more: this is what was read of it." }));
+    for (const button of head.querySelectorAll(".actions button")) button.disabled = true;
   }
 }
 
@@ -500,12 +511,9 @@ function openWanted() {
   wanted = 0;
 }
 
-// answerText is an invocation's answer, or its error, as text to compare; null if it is none.
-async function answerText(f) {
-  const name = f.outcome === "error" ? "error" : "answer";
-  const text = textOf(await bytesOf(`/api/invocations/${f.id}/${name}`));
-  return text !== null && isJSON(text) ? indented(text) : text;
-}
+// answerText is an invocation's answer, or its error, as text; null if it is none.
+const answerText = async (f) =>
+  textOf(await bytesOf(`/api/invocations/${f.id}/${f.outcome === "error" ? "error" : "answer"}`));
 
 async function compare(d, other) {
   if (!d.again) return [];
@@ -515,14 +523,19 @@ async function compare(d, other) {
   if (running(d) || running(other)) return say("when both have answered");
   const [before, after] = await Promise.all([answerText(other), answerText(d)]);
   if (before === null || after === null) return say("an answer that is no text is not compared");
-  return [titled(title, difference(before, after, [`#${other.id}`, `#${d.id}`]))];
+  if (before === after) return say("both answers are the same");
+  const lines = (text) => (isJSON(text) ? indented(text) : text);
+  return [titled(title, difference(lines(before), lines(after), [`#${other.id}`, `#${d.id}`]))];
 }
+
+const maxEdited = 1_000_000; // characters: with more of them a field is too slow to write in
 
 async function editAndRun(id) {
   $("edit-wrong").textContent = "";
   try {
     const text = await (await api(`/api/invocations/${id}/event`)).text();
-    $("edit-text").value = text.length < 1_000_000 ? indented(text) : text;
+    if (text.length > maxEdited) throw new Error("the event is too large to be edited here: save it, and run the file with live-lambda invoke");
+    $("edit-text").value = indented(text);
   } catch (error) {
     toast(error.message, true);
     return;

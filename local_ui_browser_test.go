@@ -227,7 +227,7 @@ const untilScript = `new Promise((done) => {
 		done("");
 	};
 	const observer = new MutationObserver(look);
-	const late = setTimeout(() => done(document.body.innerText), 60_000);
+	const late = setTimeout(() => done(document.body.innerText.slice(0, 2000)), 60_000);
 	observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 	look();
 })`

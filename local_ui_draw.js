@@ -129,7 +129,8 @@ const maxCells = 4_000_000; // of the table of common lines
 const around = 3; // lines that are the same
 const maxRows = 2000;
 
-// differ are the steps from lines a to lines b: the same, gone, or come. whole is false if there were too many
+// differ are the steps from lines a to lines b: the same, gone, or come; or n lines that are the same and are
+// skipped, for those at the beginning and the end may be many. whole is false if there were too many
 // to find the fewest.
 export function differ(a, b) {
   let head = 0;
@@ -138,14 +139,20 @@ export function differ(a, b) {
   while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
   const left = a.slice(head, a.length - tail);
   const right = b.slice(head, b.length - tail);
-  const steps = a.slice(0, head).map((line) => ({ kind: "same", line }));
+  const steps = [];
+  const same = (from, to) => steps.push(...a.slice(from, to).map((line) => ({ kind: "same", line })));
+  const skip = (n) => n > 0 && steps.push({ kind: "skip", n });
+  if (head === a.length && head === b.length) return { steps, whole: true };
+  skip(head - around);
+  same(Math.max(head - around, 0), head);
   const whole = left.length * right.length <= maxCells;
-  if (whole) steps.push(...fewest(left, right));
+  if (whole) for (const step of fewest(left, right)) steps.push(step);
   else {
     for (const line of left) steps.push({ kind: "gone", line });
     for (const line of right) steps.push({ kind: "come", line });
   }
-  for (const line of a.slice(a.length - tail)) steps.push({ kind: "same", line });
+  same(a.length - tail, a.length - Math.max(tail - around, 0));
+  skip(tail - around);
   return { steps, whole };
 }
 
@@ -187,12 +194,12 @@ function rowsOf(steps) {
     gone = [];
     come = [];
   };
-  for (const { kind, line } of steps) {
+  for (const { kind, line, n } of steps) {
     if (kind === "gone") gone.push(line);
     else if (kind === "come") come.push(line);
     else {
       flush();
-      rows.push({ left: line, right: line, same: true });
+      rows.push(kind === "skip" ? { skip: n } : { left: line, right: line, same: true });
     }
   }
   flush();
@@ -205,7 +212,7 @@ export function difference(left, right, names) {
   const rows = rowsOf(steps);
   const near = new Set();
   rows.forEach((row, i) => {
-    if (row.same) return;
+    if (row.same || row.skip) return;
     for (let n = i - around; n <= i + around; n++) near.add(n);
   });
   if (near.size === 0) return make("p", { class: "hint", text: "both answers are the same" });
@@ -219,8 +226,8 @@ export function difference(left, right, names) {
     same = 0;
   };
   for (const [i, row] of rows.entries()) {
-    if (!near.has(i)) {
-      same++;
+    if (row.skip || !near.has(i)) {
+      same += row.skip ?? 1;
       continue;
     }
     skipped();

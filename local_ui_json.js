@@ -243,6 +243,8 @@ function decodedString(text, key, begin, end, where) {
   const encoded = body || (encodedKeys.has(key) && mayBeBase64(content));
   const json = /^\s*(\{|\[|\\[nrt])/.test(content) && content.length > 2;
   if (!encoded && !json) return null;
+  const short = content.length <= 500;
+  if (!encoded && short && !isJSON(JSON.parse(text.slice(begin, end)))) return null;
   const fold = make("details", { class: "decoded" });
   fold.append(make("summary", { class: "dim", text: encoded ? "decoded from base64" : "as JSON" }));
   const fill = () => {
@@ -251,7 +253,7 @@ function decodedString(text, key, begin, end, where) {
     fold.append(encoded ? fromBase64(string) : isJSON(string) ? tree(string) : make("p", { class: "hint", text: "it is not JSON" }));
   };
   fold.addEventListener("toggle", fill);
-  if (body && content.length < 100_000) {
+  if (short || (body && content.length < 100_000)) {
     fold.open = true;
     fill();
   }

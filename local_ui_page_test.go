@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pageRig is a local end with an inspector.
@@ -117,11 +118,13 @@ func testPageLists(r *pageRig) {
 func testPageShowsDetails(r *pageRig) {
 	r.run(httpTask(task{Do: "print", Text: "\x1b[31mprinted\x1b[0m line\n"}, "GET", "/a"))
 	r.run(task{Do: "error", Type: "Function.Broken",
-		Text: `{"errorType":"TypeError","errorMessage":"x is not a function","trace":["TypeError: x","at index.js:3:7"]}`})
+		Text: `{"errorType":"TypeError","errorMessage":"x is not a function","trace":["TypeError: x","at ` +
+			`index.js:3:7"]}`})
 	r.run(task{Do: "text", Type: "application/octet-stream", Text: "\x00\x01binary"})
 	r.run(map[string]any{
 		"isBase64Encoded": true, "body": "eyJuIjoxMjM0NTY3ODkwMTIzNDU2Nzg5MH0=",
-		"Records": []any{map[string]any{"body": `{"inner":1}`, "kinesis": map[string]any{"data": "aGVsbG8gdGhlcmU="}}},
+		"Records": []any{
+			map[string]any{"body": `{"inner":1}`, "kinesis": map[string]any{"data": "aGVsbG8gdGhlcmU="}}},
 	})
 	p := r.open(1440)
 	p.click(".row", "#1 ")
@@ -140,16 +143,14 @@ func testPageShowsDetails(r *pageRig) {
 	p.click(".row", "#4 ")
 	p.click(".event .ways button", "Tree")                    // the way that was chosen stays
 	p.sees(".event .decoded .number", "12345678901234567890") // digit for digit
-	p.click(".event .decoded summary", "as JSON")
 	p.sees(".event .decoded", `"inner": 1`)
-	p.eval(`[...document.querySelectorAll(".event .decoded summary")]
-		.find(e => e.textContent.includes("base64") && !e.parentElement.open).click()`, nil)
 	p.sees(".event .decoded pre", "hello there")
 }
 
 func testPageShowsAStreamAsItComes(r *pageRig) {
 	gate := r.newGate("pieces")
-	q := r.direct(task{Do: "stream", Type: "text/plain", File: gate.file, Pieces: []string{"first ", "second"}},
+	q := r.direct(task{
+		Do: "stream", Type: "text/plain", File: gate.file, Pieces: []string{"first ", "second"}},
 		r.context())
 	p := r.open(1440)
 	p.click(".row", "#1 ")
@@ -262,6 +263,8 @@ func testPageShowsLargeEvents(r *pageRig) {
 	p.sees(".result .more", "Show more")
 	p.press("r")
 	p.sees(".compare", "both answers are the same")
+	p.press("e")
+	p.sees("#toast", "too large to be edited here")
 	elements := 0
 	p.eval(`document.querySelectorAll("*").length`, &elements)
 	if elements > 5000 {
@@ -371,7 +374,8 @@ func testPageOfAnotherSite(r *pageRig) {
 	api := "http://127.0.0.1:" + r.local.inspector.port + "/api/"
 	for _, call := range []string{
 		`fetch("` + api + `invocations/1")`,
-		`fetch("` + api + `again", {method: "POST", body: '{"id":1}', mode: "no-cors", credentials: "include"})`,
+		`fetch("` + api +
+			`again", {method: "POST", body: '{"id":1}', mode: "no-cors", credentials: "include"})`,
 	} {
 		outcome := ""
 		p.eval(call+`.then(r => "it got " + r.type + " " + r.status, e => "refused")`, &outcome)
@@ -392,8 +396,11 @@ func testPageSaysWhatWasDropped(r *pageRig) {
 	p := r.open(1440)
 	p.sees("#dropped", "1 earlier invocations were dropped")
 	p.click(".row", "#2 ")
+	p.sees(".event .tree", "Do")
 	r.run(task{})
 	p.sees("#dropped", "2 earlier invocations were dropped")
+	p.sees(".head .gone", "not kept any more")
+	p.sees(".event .tree", "Do") // what was read of it stays
 	p.until(`document.querySelectorAll(".row").length === 2`)
 }
 
@@ -415,50 +422,85 @@ func testPageIsNotWiderThanItsWindow(r *pageRig) {
 	p.until(`document.querySelector(".side").checkVisibility()`)
 }
 
+// pictureHandler is a shop's.
+const pictureHandler = `
+const items = [{ sku: "TEA-07", n: 3, price: 12.5 }, { sku: "CUP-01", n: 2, price: 9.9 }];
+export const handler = async (event) => {
+	const path = event.rawPath;
+	if (event.detail) throw new TypeError("Cannot read properties of undefined (reading 'total')");
+	if (!path) return { batchItemFailures: [] };
+	console.log("price list of " + new Date().getFullYear() + ", 2 items");
+	const total = event.queryStringParameters?.vat === "0" ? 57.3 : 68.19;
+	return { statusCode: 200, headers: { "Content-Type": "application/json" },
+		body: JSON.stringify({ order: path.split("/").at(-1), items, total }) };
+};
+`
+
 // TEST_PICTURES is a directory for pictures of the page, to be looked at.
 func TestInspectorPictures(t *testing.T) {
 	directory := os.Getenv("TEST_PICTURES")
 	if directory == "" {
 		t.Skip("TEST_PICTURES is not set")
 	}
-	r := newPageRig(t, startBrowser(t))
-	r.fillPage()
+	needs(t, "node")
+	t.Chdir(t.TempDir())
+	write(t, ".", map[string]string{"src/orders.mjs": pictureHandler})
+	c, err := readCode("src/orders.handler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &pageRig{localRig: newTestLocal(t, localOptions{code: c}), browser: startBrowser(t)}
+	r.local.keepHistory("alice")
+	err = r.local.inspect(uiFlag{on: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := r.fillPage()
 	for _, width := range []int{360, 1440} {
 		for _, scheme := range []string{"light", "dark"} {
 			p := r.open(width)
 			p.prefer("prefers-color-scheme", scheme)
 			name := filepath.Join(directory, fmt.Sprintf("inspector-%d-%s", width, scheme))
-			p.sees(".row", "#1 ")
+			p.sees(".row", fmt.Sprintf("#%d ", last))
+			p.sees("#hour-figures", "p95")
 			p.picture(name + "-list.png")
-			for id := 9; id <= 13; id++ {
-				p.click(".row", fmt.Sprintf("#%d ", id))
-				p.sees(".head h2", fmt.Sprintf("#%d", id))
-				p.until(`document.querySelector(".event .payload") && document.querySelector(".result section")`)
-				if id == 13 {
-					p.sees(".compare td", "")
-				}
-				p.picture(fmt.Sprintf("%s-%d.png", name, id))
+			for ago := range 4 {
+				p.showInvocation(last - ago)
+				p.picture(fmt.Sprintf("%s-%d.png", name, ago))
 				p.eval(`document.querySelector("#details").scrollTop = 1e6; scrollTo(0, 1e6)`, nil)
-				p.picture(fmt.Sprintf("%s-%d-below.png", name, id))
-				p.eval(`scrollTo(0, 0); document.body.classList.contains("open") && innerWidth < 900 &&
-					document.querySelector(".back").click()`, nil)
+				p.picture(fmt.Sprintf("%s-%d-below.png", name, ago))
+				p.eval(`scrollTo(0, 0); innerWidth < 900 && document.querySelector(".back").click()`, nil)
 			}
 			p.press("e")
 			p.until(`document.querySelector("dialog[open]")`)
 			p.picture(name + "-edit.png")
-			p.press("Escape")
-			p.until(`!document.querySelector("dialog[open]")`)
-			p.press("?")
-			p.until(`document.querySelector("#keys[open]")`)
-			p.picture(name + "-keys.png")
 		}
 	}
 }
 
-// fillPage runs invocations that look like a day's work.
-func (r *pageRig) fillPage() {
+// showInvocation opens one, and waits until it is there.
+func (p *tab) showInvocation(id int) {
+	p.Helper()
+	p.click(fmt.Sprintf("#row-%d", id), "")
+	p.sees(".head h2", fmt.Sprintf("#%d", id))
+	p.until(`document.querySelector(".event .payload") && document.querySelector(".result section")`)
+	p.until(`!document.querySelector(".compare section") || document.querySelector(".compare td")`)
+}
+
+// fillPage has what looks like an hour's work, and returns the last ID.
+func (r *pageRig) fillPage() (last int) {
 	r.Helper()
-	r.local.history.stage = "alice"
+	now := time.Now()
+	for i := range 140 {
+		ended := now.Add(-time.Duration(3500-i*i/6) * time.Second)
+		took := float64(12 + i*37%50 + i%9*i%9*20)
+		f := facts{Function: "orders", Caller: "GET /orders", Outcome: "ok", Ms: took, Arrived: ended,
+			Answered: ended, Done: ended, RequestID: fmt.Sprint(i), EventBytes: 812, AnswerBytes: 1420}
+		if i%17 == 3 {
+			f.Outcome = "error"
+		}
+		r.local.history.add(keptInvocation{Event: []byte("{}"), facts: f}, nil)
+	}
 	as := func(name string, event any) {
 		c := r.context()
 		c.FunctionName = name
@@ -466,49 +508,31 @@ func (r *pageRig) fillPage() {
 		r.reply(q)
 		r.local.finish(q, overAnswered)
 	}
-	order := map[string]any{"orderId": "A-1042", "total": 129.9, "items": []any{map[string]any{"sku": "TEA-07", "n": 3}}}
+	order := map[string]any{"orderId": "A-1042", "total": 68.19}
 	record := map[string]any{
 		"eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:orders-queue",
-		"messageId": "1", "body": string(mustJSON(order)),
+		"messageId": "0a1b", "body": string(mustJSON(order)),
 	}
-	queue := map[string]any{"Records": []any{record, record, record}}
-	placed := map[string]any{"version": "0", "source": "shop", "detail-type": "Order Placed", "detail": order}
-	tick := map[string]any{"version": "0", "source": "aws.events", "detail-type": "Scheduled Event",
-		"resources": []string{"arn:aws:events:eu-west-1:123456789012:rule/every-minute"}}
-	for range 2 {
-		as("orders", httpTask(task{}, "GET", "/orders"))
-		as("mailer", queue)
-		as("orders", httpTask(task{}, "POST", "/orders"))
-		as("invoices", placed)
+	get := httpTask(task{}, "GET", "/orders/A-1042")
+	for _, name := range []string{"Do", "Text", "Type", "File", "Pieces"} {
+		delete(get, name)
 	}
-	as("report", tick)
-	as("orders", task{Do: "error", Type: "TypeError", Text: string(mustJSON(map[string]any{
-		"errorType":    "TypeError",
-		"errorMessage": "Cannot read properties of undefined (reading 'total')",
-		"trace": []string{
-			"TypeError: Cannot read properties of undefined (reading 'total')",
-			"    at price (/home/alice/shop/src/price.js:14:23)",
-			"    at handler (/home/alice/shop/src/orders.js:31:18)",
-		},
-	}))})
-	gate := r.newGate("pieces")
-	q := r.direct(task{Do: "stream", Type: "text/event-stream", File: gate.file,
-		Pieces: []string{"data: one\n\n", "data: two\n\n", "data: three\n\n"}}, r.context())
-	for n := range 3 {
-		r.kept(11, func(i keptInvocation) bool { return len(i.Pieces) > n })
-		gate.pass()
-	}
-	r.reply(q)
-	r.local.finish(q, overAnswered)
-	event := httpTask(task{Do: "print", Text: "2 orders of customer 17\nprice list: 12 ms\n"}, "GET", "/orders/A-1042")
-	event["cookies"] = []string{"session=1"}
-	event["queryStringParameters"] = map[string]string{"expand": "items"}
-	event["body"] = "eyJub3RlIjoiZ2lmdCB3cmFwLCBwbGVhc2UifQ=="
-	event["isBase64Encoded"] = true
-	as("orders", event)
-	id, err := r.local.again(1, mustJSON(httpTask(task{Text: "edited"}, "GET", "/orders?page=2")))
+	get["headers"] = map[string]string{"accept": "application/json", "x-dev": "alice"}
+	get["queryStringParameters"] = map[string]string{"expand": "items"}
+	get["body"] = "eyJub3RlIjoiZ2lmdCB3cmFwLCBwbGVhc2UifQ=="
+	get["isBase64Encoded"] = true
+	as("orders", map[string]any{"version": "0", "source": "aws.events", "detail-type": "Scheduled Event",
+		"resources": []string{"arn:aws:events:eu-west-1:123456789012:rule/every-minute"}})
+	as("mailer", map[string]any{"Records": []any{record, record, record}})
+	as("invoices",
+		map[string]any{"version": "0", "source": "shop", "detail-type": "Order Placed", "detail": order})
+	as("orders", get)
+	last = r.local.history.list()[0].ID
+	get["queryStringParameters"] = map[string]string{"expand": "items", "vat": "0"}
+	id, err := r.local.again(last, mustJSON(get))
 	if err != nil {
 		r.Fatal(err)
 	}
 	r.kept(id, func(i keptInvocation) bool { return !i.Done.IsZero() })
+	return id
 }

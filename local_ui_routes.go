@@ -34,8 +34,8 @@ const (
 
 // pageHeaders are those of every answer.
 var pageHeaders = map[string]string{
-	"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-		"img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; " +
+	"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; " +
+		"connect-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; " +
 		"require-trusted-types-for 'script'; trusted-types 'none'",
 	"X-Content-Type-Options":       "nosniff",
 	"X-Frame-Options":              "DENY",
@@ -55,8 +55,8 @@ type turnedDown struct {
 }
 
 // notLetIn says what to do about a cookie that is not there, or was another inspector's.
-const notLetIn = "this page shows events, and opens only with the address that live-lambda prints, once: in " +
-	"a terminal type o into local for another one, or start it again"
+const notLetIn = "this page shows events, and opens only with the address that live-lambda prints, once: " +
+	"in a terminal type o into local for another one, or start it again"
 
 // guard passes on only requests that are this page's own.
 func (u *uiServer) guard(next http.Handler) http.Handler {

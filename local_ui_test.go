@@ -88,8 +88,10 @@ func TestInspectorLetsNobodyElseIn(t *testing.T) {
 		text    string
 	}{
 		{name: "the page", status: 200, text: "<title>live-lambda"},
-		{name: "by another name of this machine", status: 200, headers: []string{"Host", "localhost:" + r.ui.port}},
-		{name: "no cookie", headers: []string{"Cookie", ""}, status: 403, text: "opens only with the address"},
+		{name: "by another name of this machine", status: 200,
+			headers: []string{"Host", "localhost:" + r.ui.port}},
+		{name: "no cookie", headers: []string{"Cookie", ""}, status: 403,
+			text: "opens only with the address"},
 		{
 			name:    "another cookie",
 			path:    "/api/invocations/1/event",
@@ -151,7 +153,8 @@ func TestInspectorLetsNobodyElseIn(t *testing.T) {
 			headers: []string{"Origin", "null"},
 			status:  403,
 		},
-		{name: "no page acts", method: "POST", path: "/api/again", headers: []string{"Origin", ""}, status: 403},
+		{name: "no page acts", method: "POST", path: "/api/again", headers: []string{"Origin", ""},
+			status: 403},
 		{
 			name:    "a form acts",
 			method:  "POST",
@@ -265,8 +268,10 @@ func TestInspectorServesWhatInvocationsCarry(t *testing.T) {
 	}{
 		{path: "/event", kind: "text/plain; charset=utf-8", status: 200, text: string(event)},
 		{path: "/answer", kind: "application/octet-stream", status: 200, text: "<script>"},
-		{path: "/error", kind: "text/plain; charset=utf-8", status: 410, text: "that is not kept: it was too large\n"},
-		{path: "/curl", kind: "text/plain; charset=utf-8", status: 422, text: "the event is not of an HTTP request\n"},
+		{path: "/error", kind: "text/plain; charset=utf-8", status: 410,
+			text: "that is not kept: it was too large\n"},
+		{path: "/curl", kind: "text/plain; charset=utf-8", status: 422,
+			text: "the event is not of an HTTP request\n"},
 	} {
 		status, text, header := r.ask("GET", "/api/invocations/1"+tt.path, "")
 		if status != tt.status || text != tt.text || header.Get("Content-Type") != tt.kind {
@@ -280,7 +285,8 @@ func TestInspectorServesWhatInvocationsCarry(t *testing.T) {
 	_, text, _ = r.ask("GET", "/api/invocations/1", "")
 	var d map[string]any
 	json.Unmarshal([]byte(text), &d)
-	if d["function"] != "orders" || d["event"] != true || d["answer"] != 8.0 || strings.Contains(text, "SECRET") {
+	if d["function"] != "orders" || d["event"] != true || d["answer"] != 8.0 ||
+		strings.Contains(text, "SECRET") {
 		t.Errorf("details: %s", text)
 	}
 }
@@ -301,19 +307,24 @@ func TestInspectorActs(t *testing.T) {
 	}{
 		{name: "again", path: "again", body: `{"id":1}`, status: 200, text: `{"id":2}`},
 		{name: "edited", path: "again", body: `{"id":1,"event":"{\"b\":1}"}`, status: 200, text: `{"id":3}`},
-		{name: "no JSON", path: "again", body: `{"id":1,"event":"{"}`, status: 409, text: "the event is not JSON"},
+		{name: "no JSON", path: "again", body: `{"id":1,"event":"{"}`, status: 409,
+			text: "the event is not JSON"},
 		{name: "too large", path: "again", body: large, status: 400, text: "too large"},
-		{name: "no such invocation", path: "again", body: `{"id":9}`, status: 409, text: "there is no invocation 9"},
+		{name: "no such invocation", path: "again", body: `{"id":9}`, status: 409,
+			text: "there is no invocation 9"},
 		{name: "not understood", path: "again", body: `{"no":1}`, status: 400, text: "not understood"},
 		{name: "save", path: "save", body: `{"id":1,"name":"one"}`, status: 200, text: `{"file":"one.json"}`},
-		{name: "is there", path: "save", body: `{"id":3,"name":"one.json"}`, status: 409, text: "there already"},
+		{name: "is there", path: "save", body: `{"id":3,"name":"one.json"}`, status: 409,
+			text: "there already"},
 		{name: "over it", path: "save", body: `{"id":3,"name":"one","overwrite":true}`, status: 200},
 		{name: "elsewhere", path: "save", body: `{"id":1,"name":"../one"}`, status: 422, text: "plain name"},
-		{name: "from the root", path: "save", body: `{"id":1,"name":"/tmp/one"}`, status: 422, text: "plain name"},
+		{name: "from the root", path: "save", body: `{"id":1,"name":"/tmp/one"}`, status: 422,
+			text: "plain name"},
 		{name: "hidden", path: "save", body: `{"id":1,"name":" .env"}`, status: 422, text: "plain name"},
 		{name: "odd", path: "save", body: `{"id":1,"name":"a\u0000b"}`, status: 422, text: "plain name"},
 		{name: "no name", path: "save", body: `{"id":1,"name":" "}`, status: 422, text: "which name"},
-		{name: "save none", path: "save", body: `{"id":9,"name":"x"}`, status: 422, text: "no such invocation"},
+		{name: "save none", path: "save", body: `{"id":9,"name":"x"}`, status: 422,
+			text: "no such invocation"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, text, _ := r.ask("POST", "/api/"+tt.path, tt.body)
@@ -489,7 +500,8 @@ func TestRecordingsOpenInTheInspector(t *testing.T) {
 	r.local.recordEnd(q)
 	write(t, directory, map[string]string{"other.json": "{}"})
 	cmd := r.command("", "ui", directory)
-	cmd.stdout.wait(r, "1 recording in "+directory+"; left out are 1 files that are none\ninspector: http://127.0.0.1:")
+	cmd.stdout.wait(
+		r, "1 recording in "+directory+"; left out are 1 files that are none\ninspector: http://127.0.0.1:")
 	cmd.stdout.wait(r, "token=")
 	_, address, _ := strings.Cut(cmd.stdout.String(), "inspector: ")
 	resp, err := http.Get(strings.TrimSpace(address)) // without a jar for the cookie
