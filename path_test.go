@@ -21,6 +21,7 @@ import (
 )
 
 func TestThousandInvocationsHaveTheirOwnAnswers(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testThousandInvocationsHaveTheirOwnAnswers)
 }
 
@@ -38,6 +39,7 @@ func testThousandInvocationsHaveTheirOwnAnswers(t *testing.T, over eventAPIOptio
 
 // One function has both tests, for the time that its processes take to start.
 func TestLargeEventsAndStreamsComeBackWhole(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testLargeEventsAndStreamsComeBackWhole)
 }
 
@@ -286,6 +288,7 @@ func (p *wholePath) refuseEverybody(t *testing.T) {
 // What passes through to the deployed code, and what comes back, is byte for byte what it would be without
 // the layer.
 func TestDeployedCodeSeesNothingOfTheLayer(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testDeployedCodeSeesNothingOfTheLayer)
 }
 
