@@ -217,6 +217,30 @@ func TestDemoSendsRequestsToTheStageThatTheirTokenNames(t *testing.T) {
 	d.end(t)
 }
 
+// It stays up for that, at any port.
+func TestDemoServesTheInspector(t *testing.T) {
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &screen{new: make(chan struct{}, 1)}
+	cmd := exec.Command(filepath.Join(dir, "live-lambda"), "demo", "--ui")
+	cmd.Stdout = out
+	cmd.Stderr = out
+	err = cmd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	out.await(t.Context(), t, " inspector: http://127.0.0.1:", 1)
+	out.await(t.Context(), t, "takes invocations, until an interrupt", 1)
+	cmd.Process.Signal(os.Interrupt)
+	err = cmd.Wait()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestDemoTakesInvocations(t *testing.T) {
 	d := startListeningDemo(t)
 	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))

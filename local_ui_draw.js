@@ -222,7 +222,8 @@ export function difference(left, right, names) {
   let same = 0;
   let shown = 0;
   const skipped = () => {
-    if (same > 0) body.append(make("tr", { class: "skipped" }, make("td", { colSpan: 2, text: same === 1 ? "1 line is the same" : `${same} lines are the same` })));
+    const text = same === 1 ? "1 line is the same" : `${same} lines are the same`;
+    if (same > 0) body.append(make("tr", { class: "skipped" }, make("td", { colSpan: 2, text })));
     same = 0;
   };
   for (const [i, row] of rows.entries()) {

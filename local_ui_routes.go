@@ -8,6 +8,7 @@ package main
 // carry is sent as text, or as bytes, that no browser takes for a page.
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"embed"
 	"encoding/json"
@@ -238,8 +239,6 @@ type invocationDetails struct {
 
 // details is the route of an invocation's details.
 func (u *uiServer) details(out http.ResponseWriter, i keptInvocation) {
-	var e httpRequestEvent
-	json.Unmarshal(i.Event, &e) // leaves out what is of another type
 	serveJSON(out, invocationDetails{
 		facts:   i.facts,
 		Context: i.Context,
@@ -248,8 +247,19 @@ func (u *uiServer) details(out http.ResponseWriter, i keptInvocation) {
 		Event:   i.Event != nil,
 		Answer:  len(i.Answer),
 		Error:   len(i.Error),
-		Request: httpToken.MatchString(e.method()),
+		Request: ofRequest(i.Event),
 	})
+}
+
+// ofRequest reports whether an event can be written as a command of curl. Most are looked through in no time,
+// for a large one is slow to parse.
+func ofRequest(event []byte) bool {
+	if !bytes.Contains(event, []byte(`"httpMethod"`)) && !bytes.Contains(event, []byte(`"method"`)) {
+		return false
+	}
+	var e httpRequestEvent
+	json.Unmarshal(event, &e) // leaves out what is of another type
+	return httpToken.MatchString(e.method())
 }
 
 // serveJSON answers with JSON.
