@@ -95,22 +95,24 @@ func (u *uiServer) guard(next http.Handler) http.Handler {
 // refuse says why a request cannot be this page's own; nil if it can.
 func (u *uiServer) refuse(r *http.Request) *turnedDown {
 	if r.Host != "127.0.0.1:"+u.port && r.Host != "localhost:"+u.port {
-		return &turnedDown{http.StatusMisdirectedRequest, "this is no host of that name"}
+		return &turnedDown{status: http.StatusMisdirectedRequest, text: "this is no host of that name"}
 	}
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	origin := r.Header.Get("Origin")
 	if origin != "http://"+r.Host && (origin != "" || !reads) {
-		return &turnedDown{http.StatusForbidden, "the request is another page's: its Origin is not this one"}
+		return &turnedDown{
+			status: http.StatusForbidden, text: "the request is another page's: its Origin is not this one"}
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
 	opens := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate"
 	if site != "" && site != "same-origin" && site != "none" && !opens {
-		return &turnedDown{http.StatusForbidden, "the request is another page's: Sec-Fetch-Site is " + site}
+		return &turnedDown{
+			status: http.StatusForbidden, text: "the request is another page's: Sec-Fetch-Site is " + site}
 	}
 	if !reads {
 		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if kind != "application/json" {
-			return &turnedDown{http.StatusUnsupportedMediaType, "post JSON"}
+			return &turnedDown{status: http.StatusUnsupportedMediaType, text: "post JSON"}
 		}
 	}
 	return nil
