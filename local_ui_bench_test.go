@@ -7,15 +7,23 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"testing"
 	"time"
 )
 
 const (
-	inspectorRounds = 6               // with and without the page, in turn
-	inspectorRound  = 5 * time.Second // so a minute in all
+	inspectorRounds = 6 // with and without the page, in turn
 	inspectorEvery  = 10 * time.Millisecond
 )
+
+// inspectorRound is how long a round lasts: with SOAK all of them take a minute.
+func inspectorRound() time.Duration {
+	if os.Getenv("SOAK") != "" {
+		return 5 * time.Second
+	}
+	return time.Second
+}
 
 // BenchmarkInspector invokes 100 times a second, with the page open in a browser and, in the same process,
 // without any history. The ratio is of the medians of what an invocation takes.
@@ -34,12 +42,12 @@ func BenchmarkInspector(b *testing.B) {
 	page.until(`document.querySelectorAll(".row").length > 10`)
 	for b.Loop() {
 		with := func() float64 {
-			took := median(invokeFor(b, shown, inspectorRound))
+			took := median(invokeFor(b, shown, inspectorRound()))
 			page.click(".row", "ok") // the page is of use meanwhile
 			page.sees(".head h2", "ok")
 			return took
 		}
-		without := func() float64 { return median(invokeFor(b, bare, inspectorRound)) }
+		without := func() float64 { return median(invokeFor(b, bare, inspectorRound())) }
 		ratio(b, inspectorRounds, "ms", with, without)
 	}
 	if n := len(shown.history.list()); n != historyMost {
