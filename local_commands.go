@@ -137,7 +137,7 @@ func (l *local) takeBack(p *presence) {
 
 // saveEvent saves the event of an invocation.
 func (l *local) saveEvent(i keptInvocation, name string) {
-	file, err := i.save(name, false)
+	file, err := l.saveUnwatched(i, name)
 	if err != nil {
 		l.term.note("%v", err)
 		return

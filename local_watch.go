@@ -111,6 +111,17 @@ func (l *local) ownFiles() []fs.FileInfo {
 	return own
 }
 
+// saveUnwatched saves an event, which restarts no process.
+func (l *local) saveUnwatched(i keptInvocation, name string) (file string, err error) {
+	l.files.mu.Lock() // nobody looks until the new file is known
+	defer l.files.mu.Unlock()
+	file, err = i.save(name, false)
+	if err == nil && l.files.watcher != nil {
+		l.files.watcher.know(filepath.Clean(file))
+	}
+	return file, err
+}
+
 // follow looks once, and restarts processes if a file has changed. What handlers seem to write restarts
 // nothing: they would write it again. l.files.mu is held.
 func (l *local) follow(w *watcher) {
@@ -200,9 +211,14 @@ func (l *local) restartAll(file string) {
 		}
 		l.schedule(p)
 	}
-	if idle+busy > 0 {
+	switch {
+	case busy > 0:
 		l.term.note("%s has changed: %d idle and %d busy processes restart, "+
 			"the busy ones when they have finished", file, idle, busy)
+	case idle > 1:
+		l.term.note("%s has changed: %d processes restart", file, idle)
+	case idle > 0:
+		l.term.note("%s has changed: the process restarts", file)
 	}
 }
 
@@ -303,6 +319,14 @@ func (w *watcher) look() []string {
 		return nil
 	}
 	return changed(before, w.seen)
+}
+
+// know has the next look find a file unchanged, if it finds that file at all.
+func (w *watcher) know(file string) {
+	stamp, found := w.survey().files[file]
+	if found {
+		w.seen.files[file] = stamp
+	}
 }
 
 // changed names the files that differ between two looks. A look that did not reach all files does not tell

@@ -516,6 +516,36 @@ func TestFileThatChangesRestartsProcesses(t *testing.T) {
 	}
 }
 
+func TestFileThatChangesRestartsIdleProcess(t *testing.T) {
+	inProject(t)
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
+	r.reply(r.direct(task{Do: "pid"}, r.context()))
+	r.awaitIdle(1)
+	r.local.restartAll("src/a.js")
+	r.out.wait(r, "src/a.js has changed: the process restarts\n")
+}
+
+func TestSavedEventRestartsNothing(t *testing.T) {
+	inProject(t)
+	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
+	r.local.firstLook(nil)
+	w := r.local.files.watcher
+	outside := filepath.Join(t.TempDir(), "outside")
+	for _, name := range []string{"one", "./src/two.json", outside} {
+		_, err := r.local.saveUnwatched(keptInvocation{Event: []byte("{}")}, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := w.look(); len(names) > 0 {
+		t.Errorf("a saved event counts as a change of %q", names)
+	}
+	writeText(t, "one.json", "[1]")
+	if names := w.look(); !slices.Equal(names, []string{"one.json"}) {
+		t.Errorf("what has changed is %q", names)
+	}
+}
+
 // A process that hangs before it has asked for its event leaves the event to the next process.
 func TestFileThatChangesFreesRequestOfProcessThatHangsAtStart(t *testing.T) {
 	t.Chdir(t.TempDir())
