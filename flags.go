@@ -292,6 +292,14 @@ func clip(s string, n int) string {
 	return string([]rune(s)[:max(n, 0)])
 }
 
+// shorten cuts s to so many characters, the last of which says that there was more.
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return clip(s, n-1) + "…"
+}
+
 // bytesText writes a size for people: decimal units, as AWS's consoles do not.
 func bytesText(n int64) string {
 	switch {

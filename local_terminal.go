@@ -360,7 +360,7 @@ func (t *terminal) liveLine() string {
 		name := nameText(q.context.FunctionName)
 		line += fmt.Sprintf("  %s %s %.0fs", name, short(q.id), time.Since(q.arrived).Seconds())
 	}
-	return faint + clip(line, t.columns()-1) + reset
+	return faint + shorten(line, t.columns()-1) + reset
 }
 
 // line has a line of this program's own written, or drops it.
@@ -439,7 +439,7 @@ func (t *terminal) tell(e report, colour, text string, more ...string) {
 	}
 	width := t.columns()
 	if width > 0 && e.RequestID != "" {
-		text = clip(text, width-len("15:04:05.000 ")-1)
+		text = shorten(text, width-len("15:04:05.000 ")-1)
 	}
 	if t.colour && colour != "" {
 		text = colour + text + reset
@@ -522,7 +522,7 @@ func (t *terminal) arrived(q *request, queue int) {
 	}
 	text += q.execution.text()
 	if q.again > 0 {
-		text += fmt.Sprintf(", runs %d again", q.again)
+		text += fmt.Sprintf(", runs #%d again", q.again)
 	}
 	e := reportAbout(q, "start")
 	e.Execution = q.execution.name
@@ -613,7 +613,7 @@ func (rep *reply) failed() bool { return rep.kind == "error" || len(rep.trailers
 func (rep *reply) summary(q *request) string {
 	message := strings.Replace(rep.message, q.errorPrefix(), "", 1)
 	line, _, _ := strings.Cut(cmp.Or(message, rep.errorType), "\n")
-	return clip(plainText(line), 160)
+	return shorten(plainText(line), 160)
 }
 
 // over says that nobody waits for q's answer any more. answered says that there was one.
@@ -721,7 +721,10 @@ func (s summary) restartsText() string {
 	} {
 		n := s.RestartCauses[cause]
 		if n > 0 {
-			causes = append(causes, fmt.Sprintf("%d %s", n, cause))
+			causes = append(causes, fmt.Sprintf("%s: %d", cause, n))
+		}
+		if n == s.Restarts && n > 0 {
+			return text + " (" + cause + ")"
 		}
 	}
 	if len(causes) > 0 {

@@ -50,7 +50,7 @@ func TestTerminalTellsInvocations(t *testing.T) {
 			want: []string{
 				"00:00:00.000 \x1b[2morders 00000000 start   1.2 kB in, 1 running\x1b[0m\n",
 				"00:00:00.100 \x1b[32morders 00000000 ok      100 ms, 2.5 MB out\x1b[0m\n",
-				"00:00:00.100 \x1b[31morders 00000000 error   0 ms  E: what went wro\x1b[0m\n",
+				"00:00:00.100 \x1b[31morders 00000000 error   0 ms  E: what went wr…\x1b[0m\n",
 			},
 		},
 		{

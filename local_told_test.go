@@ -322,7 +322,7 @@ func TestInvocationRunsAgain(t *testing.T) {
 	if i.RequestID == c.RequestID || i.Context.InvokedFunctionARN != c.InvokedFunctionARN {
 		t.Errorf("again: %+v", i.Context)
 	}
-	r.out.wait(r, "running, runs 1 again\n")
+	r.out.wait(r, "running, runs #1 again\n")
 
 	id, err = r.local.again(2, []byte(`{"Do":"env"}`))
 	if err != nil {

@@ -165,7 +165,7 @@ func TestTypedLinesAreObeyed(t *testing.T) {
 	s.types("\n")
 	s.wait("    event, 14 B:\r\n    {\r\n      \"name\": \"you\"\r\n    }\r\n    answer, 14 B:\r\n    {\r\n")
 	s.types("r\n")
-	s.wait("runs 1 again\r\n")
+	s.wait("runs #1 again\r\n")
 	s.wait("#2 came to the same as #1\r\n")
 	s.types("R #1\n")
 	s.wait("#3 came to the same as #1\r\n")
@@ -207,7 +207,7 @@ func TestEditedEventRuns(t *testing.T) {
 	s.wait("press Enter")
 	s.ran(`{"name":"you"}`)
 	s.types("e\n")
-	s.wait("runs 1 again\r\n")
+	s.wait("runs #1 again\r\n")
 	s.wait("ran #1 again\r\n    answer, 13 B:\r\n    {\r\n      \"name\": \"me\"\r\n    }\r\n")
 	told, err := os.ReadFile(modes)
 	if err != nil {

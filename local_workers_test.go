@@ -403,7 +403,7 @@ func TestSummaryCountsRestartsByCause(t *testing.T) {
 	io.Copy(io.Discard, openRead(t, fifo))
 	r.local.close()
 	total, _, _, _ := r.local.term.totals()
-	want := "6 restarts (2 files changed, 1 exited, 1 did not start, 1 new environment, 1 past its deadline)"
+	want := "6 restarts (files changed: 2, exited: 1, did not start: 1, new environment: 1, past its deadline: 1)"
 	if total.restartsText() != want {
 		t.Errorf("it says %q, want %q", total.restartsText(), want)
 	}
@@ -466,7 +466,7 @@ func TestHandlerOnAPortOutlivesSaves(t *testing.T) {
 	}
 	r.local.close()
 	total, _, _, _ := r.local.term.totals()
-	if total.restartsText() != "3 restarts (3 files changed)" {
+	if total.restartsText() != "3 restarts (files changed)" {
 		t.Errorf("it says %q", total.restartsText())
 	}
 }
