@@ -173,6 +173,9 @@ func (l *local) tryCode(ctx context.Context, c code, function string) {
 	if len(printed) > 0 {
 		lines = strings.Split(strings.TrimRight(string(printed), "\n"), "\n")
 	}
+	if len(lines) > 1 && lines[0] == lines[1] { // the error, and the first line of its stack
+		lines = lines[1:]
+	}
 	l.term.list(fmt.Sprintf(
 		"%s does not load, without the function's environment: %v; the next event tries again", c.handler,
 		err),

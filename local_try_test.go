@@ -110,6 +110,18 @@ func TestHandlerThatDoesNotLoadIsTold(t *testing.T) {
 	}
 }
 
+// The client prints the error and its stack, which begins with it.
+func TestErrorOfHandlerThatDoesNotLoadIsToldOnce(t *testing.T) {
+	needs(t, "node")
+	inDirectory(t, map[string]string{"broken.mjs": "throw new Error('no table')"})
+	r := newTestLocal(t, localOptions{code: code{handler: "broken.handler"}})
+	r.local.try(t.Context())
+	r.out.wait(r, "    at ")
+	if strings.Count(r.out.String(), "Error: no table\n") != 1 {
+		t.Errorf("it printed\n%s", r.out)
+	}
+}
+
 // The port is that of the first function that runs, which nobody knows when local starts.
 func TestTryTakesNoDebuggersPort(t *testing.T) {
 	needs(t, "node")
