@@ -174,8 +174,10 @@ func (d *doctor) tryAll(ctx context.Context, steps []doctorStep) bool {
 	for _, step := range steps {
 		missing := step.firstOf(failed)
 		if missing != "" {
+			if !failed[step.name] { // the round trips have one name
+				d.say("-", step.name, "not tried without "+missing)
+			}
 			failed[step.name] = true
-			d.say("-", step.name, "not tried without "+missing)
 			continue
 		}
 		found, err := step.try(d, ctx)

@@ -90,7 +90,7 @@ func notTried(without string, names ...string) (lines string) {
 // What is not tried if there is no session, if the doctor cannot subscribe or nothing is delivered.
 var (
 	withoutSession      = notTried("connect", "subscribe", "publish")
-	withoutDelivery     = notTried("delivery", "round trip", "round trip", "round trip")
+	withoutDelivery     = notTried("delivery", "round trip")
 	withoutSubscription = notTried("subscribe", "delivery") + withoutDelivery
 )
 
