@@ -196,6 +196,10 @@ func TestCommandLineSaysWhatIsWrongOrHelps(t *testing.T) {
 		{args: "local --help", want: "  --own-env\n        leave out the environment"},
 		{args: "invoke --own-env", status: 2, want: "not defined"},
 		{args: "invoke --help", want: "--timeout"},
+		{
+			args: "invoke " + event + " src/none.handler", status: 2,
+			want: "src/none.handler: no such file or directory; a HANDLER goes before the FILEs, a command after --",
+		},
 		{args: "local --nonsense", status: 2, want: "not defined"},
 		{args: "local -- true", status: 2, want: "LIVE_LAMBDA_APPSYNC_HTTP_HOST"},
 		{args: "local --host a b -- true", status: 2, want: `no use for "b" beside a command`},

@@ -76,7 +76,7 @@ func (t *console) invoke(args []string) int {
 	texts, err := o.readFiles(files)
 	switch {
 	case err != nil && o.code.ways() == 0 && len(files) > 1:
-		return f.wrong("%v; does a command follow? It goes after --", err)
+		return f.wrong("%v; a HANDLER goes before the FILEs, a command after --", err)
 	case err != nil:
 		return f.wrong("%v", err)
 	}
