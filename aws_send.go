@@ -312,7 +312,8 @@ func whoAnswered(log string) string {
 	l, ok := layerLineIn(log)
 	text := outcomeTexts[l.Outcome]
 	if !ok || text == "" {
-		return "who has answered is not known: the end of the log has no line of the layer about it"
+		return "who has answered is not known: the end of the log has no line of the layer about it; " +
+			"if a local end has, its terminal shows it"
 	}
 	return strings.TrimSuffix(text+": "+reasonLine(l.ErrorType, l.Reason), ": ")
 }

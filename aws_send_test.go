@@ -134,7 +134,8 @@ func layerText(id, fields string) string {
 }
 
 func TestSendSaysWhoHasAnswered(t *testing.T) {
-	const unknown = "who has answered is not known: the end of the log has no line of the layer about it"
+	const unknown = "who has answered is not known: the end of the log has no line of the layer about it; " +
+		"if a local end has, its terminal shows it"
 	const start = "START RequestId: 11-22 Version: $LATEST\n"
 	const report = "REPORT RequestId: 11-22\tDuration: 3.00 ms\n"
 	const platform = `{"time":"2026-01-15T12:00:00Z","type":"platform.start","record":{"requestId":"11-22",` +
