@@ -403,7 +403,8 @@ func TestSummaryCountsRestartsByCause(t *testing.T) {
 	io.Copy(io.Discard, openRead(t, fifo))
 	r.local.close()
 	total, _, _, _ := r.local.term.totals()
-	want := "6 restarts (files changed: 2, exited: 1, did not start: 1, new environment: 1, past its deadline: 1)"
+	want := "6 restarts (files changed: 2, exited: 1, did not start: 1, new environment: 1, " +
+		"past its deadline: 1)"
 	if total.restartsText() != want {
 		t.Errorf("it says %q, want %q", total.restartsText(), want)
 	}
