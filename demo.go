@@ -117,7 +117,7 @@ func (t *console) demo(args []string) int {
 	err = d.run(ctx, o.listen)
 	if err != nil {
 		f.say("%v", err)
-		if !o.verbose {
+		if !o.verbose && d.function != nil && !d.legs.answered() {
 			f.say("--verbose shows what the function's processes print")
 		}
 		return 1
@@ -220,7 +220,7 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if listen != "" {
 		d.listener, err = net.Listen("tcp", listen)
 		if err != nil {
-			return fmt.Errorf("--listen: %w", err)
+			return fmt.Errorf("--listen: %w: choose another port", err)
 		}
 		defer d.listener.Close()
 	}
@@ -228,9 +228,9 @@ func (d *demo) run(ctx context.Context, listen string) error {
 	if d.protocol == "graphql" {
 		appsync = "AppSync GraphQL"
 	}
-	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real: the extension, the function's",
-		appsync)
-	d.say("deployed runtime behind it, `live-lambda local` and the handler are processes of their own.")
+	d.say("AWS is emulated here: Lambda and %s, on loopback. The rest is real:", appsync)
+	d.say("the extension, the function's deployed runtime behind it, `live-lambda local`")
+	d.say("and the handler are processes of their own.")
 	d.say("")
 	settings, err := d.startAppSync()
 	if err != nil {
@@ -510,8 +510,9 @@ func (d *demo) tell(ctx context.Context) error {
 		return err
 	}
 	d.say("")
-	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), attach it, and run")
-	d.say("live-lambda local --stack live-lambda src/orders.handler, as the README says.")
+	d.say("AWS was emulated. With a function of yours: build the layer (./build.sh), and run")
+	d.say("")
+	d.say("  live-lambda local --attach FUNCTION %s", cmp.Or(d.code.handler, "src/orders.handler"))
 	return nil
 }
 

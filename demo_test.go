@@ -66,7 +66,8 @@ func testDemo(t *testing.T, over eventAPIOptions) {
 	out := runDemo(t, "--protocol", over.protocol())
 	for _, want := range []string{
 		"AWS is emulated", `"message":"hello from this machine"`,
-		`"message":"hello from the deployed code"`} {
+		`"message":"hello from the deployed code"`,
+		"\n  live-lambda local --attach FUNCTION src/orders.handler\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s in:\n%s", want, out)
 		}
