@@ -174,8 +174,8 @@ live-lambda, a policy for the roles of functions, one for developers, and as out
 reads. Deploy it with
 
   live-lambda template > live-lambda.yaml
-  aws cloudformation deploy --stack-name live-lambda --template-file live-lambda.yaml \
-    --capabilities CAPABILITY_IAM
+  aws cloudformation deploy --stack-name live-lambda \
+    --template-file live-lambda.yaml --capabilities CAPABILITY_IAM
 
 It needs no permissions. Deploying it needs cloudformation:CreateChangeSet and so on, appsync:CreateApi,
 appsync:CreateChannelNamespace and iam:CreatePolicy.`

@@ -170,9 +170,14 @@ func (f *commandLine) parseFlags(args []string) (status int, ok bool) {
 	return status, ok
 }
 
+const (
+	helpColumns = 80         // of a terminal
+	helpMargin  = "        " // of a flag's text
+)
+
 // help prints the usage, and each flag with its text.
 func (f *commandLine) help() {
-	fmt.Fprintln(f.console.out, f.usage)
+	fmt.Fprint(f.console.out, fitted(f.usage))
 	heading := "\nflags:\n"
 	f.VisitAll(func(g *flag.Flag) {
 		value, usage := flag.UnquoteUsage(g)
@@ -184,9 +189,47 @@ func (f *commandLine) help() {
 		if value != "" && isBool && optional.IsBoolFlag() {
 			name = g.Name + "[=" + value + "]"
 		}
-		fmt.Fprintf(f.console.out, "%s  --%s\n        %s\n", heading, name, usage)
+		fmt.Fprintf(f.console.out, "%s  --%s\n%s", heading, name, broken(helpMargin, helpMargin, usage))
 		heading = ""
 	})
+}
+
+// fitted breaks the paragraphs of a usage into lines of helpColumns. An indented line stays one of its own.
+func fitted(usage string) (text string) {
+	var lines []string
+	prose := false // the last line goes on
+	for line := range strings.SplitSeq(usage, "\n") {
+		begins := prose
+		prose = line != "" && line[0] != ' ' && !strings.HasPrefix(line, "usage: ")
+		if begins && prose {
+			lines[len(lines)-1] += " " + line
+		} else {
+			lines = append(lines, line)
+		}
+	}
+	for _, line := range lines {
+		words := strings.TrimLeft(line, " ")
+		margin := line[:len(line)-len(words)]
+		text += broken(margin, margin+margin, words)
+	}
+	return text
+}
+
+// broken is text in lines of helpColumns, each behind a margin: the first one behind that of its own.
+func broken(first, margin, text string) (lines string) {
+	line := first
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == first:
+			line += word
+		case utf8.RuneCountInString(line+" "+word) <= helpColumns:
+			line += " " + word
+		default:
+			lines += line + "\n"
+			line = margin + word
+		}
+	}
+	return lines + line + "\n"
 }
 
 // wrong says what is wrong with the command line and returns the exit status.

@@ -27,13 +27,15 @@ type recording struct {
 	Context *eventContext   `json:"context"`
 }
 
-const invokeUsage = `usage: live-lambda invoke [flags] [HANDLER] [FILE ...] [-- COMMAND [ARGUMENT ...]]
+const invokeUsage = `usage: live-lambda invoke [flags] [HANDLER] [FILE ...]
+       [-- COMMAND [ARGUMENT ...]]
 
 Runs each FILE, an event or what ` + "`live-lambda local --record`" + ` has kept, with HANDLER or COMMAND and
 prints the answers. Both are as for local; the first word is a HANDLER if there is no file of that name.
 Without either it runs the handler that was deployed, as the recording has it, from the working directory.
-Without a FILE, or if it is -, the event is read from standard input, unless --event names a sample:
-  live-lambda invoke --event sqs --set 'Records[0].body.total=5' src/orders.handler
+Without a FILE, or if it is -, it reads an event from standard input, or takes the
+sample that --event names:
+  live-lambda invoke --event sqs --set 'Records[0].body.total=5' app.handler
 What the handler prints goes to standard error. The exit status is 1 if the function failed.`
 
 // invokeFlags are what the flags of invoke set.

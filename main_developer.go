@@ -92,7 +92,8 @@ usage: live-lambda COMMAND [flags] ...
 		fmt.Fprintf(out, "  %-13s  %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(out, `
-`+"`live-lambda COMMAND --help`"+` tells more, and `+"`live-lambda --version`"+` which version this is. In a
-function's layer, where AWS_LAMBDA_RUNTIME_API is set, the program without arguments is the extension.
+`+"`live-lambda COMMAND --help`"+` tells more, and `+"`live-lambda --version`"+` which
+version this is. In a function's layer, where AWS_LAMBDA_RUNTIME_API is set, the
+program without arguments is the extension.
 `)
 }
