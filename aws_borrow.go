@@ -76,7 +76,7 @@ func (a *attachment) giveBack(layers []string, variables map[string]string) []st
 // since is kept, and what somebody else has attached since stays as it is.
 func returning(local string) planner {
 	return func(_ context.Context, c *change) error {
-		a, err := readAttachment(c.variables)
+		a, err := c.remembered()
 		if err != nil || a == nil || a.Local != local {
 			return err
 		}
@@ -93,12 +93,21 @@ func returning(local string) planner {
 func (a awsCLI) renewing(o attachOptions) planner {
 	attach := a.attaching(o)
 	return func(ctx context.Context, c *change) error {
-		now, err := readAttachment(c.variables)
+		now, err := c.remembered()
 		if err != nil || now == nil || now.Local != o.local {
 			return err
 		}
 		return attach(ctx, c)
 	}
+}
+
+// remembered is what the function remembers, if it is attached. Without its variables that is not known.
+func (c *change) remembered() (*attachment, error) {
+	err := c.before.readable()
+	if err != nil {
+		return nil, err
+	}
+	return readAttachment(c.variables)
 }
 
 // ---- from a command line to a question ----
@@ -121,6 +130,8 @@ type borrowing struct {
 	until   time.Time
 	record  record
 	file    *os.File // of record; nil before it is written
+	// an interrupt has cut updates off: one of them may arrive after the function was looked at
+	cut bool
 }
 
 // borrow prepares what a local end is to attach: it reads, shows and asks, and changes nothing. It returns
@@ -363,6 +374,7 @@ func (b *borrowing) attach(ctx context.Context) error {
 		return err
 	}
 	status := b.console.carryOutAll(ctx, b.cli, b.changes, b.cli.attaching(o), "attached")
+	b.cut = ctx.Err() != nil
 	if status != 0 {
 		return errors.New("not all functions could be attached, so none stays so")
 	}
@@ -547,29 +559,57 @@ func (b *borrowing) renew(ctx context.Context, now time.Time) (problem string) {
 }
 
 // giveBack takes back what attach has done. It returns the functions of which that failed, or was not begun
-// before ctx ended.
-func (b *borrowing) giveBack(ctx context.Context) (left []string) {
+// before ctx ended. The status is 1 if something is not as before, else 0.
+func (b *borrowing) giveBack(ctx context.Context) (left []string, status int) {
 	if b.file == nil {
-		return nil
+		return nil, 0
 	}
 	defer b.file.Close()
-	cli := b.cli
-	cli.grace = time.Second // this program is to end
-	p := returning(b.local)
-	quiet := &console{out: io.Discard, err: b.console.err}
+	sure := true
 	for i, c := range b.changes {
 		if ctx.Err() != nil {
 			left = append(left, b.functions()[i:]...)
 			break
 		}
-		changes, status := quiet.planAll(ctx, cli, []string{c.name}, p)
-		status = max(status, b.console.carryOutAll(ctx, cli, changes, p, "as before"))
-		if status != 0 {
+		way, err := b.giveBackOne(ctx, c.name)
+		switch {
+		case err == nil:
+			sure = sure && (way == nil || way.updated || !b.cut)
+		case way == nil || !way.updated:
 			left = append(left, c.before.FunctionName)
 		}
+		if err != nil {
+			fmt.Fprintf(b.console.err, "%s: %v\n", c.name, err)
+			status = 1
+		}
 	}
-	if len(left) == 0 {
+	if len(left) > 0 {
+		return left, 1
+	}
+	if sure { // else the next command looks once more
 		b.record.forget()
 	}
-	return left
+	return nil, status
+}
+
+// giveBackOne takes back what attach has done to one function. It returns the change that this took, nil if
+// the function is there no more, or is not known to be.
+func (b *borrowing) giveBackOne(ctx context.Context, name string) (*change, error) {
+	cli := b.cli
+	cli.grace = time.Second // this program is to end
+	p := returning(b.local)
+	way, err := cli.plan(ctx, name, p)
+	if hasCode(err, "ResourceNotFoundException") {
+		fmt.Fprintf(b.console.out, "%s: it is there no more\n", name)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	changes := !way.configured() || way.revoke != nil
+	err = cli.carryOut(ctx, way, p)
+	if err == nil && changes {
+		fmt.Fprintf(b.console.out, "%s: as before\n", name)
+	}
+	return way, err
 }

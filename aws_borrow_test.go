@@ -63,9 +63,9 @@ func (b *borrowTest) attached() {
 func (b *borrowTest) back() {
 	b.fake.t.Helper()
 	b.fake.turn()
-	left := b.giveBack(b.fake.t.Context())
+	left, status := b.giveBack(b.fake.t.Context())
 	b.fake.turn()
-	if len(left) > 0 || strings.Contains(b.said.String(), secretValue) {
+	if len(left) > 0 || status != 0 || strings.Contains(b.said.String(), secretValue) {
 		b.fake.t.Errorf("left %q; it said %s", left, &b.said)
 	}
 }
@@ -443,6 +443,120 @@ func TestFunctionThatIsGoneIsForgotten(t *testing.T) {
 	if len(left()) > 0 {
 		t.Errorf("it is still remembered: %+v", left())
 	}
+}
+
+// Without its variables a function does not tell that it is attached. That is no reason to forget it.
+func TestFunctionThatCannotBeReadIsStillLeft(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	before := f.snapshot()
+	b := f.borrowed("orders")
+	readable := f.functions["orders"].config
+	f.function("orders", map[string]any{"Environment": map[string]any{
+		"Error": map[string]any{"ErrorCode": "AccessDeniedException"}}})
+	f.turn()
+	remains, _ := b.giveBack(t.Context())
+	f.turn()
+	b.killed()
+	said := b.said.String()
+	if !slices.Equal(remains, []string{"orders"}) || !strings.Contains(said, "it takes kms:Decrypt on") {
+		t.Errorf("left %q, said %s", remains, said)
+	}
+	r := f.offered(1)
+	if !strings.Contains(r.err, "it takes kms:Decrypt on") || len(left()) != 1 {
+		t.Errorf("got %+v, remembered %+v", r, left())
+	}
+	f.functions["orders"].config = readable
+	f.offered(1)
+	f.want(before)
+}
+
+func TestFunctionThatIsDeletedMeanwhileIsNotLeft(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	f.function("bills", nil)
+	b := f.borrowed("orders", "bills")
+	delete(f.functions, "orders")
+	b.back()
+	const want = "orders: it is there no more\nbills: as before\n"
+	if !strings.HasSuffix(b.said.String(), want) || len(left()) > 0 {
+		t.Errorf("it said %s, and remembers %+v", &b.said, left())
+	}
+}
+
+// The function is given back, and only its role is not as before.
+func TestPolicyThatStaysIsNoFunctionThatIsLeft(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	b := f.borrowed("orders")
+	f.denied = "detach-role-policy"
+	f.turn()
+	remains, status := b.giveBack(t.Context())
+	f.turn()
+	if len(remains) > 0 || status != 1 || !strings.Contains(b.said.String(), "orders: the policy stays on") {
+		t.Errorf("left %q, status %d, said %s", remains, status, &b.said)
+	}
+	if f.variablesOf("orders")[memoryVariable] != nil || len(left()) > 0 {
+		t.Errorf("it is still attached, or remembered: %+v", left())
+	}
+}
+
+// An ARN and a name are two words for one function.
+func TestFunctionThatIsNamedTwiceIsBorrowedOnce(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	before := f.snapshot()
+	const arn = "arn:aws:lambda:eu-west-1:123456789012:function:orders"
+	b := f.borrowed("orders", arn)
+	if len(b.changes) != 1 {
+		t.Errorf("it has %d changes", len(b.changes))
+	}
+	b.back()
+	f.want(before)
+}
+
+// What was on its way as the interrupt came may arrive after the way back was looked for.
+func TestUpdateThatArrivesLateIsFoundByTheNextCommand(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	before := f.save()
+	start := f.snapshot()
+	b := f.borrow([]string{"orders"}, attachFlags{yes: true}, "--stack", "dev")
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.before("update-function-configuration", interrupt)
+	f.turn()
+	err := b.attach(ctx)
+	f.turn()
+	late := f.save()
+	f.restore(before)
+	if err == nil {
+		t.Error("it was not interrupted")
+	}
+	b.back()
+	f.restore(late)
+	f.offered(1)
+	f.want(start)
+	if len(left()) > 0 {
+		t.Errorf("it is still remembered: %+v", left())
+	}
+}
+
+func TestNothingIsBegunAfterAnInterrupt(t *testing.T) {
+	withoutZip(t)
+	f := withOrders(t)
+	f.function("bills", nil)
+	f.function("carts", nil)
+	b := f.borrow([]string{"orders", "bills", "carts"}, attachFlags{yes: true}, "--stack", "dev")
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.before("update-function-configuration", interrupt)
+	f.turn()
+	b.attach(ctx)
+	f.turn()
+	said := b.said.String()
+	if strings.Contains(said, "bills: aws") || strings.Contains(said, "carts: aws") {
+		t.Errorf("it said %s", said)
+	}
+	b.back()
 }
 
 // ---- what is shown and asked ----

@@ -11,6 +11,7 @@ package main
 // machine could read it.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type change struct {
 	grant     *rolePolicy       // to put on a role, nil for none
 	revoke    *rolePolicy       // to take off unless another function needs it, nil for none
 	notes     []string          // what the developer is told besides
+	updated   bool              // the function has taken it
 }
 
 // newChange returns a change that begins with what is there.
@@ -88,6 +90,9 @@ func (t *console) carryOutAll(
 	ctx context.Context, a awsCLI, changes []*change, p planner, done string,
 ) (status int) {
 	for _, c := range changes {
+		if ctx.Err() != nil { // what was interrupted has said so
+			return 1
+		}
 		if err := a.carryOut(ctx, c, p); err != nil {
 			fmt.Fprintf(t.err, "%s: %v\n", c.name, err)
 			status = 1
@@ -115,6 +120,11 @@ func (t *console) planAll(
 			status = 1
 			continue
 		}
+		arn := cmp.Or(c.before.FunctionArn, name)
+		if seen[arn] && arn != name { // it has been named otherwise before
+			continue
+		}
+		seen[arn] = true
 		diff := c.diff()
 		t.show(c, diff)
 		if len(diff) > 0 {
@@ -279,6 +289,7 @@ func (a awsCLI) update(ctx context.Context, c *change, p planner) error {
 		}
 		err := a.setConfiguration(ctx, c.name, c.before.RevisionID, c.layers, c.variables)
 		if err == nil {
+			c.updated = true
 			return a.settled(ctx, c.name)
 		}
 		if !hasCode(err, "ResourceConflictException", "PreconditionFailedException") {

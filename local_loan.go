@@ -81,8 +81,8 @@ type loan struct {
 	lookup    func() func(name string) string // how their settings are read, after attach
 	keep      keeper
 	// giveBack undoes what attach has done, also if that has failed or was interrupted. It returns the
-	// functions of which that failed, or was not begun before ctx ended.
-	giveBack func(ctx context.Context) (left []string)
+	// functions of which that failed, or was not begun before ctx ended, and 1 if something is not as before.
+	giveBack func(ctx context.Context) (left []string, status int)
 }
 
 // onLoan is local with functions that are attached for as long as it runs.
@@ -134,8 +134,9 @@ func untilStopped(signals <-chan os.Signal, do func(context.Context) error) erro
 func (t *console) giveBack(f *commandLine, n *loan, signals <-chan os.Signal) int {
 	swallow(signals, oneInterrupt) // the one that has ended the rest
 	var left []string
+	status := 0
 	err := untilStopped(signals, func(ctx context.Context) error {
-		left = n.giveBack(ctx)
+		left, status = n.giveBack(ctx)
 		if len(left) > 0 {
 			return fmt.Errorf("still attached: %[1]s; `live-lambda detach %[1]s` undoes that, and the next "+
 				"`live-lambda local` or `live-lambda status` offers to", plainText(strings.Join(left, " ")))
@@ -145,5 +146,5 @@ func (t *console) giveBack(f *commandLine, n *loan, signals <-chan os.Signal) in
 	if len(left) > 0 {
 		return f.failed(err)
 	}
-	return 0
+	return status
 }
