@@ -130,7 +130,7 @@ type borrowing struct {
 	until   time.Time
 	record  record
 	file    *os.File // of record; nil before it is written
-	// an interrupt has cut updates off: one of them may arrive after the function was looked at
+	// attach has failed, or was interrupted: an update of it may arrive after the function was looked at
 	cut bool
 }
 
@@ -374,7 +374,7 @@ func (b *borrowing) attach(ctx context.Context) error {
 		return err
 	}
 	status := b.console.carryOutAll(ctx, b.cli, b.changes, b.cli.attaching(o), "attached")
-	b.cut = ctx.Err() != nil
+	b.cut = status != 0
 	if status != 0 {
 		return errors.New("not all functions could be attached, so none stays so")
 	}

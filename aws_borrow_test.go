@@ -504,15 +504,17 @@ func TestPolicyThatStaysIsNoFunctionThatIsLeft(t *testing.T) {
 // An ARN and a name are two words for one function.
 func TestFunctionThatIsNamedTwiceIsBorrowedOnce(t *testing.T) {
 	withoutZip(t)
-	f := withOrders(t)
-	before := f.snapshot()
 	const arn = "arn:aws:lambda:eu-west-1:123456789012:function:orders"
-	b := f.borrowed("orders", arn)
-	if len(b.changes) != 1 {
-		t.Errorf("it has %d changes", len(b.changes))
+	for _, words := range [][]string{{"orders", arn}, {arn, "orders"}} {
+		f := withOrders(t)
+		before := f.snapshot()
+		b := f.borrowed(words...)
+		if len(b.changes) != 1 {
+			t.Errorf("%q: it has %d changes", words, len(b.changes))
+		}
+		b.back()
+		f.want(before)
 	}
-	b.back()
-	f.want(before)
 }
 
 // What was on its way as the interrupt came may arrive after the way back was looked for.
