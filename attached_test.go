@@ -7,6 +7,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -182,6 +183,34 @@ func TestSecondInterruptSaysWhatIsLeft(t *testing.T) {
 	a.fake.want(a.before)
 }
 
+// Its SIGHUP comes to every process of the terminal, also to those of the AWS CLI.
+func TestTerminalThatIsClosedMeanwhileDoesNotEndTheUndoing(t *testing.T) {
+	r, f, env := newAttachedAPI(t)
+	a := attachedLocal{fake: f, before: f.snapshot()}
+	directory := t.TempDir()
+	aws, err := exec.LookPath("aws")
+	script := `#!/bin/sh
+if [ -e ` + directory + `/closed ]; then kill -HUP "$PPID"; kill -HUP "$$"; fi
+exec ` + aws + ` "$@"
+`
+	if err == nil {
+		err = os.WriteFile(filepath.Join(directory, "aws"), []byte(script), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, "PATH="+directory+string(os.PathListSeparator)+os.Getenv("PATH"))
+	f.turn()
+	a.started = r.commandIn(env, "", "local", "--attach", "orders", "--stack", "dev", "--yes", "--", "cat")
+	a.started.stdout.wait(r, "waiting for invocations")
+	err = os.WriteFile(filepath.Join(directory, "closed"), nil, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.cmd.Process.Signal(os.Interrupt)
+	a.wantBack(0)
+}
+
 func TestNextLocalOffersToUndoWhatAKilledOneHasLeft(t *testing.T) {
 	a := startAttached(t)
 	a.cmd.Process.Kill()
@@ -191,13 +220,16 @@ func TestNextLocalOffersToUndoWhatAKilledOneHasLeft(t *testing.T) {
 		t.Fatal("it is not attached")
 	}
 	a.fake.turn()
-	next := a.command("", "local", "--config", "", "--yes", "--host", "http://127.0.0.1:1", "--region",
-		"eu-west-1", "--", "cat")
-	next.stdout.wait(a.localRig, "orders: as before\n")
+	next := a.command("", "local", "--config", "", "--json", "--yes", "--host", "http://127.0.0.1:1",
+		"--region", "eu-west-1", "--", "cat")
+	next.stderr.wait(a.localRig, "orders: as before\n")
 	next.cmd.Process.Signal(os.Interrupt)
 	next.cmd.Wait()
 	a.fake.turn()
 	a.fake.want(a.before)
+	if strings.Contains(next.stdout.String(), "orders") {
+		t.Errorf("among JSON is %s", next.stdout)
+	}
 }
 
 // Two functions have keys of their own, and what they send is opened; a key of this end's own counts besides.

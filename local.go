@@ -100,7 +100,7 @@ func (t *console) local(args []string, lender lender) int {
 	if len(o.loan.words) > 0 {
 		return t.onLoan(f, &o, lender)
 	}
-	lender.offer(t, o.loan.yes)
+	lender.offer(t.apart(o.json), o.loan.yes)
 	getenv, err := f.getenv(context.Background())
 	if err != nil {
 		return f.failed(err)

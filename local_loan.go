@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 )
 
 // loanFlags are what the flags of --attach set.
@@ -87,11 +88,8 @@ type loan struct {
 
 // onLoan is local with functions that are attached for as long as it runs.
 func (t *console) onLoan(f *commandLine, o *localFlags, lender lender) int {
-	shown := *t
-	if o.json { // whose lines are JSON
-		shown.out = t.err
-	}
-	n, status := lender.prepare(&shown, f, o.loan)
+	shown := t.apart(o.json)
+	n, status := lender.prepare(shown, f, o.loan)
 	if n == nil {
 		return status
 	}
@@ -108,6 +106,15 @@ func (t *console) onLoan(f *commandLine, o *localFlags, lender lender) int {
 	}
 	fmt.Fprintln(shown.out, "undoing what --attach has done; interrupt once more to leave it")
 	return max(status, t.giveBack(f, n, signals))
+}
+
+// apart is where lines go that are not to be among local's own, if those are JSON.
+func (t *console) apart(json bool) *console {
+	shown := *t
+	if json {
+		shown.out = t.err
+	}
+	return &shown
 }
 
 // untilStopped calls do, whose context ends at a signal to stop.
@@ -131,7 +138,11 @@ func untilStopped(signals <-chan os.Signal, do func(context.Context) error) erro
 
 // giveBack ends the loan. A signal to stop ends that, and then it says what is left. It returns the exit
 // status.
+//
+// A terminal that is closed is no wish to leave anything. Its SIGHUP comes to this process and to those of
+// the AWS CLI, which inherit that it is ignored, and comes once more when the shell ends.
 func (t *console) giveBack(f *commandLine, n *loan, signals <-chan os.Signal) int {
+	signal.Ignore(syscall.SIGHUP)
 	swallow(signals, oneInterrupt) // the one that has ended the rest
 	var left []string
 	status := 0
