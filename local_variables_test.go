@@ -236,7 +236,7 @@ func TestProcessesAreReplacedWhenVariablesChange(t *testing.T) {
 			return awsVariables{values: map[string]string{"TABLE": value}}, nil
 		},
 	})
-	for _, next := range []string{"one", "two"} {
+	for _, next := range []string{"one", "two", "one"} { // the last is somebody's way back
 		cache := r.local.variables[0]
 		cache.mu.Lock()
 		value = next

@@ -335,7 +335,8 @@ func (l *local) poolOf(function string) *pool {
 // classify says in q which processes may take it, and retires those that its environment makes out of date. A
 // process whose environment differs in more than the values of variables may not. Of the others, those may
 // that are as new as q's environment or newer: a function's environments on Lambda differ in their
-// credentials, and each lives on for a while beside newer ones. local.mu is held.
+// credentials, and each lives on for a while beside newer ones. Of variables that AWS tells, those of now
+// alone count. local.mu is held.
 func (p *pool) classify(q *request) {
 	c := q.context
 	memory := strconv.Itoa(c.MemorySizeMB)
@@ -343,6 +344,10 @@ func (p *pool) classify(q *request) {
 	environment := fingerprint(c.Environment)
 	if len(c.Environment) == 0 {
 		environment = fingerprint(q.variables)
+		known := p.seen[environment]
+		if len(q.variables) > 0 && known > 0 && known < len(p.seen) { // they are again what they once were
+			p.forgetEnvironments()
+		}
 	}
 	if p.seen[environment] == 0 {
 		if len(p.seen) >= maxEnvironments {
