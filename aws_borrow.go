@@ -7,6 +7,7 @@ package main
 // it, and what that has found, so that the way back depends on the function alone.
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -385,7 +386,7 @@ func (b *borrowing) attach(ctx context.Context) error {
 func (b *borrowing) remember() error {
 	b.record = record{
 		Local:   b.local,
-		Profile: b.cli.profile,
+		Profile: cmp.Or(b.cli.profile, os.Getenv("AWS_PROFILE")), // the next command may have another
 		Region:  b.changes[0].before.region(),
 	}
 	for _, c := range b.changes {

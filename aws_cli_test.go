@@ -167,6 +167,32 @@ func TestRegionOfTheEnvironmentIsForEachVersion(t *testing.T) {
 	}
 }
 
+// Early versions do not read the variable.
+func TestEndpointOfTheEnvironmentIsPassedOn(t *testing.T) {
+	for _, tt := range []struct{ all, own, ignored, want string }{
+		{all: "http://127.0.0.1:9000", want: "sts get-caller-identity --endpoint-url http://127.0.0.1:9000"},
+		{all: "http://127.0.0.1:9000", own: "http://127.0.0.1:9001", want: "sts get-caller-identity"},
+		{all: "http://127.0.0.1:9000", ignored: "true", want: "sts get-caller-identity"},
+		{want: "sts get-caller-identity"},
+	} {
+		s := newScriptedAWS(t)
+		for name, value := range map[string]string{
+			"AWS_ENDPOINT_URL": tt.all, "AWS_ENDPOINT_URL_STS": tt.own,
+			"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": tt.ignored,
+		} {
+			t.Setenv(name, value)
+			if value == "" {
+				os.Unsetenv(name) // back to what it is, after the test
+			}
+		}
+		s.does(`printf %s "$*"`)
+		got, err := awsCLI{}.output(t.Context(), nil, "sts", "get-caller-identity")
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%+v: got %q, %v", tt, got, err)
+		}
+	}
+}
+
 func TestCancelledCommandIsInterrupted(t *testing.T) {
 	cli := newScriptedAWS(t)
 	started := filepath.Join(cli.directory, "started")
