@@ -42,9 +42,7 @@ func (l *local) edit(ctx context.Context, i keptInvocation) {
 		l.term.note("%v", err)
 		return
 	}
-	var indented bytes.Buffer
-	json.Indent(&indented, i.Event, "", "  ") // it is JSON
-	text := append(indented.Bytes(), '\n')
+	text := editable(i.Event)
 	for {
 		text, err = l.editText(ctx, fmt.Sprintf("event-%d.json", i.ID), text)
 		if err != nil {
@@ -66,6 +64,15 @@ func (l *local) edit(ctx context.Context, i keptInvocation) {
 		return
 	}
 	l.runAgain(i, compactJSON(text))
+}
+
+// editable is an event as it is edited: indented, if that does not make too much of it.
+func editable(event []byte) []byte {
+	indented, ok := indentedJSON(event, "")
+	if !ok {
+		indented = string(event)
+	}
+	return append([]byte(indented), '\n')
 }
 
 // editsAgain waits for the next line that is typed.

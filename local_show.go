@@ -7,7 +7,6 @@ package main
 // obeyed by a terminal.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -100,11 +99,11 @@ func (l *local) shownOutcome(i keptInvocation) string {
 
 // shownJSON is JSON indented, or other text as it is.
 func shownJSON(what string, b []byte, more string) string {
-	var indented bytes.Buffer
 	text, isText := textOf(b)
+	indented, isJSON := indentedJSON(b, "")
 	switch {
-	case json.Indent(&indented, b, "", "  ") == nil:
-		text = indented.String()
+	case isJSON:
+		text = indented
 	case !isText || len(text) < len(b):
 		return fmt.Sprintf("    %s: %s that are not text\n", what, bytesText(int64(len(b))))
 	}

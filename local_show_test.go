@@ -226,6 +226,28 @@ func TestAnswersThatAreTheSameAreNotShownAgain(t *testing.T) {
 	}
 }
 
+// An event of 6 MB could take 60 GB otherwise.
+func TestDeepJSONIsShownAsItIs(t *testing.T) {
+	r := newTestLocal(t, localOptions{})
+	deep := strings.Repeat("[", 8000) + `"]\"]"` + strings.Repeat(",1", 500) + strings.Repeat("]", 8000)
+	i := keptInvocation{Event: []byte(deep), Answer: []byte(deep)}
+	for name, text := range map[string]string{
+		"event":     r.local.shownEvent(i),
+		"answer":    r.local.shownOutcome(i),
+		"--verbose": pretty("event", i.Event, int64(len(deep))),
+		"editor":    string(editable(i.Event)),
+	} {
+		if !strings.Contains(text, "[[[[") {
+			t.Errorf("%s: %.20q", name, text)
+		}
+	}
+	got, ok := indentedJSON([]byte(`["[[",{"a":[1,2]}]`), "  ")
+	const want = "[\n    \"[[\",\n    {\n      \"a\": [\n        1,\n        2\n      ]\n    }\n  ]"
+	if !ok || got != want {
+		t.Errorf("indented: %q, %v", got, ok)
+	}
+}
+
 func TestWhatIsNotJSONIsToldWithItsLine(t *testing.T) {
 	for text, line := range map[string]int{
 		"{\n  \"a\": 1,\n}":      3,

@@ -27,9 +27,10 @@ import (
 )
 
 const (
-	waitingLines = 4096    // own lines that may wait for a slow terminal
-	verboseBytes = 4096    // of an event or answer that --verbose prints
-	maxDurations = 100_000 // kept for the summary
+	waitingLines = 4096     // own lines that may wait for a slow terminal
+	verboseBytes = 4096     // of an event or answer that --verbose prints
+	maxIndented  = 64 << 20 // bytes that JSON may become by being indented
+	maxDurations = 100_000  // kept for the summary
 
 	liveEvery = 250 * time.Millisecond // the live line is written anew
 	endPause  = 10 * time.Millisecond  // for what a handler printed before its answer to come out of the pipe
@@ -762,11 +763,11 @@ func (t *terminal) totals() (s summary, median, slowest time.Duration, dropped i
 // what is not text it tells the size.
 func pretty(what string, b []byte, size int64) string {
 	text, ok := textOf(b)
-	var indented bytes.Buffer
+	indented, isJSON := indentedJSON(b, "    ")
 	whole := int64(len(b)) == size
 	switch {
-	case whole && json.Indent(&indented, b, "    ", "  ") == nil:
-		text = indented.String()
+	case whole && isJSON:
+		text = indented
 	case !ok:
 		return fmt.Sprintf("    %s: %s that are not text\n", what, bytesText(size))
 	}
@@ -780,6 +781,45 @@ func pretty(what string, b []byte, size int64) string {
 		lines[i] = plainText(strings.ReplaceAll(line, "\t", "  "))
 	}
 	return "    " + what + ": " + strings.Join(lines, "\n") + rest + "\n"
+}
+
+// indentedJSON is b with each value on a line of its own, which begins with prefix. It reports false if b is
+// not JSON, or would become too large: in deep JSON each value stands behind thousands of spaces.
+func indentedJSON(b []byte, prefix string) (string, bool) {
+	if indentedSize(b) > maxIndented {
+		return "", false
+	}
+	var indented bytes.Buffer
+	err := json.Indent(&indented, b, prefix, "  ")
+	return indented.String(), err == nil
+}
+
+// indentedSize is about how many bytes JSON has when it is indented.
+func indentedSize(b []byte) int {
+	size := len(b)
+	depth := 0
+	inString := false
+	escaped := false
+	for _, c := range b {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped = c == '\\'
+			inString = c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			depth++
+			size += 2 * depth
+		case c == '}' || c == ']':
+			depth--
+			size += 2 * depth
+		case c == ',':
+			size += 2 * depth
+		}
+	}
+	return size
 }
 
 // textOf is b as text. If b ends within a character, the text ends before it. If b is not text, ok is false.
