@@ -56,16 +56,17 @@ const (
 
 // How much is kept of what has come.
 const (
-	maxContext     = 256 << 10   // bytes of a request message beside its event
-	maxContextText = 2048        // bytes of one text in a request's context
-	maxOpen        = 100         // requests in parts that are not whole
-	maxOpenBytes   = 64 << 20    // bytes of their parts
-	openLife       = time.Minute // of one that gets no new part
-	maxInbox       = 64 << 20    // bytes of messages that wait to be read
-	maxKnown       = 100_000     // requests that are remembered, so that they do not run again
-	purgeEvery     = time.Minute // of those whose deadline has passed
-	maxNames       = 8           // channels of one request
-	maxReported    = 100         // kinds of lines that are written only once
+	maxContext     = 256 << 10           // bytes of a request message beside its event
+	maxContextText = 2048                // bytes of one text in a request's context
+	maxDeadlineMs  = 253_370_764_800_000 // the year 9999, the last that JSON can tell
+	maxOpen        = 100                 // requests in parts that are not whole
+	maxOpenBytes   = 64 << 20            // bytes of their parts
+	openLife       = time.Minute         // of one that gets no new part
+	maxInbox       = 64 << 20            // bytes of messages that wait to be read
+	maxKnown       = 100_000             // requests that are remembered, so that they do not run again
+	purgeEvery     = time.Minute         // of those whose deadline has passed
+	maxNames       = 8                   // channels of one request
+	maxReported    = 100                 // kinds of lines that are written only once
 )
 
 // subscriber is this end of the requests channel.
@@ -539,6 +540,9 @@ func (c eventContext) check() error {
 	}
 	if c.RequestID == "" || c.FunctionName == "" || c.DeadlineMs <= 0 {
 		return errors.New("a request without request_id, function_name or deadline_ms in its context")
+	}
+	if c.DeadlineMs > maxDeadlineMs {
+		return errors.New("a request whose deadline_ms is no time")
 	}
 	return nil
 }

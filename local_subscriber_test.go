@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -395,6 +396,7 @@ func TestLocalRequestsWhoseContextIsNotValidAreDropped(t *testing.T) {
 		func(c *eventContext) { c.RequestID = "" },
 		func(c *eventContext) { c.Handler = strings.Repeat("x", 5000) },
 		func(c *eventContext) { c.DeadlineMs = 0 },
+		func(c *eventContext) { c.DeadlineMs = math.MaxInt64 },
 		func(c *eventContext) { c.ClientContext = []byte(`"` + strings.Repeat("x", 70_000) + `"`) },
 	} {
 		contexts = append(contexts, validContext(change))
