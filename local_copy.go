@@ -247,26 +247,30 @@ func copyAsInvoke(i keptInvocation, version int, file string) string {
 	if !strings.HasPrefix(name, "arn:") {
 		name = c.FunctionName
 	}
-	words := []string{"aws lambda invoke", cliOption("--function-name", name)}
+	words := append([]string{"aws lambda invoke"}, cliOption("--function-name", name)...)
 	if c.Region != "" {
-		words = append(words, cliOption("--region", c.Region))
+		words = append(words, cliOption("--region", c.Region)...)
 	}
 	if len(c.ClientContext) > 0 {
 		words = append(words, "--client-context "+base64.StdEncoding.EncodeToString(c.ClientContext))
 	}
 	if c.TenantID != "" {
-		words = append(words, cliOption("--tenant-id", c.TenantID))
+		words = append(words, cliOption("--tenant-id", c.TenantID)...)
 	}
 	words = append(words, payloadWords(i.Event, version, file)...)
 	return strings.Join(append(words, "/dev/stdout"), " \\\n  ")
 }
 
-// cliOption is an option of the AWS CLI, whose value is none itself.
-func cliOption(name, value string) string {
-	if strings.HasPrefix(value, "-") {
-		return name + "=" + shellWord(value)
+// cliOption is an option of the AWS CLI, whose value is none itself. If the CLI would read a file in place of
+// the value, it is left out: who invokes may choose a tenant's ID.
+func cliOption(name, value string) []string {
+	switch {
+	case strings.HasPrefix(value, "file://") || strings.HasPrefix(value, "fileb://"):
+		return nil
+	case strings.HasPrefix(value, "-"):
+		return []string{name + "=" + shellWord(value)}
 	}
-	return name + " " + shellWord(value)
+	return []string{name + " " + shellWord(value)}
 }
 
 // payloadWords are the CLI's arguments for an event. Version 2 takes what stands in the command for base64 if
@@ -275,7 +279,7 @@ func payloadWords(event []byte, version int, file string) []string {
 	if needsFile(event) {
 		return []string{"--payload " + shellWord("fileb://"+file)}
 	}
-	words := []string{"--payload " + shellWord(string(event))}
+	words := cliOption("--payload", string(event))
 	if version >= 2 {
 		words = append(words, "--cli-binary-format raw-in-base64-out")
 	}
@@ -295,10 +299,20 @@ func inlineText(s string) bool {
 // plainWord is a word that a shell takes as it is.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
 
-// shellWord is s as one word of a POSIX shell.
+// oddInQuotes is what cannot stand between single quotes: a quote, and in fish a backslash before it, before
+// another one or at the end.
+var oddInQuotes = regexp.MustCompile(`\\\\+|\\?'|\\$`)
+
+// shellWord is s as one word of a POSIX shell, and of fish.
 func shellWord(s string) string {
 	if plainWord.MatchString(s) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	outside := func(odd string) string {
+		for _, c := range []string{`\`, "'"} {
+			odd = strings.ReplaceAll(odd, c, `\`+c)
+		}
+		return "'" + odd + "'"
+	}
+	return "'" + oddInQuotes.ReplaceAllStringFunc(s, outside) + "'"
 }

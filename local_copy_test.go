@@ -142,6 +142,38 @@ func TestHTTPEventIsCopiedAsCurl(t *testing.T) {
 	}
 }
 
+func TestWordIsOneWordInEveryShell(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for s, want := range map[string]string{
+		`plain`:                   `plain`,
+		``:                        `''`,
+		`it's`:                    `'it'\''s'`,
+		`{"a":"\"b\nc"}`:          `'{"a":"\"b\nc"}'`,
+		`\';touch ran;\'`:         `''\\\'';touch ran;'\\\'''`,
+		`\\\';touch ran;'\`:       `''\\\\\\''\'';touch ran;'\'''\\''`,
+		"a\\\\b\n!! `touch r` $x": "'a'\\\\\\\\'b\n!! `touch r` $x'",
+	} {
+		got := shellWord(s)
+		if got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+		for _, shell := range []string{"sh", "bash", "zsh", "fish"} {
+			_, err := exec.LookPath(shell)
+			if err != nil {
+				continue
+			}
+			out, err := exec.Command(shell, "-c", "printf %s "+got).CombinedOutput()
+			if err != nil || string(out) != s {
+				t.Errorf("%s: %q comes as %q, %v", shell, s, out, err)
+			}
+		}
+	}
+	files, _ := os.ReadDir(".")
+	if len(files) > 0 {
+		t.Errorf("it ran: %v", files)
+	}
+}
+
 func TestLargeBodyReachesCurl(t *testing.T) {
 	body := strings.Repeat("it's %s\n", maxInline)
 	event := mustJSON(map[string]any{"httpMethod": "POST", "path": "/", "body": body})
@@ -217,6 +249,13 @@ func TestInvocationIsCopiedAsInvoke(t *testing.T) {
 			version: 2,
 			want: []string{"lambda", "invoke", "--function-name=--debug", "--region=-x",
 				"--payload", "fileb://my event.json", "/dev/stdout"},
+		},
+		{
+			name:    "a file that the CLI would read",
+			event:   "-1e5",
+			context: eventContext{FunctionName: "fileb://f", Region: "file://r", TenantID: "file:///a"},
+			version: 1,
+			want:    []string{"lambda", "invoke", "--payload=-1e5", "/dev/stdout"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
