@@ -184,14 +184,21 @@ func (h *history) add(i keptInvocation, environment map[string]string) *entry {
 	defer h.mu.Unlock()
 	h.lastID++
 	i.ID = h.lastID
-	e := &entry{history: h, id: i.ID, environment: environment, keptInvocation: i}
+	e := newEntry(i, environment)
+	e.history = h
+	h.entries = append(h.entries, e)
+	h.tell(changeNew, e)
+	h.weigh(e)
+	return e
+}
+
+// newEntry is an entry that is in no history yet.
+func newEntry(i keptInvocation, environment map[string]string) *entry {
+	e := &entry{id: i.ID, environment: environment, keptInvocation: i}
 	e.texts = textBytes(i.Context) + environmentBytes(environment)
 	for _, p := range i.Printed {
 		e.printed += len(p.Text)
 	}
-	h.entries = append(h.entries, e)
-	h.tell(changeNew, e)
-	h.weigh(e)
 	return e
 }
 

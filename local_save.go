@@ -93,6 +93,10 @@ func (i keptInvocation) save(name string, overwrite bool) (file string, err erro
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if overwrite {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+		info, err := os.Lstat(file)
+		if err == nil && !info.Mode().IsRegular() { // a link leads elsewhere, a pipe has the writer wait
+			return "", fmt.Errorf("%s is no plain file, and stays: choose another name", file)
+		}
 	}
 	f, err := os.OpenFile(file, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -133,11 +137,18 @@ func (i keptInvocation) savedText() []byte {
 // readRecordings reads the newest recordings of a directory into a history. It returns how many files it
 // could not read as recordings.
 func readRecordings(directory string) (h *history, skipped int, err error) {
+	h = newHistory("")
+	skipped, err = h.read(directory)
+	return h, skipped, err
+}
+
+// read reads as many of the newest recordings of a directory as there is room for. It returns how many files
+// it could not read as recordings.
+func (h *history) read(directory string) (skipped int, err error) {
 	files, err := os.ReadDir(directory) // sorted by name, and so by time
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	h = newHistory("")
 	var found []keptInvocation // newest first
 	bytes := 0
 	for _, file := range slices.Backward(files) {
@@ -152,13 +163,13 @@ func readRecordings(directory string) (h *history, skipped int, err error) {
 			skipped++
 			continue
 		}
-		bytes += len(i.Event) + len(i.Answer)
+		bytes += newEntry(i, nil).bytes()
 		found = append(found, i)
 	}
 	for _, i := range slices.Backward(found) {
 		h.add(i, nil)
 	}
-	return h, skipped, nil
+	return skipped, nil
 }
 
 // wholeRecording is a recording with what became of the invocation, which earlier ones do not have.

@@ -7,11 +7,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,6 +22,11 @@ func TestEventIsSavedUnderAName(t *testing.T) {
 	t.Chdir(t.TempDir())
 	os.Mkdir("events", 0o700)
 	writeText(t, "there.json", "before")
+	writeText(t, "far", "before")
+	err := errors.Join(os.Symlink("far", "link.json"), syscall.Mkfifo("pipe.json", 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
 	event := `{"a": 1.0}`
 	recording := `{"event_payload":1,"context":{}}`
 	c := eventContext{RequestID: "r", FunctionName: "f"}
@@ -43,6 +50,9 @@ func TestEventIsSavedUnderAName(t *testing.T) {
 			text: `{"event_payload":` + recording + `,"context":` + string(mustJSON(c)) +
 				"}\n",
 		},
+		{name: "link", event: event, overwrite: true, err: "no plain file"},
+		{name: "pipe", event: event, overwrite: true, err: "no plain file"},
+		{name: "far.json", event: event, overwrite: true, file: "far.json", text: event + "\n"},
 		{name: "", event: event, err: "which name"},
 		{name: "events/", event: event, err: "which name"},
 		{name: "..", event: event, err: "which name"},
@@ -153,6 +163,29 @@ func TestNewestRecordingsAreReadBack(t *testing.T) {
 	_, _, err = readRecordings(filepath.Join(directory, "none"))
 	if err == nil {
 		t.Error("a directory that is not there is read")
+	}
+}
+
+// What a handler has printed counts as the event does, and an answer as the error.
+func TestNoMoreRecordingsAreReadThanThereIsRoomFor(t *testing.T) {
+	long := strings.Repeat("x", 20<<10)
+	for name, invocation := range map[string]string{
+		"answer":  `{"answer":"` + long + `"}`,
+		"error":   `{"error":"` + long + `"}`,
+		"printed": `{"printed":[{"text":"` + long + `"}]}`,
+		"pieces":  `{"pieces":[{}` + strings.Repeat(",{}", 1000) + `]}`,
+		"headers": `{"headers":{"a":"` + long + `"}}`,
+	} {
+		directory := t.TempDir()
+		writeText(t, filepath.Join(directory, "1.json"), "none")
+		writeText(t, filepath.Join(directory, "2.json"),
+			`{"event_payload":1,"context":{},"invocation":`+invocation+`}`)
+		h := newHistory("")
+		h.limit = 10 << 10
+		skipped, err := h.read(directory)
+		if err != nil || skipped != 0 || len(h.list()) != 1 {
+			t.Errorf("%s: it reads on: %d skipped, %d read, %v", name, skipped, len(h.list()), err)
+		}
 	}
 }
 
