@@ -40,6 +40,7 @@ type uiServer struct {
 	now     func() time.Time
 	port    string
 	session string // the value of the cookie
+	key     string // that only pages of this port know
 
 	pages atomic.Int32 // that listen
 
@@ -100,6 +101,7 @@ func startInspector(h *history, l *local, about, address string) (*uiServer, err
 		now:     time.Now,
 		port:    port,
 		session: rand.Text(),
+		key:     rand.Text(),
 	}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	u.server = &http.Server{

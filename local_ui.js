@@ -20,9 +20,22 @@ const clock = (time) => new Date(at(time)).toLocaleTimeString([], { hour12: fals
 const running = (f) => !f.outcome;
 const wide = () => matchMedia("(min-width: 900px)").matches;
 
+// The key that the server asks for comes behind the # of the address that it leads to, once.
+const key = () => localStorage.getItem("key") ?? "";
+const given = /^#key=(\w+)$/.exec(location.hash);
+if (given) {
+  localStorage.setItem("key", given[1]);
+  history.replaceState(null, "", location.pathname);
+}
+
 // api asks the server. It throws what that answers if it is no success.
 async function api(path, posted) {
-  const options = posted && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(posted) };
+  const options = { headers: { "Live-Lambda-Key": key() } };
+  if (posted) {
+    options.method = "POST";
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(posted);
+  }
   const response = await fetch(path, options);
   if (!response.ok) {
     const error = new Error((await response.text()).trim());
@@ -48,7 +61,7 @@ let source = null;
 
 function connect() {
   source?.close();
-  source = new EventSource("/api/events");
+  source = new EventSource(`/api/events?key=${key()}`);
   source.addEventListener("all", (e) => takeAll(JSON.parse(e.data)));
   source.addEventListener("changes", (e) => takeChanges(JSON.parse(e.data)));
   source.addEventListener("hour", (e) => takeHour(JSON.parse(e.data)));

@@ -318,13 +318,15 @@ func testPageRunsNothingThatCameFromOutside(r *pageRig) {
 	checkNothingRan(p)
 	for _, part := range []string{"event", "answer"} {
 		kind := ""
-		p.eval(fmt.Sprintf(`fetch("/api/invocations/1/%s").then(r => r.headers.get("content-type") + ", " +
-			r.headers.get("x-content-type-options"))`, part), &kind)
+		p.eval(fmt.Sprintf(`fetch("/api/invocations/1/%s?key=%s").then(r =>
+			r.headers.get("content-type") + ", " + r.headers.get("x-content-type-options"))`,
+			part, r.local.inspector.key), &kind)
 		if strings.Contains(kind, "html") || !strings.HasSuffix(kind, ", nosniff") {
 			r.Errorf("%s is served as %s", part, kind)
 		}
 	}
-	p.navigate("http://127.0.0.1:" + r.local.inspector.port + "/api/invocations/1/event")
+	u := r.local.inspector
+	p.navigate("http://127.0.0.1:" + u.port + "/api/invocations/1/event?key=" + u.key)
 	checkNothingRan(p)
 }
 

@@ -6,6 +6,10 @@ package main
 // from the developer's browser, and a name of its own may lead here. So a request must be for this host, come
 // from this page, and carry the cookie that the address from the terminal has turned into. What invocations
 // carry is sent as text, or as bytes, that no browser takes for a page.
+//
+// A browser sends the cookie to servers at other ports of this host too, which may be anybody's. So the cookie
+// gets no more than the page's own files. For all else there is a key, which the page gets behind the # of its
+// address, where no server sees it, and keeps where pages of other ports do not read it.
 
 import (
 	"bytes"
@@ -46,6 +50,8 @@ var pageHeaders = map[string]string{
 	"Cross-Origin-Opener-Policy":   "same-origin",
 }
 
+const keyHeader = "Live-Lambda-Key"
+
 // cookieName tells several inspectors apart, for cookies know no ports.
 func (u *uiServer) cookieName() string { return "live-lambda-" + u.port }
 
@@ -80,6 +86,10 @@ func (u *uiServer) guard(next http.Handler) http.Handler {
 		}
 		if !u.knows(r) {
 			u.turnAway(out, r)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/api/") && !u.hasKey(r) {
+			http.Error(out, notLetIn, http.StatusForbidden)
 			return
 		}
 		control := http.NewResponseController(out)
@@ -128,12 +138,23 @@ func (u *uiServer) knows(r *http.Request) bool {
 	return false
 }
 
+// hasKey reports whether a request has the key. What listens cannot send it as a header.
+func (u *uiServer) hasKey(r *http.Request) bool {
+	return equalTexts(r.Header.Get(keyHeader), u.key) || equalTexts(r.URL.Query().Get("key"), u.key)
+}
+
 // equalTexts takes equally long wherever two texts of one length differ.
 func equalTexts(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// letIn turns the address's token into the cookie, once. Whoever has the cookie already comes in again.
+// letIn turns the address's token into the cookie and the key, once. Whoever has the cookie already comes in
+// again, and has the key too if it is a page of this port.
 func (u *uiServer) letIn(out http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet || !u.spend(r.URL.Query().Get("token")) && !u.knows(r) {
+	page := "/"
+	spent := r.Method == http.MethodGet && u.spend(r.URL.Query().Get("token"))
+	if spent {
+		page = "/#key=" + u.key
+	}
+	if r.Method != http.MethodGet || !spent && !u.knows(r) {
 		http.Error(out, "this address was opened already, or is an earlier one: "+notLetIn,
 			http.StatusForbidden)
 		return
@@ -145,7 +166,7 @@ func (u *uiServer) letIn(out http.ResponseWriter, r *http.Request) {
 		HttpOnly: true,
 		SameSite: http.SameSiteStrictMode,
 	})
-	http.Redirect(out, r, "/", http.StatusSeeOther)
+	http.Redirect(out, r, page, http.StatusSeeOther)
 }
 
 // spend reports whether token is the address's, which then is of no use any more.

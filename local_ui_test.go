@@ -47,6 +47,7 @@ func (r *uiRig) ask(method, path, body string, headers ...string) (status int, t
 		r.Fatal(err)
 	}
 	req.Header.Set("Cookie", r.cookie)
+	req.Header.Set(keyHeader, r.ui.key)
 	if method == "POST" {
 		req.Header.Set("Origin", "http://"+host)
 		req.Header.Set("Content-Type", "application/json")
@@ -175,6 +176,15 @@ func TestInspectorLetsNobodyElseIn(t *testing.T) {
 			headers: []string{"Cookie", ""},
 			status:  403,
 		},
+		{
+			name:    "a server at another port, which gets the cookie too, acts",
+			method:  "POST",
+			path:    "/api/again",
+			headers: []string{keyHeader, ""},
+			status:  403,
+		},
+		{name: "it reads", path: "/api/events", headers: []string{keyHeader, "A"}, status: 403},
+		{name: "it guesses", path: "/api/invocations/1?key=A", headers: []string{keyHeader, ""}, status: 403},
 		{name: "reading acts", method: "GET", path: "/api/again", status: 405},
 		{name: "another method", method: "DELETE", path: "/api/invocations/1", status: 403},
 		{name: "no route", path: "/local_ui.go", status: 404},
@@ -223,13 +233,14 @@ func TestAddressOfTheInspectorOpensOnce(t *testing.T) {
 		path   string
 		cookie string
 		status int
+		to     string
 	}{
 		{name: "an earlier address", path: first, status: 403},
 		{name: "a guess", path: "/?token=AAAA", status: 403},
 		{name: "no token", path: "/?token=", status: 403},
-		{name: "the address", path: path, status: 303},
+		{name: "the address", path: path, status: 303, to: "/#key=" + r.ui.key},
 		{name: "once more", path: path, status: 403},
-		{name: "once more, by whoever has opened it", path: path, cookie: r.cookie, status: 303},
+		{name: "once more, by whoever has opened it", path: path, cookie: r.cookie, status: 303, to: "/"},
 		{name: "no token any more", path: "/?token=", status: 403},
 	} {
 		status, text, header := r.ask("GET", tt.path, "", "Cookie", tt.cookie)
@@ -238,7 +249,7 @@ func TestAddressOfTheInspectorOpensOnce(t *testing.T) {
 		}
 		cookie := header.Get("Set-Cookie")
 		want := r.cookie + "; Path=/; HttpOnly; SameSite=Strict"
-		if status == 303 && (cookie != want || header.Get("Location") != "/") {
+		if status == 303 && (cookie != want || header.Get("Location") != tt.to) {
 			t.Errorf("%s: %q, to %q", tt.name, cookie, header.Get("Location"))
 		}
 		if status != 303 && cookie != "" {
@@ -346,7 +357,7 @@ func TestInspectorActs(t *testing.T) {
 // listen follows the inspector's events. What next gives is the data of the next event of that name.
 func (r *uiRig) listen() (next func(event string) string) {
 	r.Helper()
-	req, err := http.NewRequestWithContext(r.ctx, "GET", "http://127.0.0.1:"+r.ui.port+"/api/events", nil)
+	req, err := http.NewRequestWithContext(r.ctx, "GET", "http://127.0.0.1:"+r.ui.port+"/api/events?key="+r.ui.key, nil)
 	if err != nil {
 		r.Fatal(err)
 	}
