@@ -123,6 +123,9 @@ func savedFile(name string) (string, error) {
 	if !strings.EqualFold(filepath.Ext(name), ".json") {
 		name += ".json"
 	}
+	if strings.EqualFold(filepath.Base(name), sharedFile) { // it names commands, and callers write events
+		return "", fmt.Errorf("%s has flags, and no event: choose another name", sharedFile)
+	}
 	return name, nil
 }
 

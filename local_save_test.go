@@ -53,6 +53,8 @@ func TestEventIsSavedUnderAName(t *testing.T) {
 		{name: "link", event: event, overwrite: true, err: "no plain file"},
 		{name: "pipe", event: event, overwrite: true, err: "no plain file"},
 		{name: "far.json", event: event, overwrite: true, file: "far.json", text: event + "\n"},
+		{name: "live-lambda", event: event, err: "has flags"},
+		{name: "events/Live-Lambda.json", event: event, overwrite: true, err: "has flags"},
 		{name: "", event: event, err: "which name"},
 		{name: "events/", event: event, err: "which name"},
 		{name: "..", event: event, err: "which name"},
