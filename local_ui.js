@@ -445,9 +445,10 @@ function failure(bytes, d) {
     return view; // it is shown as it is
   }
   const stack = error.stackTrace ?? error.trace ?? error.stack ?? [];
-  const lines = (Array.isArray(stack) ? stack : [stack]).slice(0, 200).map((line) => (typeof line === "string" ? line : JSON.stringify(line)));
-  const message = error.errorMessage ?? error.message ?? "";
-  const told = make("div", { class: "stack" }, make("p", { class: "wrong", text: `${error.errorType ?? d.error_type ?? ""}: ${message}` }));
+  const words = (value) => (typeof value === "string" ? value : JSON.stringify(value)); // an object may not become text otherwise
+  const lines = (Array.isArray(stack) ? stack : [stack]).slice(0, 200).map(words);
+  const message = words(error.errorMessage ?? error.message ?? "");
+  const told = make("div", { class: "stack" }, make("p", { class: "wrong", text: `${words(error.errorType ?? d.error_type ?? "")}: ${message}` }));
   if (lines.length) told.append(make("pre", { class: "code text", tabIndex: 0, text: lines.map((line) => line.replace(/\n+$/, "")).join("\n") }));
   view.querySelector("header").after(told);
   return view;

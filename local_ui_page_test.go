@@ -298,7 +298,10 @@ func testPageRunsNothingThatCameFromOutside(r *pageRig) {
 	r.run(task{Do: "error", Type: "Function.X", Text: string(mustJSON(map[string]any{
 		"errorType": text, "errorMessage": text, "stackTrace": hostile}))})
 	r.run(task{Do: "stream", Type: "text/html", Pieces: hostile})
+	r.run(task{Do: "error", Type: "Function.X", Text: `{"errorMessage":{"toString":1,"why":"odd"}}`})
 	p := r.open(1440)
+	p.click(".row", "#5 ")
+	p.sees(".result .stack", `{"toString":1,"why":"odd"}`)
 	for id := 1; id <= 4; id++ {
 		p.click(".row", fmt.Sprintf("#%d ", id))
 		p.sees(".head h2", fmt.Sprintf("#%d", id))
