@@ -7,9 +7,9 @@ package main
 // from this page, and carry the cookie that the address from the terminal has turned into. What invocations
 // carry is sent as text, or as bytes, that no browser takes for a page.
 //
-// A browser sends the cookie to servers at other ports of this host too, which may be anybody's. So the cookie
-// gets no more than the page's own files. For all else there is a key, which the page gets behind the # of its
-// address, where no server sees it, and keeps where pages of other ports do not read it.
+// A browser sends the cookie to servers at other ports of this host too, which may be anybody's. So the
+// cookie gets no more than the page's own files. For all else there is a key, which the page gets behind the
+// # of its address, where no server sees it, and keeps where pages of other ports do not read it.
 
 import (
 	"bytes"

@@ -357,7 +357,8 @@ func TestInspectorActs(t *testing.T) {
 // listen follows the inspector's events. What next gives is the data of the next event of that name.
 func (r *uiRig) listen() (next func(event string) string) {
 	r.Helper()
-	req, err := http.NewRequestWithContext(r.ctx, "GET", "http://127.0.0.1:"+r.ui.port+"/api/events?key="+r.ui.key, nil)
+	address := "http://127.0.0.1:" + r.ui.port + "/api/events?key=" + r.ui.key
+	req, err := http.NewRequestWithContext(r.ctx, "GET", address, nil)
 	if err != nil {
 		r.Fatal(err)
 	}
