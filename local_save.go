@@ -41,7 +41,7 @@ func (l *local) record(q *request) {
 	if event == nil { // it is over
 		return
 	}
-	l.writeRecording(q, keptInvocation{Event: event, Context: q.context}.recording(nil))
+	l.writeRecording(q, keptInvocation{Event: event, Context: q.context}.recording(false))
 }
 
 // recordEnd adds to that file what has become of q.
@@ -51,7 +51,7 @@ func (l *local) recordEnd(q *request) {
 	}
 	i, found := l.history.get(q.entry.id)
 	if found && i.Event != nil {
-		l.writeRecording(q, i.recording(&i))
+		l.writeRecording(q, i.recording(true))
 	}
 }
 
@@ -67,18 +67,21 @@ func (l *local) writeRecording(q *request, text []byte) {
 	}
 }
 
-// recording is i as a recording: its event and context, and with became what has become of it. The event
+// recording is i as a recording: its event and context, and if it is over what has become of it. The event
 // stays byte for byte as it came.
-func (i keptInvocation) recording(became *keptInvocation) []byte {
+func (i keptInvocation) recording(over bool) []byte {
 	i.Context.Environment = nil
 	body, _ := json.Marshal(i.Context) // what was read as JSON is written as JSON
 	text := slices.Concat([]byte(`{"event_payload":`), i.Event, []byte(`,"context":`), body)
-	if became != nil {
-		body, _ = json.Marshal(became)
+	if over {
+		body, _ = json.Marshal(i)
 		text = slices.Concat(text, []byte(`,"invocation":`), body)
 	}
 	return append(text, "}\n"...)
 }
+
+// errSavedAlready follows the name of a file.
+var errSavedAlready = errors.New("is there already: choose another name")
 
 // save writes i's event into a file of that name, which gets .json if it does not have it, and returns the
 // file's name. A file that is there already is written over only if that is wanted.
@@ -100,7 +103,7 @@ func (i keptInvocation) save(name string, overwrite bool) (file string, err erro
 	}
 	f, err := os.OpenFile(file, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("%s is there already: choose another name", file)
+		return "", fmt.Errorf("%s %w", file, errSavedAlready)
 	}
 	if err != nil {
 		return "", fmt.Errorf("save an event: %w", err)
@@ -132,7 +135,7 @@ func savedFile(name string) (string, error) {
 // savedText is the event as a file that invoke takes. An event that looks like a recording goes into one.
 func (i keptInvocation) savedText() []byte {
 	if recorded(i.Event) {
-		return i.recording(nil)
+		return i.recording(false)
 	}
 	return append(slices.Clip(i.Event), '\n')
 }

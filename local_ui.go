@@ -16,12 +16,10 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -116,7 +114,7 @@ func startInspector(h *history, l *local, about, address string) (*uiServer, err
 	}
 	f, all := h.follow()
 	u.picture.takeAll(all)
-	u.wg.Go(func() { u.draw(f) })
+	u.wg.Go(func() { u.keepPicture(f) })
 	u.wg.Go(func() { u.server.Serve(ln) })
 	return u, nil
 }
@@ -201,8 +199,7 @@ func (t *console) ui(args []string) int {
 	if err != nil {
 		return f.failed(err)
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	signals := catchSignals()
 	defer signal.Stop(signals)
 	u, err := startInspector(h, nil, "recordings in "+words[0], address)
 	if err != nil {
@@ -211,18 +208,15 @@ func (t *console) ui(args []string) int {
 	defer u.close()
 	fmt.Fprintln(t.out, plainText(recordingsText(len(h.list()), skipped, words[0])))
 	fmt.Fprintln(t.out, "inspector: "+u.link())
-	<-signals
+	interrupted(signals)
 	return 0
 }
 
 // recordingsText says how many recordings were read.
 func recordingsText(read, skipped int, directory string) string {
-	text := fmt.Sprintf("%d recordings in %s", read, directory)
-	if read == 1 {
-		text = "1 recording in " + directory
-	}
+	text := count(read, "recording") + " in " + directory
 	if skipped > 0 {
-		text += fmt.Sprintf("; left out are %d files that are none", skipped)
+		text += "; left out, as no recording: " + count(skipped, "file")
 	}
 	return text
 }

@@ -81,17 +81,7 @@ func (u *uiServer) events(out http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			err = p.goOn(ctx, f)
 		}
-		pause(ctx, pagePause)
-	}
-}
-
-// pause waits that long, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+		sleep(ctx, pagePause)
 	}
 }
 
@@ -224,8 +214,8 @@ func newLastHour() *lastHour {
 	return &lastHour{changed: 1, minutes: map[int64]*minuteCount{}, counted: map[int]countedEntry{}}
 }
 
-// draw keeps the picture of the last hour, until the inspector ends.
-func (u *uiServer) draw(f *follower) {
+// keepPicture counts what happens for the picture of the last hour, until the inspector ends.
+func (u *uiServer) keepPicture(f *follower) {
 	defer f.close()
 	for u.ctx.Err() == nil {
 		changes, missed, anew := f.next(u.ctx)

@@ -20,8 +20,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -72,6 +70,7 @@ func (u *uiServer) guard(next http.Handler) http.Handler {
 			out.Header().Set(name, value)
 		}
 		if !u.enter() {
+			http.Error(out, "live-lambda is ending: start it again", http.StatusServiceUnavailable)
 			return
 		}
 		defer u.leave()
@@ -111,13 +110,17 @@ func (u *uiServer) refuse(r *http.Request) *turnedDown {
 	origin := r.Header.Get("Origin")
 	if origin != "http://"+r.Host && (origin != "" || !reads) {
 		return &turnedDown{
-			status: http.StatusForbidden, text: "the request is another page's: its Origin is not this one"}
+			status: http.StatusForbidden,
+			text:   "the request is another page's: its Origin is not this one",
+		}
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
 	opens := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate"
 	if site != "" && site != "same-origin" && site != "none" && !opens {
 		return &turnedDown{
-			status: http.StatusForbidden, text: "the request is another page's: Sec-Fetch-Site is " + site}
+			status: http.StatusForbidden,
+			text:   "the request is another page's: Sec-Fetch-Site is " + site,
+		}
 	}
 	if !reads {
 		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -232,6 +235,8 @@ func servePageFile(name, contentType string) http.HandlerFunc {
 	}
 }
 
+var errNotKept = errors.New("there is no such invocation any more: only the last ones are kept")
+
 // ofInvocation finds the invocation that a path names.
 func (u *uiServer) ofInvocation(
 	serve func(out http.ResponseWriter, i keptInvocation),
@@ -240,8 +245,7 @@ func (u *uiServer) ofInvocation(
 		id, err := strconv.Atoi(r.PathValue("id"))
 		i, found := u.history.get(id)
 		if err != nil || !found {
-			http.Error(out, "there is no such invocation any more: only the last ones are kept",
-				http.StatusNotFound)
+			http.Error(out, errNotKept.Error(), http.StatusNotFound)
 			return
 		}
 		serve(out, i)
@@ -390,7 +394,7 @@ func (u *uiServer) save(out http.ResponseWriter, r *http.Request) {
 	i, found := u.history.get(a.ID)
 	err := checkSavedName(a.Name)
 	if !found {
-		err = errors.New("there is no such invocation any more: only the last ones are kept")
+		err = errNotKept
 	}
 	if err != nil {
 		http.Error(out, err.Error(), http.StatusUnprocessableEntity)
@@ -399,7 +403,7 @@ func (u *uiServer) save(out http.ResponseWriter, r *http.Request) {
 	file, err := i.save(a.Name, a.Overwrite)
 	if err != nil {
 		status := http.StatusUnprocessableEntity
-		if savedAlready(a.Name) {
+		if errors.Is(err, errSavedAlready) {
 			status = http.StatusConflict
 		}
 		http.Error(out, err.Error(), status)
@@ -417,14 +421,4 @@ func checkSavedName(name string) error {
 		return errors.New("give a plain name for a file in the directory that live-lambda runs in")
 	}
 	return nil
-}
-
-// savedAlready reports whether a file is there that saving under that name would write over.
-func savedAlready(name string) bool {
-	file, err := savedFile(name)
-	if err != nil {
-		return false
-	}
-	_, err = os.Lstat(filepath.Clean(file))
-	return err == nil
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -307,6 +308,10 @@ func TestInspectorActs(t *testing.T) {
 	r.reply(q)
 	r.local.finish(q, overAnswered)
 	t.Chdir(t.TempDir())
+	err := os.Mkdir("directory.json", 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
 	large := `{"id":1,"event":"` + strings.Repeat(" ", maxAsked) + `"}`
 	for _, tt := range []struct {
 		name   string
@@ -327,6 +332,10 @@ func TestInspectorActs(t *testing.T) {
 		{name: "is there", path: "save", body: `{"id":3,"name":"one.json"}`, status: 409,
 			text: "there already"},
 		{name: "over it", path: "save", body: `{"id":3,"name":"one","overwrite":true}`, status: 200},
+		{name: "directory", path: "save", body: `{"id":3,"name":"directory"}`, status: 409,
+			text: "there already"},
+		{name: "over a directory", path: "save", body: `{"id":3,"name":"directory","overwrite":true}`,
+			status: 422, text: "save an event: open directory.json: is a directory"},
 		{name: "elsewhere", path: "save", body: `{"id":1,"name":"../one"}`, status: 422, text: "plain name"},
 		{name: "from the root", path: "save", body: `{"id":1,"name":"/tmp/one"}`, status: 422,
 			text: "plain name"},
@@ -345,12 +354,23 @@ func TestInspectorActs(t *testing.T) {
 	}
 	files, _ := filepath.Glob("*")
 	saved, _ := os.ReadFile("one.json")
-	if len(files) != 1 || string(saved) != "{\"b\":1}\n" {
+	if len(files) != 2 || string(saved) != "{\"b\":1}\n" {
 		t.Errorf("saved %q in %q", saved, files)
 	}
 	i := r.keptAnswer(3)
 	if string(i.Event) != `{"b":1}` || i.Again != 1 {
 		t.Errorf("edited: %+v %q", i.facts, i.Event)
+	}
+}
+
+// A page that asks meanwhile is not told that all is well.
+func TestInspectorThatEndsTakesNothingMore(t *testing.T) {
+	r := newUIRig(t)
+	r.ui.close()
+	answer := httptest.NewRecorder()
+	r.ui.guard(r.ui.routes()).ServeHTTP(answer, httptest.NewRequest("POST", "/api/again", nil))
+	if answer.Code != 503 || !strings.Contains(answer.Body.String(), "ending") {
+		t.Errorf("%d %s", answer.Code, answer.Body)
 	}
 }
 
@@ -512,7 +532,7 @@ func TestRecordingsOpenInTheInspector(t *testing.T) {
 	write(t, directory, map[string]string{"other.json": "{}"})
 	cmd := r.command("", "ui", directory)
 	cmd.stdout.wait(
-		r, "1 recording in "+directory+"; left out are 1 files that are none\ninspector: http://127.0.0.1:")
+		r, "1 recording in "+directory+"; left out, as no recording: 1 file\ninspector: http://127.0.0.1:")
 	cmd.stdout.wait(r, "token=")
 	_, address, _ := strings.Cut(cmd.stdout.String(), "inspector: ")
 	resp, err := http.Get(strings.TrimSpace(address)) // without a jar for the cookie
