@@ -105,8 +105,8 @@ function takeAll(all) {
     if (!entries.has(id)) drop(id, row);
   }
   for (const f of [...all.facts].reverse()) show(f);
-  takeDropped(all.dropped);
   takeDropped.kept = `the last ${all.most} are kept, within ${size(all.limit)}`;
+  takeDropped(all.dropped);
   refresh();
   if (opened) look(opened.id);
   else openHash();
