@@ -83,14 +83,14 @@ func (t *console) local(args []string, lender lender) int {
 	if !ok {
 		return status
 	}
-	err := cmp.Or(o.take(f, words), o.loan.check(), o.checkVariables())
+	err := cmp.Or(o.take(f, words), o.loan.check(), o.takeVariables())
 	if err == nil && o.watch {
 		err = checkGlobs(o.globs)
 	}
 	if err != nil {
 		return f.wrong("%v", err)
 	}
-	o.readVariables(f, lender)
+	o.setReaders(f, lender)
 	if len(o.keysOf) > 0 {
 		f.functionKeys, err = lender.keys(f.profile, o.keysOf)
 	}
@@ -134,12 +134,7 @@ func (t *console) connect(
 			return f.wrong("--record: %v", err)
 		}
 	}
-	term := newTerminal(os.Stdout, os.Stderr)
-	term.json = o.json
-	term.verbose = o.verbose
-	if !o.json && columns(os.Stdin) > 0 {
-		term.typed = newTyped(term.columns() > 0)
-	}
+	term := o.terminal()
 	term.start()
 	defer term.close()
 	transport := newTransport()
@@ -165,20 +160,36 @@ func (t *console) connect(
 			return f.failed(err)
 		}
 	}
-	var beside []func(context.Context)
-	switch {
-	case o.watch:
-		beside = append(beside, func(ctx context.Context) { l.watch(ctx, o.globs) })
-	case l.history != nil: // what runs again is the code as it is then
-		beside = append(beside, func(context.Context) { l.firstLook(nil) })
-	}
-	for _, v := range l.variables {
-		beside = append(beside, func(ctx context.Context) { v.keepFresh(ctx, o.named()) })
-	}
+	beside := l.beside(o)
 	if keep != nil {
 		beside = append(beside, func(ctx context.Context) { keep(ctx, term.note) })
 	}
 	return l.serve(newSubscriber(client, l), signals, beside)
+}
+
+// terminal is where all of it is shown, and typed.
+func (o *localFlags) terminal() *terminal {
+	term := newTerminal(os.Stdout, os.Stderr)
+	term.json = o.json
+	term.verbose = o.verbose
+	if !o.json && columns(os.Stdin) > 0 {
+		term.typed = newTyped(term.columns() > 0)
+	}
+	return term
+}
+
+// beside is what goes on beside the invocations.
+func (l *local) beside(o *localFlags) (all []func(context.Context)) {
+	switch {
+	case o.watch:
+		all = append(all, func(ctx context.Context) { l.watch(ctx, o.globs) })
+	case l.history != nil: // what runs again is the code as it is then
+		all = append(all, func(context.Context) { l.firstLook(nil) })
+	}
+	for _, v := range l.variables {
+		all = append(all, func(ctx context.Context) { v.keepFresh(ctx, o.named()) })
+	}
+	return all
 }
 
 // add adds the flags to f.
@@ -218,9 +229,10 @@ func (o *localFlags) add(f *commandLine) {
 	f.Func("function", "serve only functions of this `name`, a shell pattern; may be repeated", o.addFunction)
 }
 
-// checkVariables returns an error if flags of variables do not go together. Who may attach a function may
-// read it, so processes of functions that are attached get their variables, unless that is not wanted.
-func (o *localFlags) checkVariables() error {
+// takeVariables completes the flags of variables, and returns an error if they do not go together. Who may
+// attach a function may read it, so processes of functions that are attached get their variables, unless that
+// is not wanted.
+func (o *localFlags) takeVariables() error {
 	apart := o.ownEnv || o.code.external
 	if len(o.loan.words) > 0 && !apart {
 		o.functionEnv = !o.noFunctionEnv
@@ -254,8 +266,8 @@ func (o *localFlags) named() (names []string) {
 	return names
 }
 
-// readVariables has lender read what processes get.
-func (o *localFlags) readVariables(f *commandLine, lender lender) {
+// setReaders says how what processes get is read: by lender.
+func (o *localFlags) setReaders(f *commandLine, lender lender) {
 	if o.functionEnv {
 		o.variables = func(ctx context.Context, function string) (awsVariables, error) {
 			return lender.variables(ctx, f.profile, function)
