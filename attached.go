@@ -9,7 +9,7 @@ import (
 	"context"
 )
 
-// lender returns what lends functions to local.
+// newLender returns what lends functions to local.
 func newLender() lender {
 	return lender{
 		offer: func(t *console, yes bool) { t.offerLeft(context.Background(), yes) },

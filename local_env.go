@@ -21,10 +21,10 @@ import (
 func (l *local) environment(q *request) []string {
 	function := q.context.Environment
 	// the credentials are the function's, and so is all that SDKs read beside them
-	own := len(function) > 0 || q.variables["AWS_ACCESS_KEY_ID"] != ""
-	env := developersEnvironment(own)
+	functionsOwn := len(function) > 0 || q.variables["AWS_ACCESS_KEY_ID"] != ""
+	env := developersEnvironment(functionsOwn)
 	env["PWD"] = q.program.directory
-	l.adapt(env, own)
+	l.adapt(env, functionsOwn)
 	for _, values := range []map[string]string{q.variables, function} {
 		for name, value := range values {
 			if forwarded(name, value) {
@@ -50,14 +50,14 @@ func assignments(env map[string]string) []string {
 	return list
 }
 
-// developersEnvironment returns what this program has in its environment, without its own settings. With the
-// function's own credentials, the AWS settings are to be the function's alone.
-func developersEnvironment(functions bool) map[string]string {
+// developersEnvironment returns what this program has in its environment, without its own settings. If the
+// function's credentials are there, the AWS settings are to be the function's alone.
+func developersEnvironment(functionsOwn bool) map[string]string {
 	env := map[string]string{}
 	for _, s := range os.Environ() {
 		name, value, _ := strings.Cut(s, "=")
 		own := strings.HasPrefix(name, "LIVE_LAMBDA") || strings.HasPrefix(name, "LRAP_")
-		replaced := name == "AWS_EXECUTION_ENV" || functions && strings.HasPrefix(name, "AWS_")
+		replaced := name == "AWS_EXECUTION_ENV" || functionsOwn && strings.HasPrefix(name, "AWS_")
 		if !own && !replaced {
 			env[name] = value
 		}
@@ -67,10 +67,10 @@ func developersEnvironment(functions bool) map[string]string {
 
 // adapt changes the developer's environment into a runtime's: Lambda's time zone, no proxy for this machine,
 // and the credentials of --profile, unless the function's own are there.
-func (l *local) adapt(env map[string]string, functions bool) {
+func (l *local) adapt(env map[string]string, functionsOwn bool) {
 	env["TZ"] = lambdasTimeZone
 	exemptLoopback(env)
-	if l.opts.profile == "" || functions {
+	if l.opts.profile == "" || functionsOwn {
 		return
 	}
 	env["AWS_PROFILE"] = l.opts.profile

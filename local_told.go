@@ -279,15 +279,15 @@ func (p *printedPipe) Read(b []byte) (n int, err error) {
 
 // empty reports whether all that has been printed is kept. A pipe that is closed is empty.
 func (p *printedPipe) empty() bool {
-	request := uintptr(0x541b) // FIONREAD
+	fionread := uintptr(0x541b) // Linux's; package syscall does not have it
 	if runtime.GOOS == "darwin" {
-		request = 0x4004667f
+		fionread = 0x4004667f
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var waiting int32
 	p.conn.Control(func(fd uintptr) {
-		syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(&waiting)))
+		syscall.Syscall(syscall.SYS_IOCTL, fd, fionread, uintptr(unsafe.Pointer(&waiting)))
 	})
 	return waiting == 0
 }

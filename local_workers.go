@@ -71,6 +71,7 @@ type request struct {
 	again     int               // the entry of the history that it runs again; 0: none
 	news      chan struct{}     // reply, its data or over have changed
 	variables map[string]string // that AWS tells about the function; submitWith sets them, if at all
+	entry     *entry            // what the history keeps of it, from submit on; nil if that is nothing
 
 	// local.mu guards the following, from admit on.
 	event      []byte // until it is answered or over
@@ -81,7 +82,6 @@ type request struct {
 	queued     bool     // it had to wait for a process
 	reply      *reply   // nil until the handler begins to answer
 	over       string   // why nobody waits for an answer; "" while somebody does
-	entry      *entry   // what the history keeps of it; nil if that is nothing
 }
 
 func newRequest(event []byte, c eventContext) *request {
@@ -285,7 +285,7 @@ func (l *local) submit(q *request) {
 	q.entry.describe()
 }
 
-// enqueue does that.
+// enqueue is submit, but for what takes a while without local.mu.
 func (l *local) enqueue(q *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
