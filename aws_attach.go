@@ -623,8 +623,7 @@ func (c *change) valid() error {
 }
 
 // toSet returns the variables that make the function live. The further wrapper is among them even if there is
-// none: it is not set then, but what its variable holds is remembered.
-// set are the layer's own variables.
+// none: it is not set then, but what its variable holds is remembered. set are the layer's own variables.
 func (c *change) toSet(o attachOptions, set map[string]string) map[string]string {
 	if set[acceptVariable] == "" && c.variables[acceptVariable] == "" {
 		set[acceptVariable] = usualAccept

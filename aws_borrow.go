@@ -121,7 +121,8 @@ type borrowing struct {
 	flags   attachFlags
 	names   []string // of functions, as they were picked
 	stack   string   // to be made first; "": none
-	api     string   // protocol of its API
+	// of that stack's API: events or graphql
+	protocol string
 	// how the settings are read; before the stack is made, its outputs are made up
 	getenv  func(name string) string
 	outputs map[string]string // of the stack, which are made up; nil: none are
@@ -220,7 +221,7 @@ func (b *borrowing) comingStack(ctx context.Context, f *commandLine) error {
 	withoutStack := *f
 	withoutStack.stack = ""
 	getenv, err := withoutStack.getenv(ctx)
-	b.api = getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL")
+	b.protocol = getenv("LIVE_LAMBDA_APPSYNC_PROTOCOL")
 	b.getenv = func(name string) string {
 		value := getenv(name)
 		if value == "" {
@@ -429,7 +430,7 @@ func (b *borrowing) makeStack(ctx context.Context) (map[string]string, error) {
 		return nil, nil
 	}
 	fmt.Fprintf(b.console.out, "stack %s: being created, which takes a minute or two\n", plainText(b.stack))
-	outputs, err := b.cli.createStack(ctx, b.stack, b.api)
+	outputs, err := b.cli.createStack(ctx, b.stack, b.protocol)
 	if err != nil {
 		return nil, err
 	}

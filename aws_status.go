@@ -334,8 +334,8 @@ func (s *functionStatus) judgeLocal(a *attachment, f *functionConfig) {
 	s.odd("the `live-lambda local` that attached it was killed before it could undo that")
 }
 
-// leftOn are the records of local ends that were killed: those that are at hand and, for what else is left on
-// functions, such as those would be. profile is the AWS CLI's.
+// leftOn are the records of local ends that were killed: those that are at hand, and one made up for each
+// other local end that has left functions attached. profile is the AWS CLI's.
 func leftOn(all []functionStatus, profile string, records []record) []record {
 	found := slices.Clone(records)
 	for _, s := range all {
