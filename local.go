@@ -416,6 +416,7 @@ func (l *local) serve(s *subscriber, caught <-chan os.Signal, beside []func(cont
 	now := sig == syscall.SIGHUP || sig == syscall.SIGQUIT
 	status := l.shutDown(s, signals, now)
 	cancel()
+	l.history.close() // what is typed may wait for what AWS says
 	wg.Wait()
 	l.closeBefore(signals)
 	l.term.summarise()

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +31,12 @@ type uiRig struct {
 
 func newUIRig(t *testing.T) *uiRig {
 	t.Helper()
-	r := &uiRig{localRig: newHistoryRig(t, localOptions{})}
+	return newUIRigWith(t, localOptions{})
+}
+
+func newUIRigWith(t *testing.T, opts localOptions) *uiRig {
+	t.Helper()
+	r := &uiRig{localRig: newHistoryRig(t, opts)}
 	err := r.local.inspect(uiFlag{on: true})
 	if err != nil {
 		t.Fatal(err)
@@ -371,6 +378,41 @@ func TestInspectorThatEndsTakesNothingMore(t *testing.T) {
 	r.ui.guard(r.ui.routes()).ServeHTTP(answer, httptest.NewRequest("POST", "/api/again", nil))
 	if answer.Code != 503 || !strings.Contains(answer.Body.String(), "ending") {
 		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+}
+
+// Nothing is waited for that AWS has not said by then.
+func TestInspectorEndsWhileVariablesAreRead(t *testing.T) {
+	begun := make(chan struct{})
+	ended := make(chan error, 1)
+	r := newUIRigWith(t, localOptions{
+		variables: func(ctx context.Context, _ string) (awsVariables, error) {
+			close(begun)
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return awsVariables{}, ctx.Err()
+		},
+	})
+	r.reply(r.direct(task{Do: "pid"}, r.context()))
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		asked := httptest.NewRequest("POST", "/api/again", strings.NewReader(`{"id":1}`))
+		asked.Host = "127.0.0.1:" + r.ui.port
+		asked.Header.Set("Origin", "http://"+asked.Host)
+		asked.Header.Set("Content-Type", "application/json")
+		asked.Header.Set("Cookie", r.cookie)
+		answer := httptest.NewRecorder()
+		r.ui.guard(r.ui.routes()).ServeHTTP(answer, asked)
+		if answer.Code != 409 || !strings.Contains(answer.Body.String(), "stopping") {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+	})
+	<-begun
+	r.local.close()
+	asking.Wait()
+	err := <-ended
+	if err != context.Canceled {
+		t.Errorf("reading ended with: %v", err)
 	}
 }
 

@@ -889,8 +889,8 @@ func (l *local) endAll() {
 
 // close ends all processes and waits for them.
 func (l *local) close() {
+	l.history.close() // first: what the inspector is asked may wait for what AWS says
 	l.inspector.close()
-	l.history.close()
 	l.mu.Lock()
 	l.stopping = true
 	for _, p := range l.pools {
