@@ -342,7 +342,7 @@ func TestInspectorActs(t *testing.T) {
 		{name: "directory", path: "save", body: `{"id":3,"name":"directory"}`, status: 409,
 			text: "there already"},
 		{name: "over a directory", path: "save", body: `{"id":3,"name":"directory","overwrite":true}`,
-			status: 422, text: "save an event: open directory.json: is a directory"},
+			status: 422, text: "directory.json is no plain file, and stays"},
 		{name: "elsewhere", path: "save", body: `{"id":1,"name":"../one"}`, status: 422, text: "plain name"},
 		{name: "from the root", path: "save", body: `{"id":1,"name":"/tmp/one"}`, status: 422,
 			text: "plain name"},
@@ -401,6 +401,7 @@ func TestInspectorEndsWhileVariablesAreRead(t *testing.T) {
 		asked.Header.Set("Origin", "http://"+asked.Host)
 		asked.Header.Set("Content-Type", "application/json")
 		asked.Header.Set("Cookie", r.cookie)
+		asked.Header.Set(keyHeader, r.ui.key)
 		answer := httptest.NewRecorder()
 		r.ui.guard(r.ui.routes()).ServeHTTP(answer, asked)
 		if answer.Code != 409 || !strings.Contains(answer.Body.String(), "stopping") {
