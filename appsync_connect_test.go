@@ -59,6 +59,7 @@ func (c *connecting) failed() error {
 }
 
 func TestConnectReturnsWhenTheConnectionIsAcknowledged(t *testing.T) {
+	t.Parallel()
 	for _, says := range [][]string{
 		{`{"type":"connection_ack","connectionTimeoutMs":300000}`},
 		{
@@ -95,6 +96,7 @@ func connectionError(errorType, message string) string {
 
 // These are errRefused: there is nothing to try again soon.
 func TestConnectThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		says string
@@ -201,6 +203,7 @@ func TestConnectThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
 }
 
 func TestRefusalCountsThoughTheConnectionEndsRightAfterIt(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*peer){
 		"closed": func(p *peer) {
 			// The client may have gone by then.
@@ -225,6 +228,7 @@ func TestRefusalCountsThoughTheConnectionEndsRightAfterIt(t *testing.T) {
 
 // These are not errRefused: they may pass.
 func TestConnectFailsIfAppSyncDoesNotAcknowledge(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		do   func(*peer)
@@ -294,6 +298,7 @@ func TestConnectFailsIfAppSyncDoesNotAcknowledge(t *testing.T) {
 // Without a frame for so long, this end must have slept: the session is of no more use. After
 // connectionTimeoutMs the connection is dead.
 func TestSessionIsSpentWhenItIsQuietAndDeadAfterAppSyncsTimeout(t *testing.T) {
+	t.Parallel()
 	for ack, want := range map[string]time.Duration{
 		`{"type":"connection_ack","connectionTimeoutMs":300000}`: 5 * time.Minute,
 		`{"type":"connection_ack","connectionTimeoutMs":120000}`: 2 * time.Minute,
@@ -339,6 +344,7 @@ func connectAnswered(t *testing.T, answer string) (err error) {
 
 // What a handler of the API says is no refusal by AppSync, even if it speaks as AppSync does.
 func TestMessageInTheWordsOfARefusalIsNoRefusal(t *testing.T) {
+	t.Parallel()
 	a := &appsync{endpoint: endpoint{region: "eu-west-1"}}
 	for _, message := range []string{"Unauthorized", `"Forbidden "`, `BadRequestException "x"`} {
 		err := a.refusal("publish", apiError{ErrorType: "CustomError", Message: message})
@@ -350,6 +356,7 @@ func TestMessageInTheWordsOfARefusalIsNoRefusal(t *testing.T) {
 }
 
 func TestHandshakeThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		answer string
 		want   string // after "AppSync refused to connect: the server refuses the WebSocket: "
@@ -385,6 +392,7 @@ func TestHandshakeThatAppSyncRefusesSaysWhatToGrant(t *testing.T) {
 }
 
 func TestHandshakeThatFailsForOtherReasonsIsNoRefusal(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		answer string
 		want   string // after "AppSync failed to connect: the server refuses the WebSocket: "
@@ -406,6 +414,7 @@ func TestHandshakeThatFailsForOtherReasonsIsNoRefusal(t *testing.T) {
 }
 
 func TestConnectSaysThatCredentialsCannotBeRead(t *testing.T) {
+	t.Parallel()
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
 	_, err := a.connect(t.Context())
@@ -462,6 +471,7 @@ func checkBackoff(t *testing.T, pauses []time.Duration, least time.Duration) {
 }
 
 func TestDialsThatFailAreFurtherAndFurtherApart(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		pauses, logs := failingDials(t, errors.New("connection refused"))
 		checkBackoff(t, pauses, 0)
@@ -472,6 +482,7 @@ func TestDialsThatFailAreFurtherAndFurtherApart(t *testing.T) {
 }
 
 func TestDialsThatAppSyncRefusesAreTenSecondsApartAtLeast(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		pauses, logs := failingDials(t, fmt.Errorf("%w to connect", errRefused))
 		checkBackoff(t, pauses, refusedPause)
@@ -482,6 +493,7 @@ func TestDialsThatAppSyncRefusesAreTenSecondsApartAtLeast(t *testing.T) {
 }
 
 func TestMinuteWithoutAFrameRightAfterTheAckEndsNothing(t *testing.T) {
+	t.Parallel()
 	for _, ack := range []string{
 		`{"type":"connection_ack","connectionTimeoutMs":300000}`,
 		`{"type":"connection_ack","connectionTimeoutMs":-5}`,

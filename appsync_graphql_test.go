@@ -89,6 +89,7 @@ func checkStart(t *testing.T, message string, c credentials) string {
 }
 
 func TestGraphQLSessionSignsItsHandshakeAndItsSubscriptions(t *testing.T) {
+	t.Parallel()
 	onVectorDate(t, func(t *testing.T) {
 		for _, c := range graphqlVectors[0].credentials() {
 			s, p := connectGraphQL(t, c)
@@ -117,6 +118,7 @@ func TestGraphQLSessionSignsItsHandshakeAndItsSubscriptions(t *testing.T) {
 // Publishes to a GraphQL API are mutations over HTTPS. Their connection is given up when it has been idle, or
 // there is a new WebSocket: what was before that may be dead.
 func TestGraphQLPublishesShareAConnectionUntilItIsIdleOrTheLinkIsNew(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api, ln := startTestAPI(t, eventAPIOptions{graphql: true})
 		var dials atomic.Int64
@@ -167,6 +169,7 @@ func TestGraphQLPublishesShareAConnectionUntilItIsIdleOrTheLinkIsNew(t *testing.
 }
 
 func TestGraphQLPublishReturnsWhatAppSyncSays(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		answer  string
 		want    string // how the error begins; none: it succeeds

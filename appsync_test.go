@@ -26,6 +26,7 @@ import (
 )
 
 func TestPublishHasFiveEventsAtMost(t *testing.T) {
+	t.Parallel()
 	for n := range 12 {
 		var events []string
 		for i := range n {
@@ -50,12 +51,14 @@ func TestPublishHasFiveEventsAtMost(t *testing.T) {
 
 // A publish that fails asks for no more.
 func TestPublishesMayBeLeftBeforeTheirEnd(t *testing.T) {
+	t.Parallel()
 	for range newTestAPI(nil).publishes("/a/b", asBytes(slices.Repeat([]string{"1"}, 11))) {
 		break
 	}
 }
 
 func TestPublishStaysWithinAppSyncsSize(t *testing.T) {
+	t.Parallel()
 	const channel = "/live-lambda/a"
 	// Five events: four of 228,000 bytes as they are escaped, and one that brings them and what precedes it
 	// to total bytes.
@@ -99,6 +102,7 @@ func TestPublishStaysWithinAppSyncsSize(t *testing.T) {
 
 // The longest session token and the longest channel are in it too.
 func TestLongestPublishStaysBelowTheLimitOfAMessage(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		a := newTestAPI(ln)
@@ -131,6 +135,7 @@ func TestLongestPublishStaysBelowTheLimitOfAMessage(t *testing.T) {
 
 // The message is put together by hand, so its fields may come in any order. These are all that there are.
 func TestPublishOverTheWebSocketIsOneJSONObjectOfFiveFields(t *testing.T) {
+	t.Parallel()
 	onVectorDate(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
@@ -248,6 +253,7 @@ func checkOperations(t *testing.T, kind string, begin func(context.Context, *ses
 }
 
 func TestSubscribeReturnsWhatAppSyncSays(t *testing.T) {
+	t.Parallel()
 	subscribe := func(ctx context.Context, s *session) error {
 		return s.subscribe(ctx, ackTimeout, "/live-lambda/a", func(string) {})
 	}
@@ -293,6 +299,7 @@ func TestSubscribeReturnsWhatAppSyncSays(t *testing.T) {
 }
 
 func TestPublishReturnsWhatAppSyncSays(t *testing.T) {
+	t.Parallel()
 	publish := func(ctx context.Context, s *session) error {
 		return s.publish(ctx, "/live-lambda/a", asBytes([]string{`"event"`}), awaited)
 	}
@@ -373,6 +380,7 @@ func publishEleven(t *testing.T, s *session) chan error {
 }
 
 func TestPublishesGoOutBeforeTheFirstIsAnsweredAndAnswersComeInAnyOrder(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
@@ -402,6 +410,7 @@ func TestPublishesGoOutBeforeTheFirstIsAnsweredAndAnswersComeInAnyOrder(t *testi
 }
 
 func TestFirstErrorOfSeveralPublishesCounts(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
@@ -417,6 +426,7 @@ func TestFirstErrorOfSeveralPublishesCounts(t *testing.T) {
 }
 
 func TestCancelledPublishLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener("example.com")
 		s, p := connectSession(t, ln, newTestAPI(ln))
@@ -490,6 +500,7 @@ func (l *listening) says(message, want string) {
 
 // An event is a string, or an array of one string.
 func TestEventReachesItsSubscription(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := startListening(t)
 		one, two := l.subscribe("one"), l.subscribe("two")
@@ -501,6 +512,7 @@ func TestEventReachesItsSubscription(t *testing.T) {
 }
 
 func TestMessageThatIsNoEventIsPassedOverWithoutQuotingIt(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := startListening(t)
 		one, two := l.subscribe("one"), l.subscribe("two")
@@ -544,6 +556,7 @@ func TestMessageThatIsNoEventIsPassedOverWithoutQuotingIt(t *testing.T) {
 }
 
 func TestTwentyPublishesASecondLeaveOnTheWebSocketAndTheRestOverHTTPS(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api, ln := startTestAPI(t, eventAPIOptions{})
 		s, err := newTestAPI(ln).connect(t.Context())
@@ -592,6 +605,7 @@ func TestTwentyPublishesASecondLeaveOnTheWebSocketAndTheRestOverHTTPS(t *testing
 }
 
 func TestPublishOverHTTPSReturnsWhatAppSyncSays(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		answer  string // "-": none, "": the connection is cut off
@@ -681,6 +695,7 @@ func TestPublishOverHTTPSReturnsWhatAppSyncSays(t *testing.T) {
 
 // net/http's errors quote what they could not read.
 func TestNoLineOfTheLogQuotesWhatCouldNotBeRead(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []string{
 		"marked\r\n\r\n", "HTTP/1.1 marked\r\n\r\n", "HTTP/marked 200 OK\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nmarked\r\n\r\n",

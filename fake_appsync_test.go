@@ -47,6 +47,7 @@ func wantExchanges(t *testing.T, tests []apiExchange) {
 }
 
 func TestEventAPIRefusesUnknownMessages(t *testing.T) {
+	t.Parallel()
 	wantExchanges(t, []apiExchange{
 		{name: "init", send: `{"type":"connection_init"}`, want: "connection_ack 300000"},
 		{name: "unknown type", send: `{"type":"frobnicate","id":"1"}`, want: "error 1 UnsupportedOperation"},
@@ -58,6 +59,7 @@ func TestEventAPIRefusesUnknownMessages(t *testing.T) {
 
 // The channel's pattern, the namespace, the authorization and the ID decide.
 func TestEventAPIConfirmsOrRefusesSubscriptions(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("a", 50)
 	wantExchanges(t, []apiExchange{
 		{name: "subscribe", send: `{"type":"subscribe","id":"s","channel":"/live-lambda/a",AUTH}`,
@@ -118,6 +120,7 @@ func TestEventAPIConfirmsOrRefusesSubscriptions(t *testing.T) {
 }
 
 func TestEventAPIConfirmsOrRefusesPublishes(t *testing.T) {
+	t.Parallel()
 	wantExchanges(t, []apiExchange{
 		{name: "publish",
 			send: `{"type":"publish","id":"p","channel":"/live-lambda/a","events":["{\"a\":1}","null"],` +
@@ -155,6 +158,7 @@ func TestEventAPIConfirmsOrRefusesPublishes(t *testing.T) {
 
 // An event that is too large fails alone, a publish that is too large as a whole.
 func TestEventAPILimitsTheBytesOfPublishes(t *testing.T) {
+	t.Parallel()
 	event := func(n int) string { return `"` + strings.Repeat("x", n-2) + `"` } // n bytes of JSON
 	wantExchanges(t, []apiExchange{
 		{name: "largest event",
@@ -177,6 +181,7 @@ func TestEventAPILimitsTheBytesOfPublishes(t *testing.T) {
 }
 
 func TestEventAPIAnswersPublishesOverHTTPS(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, key, body, want string }{
 		{name: "good", key: "da2-key", body: `{"channel":"/live-lambda/a","events":["1","2"]}`,
 			want: "200 ok 0,1"},
@@ -206,6 +211,7 @@ func TestEventAPIAnswersPublishesOverHTTPS(t *testing.T) {
 }
 
 func TestEventAPILimitsSubscriptionsOfAConnection(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.client(t, apiKeyAuth)
@@ -221,6 +227,7 @@ func TestEventAPILimitsSubscriptionsOfAConnection(t *testing.T) {
 }
 
 func TestEventAPILimitsPublishesASecond(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c, other := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
@@ -249,6 +256,7 @@ func TestEventAPILimitsPublishesASecond(t *testing.T) {
 }
 
 func TestEventAPIEndsAConnectionAfterOneDay(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "",
 		eventAPIOptions{apiKey: "da2-key", keepAlive: 9 * time.Hour, timeout: 12 * time.Hour},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
@@ -265,6 +273,7 @@ func TestEventAPIEndsAConnectionAfterOneDay(t *testing.T) {
 }
 
 func TestEventAPIDeliversToMatchingSubscriptions(t *testing.T) {
+	t.Parallel()
 	for _, array := range []bool{false, true} {
 		eventAPITest(t, fmt.Sprintf("array=%v", array),
 			eventAPIOptions{apiKey: "da2-key", documentedData: array},
@@ -288,6 +297,7 @@ func TestEventAPIDeliversToMatchingSubscriptions(t *testing.T) {
 }
 
 func TestEventAPIDeliversAfterTheActivation(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "",
 		eventAPIOptions{apiKey: "da2-key", activation: 2 * time.Second},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
@@ -303,6 +313,7 @@ func TestEventAPIDeliversAfterTheActivation(t *testing.T) {
 
 // What is on its way does not wait for what went before it.
 func TestEventAPIDelaysMessagesInAPipeline(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key", delay: 25 * time.Millisecond},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.client(t, apiKeyAuth)
@@ -323,6 +334,7 @@ func TestEventAPIDelaysMessagesInAPipeline(t *testing.T) {
 }
 
 func TestEventAPIEndsSlowReaders(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			slow, quick := ln.client(t, apiKeyAuth), ln.client(t, apiKeyAuth)
@@ -390,6 +402,7 @@ func BenchmarkEventAPI(b *testing.B) {
 // ---- faults ----
 
 func TestEventAPICarriesOutVerdicts(t *testing.T) {
+	t.Parallel()
 	success := func(f apiFrame) bool { return f.typ == "publish_success" }
 	request := func(f apiFrame) bool { return f.typ == "publish" }
 	data := func(f apiFrame) bool { return f.typ == "data" }
@@ -488,6 +501,7 @@ func (c *eventAPIClient) wantEnding(api *eventAPI, want error) {
 }
 
 func TestEventAPIHoldsFrames(t *testing.T) {
+	t.Parallel()
 	for _, typ := range []string{"publish", "publish_success"} {
 		eventAPITest(t, typ, eventAPIOptions{apiKey: "da2-key"},
 			func(t *testing.T, api *eventAPI, ln *pipeListener) {
@@ -521,6 +535,7 @@ func TestEventAPIHoldsFrames(t *testing.T) {
 }
 
 func TestEventAPIActsOnConnections(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "",
 		eventAPIOptions{apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			var clients []*eventAPIClient
@@ -556,6 +571,7 @@ func TestEventAPIActsOnConnections(t *testing.T) {
 }
 
 func TestEventAPIWaitsAsLongAsTheContext(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -568,6 +584,7 @@ func TestEventAPIWaitsAsLongAsTheContext(t *testing.T) {
 }
 
 func TestEventAPICarriesOutVerdictsOnUpgrades(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			api.intercept(func(f apiFrame) apiVerdict {
@@ -599,6 +616,7 @@ func TestEventAPICarriesOutVerdictsOnUpgrades(t *testing.T) {
 
 // What is behind an ack that never comes is answered.
 func TestEventAPIDropsTheConnectionAck(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			api.intercept(func(f apiFrame) apiVerdict {
@@ -615,6 +633,7 @@ func TestEventAPIDropsTheConnectionAck(t *testing.T) {
 
 // A publish that is refused has not happened; one whose reply is lost has.
 func TestEventAPICarriesOutVerdictsOnHTTPSPublishes(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{apiKey: "da2-key"},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			body := `{"channel":"/live-lambda/a","events":["1"]}`
@@ -649,6 +668,7 @@ func TestEventAPICarriesOutVerdictsOnHTTPSPublishes(t *testing.T) {
 
 // A reset shows as such to a client that speaks TLS.
 func TestEventAPIResetsConnectionsBelowTLS(t *testing.T) {
+	t.Parallel()
 	https := httptest.NewTLSServer(nil) // for its certificate
 	defer https.Close()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -671,6 +691,7 @@ func TestEventAPIResetsConnectionsBelowTLS(t *testing.T) {
 
 // A client that says goodbye right after a publish has published, and hears a goodbye.
 func TestEventAPIWorksThroughWhatItRead(t *testing.T) {
+	t.Parallel()
 	for _, silent := range []bool{false, true} {
 		eventAPITest(t, fmt.Sprintf("silent=%v", silent),
 			eventAPIOptions{apiKey: "da2-key", delay: time.Second},
@@ -697,6 +718,7 @@ func TestEventAPIWorksThroughWhatItRead(t *testing.T) {
 
 // The bubble fails the test if a goroutine is left.
 func TestEventAPICloseEndsWhateverHangs(t *testing.T) {
+	t.Parallel()
 	eventAPITest(t, "", eventAPIOptions{
 		apiKey: "da2-key"}, func(t *testing.T, api *eventAPI, ln *pipeListener) {
 		never := make(chan struct{})

@@ -68,6 +68,7 @@ func graphqlHeader(auth string) string {
 var graphqlSubscriptionToA = strings.Replace(graphqlSubscription, "NAME", "/a", 1)
 
 func TestGraphQLAPIAcceptsOrRefusesMessages(t *testing.T) {
+	t.Parallel()
 	operation := func(query, variables string) string {
 		return graphqlStart("s", `{"query":`+apiQuote(query)+`,"variables":`+variables+`}`, apiKeyAuth)
 	}
@@ -141,6 +142,7 @@ func TestGraphQLAPIAcceptsOrRefusesMessages(t *testing.T) {
 }
 
 func TestGraphQLAPILimitsSubscriptionsOfAConnection(t *testing.T) {
+	t.Parallel()
 	graphqlTest(t, "", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 		c := ln.graphqlReady(t)
 		subscription := graphqlSubscriptionToA
@@ -160,6 +162,7 @@ func TestGraphQLAPILimitsSubscriptionsOfAConnection(t *testing.T) {
 }
 
 func TestGraphQLAPIIgnoresWhatComesBeforeInit(t *testing.T) {
+	t.Parallel()
 	graphqlTest(t, "", eventAPIOptions{}, func(t *testing.T, _ *eventAPI, ln *pipeListener) {
 		c := ln.graphqlClient(t, "/graphql/realtime", "graphql-ws, "+graphqlHeader(apiKeyAuth))
 		c.send(graphqlStart("s", graphqlSubscriptionToA, apiKeyAuth))
@@ -171,6 +174,7 @@ func TestGraphQLAPIIgnoresWhatComesBeforeInit(t *testing.T) {
 
 // A subscriber gets what the mutation has selected, if it has selected the name that is subscribed to.
 func TestGraphQLAPIDeliversWhatTheMutationSelects(t *testing.T) {
+	t.Parallel()
 	const (
 		named   = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){name data}}`
 		unnamed = `mutation($n:String!,$d:AWSJSON!){publish(name:$n,data:$d){data}}`
@@ -224,6 +228,7 @@ func TestGraphQLAPIDeliversWhatTheMutationSelects(t *testing.T) {
 }
 
 func TestGraphQLAPIEncodesAWSJSONTwiceIfAsked(t *testing.T) {
+	t.Parallel()
 	graphqlTest(t, "", eventAPIOptions{documentedData: true},
 		func(t *testing.T, api *eventAPI, ln *pipeListener) {
 			c := ln.graphqlReady(t)
@@ -236,6 +241,7 @@ func TestGraphQLAPIEncodesAWSJSONTwiceIfAsked(t *testing.T) {
 
 // A mutation's errors come in a 200, those of the request in another status.
 func TestGraphQLAPIAnswersMutations(t *testing.T) {
+	t.Parallel()
 	mutation := strings.Replace(graphqlMutation, "NAME", "/a", 1)
 	tests := []struct{ name, key, body, want string }{
 		{name: "good", key: "da2-key", body: strings.Replace(mutation, "DATA", `{\"a\":1}`, 1),
@@ -276,6 +282,7 @@ func TestGraphQLAPIAnswersMutations(t *testing.T) {
 // ---- handshake and signatures ----
 
 func TestGraphQLAPIAuthorizesConnections(t *testing.T) {
+	t.Parallel()
 	query := func(header, payload string) string {
 		return "/graphql/realtime?" + url.Values{"header": {header}, "payload": {payload}}.Encode()
 	}
@@ -316,6 +323,7 @@ func TestGraphQLAPIAuthorizesConnections(t *testing.T) {
 // The vectors are what AWS's own signers sign: connect and start, accepted in either handshake, and not for
 // one another.
 func TestGraphQLAPIAcceptsVectors(t *testing.T) {
+	t.Parallel()
 	for _, v := range graphqlVectors {
 		for _, c := range v.credentials() {
 			onVectorDate(t, func(t *testing.T) {
@@ -390,6 +398,7 @@ func sleepUntilClientFrames() {
 }
 
 func TestGraphQLAPIAcceptsFramesOfAClientLibrary(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		sleepUntilClientFrames()
 		ln := newPipeListener("127.0.0.1:35003")
@@ -414,6 +423,7 @@ func TestGraphQLAPIAcceptsFramesOfAClientLibrary(t *testing.T) {
 
 // This program's own frames have the fields that the client library's have.
 func TestGraphQLFramesHaveTheFieldsOfAClientLibrary(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		sleepUntilClientFrames()
 		peers := newPipeListener("127.0.0.1:35003")

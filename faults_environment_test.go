@@ -23,6 +23,7 @@ import (
 // The environment was frozen for minutes: the socket is dead, nobody has said so, and the wall clock is
 // ahead.
 func TestFrozenEnvironmentNoticesADeadLink(t *testing.T) {
+	t.Parallel()
 	for _, ending := range []apiEnding{stayOpen, goHalfOpen, resetConnection, closePolitely} {
 		frozen := func(r *rig) {
 			r.want(r.invoke(`1`), "local")
@@ -49,6 +50,7 @@ func TestFrozenEnvironmentNoticesADeadLink(t *testing.T) {
 
 // Copies of one snapshot count their invocations alike, and have a name each.
 func TestCopiesOfASnapshotGetTheirOwnAnswers(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		copies := make([]*tunnel, 3)
 		ctx, cancel := context.WithCancel(r.ctx)
@@ -112,6 +114,7 @@ func signing(o rigOptions) rigOptions {
 
 // The function's log is where its owner looks, and another secret needs another mend than a permission.
 func TestExtensionsLogSaysWhatIsWrongWithSignatures(t *testing.T) {
+	t.Parallel()
 	otherSecret := firstKeys
 	otherSecret.secretAccessKey = "other"
 	for _, test := range []struct {
@@ -172,6 +175,7 @@ func TestExtensionsLogSaysWhatIsWrongWithSignatures(t *testing.T) {
 
 // Credentials are read at each operation.
 func TestCredentialsMayChange(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", withKeys(), func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		r.api.accept("da2-key", secondKeys)
@@ -181,6 +185,7 @@ func TestCredentialsMayChange(t *testing.T) {
 }
 
 func TestCredentialsThatChangeTooLateRunDeployedCode(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "with a link", withKeys(), func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		r.api.accept("da2-key", secondKeys)
@@ -206,6 +211,7 @@ func TestCredentialsThatChangeTooLateRunDeployedCode(t *testing.T) {
 }
 
 func TestMissingCredentialsRunDeployedCode(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", withKeys(), func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		r.credentials.Store(nil)
@@ -222,6 +228,7 @@ func TestMissingCredentialsRunDeployedCode(t *testing.T) {
 
 // If there is time, the caller of the invocation hears of the shutdown, and so does the local end.
 func TestShutdownFailsTheInvocationUnderWay(t *testing.T) {
+	t.Parallel()
 	shutdown := func(r *rig) {
 		r.t.Helper()
 		done := after(time.Second, r.stopExtension)
@@ -246,6 +253,7 @@ func TestShutdownFailsTheInvocationUnderWay(t *testing.T) {
 
 // The runtime's call of next is still held then.
 func TestShutdownBetweenInvocationsIsNoError(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		synctest.Wait()
@@ -290,6 +298,7 @@ func (r *rig) listeningOn(runtimeAPI string) config {
 // without it, an invocation, and SHUTDOWN in the middle of another one, which the emulated environment fails
 // itself.
 func TestRunServesInvocationsUntilShutdown(t *testing.T) {
+	t.Parallel()
 	t.Run("concurrency 1", func(t *testing.T) { testRunServesInvocationsUntilShutdown(t, 1) })
 	t.Run("concurrency 2", func(t *testing.T) { testRunServesInvocationsUntilShutdown(t, 2) })
 }
@@ -389,6 +398,7 @@ func startShutdownAPI() *shutdownAPI {
 // SHUTDOWN comes while a local end has an invocation and has not answered it: before run returns, the Runtime
 // API has an error.
 func TestRunTellsOfTheShutdownBeforeItReturns(t *testing.T) {
+	t.Parallel()
 	taken := make(chan struct{})
 	r := onLoopback(t, &localEnd{handle: func(d *delivery) localReply {
 		close(taken)
@@ -433,6 +443,7 @@ func TestRunTellsOfTheShutdownBeforeItReturns(t *testing.T) {
 
 // Lambda's own deadline passes, whatever the extension thinks: the environment is reset.
 func TestEnvironmentWorksAfterLambdaTimedOut(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		expire := make(chan struct{})
 		r.local.handle = func(d *delivery) localReply {
@@ -455,6 +466,7 @@ func TestEnvironmentWorksAfterLambdaTimedOut(t *testing.T) {
 
 // Many invocations come at once, as on Managed Instances.
 func TestInvocationsAtOnceHaveTheirOwnAnswers(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{lambda: lambdaOptions{maxConcurrency: 8}}, func(r *rig) {
 		r.local.handle = func(d *delivery) localReply {
 			time.Sleep(time.Duration(len(d.event)) * time.Second)

@@ -26,6 +26,7 @@ import (
 // If it is repeated at all, a request that nobody accepts goes out every two seconds. Meanwhile a link that
 // is quiet has to show that it delivers.
 func TestUnacceptedRequestIsRepeated(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		time.Sleep(50 * time.Second) // the link is quiet: a keep-alive comes every minute
 		var requests, probes int
@@ -216,6 +217,7 @@ func (test dialTest) run(t *testing.T) {
 
 // While there is no link the deployed code runs: at once if AppSync refuses, else after five seconds.
 func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []dialTest{
 		{
@@ -348,6 +350,7 @@ func TestInvocationWithoutALinkRunsDeployedCode(t *testing.T) {
 
 // What takes a while, or a detour, is a link all the same.
 func TestInvocationWaitsForASlowLink(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []dialTest{
 		{name: "an HTTPS proxy that works", opts: rigOptions{tls: "localhost", connect: 200}},
@@ -406,6 +409,7 @@ func (test laterTest) run(t *testing.T) {
 
 // The deployed code runs if AppSync does not take the request in five seconds, or says that it never will.
 func TestRequestThatAppSyncDoesNotTakeRunsDeployedCode(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	const request = "extension publish request 0"
 	for _, test := range []laterTest{
@@ -439,6 +443,7 @@ func TestRequestThatAppSyncDoesNotTakeRunsDeployedCode(t *testing.T) {
 }
 
 func TestRequestThatAppSyncRefusesForNowIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	const request = "extension publish request 0"
 	for _, test := range []laterTest{
@@ -474,6 +479,7 @@ func failed(code string) fault {
 }
 
 func TestLostMessagesAreSaidAgain(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	const request = "extension publish request 0"
 	for _, test := range []laterTest{
@@ -519,6 +525,7 @@ func TestLostMessagesAreSaidAgain(t *testing.T) {
 }
 
 func TestUnusualMessagesDoNoHarm(t *testing.T) {
+	t.Parallel()
 	for _, test := range []laterTest{
 		{name: "continuation frames and pings", opts: rigOptions{fault: inPieces}},
 		{name: "events in arrays", opts: rigOptions{api: eventAPIOptions{documentedData: true}}},
@@ -640,6 +647,7 @@ func (r *rig) connections() int {
 
 // AppSync's connectionTimeoutMs says how long a link may be without keep-alives: five minutes, as a rule.
 func TestLinkWithoutKeepAlivesIsReplaced(t *testing.T) {
+	t.Parallel()
 	silent := at("extension ka", drop)
 	rigTest(t, "within five minutes", silent, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
@@ -663,6 +671,7 @@ func TestLinkWithoutKeepAlivesIsReplaced(t *testing.T) {
 
 // AppSync ends a connection after a day. The extension replaces it before, and between invocations.
 func TestLinkIsReplacedOnceADayBetweenInvocations(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		time.Sleep(22*time.Hour + 50*time.Minute)

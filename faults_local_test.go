@@ -78,6 +78,7 @@ func endConnections(r *rig, ending apiEnding) {
 func startAgain(r *rig) { r.local = r.startLocal(&localEnd{name: "again"}) }
 
 func TestInvocationFailsIfItsLocalEndGoes(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []goingTest{
 		{
@@ -145,6 +146,7 @@ func TestInvocationFailsIfItsLocalEndGoes(t *testing.T) {
 }
 
 func TestInvocationIsAnsweredIfItsLocalEndComesBack(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []goingTest{
 		// The request goes out every two seconds.
@@ -265,6 +267,7 @@ func frozenSince(ago time.Duration) func(*rig) {
 
 // With LIVE_LAMBDA_ACCEPT_TIMEOUT the deployed code runs if nobody accepts in that time.
 func TestUnacceptedInvocationRunsDeployedCode(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []acceptTest{
 		{
@@ -294,6 +297,7 @@ func TestUnacceptedInvocationRunsDeployedCode(t *testing.T) {
 // What a local end has accepted is never also given to the deployed code: not if accepted was lost, and not
 // if it is only late.
 func TestAcceptedInvocationDoesNotRunDeployedCode(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	for _, test := range []acceptTest{
 		{
@@ -405,6 +409,7 @@ func answersAfter(name string, d time.Duration) *localEnd {
 
 // Each of several local ends on one channel runs its handler once at the most, and one answer counts, whole.
 func TestOneAnswerOfSeveralLocalEndsCounts(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	accepts := &localEnd{
 		name:   "accepts",
@@ -464,6 +469,7 @@ func TestOneAnswerOfSeveralLocalEndsCounts(t *testing.T) {
 }
 
 func TestOneAnswerOfTwoQuickLocalEndsCounts(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		r.startLocal(answersAfter("a", time.Second))
 		r.startLocal(answersAfter("b", time.Second))
@@ -481,6 +487,7 @@ func TestOneAnswerOfTwoQuickLocalEndsCounts(t *testing.T) {
 
 // Answers come too often, or to someone else.
 func TestStrayAnswersAreIgnored(t *testing.T) {
+	t.Parallel()
 	other := func(d *delivery, id string) part {
 		return part{Type: "response", RequestID: id, Sender: d.local.name}
 	}
@@ -573,6 +580,7 @@ func TestStrayAnswersAreIgnored(t *testing.T) {
 }
 
 func TestAnswerAfterTheDeadlineDoesNotReachTheNextInvocation(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	late := &localEnd{handle: func(d *delivery) localReply {
 		if string(d.event) == "1" {

@@ -11,6 +11,7 @@ import (
 
 // A copy is run and shown. Nothing goes back for it, whatever becomes of it.
 func TestCopyIsRunAndNothingIsSaid(t *testing.T) {
+	t.Parallel()
 	for _, key := range []string{"", testKey} {
 		t.Run(key, func(t *testing.T) {
 			sealedBubble(t, strings.Fields(key), func(r *localRig) {
@@ -69,6 +70,7 @@ func (r *localRig) wantShown(texts ...string) {
 func (r *localRig) term() *terminal { return r.local.term }
 
 func TestCopyThatFailsOrIsLateIsShownSo(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		r.term().json = true
@@ -99,6 +101,7 @@ func TestCopyThatFailsOrIsLateIsShownSo(t *testing.T) {
 
 // It is not waited for: neither `done` nor the extension's word comes.
 func TestLocalEndThatEndsWaitsForCopiesHandlersOnly(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		c := r.context()
 		c.Mirror = true
@@ -114,6 +117,7 @@ func TestLocalEndThatEndsWaitsForCopiesHandlersOnly(t *testing.T) {
 }
 
 func TestInvokeTakesNoNoteOfMirror(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	c := r.context()
 	c.Mirror = true

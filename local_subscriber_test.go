@@ -20,6 +20,7 @@ import (
 )
 
 func TestLocalHandlersAnswersComeBack(t *testing.T) {
+	t.Parallel()
 	whole := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	t.Run("its event, token for token", func(t *testing.T) {
 		r := whole.on(t)
@@ -83,6 +84,7 @@ func TestLocalEventOfAnySizeComesBack(t *testing.T) {
 }
 
 func TestLocalAnswerThatIsTooLargeFailsAndTheProcessGoesOn(t *testing.T) {
+	t.Parallel()
 	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
 	g := r.invoke(task{Do: "size", Size: maxPayload + 1}, r.context())
 	g.want(r, "Function.ResponseSizeTooLarge",
@@ -95,6 +97,7 @@ func TestLocalAnswerThatIsTooLargeFailsAndTheProcessGoesOn(t *testing.T) {
 }
 
 func TestLocalFiftyInvocationsAtOnceGetTheirOwnAnswers(t *testing.T) {
+	t.Parallel()
 	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 5})
 	var calls []*call
 	for i := range 50 {
@@ -111,6 +114,7 @@ func TestLocalFiftyInvocationsAtOnceGetTheirOwnAnswers(t *testing.T) {
 }
 
 func TestLocalRepeatedRequestIsAcceptedAgainAndRunsOnce(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		one, two := r.newEar("aaaa"), r.newEar("bbbb")
 		c := r.context()
@@ -125,6 +129,7 @@ func TestLocalRepeatedRequestIsAcceptedAgainAndRunsOnce(t *testing.T) {
 }
 
 func TestLocalAnswerGoesWhereTheRequestCameFromLast(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		one, two := r.newEar("aaaa"), r.newEar("bbbb")
 		c := r.context()
@@ -149,6 +154,7 @@ func TestLocalAnswerGoesWhereTheRequestCameFromLast(t *testing.T) {
 
 // Lambda's retry has the same request ID and another deadline.
 func TestLocalRetryOfLambdaRuns(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
@@ -164,6 +170,7 @@ func TestLocalRetryOfLambdaRuns(t *testing.T) {
 }
 
 func TestLocalRequestThatIsOverRunsNoMore(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		one, retry := r.context(), r.context()
@@ -181,6 +188,7 @@ func TestLocalRequestThatIsOverRunsNoMore(t *testing.T) {
 }
 
 func TestLocalAcceptedIsSaidAtOnceAndEveryFiveSecondsUntilTheAnswer(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		at := r.clock()
@@ -203,6 +211,7 @@ func TestLocalAcceptedIsSaidAtOnceAndEveryFiveSecondsUntilTheAnswer(t *testing.T
 
 // A request goes out again if the local end that has it may have lost the link.
 func TestLocalRequestThatAnotherHasAcceptedIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
@@ -214,6 +223,7 @@ func TestLocalRequestThatAnotherHasAcceptedIsLeftAlone(t *testing.T) {
 }
 
 func TestLocalRequestThatThisEndHasAcceptedIsAcceptedAgain(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		c := r.context()
 		r.newEar("aaaa").begin(2, c)
@@ -226,6 +236,7 @@ func TestLocalRequestThatThisEndHasAcceptedIsAcceptedAgain(t *testing.T) {
 
 // The terminal tells what the caller got.
 func TestLocalOutcomeEndsTheInvocationAndIsShown(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		for n, tt := range []struct {
@@ -253,6 +264,7 @@ func TestLocalOutcomeEndsTheInvocationAndIsShown(t *testing.T) {
 
 // The extension says so after the deadline, because that is when it answers by itself.
 func TestLocalHearsWhetherAnAnswerRightBeforeTheDeadlineCounted(t *testing.T) {
+	t.Parallel()
 	for outcome, shown := range map[string]bool{"answered": false, "timeout": true} {
 		localBubble(t, func(r *localRig) {
 			c := r.context()
@@ -278,6 +290,7 @@ func TestLocalHearsWhetherAnAnswerRightBeforeTheDeadlineCounted(t *testing.T) {
 }
 
 func TestLocalDeadlineEndsTheInvocationAndALateAnswerIsShown(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		c := r.context()
 		c.DeadlineMs = time.Now().Add(3 * time.Second).UnixMilli()
@@ -296,6 +309,7 @@ func TestLocalDeadlineEndsTheInvocationAndALateAnswerIsShown(t *testing.T) {
 
 // A connection dies without a word when a laptop sleeps.
 func TestLocalDeadConnectionIsReplacedAndTheAnswerIsSaid(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		id := e.begin(1, r.context())
@@ -309,6 +323,7 @@ func TestLocalDeadConnectionIsReplacedAndTheAnswerIsSaid(t *testing.T) {
 }
 
 func TestLocalDeadConnectionIsReplacedThoughThereIsNothingToSay(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		r.api.do(r.connection(), apiVerdict{after: goHalfOpen})
@@ -319,6 +334,7 @@ func TestLocalDeadConnectionIsReplacedThoughThereIsNothingToSay(t *testing.T) {
 }
 
 func TestLocalConnectionThatResetsIsReplacedAndAcceptedIsSaidAgain(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		id := e.begin(2, r.context())
@@ -363,6 +379,7 @@ func validContext(change func(*eventContext)) string {
 }
 
 func TestLocalMessagesThatAreNoRequestsAreDropped(t *testing.T) {
+	t.Parallel()
 	context := validContext(nil)
 	wantDropped(t,
 		`7`, `null`, `"text"`, `[]`, `{}`, `{"live_lambda":1}`, `{"live_lambda":2,"request_id":"aaaa/1"}`,
@@ -377,6 +394,7 @@ func TestLocalMessagesThatAreNoRequestsAreDropped(t *testing.T) {
 }
 
 func TestLocalRequestsWithoutAValidChannelAreDropped(t *testing.T) {
+	t.Parallel()
 	context := validContext(nil)
 	wantDropped(t,
 		requestText(`"../x/1"`, "1", context),
@@ -388,6 +406,7 @@ func TestLocalRequestsWithoutAValidChannelAreDropped(t *testing.T) {
 }
 
 func TestLocalRequestsWhoseContextIsNotValidAreDropped(t *testing.T) {
+	t.Parallel()
 	contexts := []string{"{}", `{"environment":{"a":1}}`}
 	for _, change := range []func(*eventContext){
 		func(c *eventContext) { c.FunctionName = "a\nb" },
@@ -409,6 +428,7 @@ func TestLocalRequestsWhoseContextIsNotValidAreDropped(t *testing.T) {
 }
 
 func TestLocalRequestAfterItsDeadlineIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		c := r.context()
@@ -421,6 +441,7 @@ func TestLocalRequestAfterItsDeadlineIsLeftAlone(t *testing.T) {
 }
 
 func TestLocalPartsThatDoNotFitTogetherAreDropped(t *testing.T) {
+	t.Parallel()
 	const one = `{"live_lambda":1,"type":"request","request_id":"aaaa/1",`
 	wantDropped(t,
 		string(part{Type: "request", RequestID: "aaaa/1", Index: 5, Last: true}.encode([]byte("x"))),
@@ -435,6 +456,7 @@ func TestLocalPartsThatDoNotFitTogetherAreDropped(t *testing.T) {
 
 // What is gzipped is small and becomes more than a request may have.
 func TestLocalGzippedBombIsDropped(t *testing.T) {
+	t.Parallel()
 	bomb, encoding := compress(make([]byte, 2*maxPayload))
 	var messages []string
 	for event := range (part{Type: "request", RequestID: "aaaa/1", Encoding: encoding}).split(bomb) {
@@ -466,6 +488,7 @@ func TestLocalFewRequestsThatNeverBecomeWholeAreKept(t *testing.T) {
 
 // The quick way must not read anything else.
 func TestParseRequestReadsAsEncodingJSONDoes(t *testing.T) {
+	t.Parallel()
 	for _, message := range []string{
 		`{"request_id":"a/1","event_payload":{"a":[1.0,"\ud800"]},"context":{"request_id":"r"},` +
 			`"live_lambda":1}`,

@@ -13,6 +13,7 @@ import (
 
 // Copies do not come again, and nobody says when they are over.
 func TestTeamRunsEachCopyOnce(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{})
@@ -44,6 +45,7 @@ func TestTeamRunsEachCopyOnce(t *testing.T) {
 }
 
 func TestCopyAtAHandoverIsRun(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{})
@@ -64,6 +66,7 @@ func TestCopyAtAHandoverIsRun(t *testing.T) {
 
 // The end that has the function was killed. Nobody says `done` for an event that nobody has accepted.
 func TestRequestThatTheDeployedCodeHasGotIsNotTaken(t *testing.T) {
+	t.Parallel()
 	for _, accept := range []time.Duration{2 * time.Second, 3 * time.Second} {
 		for pause := time.Duration(0); pause < time.Second; pause += 500 * time.Millisecond {
 			t.Run(fmt.Sprint(accept, pause), func(t *testing.T) {

@@ -242,6 +242,7 @@ func TestTeamRunsEachInvocationOnce(t *testing.T) {
 }
 
 func TestLaterEndTakesOverAndTheEarlierTakesBack(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		settle()
@@ -266,6 +267,7 @@ func TestLaterEndTakesOverAndTheEarlierTakesBack(t *testing.T) {
 
 // Its clock is behind, or the other one's ahead.
 func TestEndTakesBackFromOneWhoseClockIsAhead(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{})
@@ -283,6 +285,7 @@ func TestEndTakesBackFromOneWhoseClockIsAhead(t *testing.T) {
 
 // The one at work is ended in order, and works on. The other one must not run that too.
 func TestEndThatSaysByeFinishesWhatItHas(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{work: 20 * time.Second})
@@ -302,6 +305,7 @@ func TestEndThatSaysByeFinishesWhatItHas(t *testing.T) {
 
 // It was killed, and says nothing. The request that was left to it is taken.
 func TestRequestOfAnEndThatDoesNotAnswerIsTaken(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{})
@@ -319,6 +323,7 @@ func TestRequestOfAnEndThatDoesNotAnswerIsTaken(t *testing.T) {
 
 // The third one has it next.
 func TestRequestOfAnEndThatDoesNotAnswerGoesToTheNextOne(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		settle()
@@ -333,6 +338,7 @@ func TestRequestOfAnEndThatDoesNotAnswerGoesToTheNextOne(t *testing.T) {
 
 // An end that works for long is asked whether it is there, and is.
 func TestEndThatWorksForLongKeepsItsRequest(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		r.join("bob", mateOptions{work: time.Minute})
@@ -386,6 +392,7 @@ func (r *teamRig) lose(text string) {
 
 // Without a hello both run the invocation, and the first answer counts. Without a bye it is taken later.
 func TestTeamWorksWithoutMessagesThatAreLost(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		r.lose(`bob@desk`)
@@ -402,6 +409,7 @@ func TestTeamWorksWithoutMessagesThatAreLost(t *testing.T) {
 }
 
 func TestStagesAndFunctionsOfOthersDoNotInterfere(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{functions: []string{"orders"}})
 		settle()
@@ -421,6 +429,7 @@ func TestStagesAndFunctionsOfOthersDoNotInterfere(t *testing.T) {
 
 // The deployed functions' own handlers are served, but the later end does not have the file of this one.
 func TestEndWithoutAHandlerLeavesItsFunctionToAnother(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		r.join("ann", mateOptions{})
 		settle()
@@ -436,6 +445,7 @@ func TestEndWithoutAHandlerLeavesItsFunctionToAnother(t *testing.T) {
 
 // What it has left to another end stays left, and it is still the same end.
 func TestEndThatReconnectsIsTheSame(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		bob := r.join("bob", mateOptions{work: 8 * time.Second})
@@ -464,6 +474,7 @@ func leaderText(sender string, since int64) string {
 
 // Whoever may publish can keep an end from running requests for as long as it answers asks, and no longer.
 func TestEndThatIsLaterThanEverybodyHasToAnswer(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		settle()
@@ -484,6 +495,7 @@ func TestEndThatIsLaterThanEverybodyHasToAnswer(t *testing.T) {
 }
 
 func TestFloodOfHellosIsNoFloodOfLines(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		ann := r.join("ann", mateOptions{})
 		settle()
@@ -513,6 +525,7 @@ type asideTest struct {
 
 // A scripted end has everything, and a scripted extension says what becomes of the request.
 func TestRequestThatWasLeftIsTakenIfNobodyHasIt(t *testing.T) {
+	t.Parallel()
 	hello := presenceText("hello", "")
 	answer := func(e *ear) { e.api.publish(presenceChannel, hello) }
 	bye := func(e *ear) {
@@ -606,6 +619,7 @@ func (test asideTest) run(t *testing.T, hello string) {
 }
 
 func TestPatternsThatMayMeet(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		a, b string
 		want bool

@@ -152,7 +152,7 @@ func TestLiveLineStaysBelowEverythingElse(t *testing.T) {
 		io.WriteString(w, "printed before it answered\n")
 		term.close()
 		text := out.String()
-		const live = "\x1b[2m1 running  a-function-w~a-long-name 000\x1b[0m"
+		const live = "\x1b[2m1 running  a-function-w~a-long-name 00…\x1b[0m"
 		for _, want := range []string{live + "\r\x1b[Ka handler's line\n" + live, "\r\x1b[Kprinted before"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in %q", want, text)

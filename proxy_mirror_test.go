@@ -63,6 +63,7 @@ func (c copies) want(events ...string) {
 }
 
 func TestMirroredEventIsTheDeployedCodesAtOnce(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: mirrored, events: true}, func(r *rig) {
 		local := r.startCopies("")
 		large := `"` + strings.Repeat("large ", 60_000) + `"`
@@ -87,6 +88,7 @@ func TestMirroredEventIsTheDeployedCodesAtOnce(t *testing.T) {
 
 // A local end that does not know that this is a copy accepts it and answers.
 func TestAnswersToACopyChangeNothing(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{env: mirrored, events: true}, func(r *rig) {
 		for range 3 {
 			o := r.invoke(`1`)
@@ -99,6 +101,7 @@ func TestAnswersToACopyChangeNothing(t *testing.T) {
 }
 
 func TestRoutedEventsAreMirroredToTheirStage(t *testing.T) {
+	t.Parallel()
 	env := map[string]string{"LIVE_LAMBDA_MODE": "mirror", "LIVE_LAMBDA_ROUTE": "x-dev"}
 	rigTest(t, "", rigOptions{noLocal: true, env: env, events: true}, func(r *rig) {
 		alice, bob := r.startCopies("alice"), r.startCopies("bob")
@@ -117,6 +120,7 @@ func TestRoutedEventsAreMirroredToTheirStage(t *testing.T) {
 
 // GraphQL APIs take publishes over HTTPS only.
 func TestCopyNeverGoesOverHTTPS(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{noLocal: true, env: mirrored, api: eventAPIOptions{graphql: true}}
 	rigTest(t, "GraphQL", opts, func(r *rig) {
 		o := r.invoke(`1`)
@@ -159,6 +163,7 @@ func TestCopyNeverGoesOverHTTPS(t *testing.T) {
 }
 
 func TestMirrorDoesNotWaitForALink(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{noLocal: true, noLink: true, env: mirrored}
 	opts.fault = func(r *rig, f rigFrame) apiVerdict {
 		if f.typ == "upgrade" {
@@ -181,6 +186,7 @@ func TestMirrorDoesNotWaitForALink(t *testing.T) {
 
 // AppSync takes nothing for a while. What waits is bounded, and the deployed code answers as ever.
 func TestMirrorDoesNotWaitForASlowLink(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: mirrored, events: true}, func(r *rig) {
 		local := r.startCopies("")
 		l, _ := r.link()
@@ -202,6 +208,7 @@ func TestMirrorDoesNotWaitForASlowLink(t *testing.T) {
 // An environment that was frozen for long has a connection that may be dead. Its next event's copy goes out
 // over a new one.
 func TestCopyGoesOutAfterALongRest(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: mirrored, events: true}, func(r *rig) {
 		local := r.startCopies("")
 		var frozen atomic.Bool
@@ -233,6 +240,7 @@ func until(d time.Duration) map[string]string {
 }
 
 func TestLayerGoesOutByItself(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{env: until(time.Hour)}, func(r *rig) {
 		r.want(r.invoke(`1`), "local")
 		time.Sleep(time.Hour - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) - time.Second)
@@ -264,6 +272,7 @@ func TestLayerGoesOutByItself(t *testing.T) {
 
 // What a local end has accepted before goes on, also if another event comes in the meantime.
 func TestAcceptedInvocationOutlivesTheLayersEnd(t *testing.T) {
+	t.Parallel()
 	slow := func(d *delivery) localReply {
 		time.Sleep(5 * time.Minute)
 		return respond(`{"by":"local"}`)
@@ -286,6 +295,7 @@ func TestAcceptedInvocationOutlivesTheLayersEnd(t *testing.T) {
 }
 
 func TestLayerThatIsOutDoesNotEvenConnect(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{env: until(-time.Second), noLocal: true, noLink: true}, func(r *rig) {
 		r.want(r.invoke(`1`), "deployed")
 		time.Sleep(time.Minute)
@@ -300,6 +310,7 @@ func TestLayerThatIsOutDoesNotEvenConnect(t *testing.T) {
 
 // It is a fuse: if nobody can tell when it blows, it has.
 func TestEndThatCannotBeReadHasCome(t *testing.T) {
+	t.Parallel()
 	for _, value := range []string{
 		"tomorrow", "2026-12-31", "2026-12-31 18:00:00Z", "1795867200", "2026-12-31T18:00"} {
 		env := map[string]string{
@@ -316,6 +327,7 @@ func TestEndThatCannotBeReadHasCome(t *testing.T) {
 
 // A local end has run it: the deployed code must not.
 func TestAcceptedEventIsNotTheDeployedCodesAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	var refuse atomic.Bool
 	opts := rigOptions{env: until(time.Minute)}
 	opts.lambda.fault = func(r *http.Request) lambdaFault {

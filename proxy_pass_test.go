@@ -61,6 +61,7 @@ func (test exchangeTest) isEvent() bool {
 }
 
 func TestOtherRequestsPassThroughUnchanged(t *testing.T) {
+	t.Parallel()
 	const post = "POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: h\r\n"
 	const ok = "HTTP/1.1 202 Accepted\r\n"
 	const empty = ok + "Content-Length: 0\r\n\r\n"
@@ -239,6 +240,7 @@ func TestOtherRequestsPassThroughUnchanged(t *testing.T) {
 
 // Nothing waits for the end of a body, in either direction, and nothing is timed out.
 func TestBodiesPassThroughAsTheyCome(t *testing.T) {
+	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		heard := make(chan string)
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
@@ -292,6 +294,7 @@ func TestBodiesPassThroughAsTheyCome(t *testing.T) {
 }
 
 func TestContinuePassesThroughBeforeTheBody(t *testing.T) {
+	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		arrived := make(chan string, 1)
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
@@ -324,6 +327,7 @@ func TestContinuePassesThroughBeforeTheBody(t *testing.T) {
 }
 
 func TestWhatBreaksOnOneSideBreaksOnTheOther(t *testing.T) {
+	t.Parallel()
 	const post = "POST " + invocationPath + "id/response HTTP/1.1\r\nHost: h\r\n"
 	tests := []struct {
 		name     string
@@ -400,6 +404,7 @@ func TestWhatBreaksOnOneSideBreaksOnTheOther(t *testing.T) {
 }
 
 func TestUnreachableRuntimeAPIIsABadGateway(t *testing.T) {
+	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		ln.Close()
 		client, in := r.connect8082()
@@ -416,6 +421,7 @@ func TestUnreachableRuntimeAPIIsABadGateway(t *testing.T) {
 // A runtime goes while its call of next is held, and another one asks: the Runtime API is asked once, and the
 // second runtime gets what it says.
 func TestNextThatIsHeldIsForTheRuntimeThatAsksAgain(t *testing.T) {
+	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		asked := make(chan bool, 2)
 		event := make(chan bool)
@@ -448,6 +454,7 @@ func TestNextThatIsHeldIsForTheRuntimeThatAsksAgain(t *testing.T) {
 
 // Nothing on the way knows what is spoken after an upgrade.
 func TestUpgradePassesThrough(t *testing.T) {
+	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
 		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
 			got := digestRequest(in)

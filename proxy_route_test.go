@@ -50,6 +50,7 @@ func (r *rig) wantTook(o invoked, want time.Duration) {
 }
 
 func TestRoutedEventGoesToTheStageThatItNames(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: routed}, func(r *rig) {
 		var developers []*localEnd
 		for _, stage := range []string{"alice", "bob", "team"} {
@@ -66,6 +67,7 @@ func TestRoutedEventGoesToTheStageThatItNames(t *testing.T) {
 }
 
 func TestEventWithoutATokenIsTheDeployedCodesAtOnce(t *testing.T) {
+	t.Parallel()
 	env := map[string]string{"LIVE_LAMBDA_ROUTE": "x-dev", "LIVE_LAMBDA_OFFLINE": "error"}
 	rigTest(t, "", rigOptions{noLocal: true, env: env}, func(r *rig) {
 		r.startDeveloper("alice")
@@ -94,6 +96,7 @@ func TestEventWithoutATokenIsTheDeployedCodesAtOnce(t *testing.T) {
 
 // Callers choose the stage, so nobody may be there for long.
 func TestRoutedEventWaitsThreeSecondsForItsDeveloper(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: routed}, func(r *rig) {
 		r.startDeveloper("alice")
 		for i, waits := range []time.Duration{3 * time.Second, 0} {
@@ -115,6 +118,7 @@ func TestRoutedEventWaitsThreeSecondsForItsDeveloper(t *testing.T) {
 }
 
 func TestHelloOfAStageEndsTheMissesOfThatStageAlone(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: routed}, func(r *rig) {
 		r.invoke(routedTo("carol"))
 		r.invoke(routedTo("dave"))
@@ -137,6 +141,7 @@ func TestHelloOfAStageEndsTheMissesOfThatStageAlone(t *testing.T) {
 }
 
 func TestByeOfAStageEndsTheWaitsForThatStageAlone(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{noLocal: true, env: routed, lambda: lambdaOptions{maxConcurrency: 2}}
 	rigTest(t, "", opts, func(r *rig) {
 		r.say(presenceText("hello", `,"stage":"carol"`))
@@ -154,6 +159,7 @@ func TestByeOfAStageEndsTheWaitsForThatStageAlone(t *testing.T) {
 
 // Whoever calls the function can name as many stages as they like.
 func TestStagesThatAreRememberedAreBounded(t *testing.T) {
+	t.Parallel()
 	tn := newTunnel(newTestAPI(nil), "function", false)
 	for i := range 10 * maxAudiences {
 		tn.audience(fmt.Sprint("/live-lambda/requests/", i)).miss()

@@ -69,6 +69,7 @@ func deadlineText(text string) func() string {
 }
 
 func TestDeadlineOfAnInvocationIsKept(t *testing.T) {
+	t.Parallel()
 	const answered, noAnswer = "POST id-1/response", "POST id-1/error LiveLambda.NoAnswer"
 	for _, test := range []nextTest{
 		{name: "to come", deadline: deadlineIn(10 * time.Second), want: answered},
@@ -111,6 +112,7 @@ func TestInvocationWithoutADeadlineHasLambdasMaximum(t *testing.T) {
 }
 
 func TestRequestIDIsEscapedInThePath(t *testing.T) {
+	t.Parallel()
 	for _, test := range []nextTest{
 		{
 			name: "an ID like a path",
@@ -126,6 +128,7 @@ func TestRequestIDIsEscapedInThePath(t *testing.T) {
 // Under Managed Instances the environment lives on after a timeout, and Lambda refuses the late answer. That
 // is no fault of anybody here, and there is nothing to repeat.
 func TestAnswerAfterTheTimeoutIsNotCalledAnError(t *testing.T) {
+	t.Parallel()
 	api := &onceAPI{
 		id:       "id-1",
 		deadline: "1",
@@ -180,6 +183,7 @@ func (a *onceAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // A runtime's next may have a body, which is of no use to the calls that follow from it.
 func TestNextMayHaveABody(t *testing.T) {
+	t.Parallel()
 	for _, body := range []string{
 		"Content-Length: 2\r\n\r\n{}",
 		"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -209,6 +213,7 @@ func TestNextMayHaveABody(t *testing.T) {
 // What is for the runtime is not lost if the runtime goes away in the instant in which it comes: its next
 // call gets it. The rounds differ in which of two ready channels is drawn.
 func TestNextOutlivesTheCallThatGoes(t *testing.T) {
+	t.Parallel()
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
@@ -242,6 +247,7 @@ func TestNextOutlivesTheCallThatGoes(t *testing.T) {
 
 // The runtime asks for next just when the environment shuts down. The race detector watches.
 func TestNextMayComeAtShutdown(t *testing.T) {
+	t.Parallel()
 	for range 1000 {
 		refuse := transportFunc(func(*http.Request) (*http.Response, error) {
 			return nil, errors.New("refused")
@@ -283,6 +289,7 @@ var refusals = []refusal{
 // The Runtime API does not take an answer. The extension lives on, and the caller gets an error, unless the
 // Runtime API had taken the answer.
 func TestAnswerThatTheRuntimeAPIRefusesIsAnError(t *testing.T) {
+	t.Parallel()
 	response := respond(`{"by":"local"}`)
 	stream := respond(`{"by":"local"}`)
 	stream.part.Headers[modeHeader] = "streaming"
@@ -346,6 +353,7 @@ func (refused refusal) run(t *testing.T, kind string, first, then localReply, an
 // A runtime that is killed while its call of next is held, and started again, gets what the first one would
 // have got.
 func TestRestartedRuntimeGetsWhatTheFirstOneWould(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	soon := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}
 	slow := &localEnd{handle: func(d *delivery) localReply {
@@ -424,6 +432,7 @@ func TestRestartedRuntimeGetsWhatTheFirstOneWould(t *testing.T) {
 // The Runtime API does not take the answer of a local end, and hands the event out again to the runtime that
 // starts next. Nobody is there by then, but a local end has run for the event: the deployed code may not.
 func TestEventThatIsHandedOutAgainDoesNotRunDeployedCode(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	var refuse atomic.Bool
 	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "1s"}}
@@ -458,6 +467,7 @@ func TestEventThatIsHandedOutAgainDoesNotRunDeployedCode(t *testing.T) {
 // A second runtime starts without the first one ending, and both calls of next get the event from the Runtime
 // API.
 func TestTwoCallsOfNextGetOneAnswer(t *testing.T) {
+	t.Parallel()
 	nobody := rigOptions{env: map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "5s"}, noLocal: true}
 	rigTest(t, "nobody there", nobody, func(r *rig) {
 		r.startRuntime()
@@ -480,6 +490,7 @@ func TestTwoCallsOfNextGetOneAnswer(t *testing.T) {
 // What a local end has accepted, and then says nothing of for a while, is not deployed for the sake of the
 // other call, whose request that local end does not answer.
 func TestTwoCallsOfNextDoNotRunDeployedCode(t *testing.T) {
+	t.Parallel()
 	silent := &localEnd{
 		script: func(d *delivery) {
 			d.say(localReply{part: part{Type: "accepted"}})

@@ -73,6 +73,7 @@ func (test streamTest) run(t *testing.T) {
 }
 
 func TestStreamReachesTheCallerAsItComes(t *testing.T) {
+	t.Parallel()
 	for _, test := range []streamTest{
 		{
 			name: "as it comes",
@@ -120,6 +121,7 @@ func TestStreamReachesTheCallerAsItComes(t *testing.T) {
 
 // What a handler says in trailers reaches the caller, but for what can be no header.
 func TestStreamThatTheHandlerBreaksEndsWithItsError(t *testing.T) {
+	t.Parallel()
 	trailers := map[string]string{
 		typeHeader:       "Runtime.Oops",
 		bodyHeader:       "eyJlcnJvclR5cGUiOiJ4In0=",
@@ -151,6 +153,7 @@ func TestStreamThatTheHandlerBreaksEndsWithItsError(t *testing.T) {
 }
 
 func TestStreamThatDoesNotEndFails(t *testing.T) {
+	t.Parallel()
 	for _, test := range []streamTest{
 		{
 			name: "not ended, and silence",
@@ -297,6 +300,7 @@ func streamsSlowly(d *delivery) {
 // The Runtime API ends, or refuses, a stream in the middle of it: the extension gives it up, and asks for the
 // next event before the deadline is over.
 func TestStreamThatTheRuntimeAPIEndsIsGivenUp(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		end  func(w http.ResponseWriter, r *http.Request)

@@ -57,6 +57,7 @@ func (test answerTest) run(t *testing.T) {
 }
 
 func TestResponseReachesTheRuntimeAPI(t *testing.T) {
+	t.Parallel()
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)
@@ -138,6 +139,7 @@ func TestResponseReachesTheRuntimeAPI(t *testing.T) {
 }
 
 func TestErrorReachesTheRuntimeAPI(t *testing.T) {
+	t.Parallel()
 	failure := part{Type: "error", ErrorType: "My.Error"}
 	for _, test := range []answerTest{
 		{
@@ -215,6 +217,7 @@ func TestErrorReachesTheRuntimeAPI(t *testing.T) {
 // The log has one line for each invocation. Its outcome is one word of a fixed set, the error type a field of
 // its own.
 func TestLogNamesTheOutcome(t *testing.T) {
+	t.Parallel()
 	fails := localReply{part: part{Type: "error", ErrorType: "My.Error"}, body: []byte(`{}`)}
 	streams := func(last bool) *localEnd {
 		return &localEnd{script: func(d *delivery) { d.publish(streamed(d, 0, last, "a", nil)) }}
@@ -273,6 +276,7 @@ func TestLogNamesTheOutcome(t *testing.T) {
 
 // If the credentials cannot be read, the environment that is sent has none, instead of empty ones.
 func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
+	t.Parallel()
 	a := newTestAPI(nil)
 	a.credentials = func(context.Context) (credentials, error) { return credentials{}, errors.New("none") }
 	o := config{function: map[string]any{"environment": map[string]string{"A": "b"}}}
@@ -285,6 +289,7 @@ func TestRequestContextHasNoEmptyCredentials(t *testing.T) {
 }
 
 func TestRequestContextSaysWhatLambdaSaysOfTheInvocation(t *testing.T) {
+	t.Parallel()
 	env := map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":        "f",
 		"AWS_LAMBDA_FUNCTION_VERSION":     "7",
@@ -361,6 +366,7 @@ func TestRequestContextSaysWhatLambdaSaysOfTheInvocation(t *testing.T) {
 
 // As under SnapStart the extension's own environment has no keys: they come from the credentials.
 func TestRequestContextHasTheEnvironmentWithCredentials(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		var got eventContext
 		r.local.handle = func(d *delivery) localReply {
@@ -504,6 +510,7 @@ func TestInvocationDoesNotWaitForeverForALocalEnd(t *testing.T) {
 
 // Handlers look at the clock, and stop in time to answer with what they have.
 func TestHandlerThatStopsByTheClockIsAnswered(t *testing.T) {
+	t.Parallel()
 	for _, timeout := range []time.Duration{time.Second, 3 * time.Second, 15 * time.Minute} {
 		stops := func(d *delivery) localReply {
 			time.Sleep(time.Until(time.UnixMilli(d.context.DeadlineMs)) - 50*time.Millisecond)
@@ -551,6 +558,7 @@ func TestInvocationOfNinetyMinutesIsAnswered(t *testing.T) {
 
 // Once a local end has accepted, the deployed code does not run.
 func TestAcceptedInvocationFailsIfItIsNotAnswered(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	accepts := func(d *delivery) { d.say(localReply{part: part{Type: "accepted"}}) }
 	acceptsTwice := func(d *delivery) {
@@ -610,6 +618,7 @@ func TestAcceptedInvocationFailsIfItIsNotAnswered(t *testing.T) {
 // Without a link an invocation waits for five seconds, or for half of a shorter timeout. It does not wait if
 // AppSync refuses, or if there is no API at all.
 func TestInvocationWithoutALinkIsOfflineSoon(t *testing.T) {
+	t.Parallel()
 	const s = time.Second
 	unplug := func(r *rig) { r.net.fail(rigAppSync, syscall.ECONNREFUSED) }
 	asAnError := map[string]string{"LIVE_LAMBDA_OFFLINE": "error"}
@@ -685,6 +694,7 @@ func (r *rig) wantAtOnce(want string, took time.Duration) {
 
 // With LIVE_LAMBDA_DELIVERY=runtime the deployed code gets the answer as its event, with the event's headers.
 func TestRuntimeGetsTheAnswerAsItsEvent(t *testing.T) {
+	t.Parallel()
 	streamed := part{Type: "response", Headers: map[string]string{modeHeader: "streaming"}}
 	tests := []struct {
 		name   string
@@ -710,6 +720,7 @@ func TestRuntimeGetsTheAnswerAsItsEvent(t *testing.T) {
 
 // What servers of another make answer goes to the runtime as well.
 func TestRuntimeGetsABareResultAsItsEvent(t *testing.T) {
+	t.Parallel()
 	opts := deliversToTheRuntime(&localEnd{script: func(d *delivery) { d.publish([]byte(`[null]`)) }})
 	opts.events = true
 	rigTest(t, "", opts, func(r *rig) { r.wantAsEvent(`[null]`) })
@@ -717,6 +728,7 @@ func TestRuntimeGetsABareResultAsItsEvent(t *testing.T) {
 
 // An error is for the caller, as without LIVE_LAMBDA_DELIVERY.
 func TestErrorIsNotDeliveredToTheRuntime(t *testing.T) {
+	t.Parallel()
 	fails := localReply{part: part{Type: "error", ErrorType: "Runtime.MyError"}, body: []byte("{}")}
 	local := &localEnd{handle: func(*delivery) localReply { return fails }}
 	rigTest(t, "", deliversToTheRuntime(local), func(r *rig) {
@@ -755,6 +767,7 @@ func (r *rig) wantAsEvent(want string) {
 }
 
 func TestEventReachesTheLocalEndAsJSON(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		event string
 		want  string
@@ -787,6 +800,7 @@ func TestEventReachesTheLocalEndAsJSON(t *testing.T) {
 
 // What is not JSON cannot travel in a message. It does not count as a local end that is not there.
 func TestEventThatIsNotJSONRunsDeployedCode(t *testing.T) {
+	t.Parallel()
 	for _, event := range []string{`not JSON`, `{"a":1} x`, "\"\xff\"", "\xef\xbb\xbf{}"} {
 		rigTest(t, fmt.Sprintf("%q", event), rigOptions{}, func(r *rig) {
 			r.want(r.invoke(event), "deployed")

@@ -37,6 +37,7 @@ func sealersOf(keys ...string) (sealers []*sealer) {
 
 // Small and large requests and answers, both ends sealing: nothing but probes travels plain.
 func TestSealedInvocationIsAnsweredByALocalEnd(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{
 		env: map[string]string{"LIVE_LAMBDA_KEY": testKey},
 		local: &localEnd{handle: func(d *delivery) localReply {
@@ -64,6 +65,7 @@ func TestSealedInvocationIsAnsweredByALocalEnd(t *testing.T) {
 
 // A copy is handled, and nothing goes back.
 func TestMirroredInvocationReachesALocalEnd(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{env: map[string]string{"LIVE_LAMBDA_MODE": "mirror"}, events: true}
 	rigTest(t, "", opts, func(r *rig) {
 		r.intercept(func(f rigFrame) apiVerdict {

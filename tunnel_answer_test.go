@@ -37,6 +37,7 @@ func streamingCall(ctx context.Context, t *testing.T, data string, last bool) *c
 
 // A slow reader could make it outlast the deadline otherwise.
 func TestStreamEndsWithItsCallWhateverOfItHasCome(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithDeadlineCause(
 		t.Context(), time.Now().Add(time.Hour), errors.New("shortly before its deadline"))
 	defer cancel()
@@ -56,6 +57,7 @@ func TestStreamEndsWithItsCallWhateverOfItHasCome(t *testing.T) {
 // What of it is not passed on must not be missing in a response that looks whole. The runs differ in which of
 // two ready channels is drawn.
 func TestStreamEndsWithItsCallBeforeItsLastPartIsRead(t *testing.T) {
+	t.Parallel()
 	for range 30 {
 		c := streamingCall(t.Context(), t, "all of it", true)
 		if n, err := c.Read(make([]byte, 3)); n != 3 || err != nil {
@@ -72,6 +74,7 @@ func TestStreamEndsWithItsCallBeforeItsLastPartIsRead(t *testing.T) {
 }
 
 func TestStreamThatIsReadToItsEndIsWholeWhateverBecomesOfItsCall(t *testing.T) {
+	t.Parallel()
 	c := streamingCall(t.Context(), t, "all of it", true)
 	if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
@@ -87,6 +90,7 @@ func TestStreamThatIsReadToItsEndIsWholeWhateverBecomesOfItsCall(t *testing.T) {
 
 // Lambda would make the same of it.
 func TestAnswerAboveLambdasLimitIsAnErrorOfItsSize(t *testing.T) {
+	t.Parallel()
 	for name, answers := range map[string]func(id string) iter.Seq[[]byte]{
 		"bomb": func(id string) iter.Seq[[]byte] {
 			p := part{Type: "response", RequestID: id, Encoding: "gzip"}
@@ -172,6 +176,7 @@ func (c *tunnelTest) sayPart(p part, data string) {
 }
 
 func TestStreamCanBeReadAsSoonAsItsFirstPartIsThereAndInOrder(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -219,6 +224,7 @@ func TestStreamCanBeReadAsSoonAsItsFirstPartIsThereAndInOrder(t *testing.T) {
 }
 
 func TestPartOfAStreamWithoutDataIsNeitherItsEndNorAFault(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -252,6 +258,7 @@ func TestPartOfAStreamWithoutDataIsNeitherItsEndNorAFault(t *testing.T) {
 
 // Stopped timers keep the call itself for a while.
 func TestFinishedCallKeepsNothingLarge(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -267,6 +274,7 @@ func TestFinishedCallKeepsNothingLarge(t *testing.T) {
 }
 
 func TestLateReadOfAFinishedCallFindsItsEnd(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -289,6 +297,7 @@ func TestLateReadOfAFinishedCallFindsItsEnd(t *testing.T) {
 
 // They will be repeated.
 func TestPartsOfAStreamThatAreTooFarAheadAreDropped(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -327,6 +336,7 @@ func TestPartsOfAStreamThatAreTooFarAheadAreDropped(t *testing.T) {
 }
 
 func TestBrokenAnswerIsDroppedAndItsRepetitionCounts(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)

@@ -43,6 +43,7 @@ func presenceText(what, fields string) string {
 
 // The first thing that everybody does: invoke, see that no local end runs, start one, invoke.
 func TestLocalEndThatStartsAfterAMissGetsTheNextInvocation(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: threeSeconds}, func(r *rig) {
 		r.want(r.invoke("1"), "deployed")
 		r.presence()
@@ -58,6 +59,7 @@ func TestLocalEndThatStartsAfterAMissGetsTheNextInvocation(t *testing.T) {
 
 // One whose connection has died without a word says hello when it is back.
 func TestLocalEndThatReconnectsAfterAMissGetsTheNextInvocation(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{local: &localEnd{real: true}, env: threeSeconds}, func(r *rig) {
 		r.want(r.invoke("1"), "local")
 		r.presence()
@@ -83,6 +85,7 @@ func TestLocalEndThatReconnectsAfterAMissGetsTheNextInvocation(t *testing.T) {
 }
 
 func TestHelloEndsAMissIfItIsForThisFunction(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		message string
 		stage   string
@@ -122,6 +125,7 @@ func TestHelloEndsAMissIfItIsForThisFunction(t *testing.T) {
 // The local end that was heard last is gone: nobody waits for it any more, neither the invocation that is out
 // nor the next ones.
 func TestByeEndsTheWaitForALocalEnd(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		r.say(presenceText("hello", ""))
 		go func() {
@@ -147,6 +151,7 @@ func TestByeEndsTheWaitForALocalEnd(t *testing.T) {
 
 // It was started anew. If the environment was frozen meanwhile, all of this comes at once.
 func TestByeBeforeAHelloEndsNothing(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		r.say(presenceText("hello", ""))
 		r.api.publish(presenceChannel, presenceText("bye", ""))
@@ -159,6 +164,7 @@ func TestByeBeforeAHelloEndsNothing(t *testing.T) {
 
 // Nobody is named.
 func TestByeOfNobodyEndsNothing(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		r.say(strings.ReplaceAll(presenceText("bye", ""), "a3f0", ""))
 		time.Sleep(2 * byePause)
@@ -168,6 +174,7 @@ func TestByeOfNobodyEndsNothing(t *testing.T) {
 
 // A local end that came while an invocation waited in vain gets the next one.
 func TestMissDoesNotBeginAfterAHello(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: threeSeconds}, func(r *rig) {
 		r.invokeBeforeLocal(2900 * time.Millisecond) // whichever of the two answers
 		r.want(r.invoke("2"), "local")
@@ -176,6 +183,7 @@ func TestMissDoesNotBeginAfterAHello(t *testing.T) {
 
 // Another one has been heard since, or is at work.
 func TestByeOfAnotherLocalEndEndsNothing(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{}, func(r *rig) {
 		r.say(presenceText("hello", ""))
 		r.want(r.invoke("1"), "local") // by another, which so is the one heard last
@@ -185,6 +193,7 @@ func TestByeOfAnotherLocalEndEndsNothing(t *testing.T) {
 }
 
 func TestByeEndsNoInvocationThatIsAccepted(t *testing.T) {
+	t.Parallel()
 	works := func(*delivery) localReply {
 		time.Sleep(20 * time.Second)
 		return respond(`{"by":"local"}`)
@@ -201,6 +210,7 @@ func TestByeEndsNoInvocationThatIsAccepted(t *testing.T) {
 
 // A request that went out before anybody was there is not lost.
 func TestHelloHasARequestSentAgainThatIsOut(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true}, func(r *rig) {
 		o := r.invokeBeforeLocal(10 * time.Second)
 		r.want(o, "local")
@@ -223,6 +233,7 @@ func (r *rig) invokeBeforeLocal(wait time.Duration) invoked {
 
 // Older permissions may not allow it. Invocations do without.
 func TestFunctionWorksIfItMayNotHearLocalEnds(t *testing.T) {
+	t.Parallel()
 	var id atomic.Value // of the subscription
 	id.Store("")
 	refuse := func(_ *rig, f rigFrame) apiVerdict {
@@ -247,6 +258,7 @@ func TestFunctionWorksIfItMayNotHearLocalEnds(t *testing.T) {
 // The extension tells with the next request that an invocation ran the deployed code: a local end that was
 // there all the time did not hear of it.
 func TestRequestSaysWhenTheDeployedCodeRanLast(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{noLocal: true, env: threeSeconds}, func(r *rig) {
 		deployed := time.Now().Add(3 * time.Second).UnixMilli()
 		r.want(r.invoke("1"), "deployed")

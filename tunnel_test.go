@@ -22,6 +22,7 @@ import (
 
 // AppSync may confirm a subscription before it delivers.
 func TestLinkIsReadyWhenAProbeHasComeBack(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		opts        eventAPIOptions
 		ready       time.Duration
@@ -73,6 +74,7 @@ func TestLinkIsReadyWhenAProbeHasComeBack(t *testing.T) {
 }
 
 func TestSubscriptionThatNeverDeliversIsTriedAgainOnAnotherConnection(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, func(f apiFrame) apiVerdict {
 			if f.typ == "data" && f.conn == 1 {
@@ -96,6 +98,7 @@ func TestSubscriptionThatNeverDeliversIsTriedAgainOnAnotherConnection(t *testing
 
 // Whatever comes first, AppSync's answer to the publish or the event.
 func TestLinkWithALongRoundTripBecomesReady(t *testing.T) {
+	t.Parallel()
 	for _, delay := range []time.Duration{
 		50 * time.Millisecond, 130 * time.Millisecond, 300 * time.Millisecond,
 	} {
@@ -128,6 +131,7 @@ func TestLinkWithALongRoundTripBecomesReady(t *testing.T) {
 
 // What was meant for the connection before reaches nobody.
 func TestEachConnectionHasANameOfItsOwn(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		names := map[string]bool{}
@@ -153,6 +157,7 @@ func TestEachConnectionHasANameOfItsOwn(t *testing.T) {
 
 // After more than 90 s by the wall clock without a frame, this end was frozen.
 func TestLinkThatWasFrozenIsReplacedBeforeItsNextUse(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{keepAlive: time.Hour, timeout: time.Hour}, nil)
 		first := c.mustBeReady()
@@ -181,6 +186,7 @@ func TestLinkThatWasFrozenIsReplacedBeforeItsNextUse(t *testing.T) {
 
 // AppSync ends a connection after 24 hours.
 func TestLinkIsReplacedBeforeAppSyncEndsItWhenNoInvocationIsOut(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		first := c.mustBeReady()
@@ -210,6 +216,7 @@ func TestLinkIsReplacedBeforeAppSyncEndsItWhenNoInvocationIsOut(t *testing.T) {
 
 // Nor does ready wait for the next try.
 func TestRefusedConnectionIsTriedEveryTenSecondsAndToldOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{apiKey: "other", delay: 10 * time.Millisecond}, nil)
 		start := time.Now()
@@ -240,6 +247,7 @@ func TestRefusedConnectionIsTriedEveryTenSecondsAndToldOnce(t *testing.T) {
 
 // The namespace's permissions count as well as the API's.
 func TestLinkThatMayNotSubscribeOrPublishSaysWhatToGrant(t *testing.T) {
+	t.Parallel()
 	for action, typ := range map[string]string{
 		"appsync:EventSubscribe": "subscribe",
 		"appsync:EventPublish":   "publish",
@@ -272,6 +280,7 @@ func TestLinkThatMayNotSubscribeOrPublishSaysWhatToGrant(t *testing.T) {
 }
 
 func TestRequestHasEventContextAndItsID(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`{"key":"<v>"}`)
@@ -286,6 +295,7 @@ func TestRequestHasEventContextAndItsID(t *testing.T) {
 }
 
 func TestCallIsSentThenAcceptedThenAnswered(t *testing.T) {
+	t.Parallel()
 	streaming := map[string]string{
 		"Lambda-Runtime-Function-Response-Mode": "streaming",
 		"Content-Type":                          "text/html",
@@ -389,6 +399,7 @@ func TestCallIsSentThenAcceptedThenAnswered(t *testing.T) {
 }
 
 func TestNobodyIsToldOfTheEndOfACallThatNobodyAccepted(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -427,6 +438,7 @@ func (c *tunnelTest) requestOverhead(l *link) int {
 }
 
 func TestRequestThatFitsInOneEventGoesAsItIs(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		l := c.mustBeReady()
@@ -448,6 +460,7 @@ func TestRequestThatFitsInOneEventGoesAsItIs(t *testing.T) {
 }
 
 func TestRequestThatDoesNotFitInOneEventGoesInParts(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		l := c.mustBeReady()
@@ -481,6 +494,7 @@ func TestRequestThatDoesNotFitInOneEventGoesInParts(t *testing.T) {
 }
 
 func TestLocalEndThatAcceptsInTheLastInstantHasAccepted(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		c.mustBeReady()
@@ -513,6 +527,7 @@ func nestedArrays(levels int) string {
 }
 
 func TestMessageThatIsNestedTooDeepIsDroppedWithALine(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`{}`)
@@ -551,6 +566,7 @@ func TestMessageThatIsNestedTooDeepIsDroppedWithALine(t *testing.T) {
 
 // An answer's own bytes are none of this program's business.
 func TestAnswerMayBeNestedHoweverDeep(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`{}`)
@@ -565,6 +581,7 @@ func TestAnswerMayBeNestedHoweverDeep(t *testing.T) {
 
 // Every 2 s, and only if that cannot make a handler run twice.
 func TestRequestThatNobodyAcceptsGoesOutAgain(t *testing.T) {
+	t.Parallel()
 	large := `"` + strings.Repeat("x", maxEvent) + `"`
 	for _, test := range []struct {
 		name, event string
@@ -604,6 +621,7 @@ func TestRequestThatNobodyAcceptsGoesOutAgain(t *testing.T) {
 }
 
 func TestRequestGoesOutAgainUnderANewLinksName(t *testing.T) {
+	t.Parallel()
 	for _, accepted := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			c := startTunnel(t, eventAPIOptions{}, nil)
@@ -655,6 +673,7 @@ func (c *tunnelTest) wantUpUntilProbed(first *link) {
 }
 
 func TestQuietLinkIsProbedWhileAnInvocationIsOut(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, out, first := acceptedCall(t)
 		c.wantUpUntilProbed(first)
@@ -674,6 +693,7 @@ func TestQuietLinkIsProbedWhileAnInvocationIsOut(t *testing.T) {
 }
 
 func TestQuietLinkWhoseProbeDoesNotComeBackIsReplaced(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, out, first := acceptedCall(t)
 		c.api.do(1, apiVerdict{after: goHalfOpen})
@@ -707,6 +727,7 @@ func startTunnelNotTaking(t *testing.T, answer string, always bool) (c *tunnelTe
 }
 
 func TestRequestThatAppSyncDoesNotTakeForNowIsPublishedAgain(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []string{
 		`"type":"publish_error","errors":[{"errorType":"LimitExceededError","message":"m"}]`,
 		`"type":"publish_error","errors":[{"errorType":"MessageProcessingError"}]`,
@@ -727,6 +748,7 @@ func TestRequestThatAppSyncDoesNotTakeForNowIsPublishedAgain(t *testing.T) {
 
 // What a person must mend is told at once. What may pass is told when the time for it is over.
 func TestRequestThatAppSyncNeverTakesIsAnError(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ answer, want string }{
 		{
 			answer: `"type":"publish_error","errors":[{"errorType":"UnauthorizedException","message":"m"}]`,
@@ -767,6 +789,7 @@ func TestRequestThatAppSyncNeverTakesIsAnError(t *testing.T) {
 }
 
 func TestFirstOfTwoLocalEndsThatBeginsAnAnswerGivesItWhole(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -793,6 +816,7 @@ func TestFirstOfTwoLocalEndsThatBeginsAnAnswerGivesItWhole(t *testing.T) {
 }
 
 func TestAnswersMayComeInterleavedAndOutOfOrder(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		type published struct{ channel, event string }
@@ -823,6 +847,7 @@ func TestAnswersMayComeInterleavedAndOutOfOrder(t *testing.T) {
 
 // The link may be new by then.
 func TestLocalEndHearsOfACallsEndByTheIDThatItKnows(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -843,6 +868,7 @@ func TestLocalEndHearsOfACallsEndByTheIDThatItKnows(t *testing.T) {
 
 // Anybody may publish on the namespace.
 func TestHostileMessagesDoNoHarmAndAreQuotedInNoLine(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -888,6 +914,7 @@ func TestHostileMessagesDoNoHarmAndAreQuotedInNoLine(t *testing.T) {
 }
 
 func TestStrayPartOfAnotherLocalEndDoesNotKeepAWholeAnswerFromCounting(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := startTunnel(t, eventAPIOptions{}, nil)
 		out := c.send(`1`)
@@ -907,6 +934,7 @@ func TestStrayPartOfAnotherLocalEndDoesNotKeepAWholeAnswerFromCounting(t *testin
 }
 
 func TestCallThatIsOverWhenItBeginsIsNotWritten(t *testing.T) {
+	t.Parallel()
 	for name, begin := range map[string]func(*link) *call{
 		"a copy while those before are on their way": func(l *link) *call {
 			l.unacked.Store(maxPublish + 1)
