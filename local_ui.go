@@ -174,9 +174,8 @@ func (l *local) inspect(o uiFlag) error {
 
 const uiUsage = `usage: live-lambda ui [flags] DIRECTORY
 
-Shows what ` + "`live-lambda local --record DIRECTORY`" + ` has kept on the page of ` + "`local --ui`" +
-	`: prints
-the page's address, and serves it on this machine until an interrupt. Nothing runs again there;
+Shows what ` + "`live-lambda local --record DIRECTORY`" + ` has kept on the inspector's page: prints its
+address, and serves it on this machine until an interrupt. Nothing runs again there;
 ` + "`live-lambda invoke HANDLER FILE`" + ` does that.`
 
 // ui is the command ui.
