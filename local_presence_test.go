@@ -65,7 +65,6 @@ func (p *presenceRig) ownText(what string) string {
 
 // Each of the others is told once who is here, so that ends that come at different times know each other.
 func TestLocalEndSaysHelloWhenAnotherOneComesOrGoes(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		hello := presenceText("hello", "")
 		for _, step := range []struct {
@@ -95,7 +94,6 @@ func TestLocalEndSaysHelloWhenAnotherOneComesOrGoes(t *testing.T) {
 }
 
 func TestLocalEndSaysHelloOnceASecondAtMost(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		var crowd []string
 		for i := range 50 {
@@ -111,7 +109,6 @@ func TestLocalEndSaysHelloOnceASecondAtMost(t *testing.T) {
 
 // After bye it says nothing more: an extension that hears a hello sends requests.
 func TestLocalEndSaysByeWhenItEnds(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		p.local.shutDown(p.sub, nil, true)
 		said := p.others(presenceText("hello", ""))
@@ -123,7 +120,6 @@ func TestLocalEndSaysByeWhenItEnds(t *testing.T) {
 
 // The connection comes back while it waits for its last invocation: it hears no new ones then.
 func TestLocalEndThatIsEndingSaysNoHello(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		p.newEar("aaaa").begin(1, p.context())
 		conn, _ := p.sub.current()
@@ -142,7 +138,6 @@ func TestLocalEndThatIsEndingSaysNoHello(t *testing.T) {
 
 // Signing may take long, if the AWS CLI is asked for credentials.
 func TestNothingIsSaidAfterABye(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		slow := currentCredentials(func(context.Context) (credentials, error) {
 			time.Sleep(200 * time.Millisecond)
@@ -160,7 +155,6 @@ func TestNothingIsSaidAfterABye(t *testing.T) {
 }
 
 func TestHelloIsSaidAgainIfItFails(t *testing.T) {
-	t.Parallel()
 	presenceBubble(t, func(p *presenceRig) {
 		none := currentCredentials(func(context.Context) (credentials, error) {
 			return credentials{}, errors.New("none now")
@@ -178,7 +172,6 @@ func TestHelloIsSaidAgainIfItFails(t *testing.T) {
 }
 
 func TestHelloNamesTheFunctionsAndTheStageThatAreServed(t *testing.T) {
-	t.Parallel()
 	for _, tt := range []struct {
 		opts  localOptions
 		want  []string
@@ -219,7 +212,6 @@ func TestHelloNamesTheFunctionsAndTheStageThatAreServed(t *testing.T) {
 
 // It is told once, whichever environment says so again.
 func TestLocalTellsThatTheDeployedCodeAnsweredMeanwhile(t *testing.T) {
-	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		e := r.newEar("aaaa")
 		start := time.Now()
