@@ -131,16 +131,22 @@ func TestCredentialsAreReadAgainBeforeTheyExpire(t *testing.T) {
 	})
 }
 
+// startReading starts the process, which is connected then and has these flags.
+func (r *localRig) startReading(env []string, flags ...string) *started {
+	args := append([]string{"local", "--config", ""}, flags...)
+	args = append(args, "--host", "http://"+r.client().http.Host, "--region", "eu-west-1", "--")
+	c := r.commandIn(env, "", append(args, testCommand("1")...)...)
+	c.stdout.wait(r, "waiting for invocations")
+	return c
+}
+
 // The variables are the function's, and this machine's credentials stay.
 func TestFunctionEnvGivesProcessesTheFunctionsVariables(t *testing.T) {
 	r, f, env := newAttachedAPI(t)
 	f.function("orders", withVariables(map[string]any{
 		"TABLE": secretValue, "PATH": "/nowhere", "LIVE_LAMBDA_STAGE": "x"}))
 	f.turn()
-	c := r.commandIn(env, "",
-		append([]string{"local", "--config", "", "--verbose", "--function-env", "--host",
-			"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
-	c.stdout.wait(r, "waiting for invocations")
+	c := r.startReading(env, "--verbose", "--function-env")
 	for range 2 {
 		call := r.send(task{Do: "env"}, r.context())
 		body := string(r.await(call).body)
@@ -164,10 +170,7 @@ func TestFunctionEnvGivesProcessesTheFunctionsVariables(t *testing.T) {
 func TestAssumeRoleGivesProcessesTheRolesCredentials(t *testing.T) {
 	r, f, env := newAttachedAPI(t)
 	f.turn()
-	c := r.commandIn(append(env, "AWS_PROFILE=mine"), "",
-		append([]string{"local", "--config", "", "--verbose", "--assume-role", "--host",
-			"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
-	c.stdout.wait(r, "waiting for invocations")
+	c := r.startReading(append(env, "AWS_PROFILE=mine"), "--verbose", "--assume-role")
 	for range 2 {
 		call := r.send(task{Do: "env"}, r.context())
 		body := string(r.await(call).body)
@@ -197,9 +200,7 @@ func TestAssumeRoleSaysWhatTheTrustPolicyLacks(t *testing.T) {
 	r, f, env := newAttachedAPI(t)
 	f.denied = "assume-role"
 	f.turn()
-	c := r.commandIn(env, "", append([]string{"local", "--config", "", "--assume-role", "--host",
-		"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
-	c.stdout.wait(r, "waiting for invocations")
+	c := r.startReading(env, "--assume-role")
 	call := r.send(task{Do: "text", Text: "all the same"}, r.context())
 	r.await(call).want(r, "", "all the same")
 	call.finish()
@@ -216,9 +217,7 @@ func TestFunctionEnvSaysWhyVariablesAreNotRead(t *testing.T) {
 	r, f, env := newAttachedAPI(t)
 	f.denied = "get-function-configuration"
 	f.turn()
-	c := r.commandIn(env, "", append([]string{"local", "--config", "", "--function-env", "--host",
-		"http://" + r.client().http.Host, "--region", "eu-west-1", "--"}, testCommand("1")...)...)
-	c.stdout.wait(r, "waiting for invocations")
+	c := r.startReading(env, "--function-env")
 	call := r.send(task{Do: "text", Text: "all the same"}, r.context())
 	r.await(call).want(r, "", "all the same")
 	call.finish()
