@@ -205,7 +205,7 @@ func startBench(tb testing.TB, s *benchService, binary string, env ...string) *b
 	ln.Close()
 	p := &benchProcess{cmd: exec.Command(binary), proxy: "http://127.0.0.1:" + port}
 	p.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + s.Listener.Addr().String(),
-		"LRAP_LISTENER_PORT=" + port, "AWS_REGION=us-east-1",
+		"LRAP_LISTENER_PORT=" + port, "AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128",
 		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret", "LIVE_LAMBDA_LOG_LEVEL=error",
 		"GOGC=" + os.Getenv("GOGC"), "GODEBUG=" + os.Getenv("GODEBUG")}, env...)
 	p.cmd.Stderr = os.Stderr
