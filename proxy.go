@@ -84,11 +84,10 @@ func (p *proxy) stop() {
 // keeps the events back that go to AppSync.
 func (p *proxy) handler() http.Handler {
 	reverse := &httputil.ReverseProxy{
-		Transport:     p,
-		FlushInterval: -1, // at once
-		ErrorLog:      slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-		ErrorHandler:  p.unreachable,
-		Rewrite:       p.rewrite,
+		Transport:    p,
+		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ErrorHandler: p.unreachable,
+		Rewrite:      p.rewrite,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// net/http adds none of its own if there is an entry.

@@ -238,7 +238,7 @@ func TestOtherRequestsPassThroughUnchanged(t *testing.T) {
 	}
 }
 
-// Nothing waits for the end of a body, in either direction, and nothing is timed out.
+// Nothing waits for the end of a stream, in either direction, and nothing is timed out.
 func TestBodiesPassThroughAsTheyCome(t *testing.T) {
 	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
