@@ -42,7 +42,7 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// floorSource is the floor. With LEAST it forwards by the least that net/http can do, which is no whole proxy.
+// floorSource is the floor. With LEAST it forwards by the least that net/http can do: no whole proxy.
 // linkSource only links what the layer cannot do without, for the size of its binary.
 const (
 	floorSource = `package main
