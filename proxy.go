@@ -88,6 +88,7 @@ func (p *proxy) handler() http.Handler {
 		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		ErrorHandler: p.unreachable,
 		Rewrite:      p.rewrite,
+		BufferPool:   make(buffers, 1),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// net/http adds none of its own if there is an entry.
@@ -95,6 +96,25 @@ func (p *proxy) handler() http.Handler {
 		header["Date"], header["Content-Type"] = nil, nil
 		reverse.ServeHTTP(w, r)
 	})
+}
+
+// buffers keeps what bodies are copied through, instead of 32 kB of garbage for each.
+type buffers chan []byte
+
+func (b buffers) Get() []byte {
+	select {
+	case buffer := <-b:
+		return buffer
+	default:
+		return make([]byte, 32<<10)
+	}
+}
+
+func (b buffers) Put(buffer []byte) {
+	select {
+	case b <- buffer:
+	default:
+	}
 }
 
 // rewrite directs a request to the Runtime API and leaves the rest as it is.
