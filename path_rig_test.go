@@ -42,7 +42,10 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 // programsDir is what TestMain removes, if programs has made it.
 var programsDir string
 
+// TestMain has the processes that tests start end at once. Under -race each end of a process would take a
+// second otherwise.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	status := m.Run()
 	if programsDir != "" {
 		os.RemoveAll(programsDir)
