@@ -168,6 +168,7 @@ func forbidden(found []arrow, rules []rule) []arrow {
 }
 
 func TestArrows(t *testing.T) {
+	t.Parallel()
 	for _, house := range houses {
 		for _, a := range forbidden(checkBuild(t, house.tags).arrows(), house.rules) {
 			t.Errorf("%s: %s", house.name, a)
@@ -216,6 +217,7 @@ func wingOf(file string) int {
 }
 
 func TestArrowsBetweenWings(t *testing.T) {
+	t.Parallel()
 	for _, file := range builtFiles(t, "") {
 		if wingOf(strings.TrimSuffix(file, ".go")) < 0 {
 			t.Errorf("%s belongs to no wing", file)

@@ -72,6 +72,7 @@ func builtFiles(t *testing.T, tags string) []string {
 }
 
 func TestLayerFiles(t *testing.T) {
+	t.Parallel()
 	want := slices.Sorted(strings.FieldsSeq(layerFiles))
 	if got := builtFiles(t, layerTags); !slices.Equal(got, want) {
 		t.Errorf("the layer is built from %s; want %s", got, want)
@@ -226,6 +227,7 @@ func weighFiles(t *testing.T, files []string) []weight {
 // The table is for whoever changes the layer. Of its figures the tokens of all files have a limit, and the
 // widest line, which TestColumns checks: the others are there to be looked at.
 func TestLayerTokens(t *testing.T) {
+	t.Parallel()
 	weights := weighFiles(t, builtFiles(t, layerTags))
 	all := weighTogether(weights)
 	var table strings.Builder
@@ -351,6 +353,7 @@ func isOneWord(line string, l lexeme) bool {
 }
 
 func TestColumns(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no Go files here: %v", err)
@@ -540,6 +543,7 @@ func thousands(n int) string {
 // The tables of docs/AUDIT.md have each file of the layer once, in reading order, and what can be computed of
 // them is true. After a change of the layer `go test -run TestAudit . -audit.update` writes the new figures.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	page := strings.SplitAfter(string(readFile(t, auditPage, "")), "\n")
 	changed := false
 	next := 0 // where in the page the next row may stand
@@ -589,6 +593,7 @@ func TestAuditNamesTheDependencyAsGoSumDoes(t *testing.T) {
 // The commands that docs/AUDIT.md shows print what it shows: those in its blocks of the kind console, each on
 // a line that begins with $. They are run one after the other in one shell.
 func TestAuditCommands(t *testing.T) {
+	t.Parallel()
 	type command struct{ line, want string }
 	var commands []command
 	inside := false

@@ -169,6 +169,7 @@ func answerWith(typ, refusal, errorType string) func(apiFrame) apiVerdict {
 }
 
 func TestDoctorSaysWhatItFound(t *testing.T) {
+	t.Parallel()
 	testDoctor(t, []doctorCase{
 		{
 			name:  "all is well",
@@ -588,6 +589,7 @@ func testDoctorGraphQL(t *testing.T, name string, wrong func(*eventAPI), want st
 }
 
 func TestDoctorTriesAGraphQLAPIInTheSameSteps(t *testing.T) {
+	t.Parallel()
 	testDoctorGraphQL(t, "all is well", func(*eventAPI) {}, doctorGraphQLWell)
 	noNamespaces := func(api *eventAPI) { api.opts.namespaces = nil }
 	testDoctorGraphQL(t, "an Event API's namespace is not looked for", noNamespaces, doctorGraphQLWell)
@@ -627,6 +629,7 @@ func compareDoctor(t *testing.T, d *doctor, got, want string) {
 }
 
 func TestDoctorComparesClocks(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		skew time.Duration // of the server
@@ -859,6 +862,7 @@ func testDoctorBehind(t *testing.T, tt doctorProxyCase, server *tls.Config, root
 }
 
 func TestDoctorGoesThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	testDoctorProxy(t, []doctorProxyCase{
 		{
 			name:  "open",

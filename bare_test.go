@@ -154,6 +154,7 @@ func TestBareResultReachesTheRuntimeAPIAsItIs(t *testing.T) {
 }
 
 func TestMessageThatSaysItIsOfVersion1AndIsNotIsNoResult(t *testing.T) {
+	t.Parallel()
 	for _, event := range []string{
 		`{"live_lambda":1}`,
 		`{"live_lambda":1,"type":"response","request_id":"ID","last":"yes"}`,
@@ -311,6 +312,7 @@ func TestBareResultsCountAfterLocalEndsOfVersion1(t *testing.T) {
 }
 
 func TestInvocationsWithBareResultsMayOutnumberAConnectionsSubscriptions(t *testing.T) {
+	t.Parallel()
 	rigTest(t, "", rigOptions{events: true, local: &localEnd{script: ownResult}}, func(r *rig) {
 		for i := range quotaSubscriptions + 10 {
 			r.invokeForOwn(i, 30*time.Second)
@@ -320,6 +322,7 @@ func TestInvocationsWithBareResultsMayOutnumberAConnectionsSubscriptions(t *test
 
 // One invocation every 100 ms, of 6 seconds, while a subscription delivers after 2 seconds.
 func TestOverlappingInvocationsGetTheirOwnBareResults(t *testing.T) {
+	t.Parallel()
 	opts := rigOptions{
 		events: true,
 		api:    eventAPIOptions{activation: 2 * time.Second},

@@ -415,6 +415,7 @@ func TestFailedBuildLeavesDistAsItWas(t *testing.T) {
 
 // Builds at the same time make one whole dist, and so does one that finds the dist of another in its way.
 func TestBuildsAtTheSameTimeDoNotMix(t *testing.T) {
+	t.Parallel()
 	needTools(t, "zip", "unzip")
 	dir := emptySources(t)
 	t.Run("three at once", func(t *testing.T) { wantThreeBuildsAtOnce(t, dir) })
@@ -483,6 +484,7 @@ func TestNodeLayerNeedsAnEntry(t *testing.T) {
 }
 
 func TestNodeLayerStartsTheEntry(t *testing.T) {
+	t.Parallel()
 	needTools(t, "zip")
 	dir, caller := emptySources(t), t.TempDir()
 	const entry = "console.log(process.pid, JSON.stringify(process.argv.slice(2)))\n"

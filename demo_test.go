@@ -36,6 +36,7 @@ func runDemo(t *testing.T, args ...string) string {
 }
 
 func TestDemoEmulatesAnEventAPIByDefault(t *testing.T) {
+	t.Parallel()
 	out := runDemo(t)
 	if !strings.Contains(out, "AppSync Events, on loopback") {
 		t.Errorf("without a flag:\n%s", out)
@@ -60,7 +61,10 @@ func TestDemoIgnoresWhatIsSetForAnotherAPI(t *testing.T) {
 }
 
 // First the local handler answers, then, without it, the deployed code.
-func TestDemoShowsAnswersOfBothHandlers(t *testing.T) { overBoth(t, testDemo) }
+func TestDemoShowsAnswersOfBothHandlers(t *testing.T) {
+	t.Parallel()
+	overBoth(t, testDemo)
+}
 
 func testDemo(t *testing.T, over eventAPIOptions) {
 	out := runDemo(t, "--protocol", over.protocol())
@@ -84,6 +88,7 @@ while event=$(curl -sS -D "$headers" "$api/next"); do
 done`
 
 func TestDemoRunsARuntimeThatIsAShellScript(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	out := runDemo(t, "--", "sh", "-c", shellRuntime)
 	if !strings.Contains(out, `{"shell":{"name":"you"}}`) {
@@ -91,7 +96,10 @@ func TestDemoRunsARuntimeThatIsAShellScript(t *testing.T) {
 	}
 }
 
-func TestDemoReturnsALargeEvent(t *testing.T) { overBoth(t, testDemoLargeEvent) }
+func TestDemoReturnsALargeEvent(t *testing.T) {
+	t.Parallel()
+	overBoth(t, testDemoLargeEvent)
+}
 
 func testDemoLargeEvent(t *testing.T, over eventAPIOptions) {
 	file := filepath.Join(t.TempDir(), "event.json")
@@ -119,10 +127,7 @@ func startListeningDemo(t *testing.T, handler ...string) *listeningDemo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := ownPort(t)
 	d := &listeningDemo{url: "http://127.0.0.1:" + port + "/2015-03-31/functions/demo/invocations"}
 	d.Cmd = exec.Command(
 		filepath.Join(dir, "live-lambda"),
@@ -220,6 +225,7 @@ func TestDemoSendsRequestsToTheStageThatTheirTokenNames(t *testing.T) {
 
 // It stays up for that, at any port.
 func TestDemoServesTheInspector(t *testing.T) {
+	t.Parallel()
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +249,7 @@ func TestDemoServesTheInspector(t *testing.T) {
 }
 
 func TestDemoTakesInvocations(t *testing.T) {
+	t.Parallel()
 	d := startListeningDemo(t)
 	resp, err := http.Post(d.url, "application/json", strings.NewReader(`[1]`))
 	if err != nil {
@@ -259,6 +266,7 @@ func TestDemoTakesInvocations(t *testing.T) {
 
 // Commands that are printed work as they are, on a machine where nobody has set up AWS.
 func TestDemoPrintsCommandsThatWork(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	d := startListeningDemo(t)
 	printed := strings.Join(d.printed, "")
@@ -294,6 +302,7 @@ done`
 
 // With one environment it would wait for itself.
 func TestDemoRunsAHandlerThatInvokesItsOwnFunction(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	d := startListeningDemo(t, "--", "sh", "-c", selfInvokingRuntime)
 	resp, err := http.Post(d.url, "application/json", strings.NewReader(`"outer"`))
@@ -308,7 +317,10 @@ func TestDemoRunsAHandlerThatInvokesItsOwnFunction(t *testing.T) {
 	d.end(t)
 }
 
-func TestDemoAnswersAfterOneInterrupt(t *testing.T) { checkDemoAnswersAfter(t, os.Interrupt) }
+func TestDemoAnswersAfterOneInterrupt(t *testing.T) {
+	t.Parallel()
+	checkDemoAnswersAfter(t, os.Interrupt)
+}
 
 // It comes if the terminal's window is closed.
 func TestDemoAnswersAfterAHangup(t *testing.T) {
@@ -360,6 +372,7 @@ cat <'`+fifo+`'; curl -sS -d '"done"' "$api/$id/response"`)
 
 // The second interrupt reaches the local end, which ends a handler that would not come to its end.
 func TestDemoEndsItsHandlerAfterTwoInterrupts(t *testing.T) {
+	t.Parallel()
 	needs(t, "curl")
 	d := startListeningDemo(
 		t, "--", "sh", "-c",

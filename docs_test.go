@@ -236,6 +236,7 @@ func scriptVariables(t *testing.T) []documented {
 }
 
 func TestReferenceHasEveryVariable(t *testing.T) {
+	t.Parallel()
 	tables := firstCells(readPage(t, referencePage), variablesSection)
 	used := usedVariables(t)
 	if len(used) < 50 {
@@ -255,6 +256,7 @@ func TestReferenceHasEveryVariable(t *testing.T) {
 }
 
 func TestReferenceHasNoVariableThatNothingUses(t *testing.T) {
+	t.Parallel()
 	var sources []string
 	for _, l := range literals(t) {
 		sources = append(sources, l.value)
@@ -321,6 +323,7 @@ func TestReferenceHasTheFlagsOfEveryCommand(t *testing.T) {
 var errorTypeName = regexp.MustCompile(`^(LiveLambda|Runtime|Function|Sandbox|Extension)\.[A-Za-z]+$`)
 
 func TestReferenceHasEveryErrorType(t *testing.T) {
+	t.Parallel()
 	used := map[string]bool{}
 	for _, l := range literals(t) {
 		answers := ofLayer(t, l.file) || strings.HasPrefix(l.file, "local")
@@ -414,6 +417,7 @@ func checkLink(t *testing.T, page, target string) error {
 }
 
 func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -255,6 +255,7 @@ func TestEverySampleHasTheKeysThatAWSDocuments(t *testing.T) {
 }
 
 func TestEverySamplesCallerIsDistinct(t *testing.T) {
+	t.Parallel()
 	for name, d := range sampleFacts {
 		for _, s := range sampleEvents {
 			if d.path == "" {

@@ -208,6 +208,7 @@ func TestExtensionRegistersForBothEventsOrElseForShutdown(t *testing.T) {
 
 // The error type is quoted if it is printable and fits in a message.
 func TestRegistrationThatFailsTwiceSaysWhatLambdaSaid(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("t", maxErrorType)
 	twice := func(answer string) []string { return []string{answer, answer} }
 	tests := []struct {

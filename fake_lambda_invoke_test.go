@@ -157,6 +157,7 @@ func TestInvokeAPIAnswers(t *testing.T) {
 }
 
 func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
+	t.Parallel()
 	large := strings.Repeat(" ", lambdaMaxRequest)
 	wantInvokes(t, map[string]invokeCase{
 		"bad context": {
@@ -200,6 +201,7 @@ func TestInvokeAPIRefusesOtherRequests(t *testing.T) {
 
 // A client that sends all before it reads, as the AWS CLI does, sees why it is refused.
 func TestInvokeAPIHearsARequestOutThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	_, functions := startInvokeAPI(t)
 	address, path, _ := strings.Cut(strings.TrimPrefix(functions, "http://"), "/")
 	conn, err := net.Dial("tcp", address)

@@ -24,6 +24,7 @@ func logOf(t *testing.T, env *lambdaEnv, do string) string {
 // All of it is there, though the pipe and the answer are two ways. Nothing of the invocation before is, which
 // prints more than is read at once.
 func TestLogTailHasWhatOneInvocationPrinted(t *testing.T) {
+	t.Parallel()
 	env := launchLambda(t, lambdaOptions{layerDir: lambdaLayer(t)})
 	for i := range 10 {
 		invokeLambda(t, env, "print "+strings.Repeat("zero\n", 10000))

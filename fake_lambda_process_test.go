@@ -102,6 +102,7 @@ func wantRuntimeVariables(t *testing.T, env *lambdaEnv, variables string) {
 
 // A process that exits, or hangs, fails the invocation that runs, and the next one finds a new environment.
 func TestLambdaProcessFailureFailsOneInvocation(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		do     string   // what the runtime does with the event
 		id     string   // what the extension does with INVOKE
@@ -244,6 +245,7 @@ func TestLambdaInitSaysWhyItFails(t *testing.T) {
 }
 
 func TestLambdaRunsExecWrapperOrBootstrap(t *testing.T) {
+	t.Parallel()
 	wrapper := "#!/bin/sh\nexport WRAPPED=yes\nexec \"$@\"\n"
 	bootstrap := "#!/bin/sh\nexport WRAPPED=bootstrap\nexec " + strings.Join(lambdaHelper(), " ") + "\n"
 	for name, row := range map[string]struct {
@@ -286,6 +288,7 @@ func TestLambdaRunsExecWrapperOrBootstrap(t *testing.T) {
 
 // That is at the end of the time, and with all that it started.
 func TestLambdaShutdownKillsWhatDoesNotExit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	writeScript(
 		t, filepath.Join(dir, "extensions", "ours"),

@@ -78,10 +78,12 @@ func wantSDKLines(t *testing.T, command *exec.Cmd) {
 }
 
 func TestInvokeAPIServesTheSDKForJavaScript(t *testing.T) {
+	t.Parallel()
 	wantSDKLines(t, exec.Command("node", filepath.Join(frameworks(t), "sdk.mjs")))
 }
 
 func TestInvokeAPIServesTheSDKForGo(t *testing.T) {
+	t.Parallel()
 	program := filepath.Join(t.TempDir(), "sdk")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
 	build.Dir = "testdata/sdk-go"
@@ -117,6 +119,7 @@ func bareShell(t *testing.T, path, script string) (out string, err error) {
 }
 
 func TestInvokeAPIServesTheCLI(t *testing.T) {
+	t.Parallel()
 	path := cliPath(t)
 	out, err := bareShell(t, path, `cd && printf '"break"' >event &&
 aws lambda invoke --no-sign-request --endpoint-url `+startOrders(t)+

@@ -105,6 +105,7 @@ func TestLambdaGivesATraceIDToEachInvocation(t *testing.T) {
 
 // Each row posts to an invocation that is running, as request ID "now". In every case the runtime goes on.
 func TestLambdaRefusesWrongAnswers(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		id, call string
 		header   []string
@@ -586,6 +587,7 @@ func TestLambdaCloseFailsARunningInvocation(t *testing.T) {
 
 // The others wait; each gets its own answer, once.
 func TestLambdaRunsOneInvocationAtATime(t *testing.T) {
+	t.Parallel()
 	p := playLambda(t, lambdaOptions{})
 	p.serve(func(event played) (string, string, []string) { return "response", event.body + "!", nil })
 	var wg sync.WaitGroup

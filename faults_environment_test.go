@@ -287,11 +287,8 @@ func onLoopback(t *testing.T, local *localEnd) *rig {
 // listeningOn is the configuration of an extension between the runtime and a Runtime API.
 func (r *rig) listeningOn(runtimeAPI string) config {
 	r.t.Helper()
-	port, err := freePort()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return r.config(map[string]string{"AWS_LAMBDA_RUNTIME_API": runtimeAPI, "LRAP_LISTENER_PORT": port})
+	return r.config(
+		map[string]string{"AWS_LAMBDA_RUNTIME_API": runtimeAPI, "LRAP_LISTENER_PORT": ownPort(r.t)})
 }
 
 // The extension's whole life on loopback, in this process: registration, with INVOKE or, if that is refused,

@@ -160,6 +160,7 @@ func TestCallerIsTakenFromTheEvent(t *testing.T) {
 
 // What is told of a hostile event is short, and nothing in it can do harm to a terminal.
 func TestCallerOfAHostileEventIsShortAndPrintable(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("é\u001b[31m", 100_000)
 	for _, event := range []string{
 		`{"httpMethod":"` + strings.Repeat("A", 1_000_000) + `","path":"/"}`,

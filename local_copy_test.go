@@ -30,12 +30,7 @@ func shellArguments(t *testing.T, command string) (arguments []string, input str
 	t.Helper()
 	dir := t.TempDir()
 	script := "#!/bin/sh\nexec env TEST_ARGUMENTS=1 " + os.Args[0] + " \"$@\"\n"
-	for _, name := range []string{"curl", "aws"} {
-		err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	write(t, dir, map[string]string{"curl": script, "aws": script})
 	cmd := exec.Command("sh", "-c", command)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
@@ -59,6 +54,7 @@ func shellArguments(t *testing.T, command string) (arguments []string, input str
 }
 
 func TestHTTPEventIsCopiedAsCurl(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		event string
@@ -175,6 +171,7 @@ func TestWordIsOneWordInEveryShell(t *testing.T) {
 }
 
 func TestLargeBodyReachesCurl(t *testing.T) {
+	t.Parallel()
 	body := strings.Repeat("it's %s\n", maxInline)
 	event := mustJSON(map[string]any{"httpMethod": "POST", "path": "/", "body": body})
 	command, err := copyAsCurl(keptInvocation{Event: event})
@@ -209,6 +206,7 @@ func TestOtherEventsAreNotCopiedAsCurl(t *testing.T) {
 }
 
 func TestInvocationIsCopiedAsInvoke(t *testing.T) {
+	t.Parallel()
 	arn := "arn:aws:lambda:eu-west-1:123456789012:function:orders:live"
 	for _, tt := range []struct {
 		name    string

@@ -190,6 +190,7 @@ func (e *execution) told() (operations string, states int) {
 // One execution is two invocations, because the handler waits between its steps. The second one replays the
 // first step, which does not run again.
 func TestDurableFunctionRunsOnTheLocalEnd(t *testing.T) {
+	t.Parallel()
 	directory := frameworks(t)
 	e, endpoint := newExecution(t, `{"item":"tea"}`)
 	p := startPath(t, lambdaOptions{handler: "durable.handler", timeout: time.Minute, noFreeze: true},

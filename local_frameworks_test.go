@@ -186,6 +186,7 @@ func postJSON(path, body string) httpRequest {
 }
 
 func TestMiddyHandlersAnswer(t *testing.T) {
+	t.Parallel()
 	r := newNode(t, frameworks(t))
 	r.answers([]handled{
 		{
@@ -233,6 +234,7 @@ const wantHonoOrder = `"{\"id\":\"7\",\"colours\":[\"red\",\"green\"],\"agent\":
 const wantOrder = `"{\"id\":\"7\",\"colours\":[\"red\",\"green\"],\"requestID\":\"REQUEST\"}"`
 
 func TestHonoHandlersAnswer(t *testing.T) {
+	t.Parallel()
 	r := newNode(t, frameworks(t))
 	r.answers([]handled{
 		{
@@ -311,6 +313,7 @@ func picture(path string) httpRequest {
 }
 
 func TestExpressHandlersAnswer(t *testing.T) {
+	t.Parallel()
 	needAWSVersion(t, "3") // the adapter's handler has a callback, which version 4 refuses
 	r := newNode(t, frameworks(t))
 	r.answers([]handled{
@@ -367,6 +370,7 @@ func TestExpressHandlersAnswer(t *testing.T) {
 }
 
 func TestFastifyHandlersAnswer(t *testing.T) {
+	t.Parallel()
 	directory := frameworks(t)
 	wantNode(t, 20, 19) // what Fastify is made of needs it
 	r := newNode(t, directory)

@@ -26,6 +26,7 @@ func hangs(r *localRig, args ...string) (*started, *os.File, *call) {
 }
 
 func TestHandlersEndWithALocalEndThatIsKilled(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	c, last, _ := hangs(r)
 	c.cmd.Process.Kill()
@@ -49,6 +50,7 @@ func TestShellRuntimeEndsWithALocalEndThatIsKilled(t *testing.T) {
 
 // It is as after a second interrupt: the caller hears of it, nothing is left, and no stack is printed.
 func TestQuitEndsEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	c, last, call := hangs(r)
 	c.cmd.Process.Signal(syscall.SIGQUIT)
@@ -66,6 +68,7 @@ func TestQuitEndsEverythingAtOnce(t *testing.T) {
 }
 
 func TestQuitWithNothingAtHandIsNoFailure(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	c := r.startLocal(append([]string{"--"}, testCommand("1")...)...)
 	c.cmd.Process.Signal(syscall.SIGQUIT)
@@ -73,6 +76,7 @@ func TestQuitWithNothingAtHandIsNoFailure(t *testing.T) {
 }
 
 func TestQuitEndsInvokeAndItsHandler(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	fifo := r.newGate("hang")
 	event := string(mustJSON(task{Do: "hang", File: fifo.file}))

@@ -22,6 +22,7 @@ import (
 
 // The recording is for the developer alone, and without the function's credentials.
 func TestInvokeRunsWhatRecordHasKept(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	directory := filepath.Join(t.TempDir(), "events")
 	c := r.startLocal(append([]string{"--record", directory, "--"}, testCommand("1")...)...)
@@ -51,6 +52,7 @@ func TestInvokeRunsWhatRecordHasKept(t *testing.T) {
 
 // If the function fails, the exit status is 1.
 func TestInvokeRunsAnyEvent(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{external: true}})
 	for _, tt := range []struct {
 		stdin  string
@@ -170,6 +172,7 @@ func TestInvokeRunsASampleAndWhatSetChanges(t *testing.T) {
 // The handler ignores SIGTERM, so it takes a while to end it. npm, for one, passes on an interrupt that its
 // child gets too.
 func TestInvokeInterruptedTwiceLeavesNoHandler(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{external: true}})
 	fifo := r.newGate("hang")
 	const script = `trap "" TERM; exec 9>"$0"; echo $$ >&9; while :; do sleep 1; done`

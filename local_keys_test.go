@@ -91,6 +91,7 @@ func tampered(event string) string {
 
 // Each has a line of its own, once, with nothing of the message in it, and runs nothing.
 func TestWhatCannotBeOpenedIsDroppedWithALine(t *testing.T) {
+	t.Parallel()
 	const secret = `"s3cr3t"`
 	plain := func(e *ear) string { return requestText(`"aaaa/1"`, secret, validContext(nil)) }
 	sealed := func(key string) func(*ear) string {

@@ -34,6 +34,7 @@ func screenAfter(t *testing.T, write func(term *terminal)) (text string) {
 }
 
 func TestLinesOfTwoProcessesStayWhole(t *testing.T) {
+	t.Parallel()
 	const pieces, length = 16, 64_000
 	want := []string{strings.Repeat("a", pieces*length), strings.Repeat("b", pieces*length)}
 	for _, several := range []bool{false, true} {
@@ -121,6 +122,7 @@ func TestProgressIsNotHeldBack(t *testing.T) {
 
 // It is passed on as it comes, and stays one line: nothing else is printed meanwhile.
 func TestLineAboveTheLimitIsPassedOn(t *testing.T) {
+	t.Parallel()
 	text := screenAfter(t, func(term *terminal) {
 		term.functions(2)
 		o := term.output("one", false)
@@ -257,6 +259,7 @@ func writtenBy(t *testing.T, functions []string, texts []string, wait ...string)
 var ownLine = regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d\d\d `)
 
 func TestLongLinesOfProcessesStayWhole(t *testing.T) {
+	t.Parallel()
 	texts := make([]string, 2)
 	var wait []string
 	for i := range 24 {
@@ -290,6 +293,7 @@ func TestLongLinesOfProcessesStayWhole(t *testing.T) {
 
 // A line of the program's begins in column 1, whatever a handler has printed before.
 func TestOwnLinesFollowWhatProcessesPrint(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		printed string
 		want    []string // lines
@@ -349,6 +353,7 @@ func printsInto(t *testing.T, text string, flags ...string) []string {
 }
 
 func TestOwnLinesInAFileBeginInColumnOne(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{nil, {"--json"}} {
 		var printed []string
 		for _, line := range printsInto(t, "progress 50%...", flags...) {

@@ -401,6 +401,7 @@ except ValueError:
 
 // Lambda has boto3, so handlers use it without more. It is an ordinary package here: a developer installs it.
 func TestPythonHandlerUsesBoto3(t *testing.T) {
+	t.Parallel()
 	missing := exec.Command(needPython(t).path, "-c", "import boto3").Run()
 	if missing != nil {
 		unavailable(t, "boto3 (Debian's python3-boto3)")

@@ -19,6 +19,7 @@ import (
 const pythonEcho = "def handler(event, context):\n\treturn event\n"
 
 func TestPythonHandlerIsFound(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		file    string
@@ -57,6 +58,7 @@ func TestPythonHandlerIsFound(t *testing.T) {
 
 // A process whose handler cannot be loaded says so to Lambda, prints the same with the trace, and exits.
 func TestPythonHandlerThatCannotBeLoadedIsAnInitError(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name      string
 		module    string
@@ -183,6 +185,7 @@ func pythonColon(t *testing.T) string {
 
 // It needs no Runtime API, and does not wait for a thread that the module has left.
 func TestPythonCheckLoadsTheHandler(t *testing.T) {
+	t.Parallel()
 	if otherPythonClient() {
 		t.Skip("it has no --check")
 	}
@@ -241,6 +244,7 @@ func TestPythonCheckLoadsTheHandler(t *testing.T) {
 
 // What is no Exception ends the process, and nobody answers for it: Lambda says that it has exited.
 func TestPythonProcessEndsAsOnLambda(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		handler string
@@ -392,6 +396,7 @@ func TestPythonKeepsTheCompiledClient(t *testing.T) {
 
 // The handler's children begin with the handler's own module, and not with the client.
 func TestPythonChildrenDoNotRunTheClient(t *testing.T) {
+	t.Parallel()
 	p := pythonProcess{
 		files: map[string]string{"app.py": `
 import multiprocessing
@@ -438,6 +443,7 @@ func TestPythonPathIsTheHandlers(t *testing.T) {
 
 // The developer's end takes an error for one, and lets a process live on whose response was too large.
 func TestPythonProcessServesInvocations(t *testing.T) {
+	t.Parallel()
 	if otherPythonClient() {
 		t.Skip("AWS's client dies of a response that is refused, and tells no type in a header")
 	}

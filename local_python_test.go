@@ -398,6 +398,7 @@ func TestPythonErrorTypeFitsIntoAHeader(t *testing.T) {
 
 // X-Ray has no room for more, and the error itself is told all the same.
 func TestPythonErrorWithALargeCauseIsTold(t *testing.T) {
+	t.Parallel()
 	p := pythonProcess{
 		files: map[string]string{
 			"app.py": "def handler(event, context):\n\traise ValueError('x' * event)\n"},
@@ -441,6 +442,7 @@ func TestPythonHandlerThatCannotBeCalledIsAnError(t *testing.T) {
 
 // The largest event that Lambda takes has 6 MB.
 func TestPythonLargeEventComesBackWhole(t *testing.T) {
+	t.Parallel()
 	event := []byte(`"` + strings.Repeat("0123456789abcdé", 6<<20/16) + `"`)
 	p := pythonProcess{
 		files:  map[string]string{"app.py": "def handler(event, context):\n\treturn event\n"},

@@ -237,6 +237,7 @@ func TestLocalRuntimeAPIRefusesUnknownResponseModes(t *testing.T) {
 }
 
 func TestLocalRuntimeAPIRefusesResponsesThatAreTooLarge(t *testing.T) {
+	t.Parallel()
 	a := newAttached(t)
 	q, to := a.run("3", a.context())
 	a.want("POST", to+"response", strings.Repeat("x", maxPayload+1), 413,

@@ -89,6 +89,7 @@ func TestEventIsSavedUnderAName(t *testing.T) {
 
 // All that is told of it is there again.
 func TestRecordingsAreReadBack(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	r := newHistoryRig(t, localOptions{record: directory})
 	var want []keptInvocation
@@ -214,6 +215,7 @@ func TestHostileRecordingsAreSkipped(t *testing.T) {
 
 // `local` writes what became of it, which invoke takes as any other recording.
 func TestRecordKeepsWhatBecameOfAnEvent(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	directory := filepath.Join(t.TempDir(), "events")
 	c := r.startLocal(append([]string{"--record", directory, "--"}, testCommand("1")...)...)

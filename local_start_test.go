@@ -65,6 +65,7 @@ func (s slowStart) wantStarts(want int) {
 // A process that files have made out of date finishes what it runs, and gets nothing more, even if the
 // process of the next request is slow to start.
 func TestProcessThatIsToEndGetsNoOtherRequest(t *testing.T) {
+	t.Parallel()
 	s := newSlowStart(t, "1", 1)
 	g := s.newGate("busy")
 	busy := s.direct(task{Do: "wait", File: g.file}, s.context())
@@ -139,6 +140,7 @@ func TestDeadlineDoesNotEndAProcessThatStarts(t *testing.T) {
 
 // The others wait for the first process. Once that has started they have processes of their own.
 func TestInvocationsDuringTheFirstStartStartNoOtherProcess(t *testing.T) {
+	t.Parallel()
 	s := newSlowStart(t, "1", 0)
 	var asked []*request
 	var gates []gate
@@ -174,6 +176,7 @@ func TestInvocationsDuringTheFirstStartStartNoOtherProcess(t *testing.T) {
 // Of a request that is over, another process of the function starts only if the one that it leaves behind
 // does not suit.
 func TestFirstStartOfAnotherEnvironmentWaitsForNobody(t *testing.T) {
+	t.Parallel()
 	s := newSlowStart(t, "1", 0)
 	first := s.direct(task{}, s.context())
 	c := s.context()
@@ -199,6 +202,7 @@ func TestFirstStartOfAnotherEnvironmentWaitsForNobody(t *testing.T) {
 
 // An invocation whose process takes long goes to one that has become free.
 func TestFreeProcessTakesTheInvocationOfOneThatStarts(t *testing.T) {
+	t.Parallel()
 	s := newSlowStart(t, "1", 1)
 	g := s.newGate("busy")
 	busy := s.direct(task{Do: "wait", File: g.file, Text: "busy"}, s.context())
@@ -223,6 +227,7 @@ func TestFreeProcessTakesTheInvocationOfOneThatStarts(t *testing.T) {
 
 // One start is enough to know that the code does not start, and what it says of that is for all who wait.
 func TestFailureOfTheFirstStartAnswersAllThatWaitForIt(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		mode      string
 		errorType string

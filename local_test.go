@@ -19,6 +19,7 @@ import (
 
 // It also says what it waits for, and sums up.
 func TestInterruptLetsRunningInvocationsFinish(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	c := r.startLocal(append([]string{"--"}, testCommand("1")...)...)
 	r.invoke(task{}, r.context())
@@ -41,6 +42,7 @@ func TestInterruptLetsRunningInvocationsFinish(t *testing.T) {
 
 // The callers hear of it. With --json each line of all that is an object.
 func TestSecondInterruptEndsEverything(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	c := r.startLocal(append([]string{"--json", "--"}, testCommand("1")...)...)
 	fifo := r.newGate("hang")
@@ -68,6 +70,7 @@ func TestSecondInterruptEndsEverything(t *testing.T) {
 // Several functions have processes of their own, and what these print is marked. A function that is not
 // served is left alone. --verbose shows events.
 func TestLocalServesTheFunctionsThatFlagsName(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	args := []string{
 		"--verbose",
@@ -107,6 +110,7 @@ func inShutDown(t *testing.T, test func(r *localRig, s *subscriber)) {
 
 // Another secret needs another mend than a permission. Credentials that have expired are doctor's test.
 func TestLocalSaysWhatIsWrongWithSignatures(t *testing.T) {
+	t.Parallel()
 	keys := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret"}
 	otherSecret := credentials{accessKeyID: "AKIDEXAMPLE", secretAccessKey: "other"}
 	r := newTestLocal(t, localOptions{code: code{external: true}})
@@ -241,6 +245,7 @@ func TestInterruptEndsWhatWaitsForATerminalThatStandsStill(t *testing.T) {
 // The terminal is a pipe that nobody reads any more. It is interrupted again and again, because it cannot say
 // that it has heard.
 func TestInterruptsEndEverythingIfNobodyReads(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	reader, writer, err := os.Pipe()
 	if err != nil {

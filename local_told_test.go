@@ -54,6 +54,7 @@ func (i keptInvocation) printed() string {
 }
 
 func TestHistoryHasWhatTheHandlerMakesOfAnEvent(t *testing.T) {
+	t.Parallel()
 	r := newHistoryRig(t, localOptions{})
 	large := strings.Repeat("x", gzipAbove+1)
 	for _, tt := range []struct {
@@ -190,6 +191,7 @@ func TestHistoryHasWhatTheHandlerMakesOfAnEvent(t *testing.T) {
 
 // Two processes print at once, and one prints in turn for several invocations.
 func TestPrintedTextBelongsToItsInvocation(t *testing.T) {
+	t.Parallel()
 	r := newHistoryRig(t, localOptions{})
 	for range 10 {
 		one := r.direct(task{Do: "print", Text: "one\n"}, r.context())
@@ -295,6 +297,7 @@ func TestHistoryHasCopiesAndLateAnswers(t *testing.T) {
 }
 
 func TestWithoutHistoryNothingIsKept(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	q := r.direct(task{Do: "print", Text: "x"}, r.context())
 	r.reply(q)
@@ -339,6 +342,7 @@ func TestInvocationRunsAgain(t *testing.T) {
 
 // Files have changed meanwhile.
 func TestInvocationRunsAgainThroughNewCode(t *testing.T) {
+	t.Parallel()
 	r := newHistoryRig(t, localOptions{})
 	_, pid := r.reply(r.direct(task{Do: "pid"}, r.context()))
 	r.local.restartAll("index.js")
@@ -353,6 +357,7 @@ func TestInvocationRunsAgainThroughNewCode(t *testing.T) {
 }
 
 func TestInvocationThatCannotRunAgainSaysWhy(t *testing.T) {
+	t.Parallel()
 	durable := `{"DurableExecutionArn":"arn:aws:lambda:r:1:function:f:1/durable-execution/n/1",` +
 		`"CheckpointToken":"t","InitialExecutionState":{"Operations":[{}]}}`
 	r := newHistoryRig(t, localOptions{})

@@ -383,6 +383,7 @@ func TestLocalStreamThatMovesIsSentAgainFromItsBeginning(t *testing.T) {
 
 // It has moved to another channel before.
 func TestLocalStreamThatBreaksOffEndsWithItsErrorInTrailers(t *testing.T) {
+	t.Parallel()
 	localBubble(t, func(r *localRig) {
 		one, two := r.newEar("aaaa"), r.newEar("bbbb")
 		c := r.context()
@@ -428,6 +429,7 @@ func TestLocalStreamMayBreakWhileAPartIsPublished(t *testing.T) {
 
 // AWS's Go client does not say that it streams.
 func TestLocalStreamsOfGoAreKnownByContentTypeAndNoLength(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		contentType string
 		length      int64

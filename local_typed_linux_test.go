@@ -129,6 +129,7 @@ func (s *seat) ran(event string) {
 
 // What is typed before there is something to take back is no command, so it is typed until it is heard.
 func TestTAndEnterTakeBackFunctions(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	s := r.sit(nil, nil)
 	hello := leaderText("mallory", time.Now().Add(time.Hour).UnixMilli())
@@ -155,6 +156,7 @@ func TestTAndEnterTakeBackFunctions(t *testing.T) {
 }
 
 func TestTypedLinesAreObeyed(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	s := r.sit(nil, nil)
 	s.wait("press Enter for the last invocation, ? for more\r\n")
@@ -198,6 +200,7 @@ func TestTypedLinesAreObeyed(t *testing.T) {
 
 // The editor sees the event indented, in a file that nobody else can read and that does not stay.
 func TestEditedEventRuns(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	temporary := t.TempDir()
 	modes := filepath.Join(t.TempDir(), "modes")
@@ -226,6 +229,7 @@ func TestEditedEventRuns(t *testing.T) {
 }
 
 func TestWhatIsNotJSONIsEditedAgain(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	s := r.sit([]string{`EDITOR=sed -i 's/"you"/"me/;t;s/"me/"me"/'`}, nil)
 	s.wait("press Enter")
@@ -242,6 +246,7 @@ func TestWhatIsNotJSONIsEditedAgain(t *testing.T) {
 
 // It is a shell that reads a line, and goes on after an interrupt.
 func TestEditorHasTheTerminal(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	editor := `trap "echo heard" INT; echo editing; until [ "$line" = done ]; do read -r line; done; ` +
 		`echo got done; :`
@@ -272,6 +277,7 @@ func TestEditorHasTheTerminal(t *testing.T) {
 
 // A shell starts `local` in the background, and fetches it into the foreground for each line that it reads.
 func TestTerminalIsReadInTheForegroundAlone(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	shell := []string{"sh", "-m", "-c",
 		`"$@" & while read -r line; do echo "shell got $line"; fg; echo "shell goes on"; done`, "sh"}
@@ -299,6 +305,7 @@ func TestTerminalIsReadInTheForegroundAlone(t *testing.T) {
 }
 
 func TestNothingIsReadWithJSON(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
 	s := r.sit(nil, nil, "--json")
 	for range 3 {
@@ -315,14 +322,13 @@ func TestNothingIsReadWithJSON(t *testing.T) {
 }
 
 func TestEditorEndsWithLocal(t *testing.T) {
+	t.Parallel()
 	r := newRemoteRig(t)
-	editor := filepath.Join(t.TempDir(), "editor")
+	directory := t.TempDir()
+	editor := filepath.Join(directory, "editor")
 	script := "#!/bin/sh\ntrap 'echo told to end; exit 1' TERM\necho editing $PPID\n" +
 		"while :; do read -r line; done\n"
-	err := os.WriteFile(editor, []byte(script), 0o700)
-	if err != nil {
-		t.Fatal(err)
-	}
+	write(t, directory, map[string]string{"editor": script})
 	s := r.sit([]string{"EDITOR=" + editor + " --wait"}, nil)
 	s.wait("press Enter")
 	s.ran(`1`)

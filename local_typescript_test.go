@@ -69,6 +69,7 @@ func TestWorkspacesRunWithNodesTypeScript(t *testing.T) {
 }
 
 func TestWorkspacesRunWithTsx(t *testing.T) {
+	t.Parallel()
 	skipForAWSClient(t)
 	root := newWorkspaces(t)
 	addTsx(t, root)
@@ -83,6 +84,7 @@ func TestWorkspacesRunWithTsx(t *testing.T) {
 // What its own directory does not have is found above it, but tsx reads the tsconfig.json of the working
 // directory.
 func TestWorkspacesServiceRunsInItsOwnDirectory(t *testing.T) {
+	t.Parallel()
 	skipForAWSClient(t)
 	root := newWorkspaces(t)
 	addTsx(t, root)

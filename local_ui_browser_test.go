@@ -206,7 +206,7 @@ func (p *tab) eval(script string, result any) {
 		ExceptionDetails json.RawMessage
 	}
 	p.call("Runtime.evaluate", map[string]any{
-		"expression": script, "awaitPromise": true, "returnByValue": true, "timeout": 60_000}, &got)
+		"expression": script, "awaitPromise": true, "returnByValue": true, "timeout": 300_000}, &got)
 	if got.ExceptionDetails != nil {
 		p.Fatalf("%s: %s", script, got.ExceptionDetails)
 	}
@@ -215,8 +215,8 @@ func (p *tab) eval(script string, result any) {
 	}
 }
 
-// untilScript waits until a condition holds. It looks whenever the page changes, and gives up after a minute
-// with the page's text.
+// untilScript waits until a condition holds. It looks whenever the page changes, and gives up after five
+// minutes with the page's text.
 const untilScript = `new Promise((done) => {
 	const look = () => {
 		let holds = false;
@@ -227,7 +227,7 @@ const untilScript = `new Promise((done) => {
 		done("");
 	};
 	const observer = new MutationObserver(look);
-	const late = setTimeout(() => done(document.body.innerText.slice(0, 2000)), 60_000);
+	const late = setTimeout(() => done(document.body.innerText.slice(0, 2000)), 300_000);
 	observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 	look();
 })`

@@ -59,6 +59,7 @@ func httpTask(do task, method, path string) map[string]any {
 
 // All cases share one browser.
 func TestInspectorPage(t *testing.T) {
+	t.Parallel()
 	b := startBrowser(t)
 	for _, tt := range []struct {
 		name string
@@ -67,7 +68,6 @@ func TestInspectorPage(t *testing.T) {
 		{name: "list and filter", test: testPageLists},
 		{name: "details", test: testPageShowsDetails},
 		{name: "stream", test: testPageShowsAStreamAsItComes},
-		{name: "run again, edit, compare and save, by keys alone", test: testPageByKeys},
 		{name: "copy", test: testPageCopies},
 		{name: "large event", test: testPageShowsLargeEvents},
 		{name: "hostile text", test: testPageRunsNothingThatCameFromOutside},
@@ -165,7 +165,10 @@ func testPageShowsAStreamAsItComes(r *pageRig) {
 	p.until(`document.querySelectorAll(".times .mark").length >= 2`)
 }
 
-func testPageByKeys(r *pageRig) {
+// It runs again, edits, compares and saves. It saves in the working directory, which all tests share: this
+// one runs alone.
+func TestInspectorPageByKeysAlone(t *testing.T) {
+	r := newPageRig(t, startBrowser(t))
 	r.run(map[string]any{"n": 1, "same": true})
 	r.run(task{Text: "other"})
 	r.Chdir(r.TempDir()) // where it saves

@@ -84,6 +84,7 @@ func (r *uiRig) ask(method, path, body string, headers ...string) (status int, t
 }
 
 func TestInspectorLetsNobodyElseIn(t *testing.T) {
+	t.Parallel()
 	r := newUIRig(t)
 	r.reply(r.direct(task{}, r.context()))
 	again := `{"id":1}`
@@ -271,6 +272,7 @@ func TestAddressOfTheInspectorOpensOnce(t *testing.T) {
 
 // What a page gets of an invocation is what it was, byte for byte, and never a page itself.
 func TestInspectorServesWhatInvocationsCarry(t *testing.T) {
+	t.Parallel()
 	r := newUIRig(t)
 	event := []byte(`{"n": 12345678901234567890, "Do":"text","Type":"text/html","Text":"<script>"}`)
 	c := r.context()
@@ -383,6 +385,7 @@ func TestInspectorThatEndsTakesNothingMore(t *testing.T) {
 
 // Nothing is waited for that AWS has not said by then.
 func TestInspectorEndsWhileVariablesAreRead(t *testing.T) {
+	t.Parallel()
 	begun := make(chan struct{})
 	ended := make(chan error, 1)
 	r := newUIRigWith(t, localOptions{
@@ -456,6 +459,7 @@ func (r *uiRig) listen() (next func(event string) string) {
 }
 
 func TestInspectorTellsWhatHappens(t *testing.T) {
+	t.Parallel()
 	r := newUIRig(t)
 	run := func() {
 		q := r.direct(task{}, r.context())
@@ -563,6 +567,7 @@ func TestInspectorSaysThatItsPortIsTaken(t *testing.T) {
 
 // Nothing runs again, and the picture is of the hour in which they came.
 func TestRecordingsOpenInTheInspector(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, record: directory})
 	r.local.keepHistory("")

@@ -228,6 +228,7 @@ func TestFunctionEnvSaysWhyVariablesAreNotRead(t *testing.T) {
 }
 
 func TestProcessesAreReplacedWhenVariablesChange(t *testing.T) {
+	t.Parallel()
 	value := "one"
 	r := newLocalRig(t, localOptions{
 		code: code{command: testCommand("1")},

@@ -12,6 +12,7 @@ import (
 
 // It says nothing that others would take for a local end.
 func TestWhoHearsThoseThatAreThere(t *testing.T) {
+	t.Parallel()
 	teamBubble(t, func(r *teamRig) {
 		want := func(names string) {
 			r.Helper()
@@ -109,6 +110,7 @@ func TestWhoPrintsALineForEachEnd(t *testing.T) {
 }
 
 func TestWhoFailsWithoutAnAPI(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{})
 	c := r.command("", "who", "--host", "http://127.0.0.1:1", "--region", "eu-west-1")
 	c.exit(1)

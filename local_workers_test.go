@@ -23,6 +23,7 @@ import (
 // Two invocations at once have two processes. There are no more than --max-processes: the rest of the
 // invocations wait their turn.
 func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 3})
 	var waiting []*request
 	var gates []gate
@@ -64,6 +65,7 @@ func TestInvocationsAtOnceShareTheProcesses(t *testing.T) {
 }
 
 func TestExitAnswersAsLambdaDoes(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	for _, tt := range []struct {
 		code    int
@@ -84,6 +86,7 @@ func TestExitAnswersAsLambdaDoes(t *testing.T) {
 
 // A process that is killed answers as one that exits. Its children are ended, and the next invocation works.
 func TestKilledProcessIsReplaced(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	_, body := r.reply(r.direct(task{Do: "pid"}, r.context()))
 	pid, _ := strconv.Atoi(body)
@@ -106,6 +109,7 @@ func TestKilledProcessIsReplaced(t *testing.T) {
 
 // What has come of it before is passed on.
 func TestExitCutsOffStream(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	g := r.newGate("gate")
 	q := r.direct(task{Do: "stream", File: g.file, Pieces: []string{"one", "two"}, Code: 4}, r.context())
@@ -142,6 +146,7 @@ func (r *localRig) awaitData(q *request, size int64) {
 
 // It answers the invocation that it was started for, and so does the next one.
 func TestProcessThatDoesNotStartAnswersItsInvocation(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		command   []string
 		errorType string
@@ -202,6 +207,7 @@ func hungProcess(t *testing.T, r *localRig, deadline time.Duration, answer strin
 
 // So are its children. It makes no difference whether it hangs before its answer or after it.
 func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	io.Copy(io.Discard, hungProcess(t, r, 0, ""))
 	r.out.wait(r, "did not come back")
@@ -211,6 +217,7 @@ func TestProcessThatHangsIsEndedAfterTheDeadline(t *testing.T) {
 
 // A child with a session of its own is in no process group that this program knows.
 func TestDetachedChildIsEnded(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("it is found in /proc")
 	}
@@ -226,6 +233,7 @@ func TestDetachedChildIsEnded(t *testing.T) {
 }
 
 func TestCloseEndsProcessThatHangs(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	last := hungProcess(t, r, time.Hour, "")
 	r.local.close()
@@ -234,6 +242,7 @@ func TestCloseEndsProcessThatHangs(t *testing.T) {
 
 // An environment with older credentials lives on beside the one with newer ones, and may use its process.
 func TestOnlyNewerCredentialsRestartProcess(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}})
 	pid := func(token string) string {
 		t.Helper()
@@ -377,6 +386,7 @@ func TestWaitingRequestsAreOldWhenEnvironmentsAreForgotten(t *testing.T) {
 
 // Each of these ends a process, or has ended one.
 func TestSummaryCountsRestartsByCause(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 1})
 	pid := func(c eventContext) {
 		t.Helper()
@@ -418,6 +428,7 @@ func TestSummaryCountsRestartsByCause(t *testing.T) {
 
 // The test's runtime exits if its port is taken.
 func TestReplacementStartsWhenTheOldProcessHasGone(t *testing.T) {
+	t.Parallel()
 	ln := listen(t)
 	address := ln.Addr().String()
 	ln.Close()
@@ -474,6 +485,7 @@ func TestHandlerOnAPortOutlivesSaves(t *testing.T) {
 
 // A file that hangs when it is loaded must not keep a request of a newer environment from its process.
 func TestProcessThatStartsForNobodyMakesRoom(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 1})
 	p := &pool{local: r.local, name: "orders", seen: map[[32]byte]int{}}
 	hangs := newWorker(p)
@@ -492,6 +504,7 @@ func TestProcessThatStartsForNobodyMakesRoom(t *testing.T) {
 }
 
 func TestFreedProcessMakesRoomForAnotherFunction(t *testing.T) {
+	t.Parallel()
 	r := newTestLocal(t, localOptions{code: code{command: testCommand("1")}, maxProcesses: 3})
 	g := r.newGate("gate")
 	c := r.context()

@@ -149,6 +149,7 @@ func (w *wayOut) wantAsked(t *testing.T) {
 
 // The proxy takes the WebSocket and HTTPS publishes.
 func TestFunctionReachesAppSyncThroughHTTPSProxy(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testFunctionReachesAppSyncThroughHTTPSProxy)
 }
 
@@ -202,6 +203,7 @@ func (p *wholePath) invokeUntilHTTPS(t *testing.T, w *wayOut) {
 }
 
 func TestLogSaysWhyThereIsNoWayThroughHTTPSProxy(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testLogSaysWhyThereIsNoWayThroughHTTPSProxy)
 }
 
@@ -237,6 +239,7 @@ func (p *wholePath) wantDeployedFor(t *testing.T, reason string) {
 // A function without a way out, whose packets nobody answers: one invocation waits, for no more than half of
 // its time, and the next ones do not wait again.
 func TestFunctionWithoutAWayOutWaitsOnce(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testFunctionWithoutAWayOutWaitsOnce)
 }
 

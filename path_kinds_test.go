@@ -73,6 +73,7 @@ func deployedProgram(t *testing.T, name string) {
 
 // The handler of a function on provided.al2023 names the program that the layer's bootstrap starts.
 func TestBootstrapOfTheLayerStartsOSOnlyFunction(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testBootstrapOfTheLayerStartsOSOnlyFunction)
 }
 
@@ -87,6 +88,7 @@ func testBootstrapOfTheLayerStartsOSOnlyFunction(t *testing.T, over eventAPIOpti
 // The bootstrap that docs/DEPLOY.md shows needs no handler, and starts the deployed code alone if the layer
 // is taken off the function.
 func TestBootstrapOfTheDocsStartsOSOnlyFunction(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testBootstrapOfTheDocsStartsOSOnlyFunction)
 }
 
@@ -168,6 +170,7 @@ const twoInvocations = "GET next\nPOST response\nGET next\nPOST response\n"
 
 // LRAP_RUNTIME_API_ENDPOINT names the other proxy, which then gets what this one sends to the Runtime API.
 func TestProxyWorksInFrontOfAnotherProxy(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testProxyWorksInFrontOfAnotherProxy)
 }
 
@@ -191,15 +194,15 @@ func testProxyWorksInFrontOfAnotherProxy(t *testing.T, over eventAPIOptions) {
 
 // The runtime comes to the other proxy by a wrapper of that one. LRAP_RUNTIME_API_ENDPOINT may then name this
 // proxy: the variable is meant for the other.
-func TestProxyWorksBehindAnotherProxy(t *testing.T) { overBoth(t, testProxyWorksBehindAnotherProxy) }
+func TestProxyWorksBehindAnotherProxy(t *testing.T) {
+	t.Parallel()
+	overBoth(t, testProxyWorksBehindAnotherProxy)
+}
 
 func testProxyWorksBehindAnotherProxy(t *testing.T, over eventAPIOptions) {
 	var forwarded func() string
 	eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
+		port := ownPort(t)
 		this := "127.0.0.1:" + port
 		var other string
 		other, forwarded = startOtherProxy(t, func() string { return this })
@@ -236,7 +239,10 @@ export AWS_LAMBDA_RUNTIME_API
 exec "$PROGRAM" sample deployed
 `
 
-func TestWebAdapterWorksWithTheLayer(t *testing.T) { overBoth(t, testWebAdapterWorksWithTheLayer) }
+func TestWebAdapterWorksWithTheLayer(t *testing.T) {
+	t.Parallel()
+	overBoth(t, testWebAdapterWorksWithTheLayer)
+}
 
 func testWebAdapterWorksWithTheLayer(t *testing.T, over eventAPIOptions) {
 	needs(t, "curl")
@@ -245,10 +251,7 @@ func testWebAdapterWorksWithTheLayer(t *testing.T, over eventAPIOptions) {
 		t.Fatal(err)
 	}
 	eachPath(t, over, func(t *testing.T) (lambdaOptions, map[string]string) {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
+		port := ownPort(t)
 		opt := t.TempDir()
 		writeScript(t, filepath.Join(opt, "extensions", "lambda-adapter"), webAdapter, 0o755)
 		server := filepath.Join(opt, "server")
@@ -271,6 +274,7 @@ func testWebAdapterWorksWithTheLayer(t *testing.T, over eventAPIOptions) {
 // SnapStart: there are no credentials in the environment, others after the restore, and a connection that did
 // not survive it.
 func TestFunctionWorksAfterTheRestoreOfASnapshot(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testFunctionWorksAfterTheRestoreOfASnapshot)
 }
 
@@ -340,6 +344,7 @@ func (p *wholePath) links(ctx context.Context, t *testing.T) []int {
 
 // A hook that fails after the restore: the caller gets what the runtime says of it.
 func TestErrorOfARestoreHookReachesTheCaller(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testErrorOfARestoreHookReachesTheCaller)
 }
 

@@ -10,25 +10,37 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 )
 
+// buildDirectory makes, when it is first needed, the directory of what is built once for a whole run.
+var buildDirectory = sync.OnceValues(func() (dir string, err error) {
+	dir, err = os.MkdirTemp("", "live-lambda-test")
+	buildDirectoryMade = dir
+	return dir, err
+})
+
+// buildDirectoryMade is what TestMain removes, if it is not empty.
+var buildDirectoryMade string
+
 // programs builds, when the first test needs them, the layer's extension and the developer's program. All
 // tests share the result.
 var programs = sync.OnceValues(func() (dir string, err error) {
-	dir, err = os.MkdirTemp("", "live-lambda-test")
+	dir, err = buildDirectory()
 	if err != nil {
 		return "", err
 	}
-	programsDir = dir
 	for name, tags := range map[string]string{"extension": "layer,nethttpomithttp2", "live-lambda": ""} {
 		cmd := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), ".")
 		out, err := cmd.CombinedOutput()
@@ -39,16 +51,15 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	return dir, nil
 })
 
-// programsDir is what TestMain removes, if programs has made it.
-var programsDir string
-
 // TestMain has the processes that tests start end at once. Under -race each end of a process would take a
-// second otherwise.
+// second otherwise. Tests wait for their processes more than they compute: so twice as many run at once as
+// there are processors, unless -parallel on the command line, which is read after this, says how many.
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	status := m.Run()
-	if programsDir != "" {
-		os.RemoveAll(programsDir)
+	if buildDirectoryMade != "" {
+		os.RemoveAll(buildDirectoryMade)
 	}
 	os.Exit(status)
 }
@@ -155,32 +166,47 @@ func linkLayer(t testing.TB, programs, opt string) {
 	}
 }
 
+// givenPorts are those that ownPort has given.
+var givenPorts sync.Map
+
+// ownPort is a free port that no other test gets, however long it takes until something listens there.
+func ownPort(t testing.TB) string {
+	t.Helper()
+	for {
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, given := givenPorts.LoadOrStore(port, true)
+		if !given {
+			return port
+		}
+	}
+}
+
 // startFunction starts the execution environment. o.layerDir has the layer.
 func (p *wholePath) startFunction(
 	t testing.TB, api eventAPIOptions, o lambdaOptions, variables map[string]string) {
 	t.Helper()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
 	o.functionName = "f"
 	o.output = p.output
 	o.credentials = forLambda(pathKeys)
 	o.environment = map[string]string{
 		"LIVE_LAMBDA_APPSYNC_HTTP_HOST": "http://" + p.host,
 		"LIVE_LAMBDA_APPSYNC_PROTOCOL":  api.protocol(),
-		"LRAP_LISTENER_PORT":            port,
+		"LRAP_LISTENER_PORT":            ownPort(t),
 		"AWS_LAMBDA_EXEC_WRAPPER":       filepath.Join(o.layerDir, "live-lambda-runtime-wrapper.sh"),
 	}
 	maps.Copy(o.environment, variables)
 	if o.runtime == nil {
 		o.runtime = []string{filepath.Join(p.dir, "live-lambda"), "sample", "deployed"}
 	}
-	p.env, err = startLambda(t.Context(), o)
+	env, err := startLambda(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.env.close() })
+	p.env = env
+	t.Cleanup(func() { env.close() })
 }
 
 // forLambda are credentials as the emulated environment takes them.

@@ -116,6 +116,7 @@ func wantStreamAsItComes(t *testing.T, p *wholePath) {
 
 // The first invocation waits for a local end, and the next ones do not.
 func TestFunctionWithoutALocalEndRunsDeployedCode(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testFunctionWithoutALocalEndRunsDeployedCode)
 }
 
@@ -129,6 +130,7 @@ func testFunctionWithoutALocalEndRunsDeployedCode(t *testing.T, over eventAPIOpt
 
 // The first thing that everybody does: invoke, see that nothing runs here, start it, invoke.
 func TestLocalEndThatStartsLateGetsTheNextInvocations(t *testing.T) {
+	t.Parallel()
 	overBoth(t, func(t *testing.T, over eventAPIOptions) {
 		variables := map[string]string{"LIVE_LAMBDA_ACCEPT_TIMEOUT": "100ms"}
 		p := startPathOver(t, over, lambdaOptions{timeout: 30 * time.Second}, variables)
@@ -145,6 +147,7 @@ func TestLocalEndThatStartsLateGetsTheNextInvocations(t *testing.T) {
 }
 
 func TestFunctionWorksIfTheLayerIsOffOrMisconfigured(t *testing.T) {
+	t.Parallel()
 	overBoth(t, testFunctionWorksIfTheLayerIsOffOrMisconfigured)
 }
 
@@ -215,7 +218,10 @@ func testTakenPortFailsTheInit(t *testing.T, over eventAPIOptions) {
 
 // A function that sends its environment to the local end, with AppSync refusing its credentials afterwards:
 // at any level, the log of neither end has a secret.
-func TestSecretsTravelButAreInNoLog(t *testing.T) { overBoth(t, testSecretsTravelButAreInNoLog) }
+func TestSecretsTravelButAreInNoLog(t *testing.T) {
+	t.Parallel()
+	overBoth(t, testSecretsTravelButAreInNoLog)
+}
 
 func testSecretsTravelButAreInNoLog(t *testing.T, over eventAPIOptions) {
 	variables := map[string]string{

@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -448,9 +449,12 @@ func needs(t testing.TB, program string) (path string) {
 	return path
 }
 
-// write writes files, by their names, below directory.
+// write writes files, by their names, below directory. Nothing is started meanwhile: what is executed must
+// not be open for writing in a process that is about to become another program.
 func write(t testing.TB, directory string, files map[string]string) {
 	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	for name, text := range files {
 		file := filepath.Join(directory, name)
 		err := os.MkdirAll(filepath.Dir(file), 0o755)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -19,6 +20,7 @@ import (
 
 // What the launcher finds of the machine is simulated here.
 func TestLauncherBecomesTheBinaryForTheMachine(t *testing.T) {
+	t.Parallel()
 	opt := layer(t)
 	text := string(readFile(t, opt, launcherFile))
 	machine := t.TempDir() // stands for the parts of / that the launcher looks at
@@ -114,6 +116,7 @@ func TestLayerHasOneExtension(t *testing.T) {
 // ---- wrapper.sh ----
 
 func TestWrapperPointsTheRuntimeAtTheProxy(t *testing.T) {
+	t.Parallel()
 	opt := layer(t)
 	wrapper := filepath.Join(opt, "live-lambda-runtime-wrapper.sh")
 	const real = "169.254.100.1:9001"
@@ -299,6 +302,7 @@ func (b bootstrapRig) started(t *testing.T, shell []string, want, api string, en
 }
 
 func TestBootstrapStartsTheHandler(t *testing.T) {
+	t.Parallel()
 	b := newBootstrapRig(t)
 	server := b.task + "/server"
 	own := b.task + "/bin/my server"
@@ -544,6 +548,8 @@ func writeFile(t *testing.T, dir, name, text string) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	syscall.ForkLock.RLock() // no other process has the file open when it is executed
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,7 @@ func receivedMessages(got chan string) (all []string) {
 
 // All of them come on one connection: what one leaves behind must not be in the next one.
 func TestWebSocketMessagesComeWholeHoweverTheyAreSent(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, p, got := openWebSocket(t)
 		long := strings.Repeat("x", 70_000)
@@ -163,6 +164,7 @@ func TestWebSocketAnswersPingsWithTheirPayload(t *testing.T) {
 }
 
 func TestWebSocketSendsAMessageAsOneFrameOfText(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, p, _ := openWebSocket(t)
 		for _, want := range []string{"hello", strings.Repeat("y", 1_150_000)} {
@@ -267,6 +269,7 @@ func TestWebSocketEndsWithAMessageThatIsNoJSON(t *testing.T) {
 }
 
 func TestWebSocketEndsWithAMessageThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	const want = "incoming message larger than 2097152 bytes"
 	large := strings.Repeat("x", maxMessage)
 	checkWebSocketEnds(t, "in one frame", want, func(p *peer) {
@@ -616,6 +619,7 @@ func TestDialIsGivenUpIfNobodyTakesTheConnection(t *testing.T) {
 
 // Over real sockets, against x/net's server, with and without TLS.
 func TestMessagesOfManySendersAtOnceAreWholeAndComeOnce(t *testing.T) {
+	t.Parallel()
 	const senders, messages = 8, 50
 	text := func(sender, message int) string {
 		return fmt.Sprintf("%d %d %s", sender, message, strings.Repeat("x", sender*message*7))
