@@ -84,7 +84,7 @@ func BenchmarkMirror(b *testing.B) {
 					return time.Since(start).Seconds() * 1e3
 				}
 			}
-			ratio(b, 80, "ms", took(mirrored), took(passed))
+			ratio(b, 40, "ms", took(mirrored), took(passed))
 			api.check(func(c *eventAPICounts) bool {
 				b.ReportMetric(float64(c.events[requestsChannel]), "copies")
 				return true

@@ -125,10 +125,23 @@ func main() {
 `
 )
 
-// buildLayer compiles source, or the layer if that is empty, with the layer's flags.
+// builtLayers is what buildLayer has built, by source and architecture. Benchmarks run one at a time.
+var builtLayers = map[[2]string]string{}
+
+// buildLayer compiles source, or the layer if that is empty, with the layer's flags: once for all benchmarks.
 func buildLayer(tb testing.TB, source, goarch string) string {
 	tb.Helper()
-	dir := tb.TempDir()
+	if built := builtLayers[[2]string{source, goarch}]; built != "" {
+		return built
+	}
+	common, err := buildDirectory()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(common, "layer")
+	if err != nil {
+		tb.Fatal(err)
+	}
 	out := filepath.Join(dir, "binary")
 	cmd := exec.Command(
 		"go", "build", "-trimpath", "-buildvcs=false", "-tags", "layer,nethttpomithttp2", "-ldflags",
@@ -152,6 +165,7 @@ func buildLayer(tb testing.TB, source, goarch string) string {
 	if b, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("go build: %v\n%s", err, b)
 	}
+	builtLayers[[2]string{source, goarch}] = out
 	return out
 }
 
@@ -417,10 +431,10 @@ func BenchmarkIdle(b *testing.B) {
 	cpu := func(p *benchProcess) float64 { return p.kill().Seconds() * 1e3 }
 	rss := func(p *benchProcess) float64 { return p.memory(b, "VmRSS") / 1024 }
 	b.Run("cpu/link", func(b *testing.B) {
-		ratio(b, 20, "cpu-ms", run(cpu, layer, true, reachable...), run(cpu, floor, false))
+		ratio(b, 10, "cpu-ms", run(cpu, layer, true, reachable...), run(cpu, floor, false))
 	})
 	b.Run("cpu/unconfigured", func(b *testing.B) {
-		ratio(b, 20, "cpu-ms", run(cpu, layer, false), run(cpu, floor, false))
+		ratio(b, 10, "cpu-ms", run(cpu, layer, false), run(cpu, floor, false))
 	})
 	b.Run("rss/link", func(b *testing.B) {
 		ratio(b, 5, "MiB", run(rss, layer, true, reachable...), run(rss, floor, false))
@@ -542,8 +556,11 @@ func BenchmarkLink(b *testing.B) {
 			}
 			defer ws.Close()
 			rounds := 1_000
-			if size > 1<<20 {
+			switch {
+			case size > 1<<20:
 				rounds = 10
+			case size > 10<<10:
+				rounds = 200
 			}
 			ratio(b, rounds, "ms", func() float64 {
 				start := time.Now()
@@ -833,7 +850,7 @@ func BenchmarkDistance(b *testing.B) {
 			}
 			took("{}") // starts the handler
 			var small, large []float64
-			for range 10 {
+			for range 7 {
 				small = append(small, took("{}"))
 				large = append(large, took(event))
 			}

@@ -71,7 +71,7 @@ func (p *pythonBench) command(b *testing.B, file, api string) *exec.Cmd {
 
 // A client's first start has Python compile it. The further ones have what was compiled.
 func BenchmarkPythonStart(b *testing.B) {
-	const pairs = 40
+	const pairs = 20
 	p := newPythonBench(b)
 	asked := make(chan time.Time, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -110,7 +110,7 @@ func BenchmarkPythonStart(b *testing.B) {
 }
 
 func BenchmarkPythonInvocation(b *testing.B) {
-	const pairs = 10
+	const pairs = 6
 	p := newPythonBench(b)
 	var floors, clients []time.Duration
 	for b.Loop() {
