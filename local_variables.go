@@ -177,11 +177,13 @@ func (k *knownVariables) take(read awsVariables, err error) {
 	}
 }
 
-// submitWith submits q with the variables of its function, unless q has brought an environment.
+// submitWith submits q with the variables of its function, unless q has brought an environment, and to the
+// code as it is now.
 func (l *local) submitWith(ctx context.Context, q *request) {
 	if len(q.context.Environment) == 0 {
 		q.variables = l.variablesFor(ctx, q.context.FunctionName)
 	}
+	l.lookAhead()
 	l.submit(q)
 }
 

@@ -2,9 +2,10 @@
 
 package main
 
-// local_watch.go restarts processes when files change. It looks at the files again and again: at their times
-// and sizes, and at what is in those that have just changed. It asks nothing of the system's own watchers,
-// which differ.
+// local_watch.go restarts processes when files change. It looks at the files: at their times and sizes, and
+// at what is in those that have just changed. It does so when the system tells that something has changed in
+// one of the directories (local_notices_linux.go). If the system does not tell of all of them, it looks again
+// and again, less often the longer nothing happens. Either way it looks before an invocation runs.
 
 import (
 	"context"
@@ -25,8 +26,15 @@ import (
 )
 
 const (
-	pollFiles  = 500 * time.Millisecond // between two looks, or longer if a look takes long
+	pollFiles  = 500 * time.Millisecond // between two looks, at least, unless an invocation comes
 	maxEntries = 100_000                // files and directories that one look goes through
+
+	// At most the tenth part of a processor looks. If nobody has changed a file or invoked for a while, two
+	// looks are as far apart as the twentieth part of that while, but the pause is at most two hundred times
+	// as long as a look.
+	busyPause = 10
+	idlePart  = 20
+	idlePause = 200
 
 	// A file that changed so recently may change again without another time or size: file systems count time
 	// in steps, of up to two seconds. So it is read as well.
@@ -51,6 +59,8 @@ var scratch = regexp.MustCompile(
 type fileWatch struct {
 	mu      sync.Mutex // held while somebody looks; guards the following
 	watcher *watcher   // nil until the first look
+	follows bool       // a change restarts processes, also if nothing is run again
+	notices *notices   // nil: the system tells nothing
 }
 
 // firstLook looks at the files below the working directory, or if there are globs at those that they name. A
@@ -60,6 +70,7 @@ func (l *local) firstLook(globs []string) (files int, full bool) {
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
 	w := newWatcher(globs, l.ownFiles())
+	w.notices = l.files.notices
 	w.look()
 	l.files.watcher = w
 	return len(w.seen.files), w.seen.full
@@ -77,6 +88,8 @@ func (l *local) lookNow() {
 // watch restarts processes when a file below the working directory appears, changes or goes, until ctx is
 // done. If there are globs, it looks only at the files that they name.
 func (l *local) watch(ctx context.Context, globs []string) {
+	stop := l.beginToFollow()
+	defer stop()
 	files, full := l.firstLook(globs)
 	l.term.note("watching %s", count(files, "file"))
 	if full {
@@ -84,14 +97,58 @@ func (l *local) watch(ctx context.Context, globs []string) {
 			"name the files to watch with --watch=GLOB", maxEntries)
 	}
 	for {
-		start := time.Now()
-		l.lookNow()
-		pause := max(pollFiles, 10*time.Since(start))
+		l.lookIfDue()
 		select {
-		case <-time.After(pause):
+		case <-time.After(pollFiles):
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// beginToFollow has changes restart processes, until stop is called.
+func (l *local) beginToFollow() (stop func()) {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	l.files.follows = true
+	l.files.notices = openNotices()
+	return func() {
+		l.files.mu.Lock()
+		defer l.files.mu.Unlock()
+		l.files.follows = false
+		l.files.watcher.notices = nil
+		l.files.notices.close()
+	}
+}
+
+// lookIfDue looks if a file may have changed.
+func (l *local) lookIfDue() {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	w := l.files.watcher
+	now := l.activities()
+	if !quiet(w.handlers, now) {
+		w.active = time.Now()
+	}
+	switch {
+	case w.due():
+		l.follow(w)
+	case w.known():
+		w.handlers = now
+	}
+}
+
+// lookAhead looks if a file may have changed, before an invocation runs.
+func (l *local) lookAhead() {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	w := l.files.watcher
+	if w == nil || !l.files.follows {
+		return
+	}
+	w.active = time.Now()
+	if w.due() {
+		l.follow(w)
 	}
 }
 
@@ -129,6 +186,9 @@ func (l *local) follow(w *watcher) {
 	w.handlers = l.activities()
 	files := w.look()
 	ran := !quiet(before, l.activities())
+	if len(files) > 0 {
+		w.active = time.Now()
+	}
 	cause := ""
 	for _, file := range files {
 		again, first := w.written(file, ran)
@@ -238,8 +298,13 @@ type watcher struct {
 	except   []fs.FileInfo        // files and directories that are not watched
 	most     int                  // entries of directories that one look goes through
 	seen     *survey              // by the last look; nil before the first
-	handlers map[*worker]activity // when the last look began
+	handlers map[*worker]activity // when it was last known that no file had changed
 	writes   map[string]writes    // by what writesKey makes of the files' names
+	notices  *notices             // nil: the system tells nothing
+	noticed  bool                 // the system has told something since the last look began
+	looked   time.Time            // when the last look ended
+	took     time.Duration        // that look
+	active   time.Time            // when a file had changed last, or a handler had run
 }
 
 // writes counts how often files have changed while handlers ran.
@@ -314,12 +379,33 @@ func writesKey(file string) string { return filepath.Join(filepath.Dir(file), "*
 // look looks at all files once, and names those that have changed since the last look, in order.
 func (w *watcher) look() []string {
 	before := w.seen
+	start := time.Now()
+	w.notices.any() // what is told from now on may come too late for this look
+	w.noticed = false
 	w.seen = w.survey()
+	w.looked = time.Now()
+	w.took = w.looked.Sub(start)
 	if before == nil {
+		w.active = w.looked
 		return nil
 	}
 	return changed(before, w.seen)
 }
+
+// due reports whether it is time for a look: something has changed, or may have and nobody would tell.
+func (w *watcher) due() bool {
+	if w.notices.any() {
+		w.noticed = true
+	}
+	pause := time.Since(w.looked)
+	if pause < busyPause*w.took || w.known() {
+		return false
+	}
+	return w.noticed || pause >= min(time.Since(w.active)/idlePart, idlePause*w.took)
+}
+
+// known reports whether no file has changed since the last look. The system tells first.
+func (w *watcher) known() bool { return !w.noticed && !w.seen.deaf }
 
 // know has the next look find a file unchanged, if it finds that file at all.
 func (w *watcher) know(file string) {
@@ -355,7 +441,9 @@ func changed(before, now *survey) []string {
 type survey struct {
 	files map[string]stamp
 	full  bool // there was more than it may look at
+	deaf  bool // the system does not tell of all that changes from now on
 
+	notices *notices
 	before  map[string]stamp // what the look before has found
 	except  []fs.FileInfo
 	start   time.Time
@@ -369,6 +457,7 @@ type survey struct {
 func (w *watcher) survey() *survey {
 	s := &survey{
 		files:   map[string]stamp{},
+		notices: w.notices,
 		except:  w.except,
 		start:   time.Now(),
 		places:  slices.Clone(w.roots),
@@ -385,13 +474,19 @@ func (w *watcher) survey() *survey {
 		s.enter(p)
 	}
 	s.before = nil
+	s.notices = nil
+	s.deaf = s.deaf || s.full
 	return s
 }
 
 // enter looks into a directory.
 func (s *survey) enter(p place) {
 	info, err := os.Stat(p.directory)
-	if err != nil || !info.IsDir() || s.excepted(info) {
+	if err != nil || !info.IsDir() {
+		s.deaf = true // it may come
+		return
+	}
+	if s.excepted(info) {
 		return
 	}
 	device, inode := identity(info)
@@ -400,6 +495,9 @@ func (s *survey) enter(p place) {
 		return
 	}
 	s.entered[key] = true
+	if !s.notices.hear(p.directory) { // before it is read: what comes later is told
+		s.deaf = true
+	}
 	for _, entry := range s.read(p.directory) {
 		s.visit(p, entry)
 	}
@@ -436,6 +534,9 @@ func (s *survey) visit(p place, entry fs.DirEntry) {
 	looks := named && (link || entry.Type().IsRegular())
 	if !enters && !looks {
 		return
+	}
+	if link {
+		s.deaf = true // where it leads, nobody listens
 	}
 	file := filepath.Join(p.directory, name)
 	info, err := os.Stat(file)

@@ -562,3 +562,82 @@ func TestFileThatChangesFreesRequestOfProcessThatHangsAtStart(t *testing.T) {
 	r.local.restartAll("hang")
 	r.reply(hung)
 }
+
+// A file may have changed right before the invocation that its change is to be tried with.
+func TestInvocationRunsTheCodeThatWasSavedBeforeIt(t *testing.T) {
+	inProject(t)
+	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
+	t.Cleanup(r.local.beginToFollow()) // and nobody looks but who has an invocation
+	r.local.firstLook(nil)
+	pid := func() string { return string(r.invoke(task{Do: "pid"}, r.context()).body) }
+	before := pid()
+	writeText(t, "src/a.js", "11")
+	for pid() == before { // a look that took long is not repeated at once
+		if r.ctx.Err() != nil {
+			t.Fatal("the process lives on")
+		}
+	}
+}
+
+// Without --watch nothing restarts but by what is run again.
+func TestInvocationRestartsNothingIfChangesAreNotFollowed(t *testing.T) {
+	inProject(t)
+	r := newLocalRig(t, localOptions{code: code{command: testCommand("1")}})
+	r.local.firstLook(nil)
+	pid := func() string { return string(r.invoke(task{Do: "pid"}, r.context()).body) }
+	before := pid()
+	writeText(t, "src/a.js", "11")
+	if pid() != before {
+		t.Error("the process was restarted")
+	}
+}
+
+func TestLooksAreFurtherApartTheLongerNothingHappens(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		took    time.Duration // a look
+		idle    time.Duration // until the last look
+		noticed bool
+		hears   bool
+		want    time.Duration // until the next one; 0: there is none
+	}{
+		{name: "small and busy", took: time.Millisecond, want: 10 * time.Millisecond},
+		{name: "small and idle", took: time.Millisecond, idle: time.Hour, want: 200 * time.Millisecond},
+		{name: "large and busy", took: 100 * time.Millisecond, want: time.Second},
+		{
+			name: "large, for a minute",
+			took: 100 * time.Millisecond,
+			idle: time.Minute,
+			want: 3157 * time.Millisecond, // and then idle for so much longer
+		},
+		{name: "large and idle", took: 100 * time.Millisecond, idle: time.Hour, want: 20 * time.Second},
+		{
+			name:    "large, and something has changed",
+			took:    100 * time.Millisecond,
+			idle:    time.Hour,
+			noticed: true,
+			want:    time.Second,
+		},
+		{name: "the system tells", took: 100 * time.Millisecond, idle: time.Hour, hears: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWatcher(nil, nil)
+			w.seen = &survey{deaf: !tt.hears}
+			w.took = tt.took
+			w.noticed = tt.noticed
+			w.active = time.Now()
+			time.Sleep(tt.idle)
+			w.looked = time.Now()
+			for !w.due() && time.Since(w.looked) < time.Minute {
+				time.Sleep(time.Millisecond)
+			}
+			got := time.Since(w.looked)
+			if got >= time.Minute {
+				got = 0
+			}
+			if tt.want < got-5*time.Millisecond || tt.want > got+5*time.Millisecond {
+				t.Errorf("%s: the next look is after %v, want %v", tt.name, got, tt.want)
+			}
+		})
+	}
+}
