@@ -138,6 +138,7 @@ func (t *console) connect(
 	term.start()
 	defer term.close()
 	transport := newTransport()
+	transport.MaxIdleConnsPerHost = mostPublishes // what comes in crowds may come again
 	defer transport.CloseIdleConnections()
 	cfg, _ := readConfig(getenv) // for the log level; what else is wrong in it is a function's business
 	client := newAppSync(
@@ -174,6 +175,7 @@ func (o *localFlags) terminal() *terminal {
 	term.verbose = o.verbose
 	if !o.json && columns(os.Stdin) > 0 {
 		term.typed = newTyped(term.columns() > 0)
+		term.typed.heedSignals()
 	}
 	return term
 }

@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -50,9 +51,15 @@ const (
 	// and all that time the deployed code answers. So idle, this costs four messages a minute to AppSync and
 	// four back.
 	pingAfter = 15 * time.Second
-	// Look whether it has been quiet for so long: this machine may have slept.
-	pingEvery = 500 * time.Millisecond
+	// Look whether it has been quiet for so long: this machine may have slept. An idle program wakes up for
+	// this alone.
+	pingEvery = 2 * time.Second
 )
+
+// Publishes of answers that go at once, and of `accepted`: beyond the WebSocket's rate each takes a
+// connection of its own, which is a file, and a program may have 256 of these open on macOS. The others wait,
+// and AppSync's time to take them has not begun then.
+const mostPublishes = 48
 
 // How much is kept of what has come.
 const (
@@ -79,8 +86,10 @@ type subscriber struct {
 	ended  chan struct{} // a talk has ended; has room for one
 	woken  chan struct{} // the inbox has something; has room for one
 
-	presence *presence // what is said of this end
-	keys     *keyring
+	presence  *presence // what is said of this end
+	keys      *keyring
+	answers   turns // of replies
+	accepting turns // of `accepted`, which must not wait for replies that are large
 
 	mu      sync.Mutex       // guards the following, and what talk says that it guards
 	session *session         // nil while there is none
@@ -132,20 +141,22 @@ func newSubscriber(api *appsync, l *local) *subscriber {
 	p.takeBack = l.term.howToTakeBack
 	p.arrived = func() { notify(woken) }
 	return &subscriber{
-		api:      api,
-		keys:     keys,
-		local:    l,
-		sender:   sender,
-		presence: p,
-		probe:    sender + "/probe",
-		ended:    make(chan struct{}, 1),
-		woken:    woken,
-		changed:  make(chan struct{}),
-		talks:    map[string]*talk{},
-		known:    map[string]*talk{},
-		open:     map[string]*openRequest{},
-		reported: map[string]bool{},
-		aside:    map[string]*leftRequest{},
+		api:       api,
+		keys:      keys,
+		local:     l,
+		sender:    sender,
+		presence:  p,
+		answers:   make(turns, mostPublishes),
+		accepting: make(turns, mostPublishes),
+		probe:     sender + "/probe",
+		ended:     make(chan struct{}, 1),
+		woken:     woken,
+		changed:   make(chan struct{}),
+		talks:     map[string]*talk{},
+		known:     map[string]*talk{},
+		open:      map[string]*openRequest{},
+		reported:  map[string]bool{},
+		aside:     map[string]*leftRequest{},
 	}
 }
 
@@ -197,13 +208,12 @@ func (s *subscriber) use(ctx context.Context, conn *session) (up bool, err error
 // watchOver returns when the session has ended. If the session has been quiet for long, perhaps because this
 // machine has slept, it has to show that it still delivers.
 func (s *subscriber) watchOver(ctx context.Context, conn *session) error {
-	ticker := time.NewTicker(pingEvery)
-	defer ticker.Stop()
 	for {
+		pause := min(pingEvery, pingAfter-conn.quiet())
 		select {
 		case <-conn.ctx.Done():
 			return context.Cause(conn.ctx)
-		case <-ticker.C:
+		case <-time.After(pause + time.Millisecond): // past pingAfter, not just before
 		}
 		// The wall clock goes on while this machine sleeps, the monotonic one may not.
 		age := time.Now().Round(0).Sub(conn.born)
@@ -794,7 +804,25 @@ func (s *subscriber) usable(ctx context.Context) *session {
 func (s *subscriber) sayAccepted(ctx context.Context, conn *session, t *talk, e effort) error {
 	name, sealer := s.address(t)
 	event := part{Type: "accepted", RequestID: name, Sender: s.sender, sealer: sealer}.event()
-	return conn.publish(ctx, s.api.channel(name), slices.Values([][]byte{event}), e)
+	return s.accepting.publish(ctx, conn, s.api.channel(name), slices.Values([][]byte{event}), e)
+}
+
+// turns has room for so many publishes as may go at once.
+type turns chan struct{}
+
+// publish is the session's, when it has its turn.
+func (t turns) publish(
+	ctx context.Context, conn *session, channel string, events iter.Seq[[]byte], e effort,
+) error {
+	select {
+	case t <- struct{}{}:
+	case <-conn.ctx.Done():
+		return context.Cause(conn.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-t }()
+	return conn.publish(ctx, channel, events, e)
 }
 
 // address returns the request ID to answer with, and what seals the answer.

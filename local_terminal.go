@@ -113,14 +113,7 @@ func (t *terminal) start() {
 	t.printed = make(chan struct{}, maxPrinted)
 	t.lost = make(chan struct{})
 	t.giveUp = sync.OnceFunc(func() { close(t.lost) })
-	stop := make(chan struct{})
-	if live || t.typed != nil {
-		t.wg.Go(func() { t.tick(stop) })
-	}
-	t.wg.Go(func() {
-		defer close(stop)
-		t.write(live)
-	})
+	t.wg.Go(func() { t.write(live) })
 }
 
 // close ends writing when all has been written. After giveUp it leaves behind what the terminal does not
@@ -167,23 +160,6 @@ func offer[T any](to chan<- T, v T, lost <-chan struct{}) bool {
 	}
 }
 
-// tick has the live line written anew, and lines read, again and again until stop is closed.
-func (t *terminal) tick(stop <-chan struct{}) {
-	ticker := time.NewTicker(liveEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-stop:
-			return
-		}
-		select {
-		case t.chunks <- chunk{tick: true}:
-		default: // there are other things to write
-		}
-	}
-}
-
 // writer is what the goroutine that writes knows. Nobody else uses it.
 //
 // It keeps the live line below everything else. The line about the end of an invocation waits for endPause:
@@ -197,11 +173,13 @@ type writer struct {
 	open  *handlerOutput   // what it has printed last has not ended its line; nil if nothing is so
 	end   []byte           // the line about an end that waits; nil if none does
 	due   <-chan time.Time // when end has waited long enough; nil from then on
+	again *time.Timer      // for the live line to be written anew, and lines to be read
 }
 
 // write is the writer's goroutine.
 func (t *terminal) write(live bool) {
-	w := &writer{t: t, live: live}
+	w := &writer{t: t, live: live, again: time.NewTimer(0)} // begins to read lines
+	defer w.again.Stop()
 	for {
 		c := w.next()
 		w.put(c)
@@ -213,17 +191,36 @@ func (t *terminal) write(live bool) {
 			return
 		}
 		w.show()
+		w.wind()
 	}
 }
 
-// next waits for something to write, or for the line that waits to be due.
+// next waits for something to write, for the line that waits to be due, or until something is to be read or
+// to be written anew.
 func (w *writer) next() chunk {
+	var typing <-chan os.Signal // nil: nothing comes
+	if w.t.typed != nil {
+		typing = w.t.typed.signals
+	}
 	select {
 	case c := <-w.t.chunks:
 		return c
 	case <-w.due:
 		w.due = nil
-		return chunk{tick: true}
+	case <-typing:
+	case <-w.again.C:
+	}
+	return chunk{tick: true}
+}
+
+// wind sets when the live line is written anew, and lines are read, if nothing happens before.
+func (w *writer) wind() {
+	pause := w.t.typed.pause()
+	if w.shown != "" {
+		pause = liveEvery
+	}
+	if pause > 0 {
+		w.again.Reset(pause)
 	}
 }
 

@@ -240,7 +240,7 @@ func (o *transfer) publish(
 			}
 		}
 	}
-	err = conn.publish(ctx, o.s.api.channel(name), events, awaited)
+	err = o.s.answers.publish(ctx, conn, o.s.api.channel(name), events, awaited)
 	publishes = (parts + maxEventsPerPublish - 1) / maxEventsPerPublish
 	return publishes, err
 }

@@ -8,7 +8,7 @@ package main
 // somebody else reads there otherwise, and a program in the background that reads is stopped. Handlers have
 // no standard input. The terminal is opened anew, because what is set on standard input is set for the shell
 // too. It is asked again and again whether there is a line, because a call that waits for one would be
-// stopped as well when this program is put into the background.
+// stopped as well when this program is put into the background. On Linux a signal says when to ask.
 //
 // The terminal itself shows what is typed, and lets the developer correct it, until Enter: nobody has to put
 // it right again, however this program ends. So this program does not know what stands on the screen of a
@@ -19,15 +19,23 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
 const (
 	maxTyped     = 4096 // bytes of a line; a terminal takes no more
 	waitingTyped = 16   // lines that wait for what the one before says to be done
+
+	// How often the terminal is asked: if a signal says when there is something, in case that gets lost; and
+	// while nothing is read, whether this program has come into the foreground.
+	askSignalled = 5 * time.Second
+	askClosed    = time.Second
 )
 
 // typed is what is typed at the terminal.
@@ -39,11 +47,14 @@ type typed struct {
 
 	foreground func() bool
 	open       func() (terminal int, err error)
+	// say that there may be something to read, or to read from; nil: nothing says so
+	signals chan os.Signal
 
 	// Only the goroutine that writes uses the following.
-	terminal int       // -1: it is not open
-	line     []byte    // that has not ended
-	once     sync.Once // closes opened
+	terminal  int       // -1: it is not open
+	signalled bool      // signals say when there is something to read
+	line      []byte    // that has not ended
+	once      sync.Once // closes opened
 }
 
 func newTyped(all bool) *typed {
@@ -61,6 +72,44 @@ func newTyped(all bool) *typed {
 func openOwnTerminal() (terminal int, err error) {
 	flags := syscall.O_RDONLY | syscall.O_NONBLOCK | syscall.O_CLOEXEC | syscall.O_NOCTTY
 	return syscall.Open("/dev/tty", flags, 0)
+}
+
+// heedSignals has signals say when there is something to read.
+func (k *typed) heedSignals() {
+	k.signals = make(chan os.Signal, 1)
+	signal.Notify(k.signals, syscall.SIGIO, syscall.SIGCONT)
+}
+
+// signalInput has this process get SIGIO when a line has been typed at a terminal, and reports whether it
+// will. Only on Linux that belongs to one opening of the terminal: elsewhere to all, the shell's too.
+func signalInput(terminal int) bool {
+	if runtime.GOOS != "linux" {
+		return false
+	}
+	for _, set := range [][2]int{ // the owner first: it would be all that is in the foreground
+		{syscall.F_SETOWN, os.Getpid()},
+		{syscall.F_SETFL, syscall.O_NONBLOCK | syscall.O_ASYNC},
+	} {
+		_, _, errno := syscall.Syscall(
+			syscall.SYS_FCNTL, uintptr(terminal), uintptr(set[0]), uintptr(set[1]))
+		if errno != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// pause is how long to wait before the terminal is asked again; 0: for ever.
+func (k *typed) pause() time.Duration {
+	switch {
+	case k == nil:
+		return 0
+	case k.terminal < 0 && k.signals != nil:
+		return askClosed
+	case k.signalled:
+		return askSignalled
+	}
+	return liveEvery
 }
 
 // want has lines read while wanted says so, from now on.
@@ -116,6 +165,7 @@ func (k *typed) begin() {
 		return // it is tried again
 	}
 	k.terminal = terminal
+	k.signalled = k.signals != nil && signalInput(terminal)
 	k.line = nil
 	for len(k.read()) > 0 {
 	}
@@ -136,6 +186,7 @@ func (k *typed) close() {
 	if k.terminal >= 0 {
 		syscall.Close(k.terminal)
 		k.terminal = -1
+		k.signalled = false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 )
 
 // openTerminal opens a terminal: the end that a person sits at, and the program's.
-func openTerminal(t *testing.T) (person, program *os.File) {
+func openTerminal(t testing.TB) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -337,4 +338,26 @@ func TestEditorEndsWithLocal(t *testing.T) {
 	syscall.Kill(s.foreground(), syscall.SIGTERM)
 	s.wait("told to end\r\n")
 	s.wait("1 invocation, 0 errors, ")
+}
+
+// Nobody has to ask the terminal again and again.
+func TestTypedLineIsSignalled(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGIO)
+	defer signal.Stop(signals)
+	person, program := openTerminal(t)
+	defer program.Close()
+	if !signalInput(int(program.Fd())) {
+		t.Fatal("it cannot be signalled")
+	}
+	drainSignals(signals)
+	io.WriteString(person, "?\n")
+	<-signals
+}
+
+// drainSignals forgets what has been signalled.
+func drainSignals(signals <-chan os.Signal) {
+	for len(signals) > 0 {
+		<-signals
+	}
 }

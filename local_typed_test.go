@@ -138,3 +138,45 @@ func TestHeldBackOutputIsWrittenAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// A program that is idle uses no processor.
+func TestIdleTerminalIsSeldomAsked(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		open      bool // lines are read
+		signals   bool
+		signalled bool
+		most      int // times in a minute
+	}{
+		{name: "in the background", signals: true, most: 60},
+		{name: "signalled", open: true, signals: true, signalled: true, most: 12},
+		{name: "not signalled", open: true, most: 240},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			term, _ := newScreenTerminal(60)
+			term.listen(t)
+			asked := 0
+			term.typed.foreground = func() bool {
+				asked++
+				return tt.open
+			}
+			if tt.signals {
+				term.typed.signals = make(chan os.Signal, 1)
+			}
+			term.start()
+			synctest.Wait()
+			term.typed.signalled = tt.signalled
+			if tt.signals {
+				term.typed.signals <- syscall.SIGIO
+				synctest.Wait()
+			}
+			asked = 0
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if asked > tt.most+1 || asked < tt.most-1 {
+				t.Errorf("%s: asked %d times in a minute, want %d", tt.name, asked, tt.most)
+			}
+			term.close()
+		})
+	}
+}
