@@ -179,9 +179,6 @@ func (o *transfer) begin(i int) int64 {
 	return o.ends[i-1]
 }
 
-// escapedLen is the length of event inside a publish, with its quotes.
-func escapedLen(event []byte) int { return len(escaped(event)) + 2 }
-
 // roomInFirst reports whether part 0 can hold data beside what only part 0 carries.
 func (o *transfer) roomInFirst() bool { return escapedLen(o.part("", 0).encode(nil)) <= maxFirst }
 

@@ -24,6 +24,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 	"iter"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Sizes of messages: bytes, but for maxParts.
@@ -45,17 +47,38 @@ const (
 // is not JSON. AppSync checks the signature of a publish against its own serialisation of the events, so a
 // character that serialisers may write in different ways becomes \uXXXX.
 // https://github.com/aws/aws-appsync-community/issues/400
-func asciiJSON(src []byte) (dst []byte) {
-	var compact bytes.Buffer
-	json.Compact(&compact, src) // leaves compact empty if src is not JSON
-	for _, r := range compact.String() {
-		// Compact JSON has nothing below a space. In ASCII, = stands between < and >.
-		if r <= '~' && (r < '<' || r > '>') && r != '&' && r != '\'' {
-			dst = append(dst, byte(r))
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			dst = fmt.Appendf(dst, `\u%04x`, unit)
+func asciiJSON(src []byte) []byte {
+	if !json.Valid(src) {
+		return nil
+	}
+	return appendASCII(make([]byte, 0, len(src)), src)
+}
+
+// appendASCII appends to dst what asciiJSON makes of src, which is valid JSON, or a piece of it that begins
+// and ends outside of strings.
+func appendASCII(dst, src []byte) []byte {
+	inString := false
+	size := 0
+	for i := 0; i < len(src); i += size {
+		c := src[i]
+		size = 1
+		switch {
+		case c == '\\': // and what it escapes, which may be a quotation mark
+			dst = append(dst, c, src[i+1])
+			size = 2
+		case c <= ' ' && !inString: // white space
+		// In ASCII, = stands between < and >.
+		case c <= '~' && (c < '<' || c > '>') && c != '&' && c != '\'':
+			dst = append(dst, c)
+			if c == '"' {
+				inString = !inString
+			}
+		default:
+			var r rune
+			r, size = utf8.DecodeRune(src[i:])
+			for _, unit := range utf16.AppendRune(nil, r) {
+				dst = hex.AppendEncode(append(dst, `\u`...), []byte{byte(unit >> 8), byte(unit)})
+			}
 		}
 	}
 	return dst
@@ -98,7 +121,7 @@ func (p part) encode(data []byte) []byte {
 	p.LiveLambda = 1
 	p.Data = ""
 	object, _ := json.Marshal(p) // strings, numbers and maps of strings always marshal
-	event := asciiJSON(object)
+	event := appendASCII(nil, object)
 	if p.sealer != nil {
 		return p.sealer.seal(p.RequestID, event, data)
 	}

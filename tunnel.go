@@ -132,7 +132,7 @@ func (t *tunnel) use(s *session) (up bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// With Go's usual 100 an event and an answer of 6 MB take twice the memory, and the function pays for it.
+	// With Go's usual 100 an event and an answer of 6 MB take more memory, and the function pays for it.
 	debug.SetGCPercent(25)
 	t.set(l, nil)
 	l.log.Info("connected", "host", l.realtime.Host, "ms", time.Since(l.born).Milliseconds())
@@ -587,11 +587,14 @@ func (c *call) request(l *link) (events iter.Seq[[]byte], inParts bool) {
 		[]byte(`,"live_lambda":1}`),
 	}
 	if len(event) < maxEvent && !l.graphql {
-		whole := asciiJSON(bytes.Join(pieces, nil))
+		whole := make([]byte, 0, len(event)+2*len(c.context))
+		for _, piece := range pieces {
+			whole = appendASCII(whole, piece)
+		}
 		if l.sealer != nil {
 			whole = l.sealer.seal(callID, whole, nil)
 		}
-		if len(escaped(whole))+2 <= maxEvent { // with its quotes
+		if escapedLen(whole) <= maxEvent {
 			return slices.Values([][]byte{whole}), false
 		}
 	}
