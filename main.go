@@ -37,6 +37,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +64,9 @@ func extension() int {
 		}
 		cfg.function["environment"] = environment
 	}
+	// A function has one processor for each 1,769 MB. More threads than that only wake each other up.
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+	runtime.GOMAXPROCS(max(1, cfg.function["memory_size_mb"].(int)/1769))
 	log := newLogger(cfg, os.Stderr)
 	for _, problem := range problems {
 		log.Warn(problem)
