@@ -133,7 +133,7 @@ func (t *tunnel) use(s *session) (up bool, err error) {
 		return false, err
 	}
 	// With Go's usual 100 an event and an answer of 6 MB take more memory, and the function pays for it.
-	debug.SetGCPercent(25)
+	debug.SetGCPercent(50)
 	t.set(l, nil)
 	l.log.Info("connected", "host", l.realtime.Host, "ms", time.Since(l.born).Milliseconds())
 	// No invocation waits for this one.
