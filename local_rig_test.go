@@ -420,6 +420,7 @@ func localBubbleWith(t *testing.T, graphql bool, keys []string, test func(*local
 		r.routes = r.local.attach.routes()
 		ln := newPipeListener("example.com")
 		r.connect(ln, ln.dial)
+		synctest.Wait() // it hears requests from now on, and nobody repeats a copy that comes before
 		test(r)
 	})
 }
