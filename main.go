@@ -120,7 +120,8 @@ func newServer(p *proxy) *http.Server {
 }
 
 // run is the extension's life, until SHUTDOWN or the end of ctx. The proxy's port is open before the
-// extension registers, because the runtime starts right after that. The link to AppSync comes up beside it.
+// extension registers, because the runtime starts right after that. The link to AppSync comes up while the
+// runtime starts: before, it would take the processor from the registration.
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	// This is the way to Lambda's own APIs: without an HTTP proxy, without compression, and without a
 	// timeout, because they may hold a call for weeks.
@@ -149,7 +150,6 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		api := newAppSync(*cfg.api, cfg.roots, newTransport(), roleCredentials(cfg.keys, lambda), log)
 		t = newTunnel(api, cfg.function["function_name"].(string), cfg.toRuntime)
 		t.stop = stopLink
-		wg.Go(func() { t.run(linkCtx) })
 	}
 	p := newProxy(context.Background(), cfg, lambda, t, log)
 	server := newServer(p)
@@ -159,6 +159,9 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 		log.Info("registered", "function", fn.FunctionName, "port", cfg.port, "appsync", t != nil,
 			"on", strings.Join(cfg.on(), ", "))
 		wg.Go(func() { server.Serve(ln) }) // until Close
+		if t != nil {
+			wg.Go(func() { t.run(linkCtx) })
+		}
 		err = x.awaitShutdown(ctx, log)
 	}
 	p.stop() // local ends are told, so the link comes last

@@ -62,9 +62,9 @@ func (files rootFiles) tlsConfig(host string) *tls.Config {
 }
 
 // issuers are the certificates of the file that counts which may have signed one of chain. That is told by an
-// issuer's name, which is looked for in all of a certificate's bytes, so there may be a few too many. The same
-// little memory serves for one certificate after the other, because each new page costs a start more time
-// than reading it does.
+// issuer's name, which is looked for in all of a certificate's bytes, so there may be a few too many. The
+// same little memory serves for one certificate after the other, because each new page costs a start more
+// time than reading it does.
 func (files rootFiles) issuers(chain []*x509.Certificate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, name := range files {
@@ -77,7 +77,7 @@ func (files rootFiles) issuers(chain []*x509.Certificate) *x509.CertPool {
 				continue
 			}
 			_, text, _ := bytes.Cut(block, []byte("-----BEGIN CERTIFICATE-----"))
-			// AppendDecode stops at the first dash of END. It takes less than half of the time of encoding/pem.
+			// AppendDecode stops at the first dash of END. It takes less than half of encoding/pem's time.
 			der, _ = base64.StdEncoding.AppendDecode(der[:0], text)
 			for _, c := range chain {
 				if bytes.Contains(der, c.RawIssuer) {
