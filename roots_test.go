@@ -141,6 +141,26 @@ func TestFileOfRootsMayHaveOddBlocks(t *testing.T) {
 	checkChain(t, "an odd file", rootFiles{writePEM(t, odd)}, certifiedHost, "", leaf)
 }
 
+// As `cat` joins files without a newline at their ends, and with more on a line than some readers take.
+func TestFileOfRootsMayHaveOddLines(t *testing.T) {
+	root := newCertificate(t, "Root", nil)
+	other := newCertificate(t, "Other", nil)
+	joined := writePEM(t, strings.TrimSuffix(root.pem(), "\n")+other.pem())
+	for _, issuer := range []*certificate{root, other} {
+		leaf := newCertificate(t, certifiedHost, issuer)
+		checkChain(t, "joined without a newline", rootFiles{joined}, certifiedHost, "", leaf)
+	}
+	leaf := newCertificate(t, certifiedHost, root)
+	long := "# " + strings.Repeat("x", 70<<10) + "\n"
+	checkChain(t, "after a long comment", rootFiles{writePEM(t, long+root.pem())}, certifiedHost, "", leaf)
+	checkChain(t, "the first file alone counts",
+		rootFiles{writePEM(t, other.pem()+long), writePEM(t, root.pem())},
+		certifiedHost, "unknown authority", leaf)
+	trusted := strings.ReplaceAll(other.pem(), "CERTIFICATE", "TRUSTED CERTIFICATE")
+	checkChain(t, "after another kind of block", rootFiles{writePEM(t, trusted+root.pem())}, certifiedHost,
+		"", leaf)
+}
+
 // The configuration that the program uses, over real connections.
 func TestWebSocketIsOpenedOnlyToAServerWithAGoodCertificate(t *testing.T) {
 	root := newCertificate(t, "Root", nil)
