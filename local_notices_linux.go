@@ -11,11 +11,13 @@ import (
 )
 
 // noticedChanges are those that a file's times, size or place show.
-const noticedChanges = syscall.IN_MODIFY | syscall.IN_ATTRIB | syscall.IN_CREATE | syscall.IN_DELETE |
-	syscall.IN_MOVED_FROM | syscall.IN_MOVED_TO | syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF
+const noticedChanges = syscall.IN_MODIFY | syscall.IN_CLOSE_WRITE | syscall.IN_ATTRIB |
+	syscall.IN_CREATE | syscall.IN_DELETE | syscall.IN_MOVED_FROM | syscall.IN_MOVED_TO |
+	syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF
 
-// telling are the file systems that tell of every change, because all of them pass this system. Of what
-// changes behind a network's file system or a shared directory, nothing is told.
+// telling are the file systems that tell of changes, because all of them pass this system, but for what is
+// written through memory (mmap). Of what changes behind a network's file system or a shared directory,
+// nothing is told.
 // https://man7.org/linux/man-pages/man2/statfs.2.html
 var telling = []int64{
 	0xef53,     // ext2, ext3, ext4

@@ -19,7 +19,7 @@ func hearProject(t *testing.T, globs ...string) *watcher {
 	w := newWatcher(globs, nil)
 	w.notices = n
 	w.look()
-	w.looked = time.Now().Add(-time.Hour)
+	w.hasPaused()
 	w.active = w.looked
 	return w
 }
@@ -71,7 +71,7 @@ func TestSystemTellsOfEachChange(t *testing.T) {
 			for _, file := range tt.want { // what has changed is heard too
 				_, err := os.Stat(file)
 				if err == nil {
-					w.looked = time.Now().Add(-time.Hour)
+					w.hasPaused()
 					writeText(t, file, "more")
 					if !w.due() {
 						t.Errorf("nothing was told of another change of %s", file)
@@ -80,6 +80,13 @@ func TestSystemTellsOfEachChange(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hasPaused has the last look be so long ago that the next one is due if something has changed, and only
+// then.
+func (w *watcher) hasPaused() {
+	w.took = time.Minute
+	w.looked = time.Now().Add(-busyPause * w.took)
 }
 
 func rename(t *testing.T, from, to string) {
@@ -124,7 +131,7 @@ func TestChangeDuringALookIsSeenByTheNextOne(t *testing.T) {
 	w.notices.any()
 	w.seen = w.survey()            // a look
 	writeText(t, "src/a.js", "12") // has gone past it
-	w.looked = time.Now().Add(-time.Hour)
+	w.hasPaused()
 	if !w.due() {
 		t.Error("the next look is not due")
 	}

@@ -35,6 +35,8 @@ const (
 	busyPause = 10
 	idlePart  = 20
 	idlePause = 200
+	// The system does not tell of what is written through memory (mmap). For that it is looked rarely.
+	rarePause = 1000
 
 	// A file that changed so recently may change again without another time or size: file systems count time
 	// in steps, of up to two seconds. So it is read as well.
@@ -118,6 +120,7 @@ func (l *local) beginToFollow() (stop func()) {
 		l.files.follows = false
 		l.files.watcher.notices = nil
 		l.files.notices.close()
+		l.files.notices = nil
 	}
 }
 
@@ -147,7 +150,7 @@ func (l *local) lookAhead() {
 		return
 	}
 	w.active = time.Now()
-	if w.due() {
+	if w.due() || w.dueAhead() {
 		l.follow(w)
 	}
 }
@@ -398,11 +401,18 @@ func (w *watcher) due() bool {
 		w.noticed = true
 	}
 	pause := time.Since(w.looked)
-	if pause < busyPause*w.took || w.known() {
-		return false
+	switch {
+	case w.noticed:
+		return pause >= busyPause*w.took
+	case w.known():
+		return pause >= rarePause*w.took
 	}
-	return w.noticed || pause >= min(time.Since(w.active)/idlePart, idlePause*w.took)
+	return pause >= max(busyPause*w.took, min(time.Since(w.active)/idlePart, idlePause*w.took))
 }
+
+// dueAhead reports whether it is time for a look before an invocation runs, when due has said no: something
+// has changed. A handler may be what writes the files, so at most half of the time goes by with looking.
+func (w *watcher) dueAhead() bool { return w.noticed && time.Since(w.looked) >= w.took }
 
 // known reports whether no file has changed since the last look. The system tells first.
 func (w *watcher) known() bool { return !w.noticed && !w.seen.deaf }

@@ -592,6 +592,24 @@ func TestInvocationRestartsNothingIfChangesAreNotFollowed(t *testing.T) {
 	}
 }
 
+// A look that has just taken a second does not keep an invocation from seeing what has changed since.
+func TestLookBeforeAnInvocationWaitsForNoMoreThanALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatcher(nil, nil)
+		w.seen = &survey{}
+		w.took = time.Second
+		w.looked = time.Now()
+		time.Sleep(time.Second)
+		if w.due() || w.dueAhead() {
+			t.Error("nothing has changed")
+		}
+		w.noticed = true
+		if w.due() || !w.dueAhead() {
+			t.Error("it waits for more than an invocation should")
+		}
+	})
+}
+
 func TestLooksAreFurtherApartTheLongerNothingHappens(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -618,7 +636,14 @@ func TestLooksAreFurtherApartTheLongerNothingHappens(t *testing.T) {
 			noticed: true,
 			want:    time.Second,
 		},
-		{name: "the system tells", took: 100 * time.Millisecond, idle: time.Hour, hears: true},
+		{
+			name:  "the system tells",
+			took:  20 * time.Millisecond,
+			idle:  time.Hour,
+			hears: true,
+			want:  20 * time.Second,
+		},
+		{name: "large, and the system tells", took: 100 * time.Millisecond, idle: time.Hour, hears: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWatcher(nil, nil)
