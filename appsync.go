@@ -635,8 +635,8 @@ func (a *appsync) publishes(channel string, events iter.Seq[[]byte]) iter.Seq[[]
 	}
 }
 
-// body is the body of a publish. Without its tail it has about size bytes. These two characters are all that
-// JSON escapes in printable ASCII; encoding/json takes ten times as long.
+// body is the body of a publish. Without its tail it has at most size bytes. In printable ASCII JSON escapes
+// nothing but quotation marks and backslashes.
 func (a *appsync) body(head []byte, events [][]byte, size int) []byte {
 	body := append(make([]byte, 0, size+len(a.publishTail)), head...)
 	for i, event := range events {

@@ -64,9 +64,7 @@ func extension() int {
 		}
 		cfg.function["environment"] = environment
 	}
-	// A function has one processor for each 1,769 MB. More threads than that only wake each other up.
-	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-	runtime.GOMAXPROCS(max(1, cfg.function["memory_size_mb"].(int)/1769))
+	runtime.GOMAXPROCS(processors(cfg.function["memory_size_mb"].(int), runtime.GOMAXPROCS(0)))
 	log := newLogger(cfg, os.Stderr)
 	for _, problem := range problems {
 		log.Warn(problem)
@@ -77,6 +75,11 @@ func extension() int {
 	}
 	return 0
 }
+
+// processors is how many a function of that memory uses, of those that it sees: it has one for each 1,769 MB,
+// and more threads than that only wake each other up.
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+func processors(memoryMB, seen int) int { return min(seen, 1+max(0, memoryMB-1)/1769) }
 
 // newLogger logs lines of text, or of JSON, to w. Each names its source, because the function's stand between
 // them.

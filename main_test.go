@@ -12,11 +12,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -815,6 +818,85 @@ func TestProxyListensOnLoopbackAlone(t *testing.T) {
 		t.Error(err)
 	}
 	api.want("POST register", "GET event/next")
+}
+
+func TestExtensionUsesTheProcessorsOfItsMemory(t *testing.T) {
+	for _, tt := range []struct{ memoryMB, seen, want int }{
+		{memoryMB: 128, seen: 2, want: 1},
+		{memoryMB: 1769, seen: 2, want: 1},
+		{memoryMB: 1770, seen: 2, want: 2},
+		{memoryMB: 3500, seen: 2, want: 2},
+		{memoryMB: 10240, seen: 6, want: 6},
+		{memoryMB: 32768, seen: 4, want: 4}, // Managed Instances have other shares
+		{memoryMB: 128, seen: 1, want: 1},
+		{memoryMB: 0, seen: 2, want: 1}, // not known
+		{memoryMB: -5000, seen: 2, want: 1},
+		{memoryMB: math.MaxInt, seen: 8, want: 8},
+	} {
+		got := processors(tt.memoryMB, tt.seen)
+		if got != tt.want {
+			t.Errorf("%d MB, %d seen: %d, want %d", tt.memoryMB, tt.seen, got, tt.want)
+		}
+	}
+}
+
+// The runtime starts once the extension has registered, so nothing may take the processor before.
+func TestAppSyncIsNotDialledBeforeTheRegistration(t *testing.T) {
+	var registered atomic.Bool
+	dialled := make(chan bool, 1)
+	appSync := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/other" {
+			return
+		}
+		select {
+		case dialled <- registered.Load():
+		default: // it is tried again
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer appSync.Close()
+	shutdown := make(chan struct{})
+	lambda := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/register") {
+			for range 100 { // a dial takes as long as one of these
+				resp, err := http.Get(appSync.URL + "/other")
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				resp.Body.Close()
+			}
+			registered.Store(true)
+			io.WriteString(w, `{"functionName":"f"}`)
+			return
+		}
+		<-shutdown
+		io.WriteString(w, `{"eventType":"SHUTDOWN","shutdownReason":"spindown"}`)
+	}))
+	defer lambda.Close()
+	cfg, problems := readConfig(func(name string) string {
+		return map[string]string{
+			"AWS_LAMBDA_RUNTIME_API":        lambda.Listener.Addr().String(),
+			"AWS_LAMBDA_FUNCTION_NAME":      "f",
+			"LIVE_LAMBDA_APPSYNC_HTTP_HOST": appSync.URL,
+			"LIVE_LAMBDA_APPSYNC_API_KEY":   "key",
+			"AWS_REGION":                    "us-east-1",
+		}[name]
+	})
+	if cfg.api == nil {
+		t.Fatal(problems)
+	}
+	cfg.port = "0"
+	ended := async(func() (bool, error) {
+		return true, run(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	})
+	if !<-dialled {
+		t.Error("AppSync was dialled before the registration")
+	}
+	close(shutdown)
+	if got := <-ended; got.err != nil {
+		t.Error(got.err)
+	}
 }
 
 func TestRefusedRegistrationEndsTheExtension(t *testing.T) {

@@ -81,7 +81,8 @@ func (p *proxy) stop() {
 }
 
 // handler forwards everything unchanged, in both directions. It sends requests through p.RoundTrip, which
-// keeps the events back that go to AppSync.
+// keeps the events back that go to AppSync. What has no length, and event streams, the reverse proxy flushes
+// as they come.
 func (p *proxy) handler() http.Handler {
 	reverse := &httputil.ReverseProxy{
 		Transport:    p,
