@@ -39,7 +39,7 @@ const (
 	// maxLayerTokens is how much there may be to read in the layer's files: 17,000 for what it did at first,
 	// 800 for presence, 1,800 for routes, copies, an end by the clock, and sealed messages, and 400 for less
 	// processor time and garbage (docs/COSTS.md).
-	maxLayerTokens = 20_010
+	maxLayerTokens = 20_020
 
 	maxColumns = 110
 	tabColumns = 4

@@ -111,6 +111,14 @@ func TestCompressedMessageMayBeLeftBeforeItsEnd(t *testing.T) {
 	}
 }
 
+// encoding/json takes what is not UTF-8 in a string. An event of that kind does not get here.
+func TestASCIIJSONHasAMarkForEachByteThatIsNoCharacter(t *testing.T) {
+	got := string(asciiJSON([]byte("\"a\xff\xed\xa0\x80b\"")))
+	if got != `"a\ufffd\ufffd\ufffd\ufffdb"` {
+		t.Error(got)
+	}
+}
+
 func TestASCIIJSONHasTheSameTokensInPlainCharacters(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{in: `{}`, want: `{}`}, {in: `[]`, want: `[]`}, {in: `""`, want: `""`}, {in: `null`, want: `null`},

@@ -81,15 +81,15 @@ func (p *proxy) stop() {
 }
 
 // handler forwards everything unchanged, in both directions. It sends requests through p.RoundTrip, which
-// keeps the events back that go to AppSync. What has no length, and event streams, the reverse proxy flushes
-// as they come.
+// keeps the events back that go to AppSync.
 func (p *proxy) handler() http.Handler {
 	reverse := &httputil.ReverseProxy{
-		Transport:    p,
-		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-		ErrorHandler: p.unreachable,
-		Rewrite:      p.rewrite,
-		BufferPool:   make(buffers, 1),
+		Transport:     p,
+		FlushInterval: -1, // at once
+		ErrorLog:      slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ErrorHandler:  p.unreachable,
+		Rewrite:       p.rewrite,
+		BufferPool:    make(buffers, 1),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// net/http adds none of its own if there is an entry.

@@ -238,7 +238,7 @@ func TestOtherRequestsPassThroughUnchanged(t *testing.T) {
 	}
 }
 
-// Nothing waits for the end of a stream, in either direction, and nothing is timed out.
+// Nothing waits for the end of a body, in either direction, and nothing is timed out.
 func TestBodiesPassThroughAsTheyCome(t *testing.T) {
 	t.Parallel()
 	passTest(t, "", true, func(r *rig, ln *pipeListener) {
@@ -291,6 +291,56 @@ func TestBodiesPassThroughAsTheyCome(t *testing.T) {
 			r.t.Errorf("the response ended with %v", err)
 		}
 	})
+}
+
+// A length that is known does not have a response wait for its end either.
+func TestResponseOfKnownLengthPassesThroughAsItComes(t *testing.T) {
+	t.Parallel()
+	passTest(t, "", true, func(r *rig, ln *pipeListener) {
+		next := make(chan string)
+		r.upstream(ln, func(conn net.Conn, in *bufio.Reader) {
+			_, err := http.ReadRequest(in)
+			if err != nil {
+				r.t.Error(err)
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+			for range 3 {
+				io.WriteString(conn, <-next)
+			}
+		})
+		client, in := r.connect8082()
+		io.WriteString(client, "GET /2018-06-01/runtime/anything HTTP/1.1\r\nHost: h\r\n\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, c := range []string{"x", "y", "z"} {
+			time.Sleep(time.Hour)
+			next <- c
+			b := make([]byte, 9)
+			n, err := resp.Body.Read(b)
+			if string(b[:n]) != c || err != nil && err != io.EOF {
+				r.t.Errorf("the runtime got %q, %v, want %q", b[:n], err, c)
+			}
+		}
+	})
+}
+
+// What one copy of a body uses, no other one gets at the same time.
+func TestBufferIsKeptForOneCopyAtATime(t *testing.T) {
+	t.Parallel()
+	kept := make(buffers, 1)
+	one, two := kept.Get(), kept.Get()
+	if &one[0] == &two[0] {
+		t.Error("two copies have got the same buffer")
+	}
+	kept.Put(one)
+	kept.Put(two) // is dropped
+	three, four := kept.Get(), kept.Get()
+	if &three[0] != &one[0] || &four[0] == &one[0] || &four[0] == &two[0] {
+		t.Error("the buffer that is kept is not used again, once")
+	}
 }
 
 func TestContinuePassesThroughBeforeTheBody(t *testing.T) {
