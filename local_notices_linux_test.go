@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -108,6 +109,8 @@ func TestPlacesThatNothingIsToldOfAreLookedAt(t *testing.T) {
 		"links beside that":   {glob: "src/*.js", links: true},
 		"a link":              {glob: "**", links: true, deaf: true},
 		"a missing directory": {glob: "other/*.js", deaf: true},
+		"by way of a link":    {glob: "linked/new/*.js", links: true, deaf: true},
+		"above":               {glob: "../*.js", deaf: true},
 		"no file system":      {glob: "/proc/sys/kernel/ostype", deaf: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,6 +123,35 @@ func TestPlacesThatNothingIsToldOfAreLookedAt(t *testing.T) {
 				t.Errorf("deaf: %t, want %t", w.seen.deaf, tt.deaf)
 			}
 		})
+	}
+}
+
+func TestDirectoryOnTheWayThatBecomesAnotherIsTold(t *testing.T) {
+	inProject(t)
+	write(t, "build/src", map[string]string{"a.js": "1"})
+	write(t, "next/src", map[string]string{"a.js": "22"})
+	w := hearProject(t, "build/src/**")
+	if w.due() || w.seen.deaf {
+		t.Fatal("it looks although nothing has changed")
+	}
+	rename(t, "build", "old")
+	rename(t, "next", "build")
+	if !w.due() {
+		t.Error("nothing was told")
+	}
+	w.wantChanged(t, "build/src/a.js")
+}
+
+// A file may be written by another of its names, of which nobody is told.
+func TestFileWithAnotherNameIsLookedAt(t *testing.T) {
+	inProject(t)
+	err := os.Link("src/a.js", filepath.Join(t.TempDir(), "a.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := hearProject(t)
+	if !w.seen.deaf {
+		t.Error("it counts on being told")
 	}
 }
 

@@ -35,7 +35,7 @@ const (
 	// How often the terminal is asked: if a signal says when there is something, in case that gets lost; and
 	// while nothing is read, whether this program has come into the foreground.
 	askSignalled = 5 * time.Second
-	askClosed    = time.Second
+	askClosed    = liveEvery // a shell's fg says nothing to what has gone on in the background
 )
 
 // typed is what is typed at the terminal.

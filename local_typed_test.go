@@ -149,7 +149,7 @@ func TestIdleTerminalIsSeldomAsked(t *testing.T) {
 		signalled bool
 		most      int64 // times in a minute
 	}{
-		{name: "in the background", signals: true, most: 60},
+		{name: "in the background", signals: true, most: 240},
 		{name: "signalled", open: true, signals: true, signalled: true, most: 12},
 		{name: "not signalled", open: true, most: 240},
 	} {

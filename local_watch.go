@@ -29,9 +29,9 @@ const (
 	pollFiles  = 500 * time.Millisecond // between two looks, at least, unless an invocation comes
 	maxEntries = 100_000                // files and directories that one look goes through
 
-	// At most the tenth part of a processor looks. If nobody has changed a file or invoked for a while, two
-	// looks are as far apart as the twentieth part of that while, but the pause is at most two hundred times
-	// as long as a look.
+	// At most the tenth part of a processor looks, and for invocations that come at most a half. If nobody
+	// has changed a file or invoked for a while, two looks are as far apart as the twentieth part of that
+	// while, but the pause is at most two hundred times as long as a look.
 	busyPause = 10
 	idlePart  = 20
 	idlePause = 200
@@ -478,6 +478,9 @@ func (w *watcher) survey() *survey {
 	if w.seen != nil {
 		s.before = w.seen.files
 	}
+	for _, root := range w.roots {
+		s.deaf = s.deaf || !s.hearWay(root.directory)
+	}
 	for len(s.places) > 0 && !s.full {
 		p := s.places[0]
 		s.places = s.places[1:]
@@ -487,6 +490,22 @@ func (w *watcher) survey() *survey {
 	s.notices = nil
 	s.deaf = s.deaf || s.full
 	return s
+}
+
+// hearWay reports whether the system tells if one of the directories on the way to a root, from the working
+// directory on, becomes another one.
+func (s *survey) hearWay(root string) bool {
+	if !filepath.IsLocal(root) {
+		return false // above the working directory anything may go on
+	}
+	for root != "." {
+		info, err := os.Lstat(root)
+		root = filepath.Dir(root)
+		if err != nil || !info.IsDir() || !s.notices.hear(root) {
+			return false // it is not there, or a link
+		}
+	}
+	return true
 }
 
 // enter looks into a directory.
@@ -557,6 +576,9 @@ func (s *survey) visit(p place, entry fs.DirEntry) {
 		s.places = append(s.places, place{directory: file, globs: slices.Compact(left)})
 	case looks && info.Mode().IsRegular() && !s.excepted(info):
 		s.files[file] = s.stamp(file, info)
+		if otherNames(info) {
+			s.deaf = true // it may be written by one of them
+		}
 	}
 }
 
@@ -621,6 +643,12 @@ func identity(info fs.FileInfo) (device, inode uint64) {
 		return 0, 0
 	}
 	return uint64(stat.Dev), stat.Ino
+}
+
+// otherNames reports whether a file has other names too (hard links).
+func otherNames(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink > 1
 }
 
 // changeTime is a file's time of change, or 0 if there is none. Its field has another name on macOS.
