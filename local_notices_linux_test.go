@@ -61,11 +61,11 @@ func TestSystemTellsOfEachChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inProject(t)
 			w := hearProject(t)
-			if w.due() || w.seen.deaf {
+			if w.dueNow() || w.seen.deaf {
 				t.Fatal("it looks although nothing has changed")
 			}
 			tt.change(t)
-			if !w.due() {
+			if !w.dueNow() {
 				t.Error("nothing was told")
 			}
 			w.wantChanged(t, tt.want...)
@@ -74,7 +74,7 @@ func TestSystemTellsOfEachChange(t *testing.T) {
 				if err == nil {
 					w.hasPaused()
 					writeText(t, file, "more")
-					if !w.due() {
+					if !w.dueNow() {
 						t.Errorf("nothing was told of another change of %s", file)
 					}
 				}
@@ -88,6 +88,12 @@ func TestSystemTellsOfEachChange(t *testing.T) {
 func (w *watcher) hasPaused() {
 	w.took = time.Minute
 	w.looked = time.Now().Add(-busyPause * w.took)
+}
+
+// dueNow reports whether a look is due, by what has been told until now.
+func (w *watcher) dueNow() bool {
+	w.hear()
+	return w.due()
 }
 
 func rename(t *testing.T, from, to string) {
@@ -119,7 +125,7 @@ func TestPlacesThatNothingIsToldOfAreLookedAt(t *testing.T) {
 				symlink(t, "src", "linked")
 			}
 			w := hearProject(t, tt.glob)
-			if w.seen.deaf != tt.deaf || w.due() != tt.deaf {
+			if w.seen.deaf != tt.deaf || w.dueNow() != tt.deaf {
 				t.Errorf("deaf: %t, want %t", w.seen.deaf, tt.deaf)
 			}
 		})
@@ -131,12 +137,12 @@ func TestDirectoryOnTheWayThatBecomesAnotherIsTold(t *testing.T) {
 	write(t, "build/src", map[string]string{"a.js": "1"})
 	write(t, "next/src", map[string]string{"a.js": "22"})
 	w := hearProject(t, "build/src/**")
-	if w.due() || w.seen.deaf {
+	if w.dueNow() || w.seen.deaf {
 		t.Fatal("it looks although nothing has changed")
 	}
 	rename(t, "build", "old")
 	rename(t, "next", "build")
-	if !w.due() {
+	if !w.dueNow() {
 		t.Error("nothing was told")
 	}
 	w.wantChanged(t, "build/src/a.js")
@@ -164,7 +170,7 @@ func TestChangeDuringALookIsSeenByTheNextOne(t *testing.T) {
 	w.seen = w.survey()            // a look
 	writeText(t, "src/a.js", "12") // has gone past it
 	w.hasPaused()
-	if !w.due() {
+	if !w.dueNow() {
 		t.Error("the next look is not due")
 	}
 	w.wantChanged(t, "src/a.js")

@@ -35,7 +35,8 @@ const (
 	busyPause = 10
 	idlePart  = 20
 	idlePause = 200
-	// The system does not tell of what is written through memory (mmap). For that it is looked rarely.
+	// The system does not tell of what is written through memory (mmap), so there are looks even if it has
+	// told nothing: after a thousand times as long as the last one took.
 	rarePause = 1000
 
 	// A file that changed so recently may change again without another time or size: file systems count time
@@ -133,6 +134,7 @@ func (l *local) lookIfDue() {
 	if !quiet(w.handlers, now) {
 		w.active = time.Now()
 	}
+	w.hear()
 	switch {
 	case w.due():
 		l.follow(w)
@@ -150,6 +152,7 @@ func (l *local) lookAhead() {
 		return
 	}
 	w.active = time.Now()
+	w.hear()
 	if w.due() || w.dueAhead() {
 		l.follow(w)
 	}
@@ -395,11 +398,14 @@ func (w *watcher) look() []string {
 	return changed(before, w.seen)
 }
 
+// hear takes what the system has told.
+func (w *watcher) hear() {
+	told := w.notices.any()
+	w.noticed = w.noticed || told
+}
+
 // due reports whether it is time for a look: something has changed, or may have and nobody would tell.
 func (w *watcher) due() bool {
-	if w.notices.any() {
-		w.noticed = true
-	}
 	pause := time.Since(w.looked)
 	switch {
 	case w.noticed:
