@@ -528,28 +528,12 @@ func benchPassed(b *testing.B, s *benchService, ours *benchProcess, floor string
 // round trip of the same bytes over one WebSocket.
 func BenchmarkLink(b *testing.B) {
 	layer := buildLayer(b, "", "amd64")
-	api, env := benchAppSync(b)
 	bare := httptest.NewServer(websocket.Handler(func(ws *websocket.Conn) { io.Copy(ws, ws) }))
 	defer bare.Close()
 	for name, size := range map[string]int{"1KB": 1 << 10, "100KB": 100 << 10, "6MB": 6 << 20} {
 		b.Run(name, func(b *testing.B) {
-			s := newBenchService(b, benchEvent(size-64))
-			before := 0
-			api.wait(b.Context(), func(c *eventAPICounts) bool { before = probes(c); return true })
-			p := startBench(b, s, layer, env...)
-			defer p.kill()
-			connected(b, api, before)
-			idle := p.memory(b, "VmRSS")
-			echo := startEcho(b, env)
-			defer echo()
-			client := &http.Client{Transport: &http.Transport{}}
-			held := make(chan struct{})
-			go func() { // the runtime, which is held all the time
-				defer close(held)
-				if resp, err := client.Get(p.proxy + nextPath); err == nil {
-					resp.Body.Close()
-				}
-			}()
+			l := startLinkBench(b, layer, benchEvent(size-64))
+			s, p := l.service, l.process
 			ws, err := websocket.Dial(strings.Replace(bare.URL, "http", "ws", 1), "", "http://localhost")
 			if err != nil {
 				b.Fatal(err)
@@ -576,12 +560,9 @@ func BenchmarkLink(b *testing.B) {
 				return time.Since(start).Seconds() * 1e3
 			})
 			b.ReportMetric(p.memory(b, "VmHWM")/1024, "peak-MiB")
-			b.ReportMetric((p.memory(b, "VmHWM")-idle)*1024/float64(len(s.event)), "growth/payload")
+			b.ReportMetric((p.memory(b, "VmHWM")-l.idle)*1024/float64(len(s.event)), "growth/payload")
 			p.untilIdle(b) // what is left is given back right after the answer
 			b.ReportMetric(p.memory(b, "VmRSS")/1024, "after-MiB")
-			p.kill()
-			client.CloseIdleConnections()
-			<-held
 		})
 	}
 }
